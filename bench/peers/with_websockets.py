@@ -1,0 +1,32 @@
+"""The `websockets` library on uvloop, without compression, which our clients do not ask for."""
+
+import asyncio
+import sys
+
+import uvloop
+from websockets.asyncio.server import ServerConnection, serve
+
+from bench.peers.answers import me_over_websocket
+
+
+async def talk(connection: ServerConnection) -> None:
+    """Answer each message in turn, as bytes both ways: the library would otherwise decode and encode each."""
+    while True:
+        message = await connection.recv(decode=False)
+        await connection.send(me_over_websocket(message), text=True)
+
+
+async def main(port: int) -> None:
+    """Listen until the process is ended."""
+    async with serve(
+        talk, "127.0.0.1", port, compression=None, ping_interval=None, backlog=1024
+    ) as server:
+        await server.serve_forever()
+
+
+if __name__ == "__main__":
+    import logging
+
+    logging.getLogger("websockets").setLevel(logging.CRITICAL)
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    asyncio.run(main(int(sys.argv[1])))

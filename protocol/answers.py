@@ -1,0 +1,150 @@
+"""A HTTP answer's bytes out of a Response (contract/01 §5, RFC 9110).
+
+Knows the header fields, not who asked or why. What is the same for every answer is written once, in `Wire`.
+"""
+
+import re
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from protocol.bodies import BodyLimits
+from protocol.chunks import ChunkLimits
+from protocol.errors import LocalError
+from protocol.http11 import HeadLimits, field_tokens, status_line
+from protocol.messages import Request, Response, Routes, write_envelope
+from protocol.websocket import MessageLimits
+
+COMPRESS_FROM_BYTES = 1024
+_COMPRESSION_LEVEL = 4  # most of level 9's gain at a quarter of its time
+_FIELD_VALUE = re.compile(r"[\t -~\x80-\xff]*")
+_QUALITY = re.compile(r"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
+
+
+@dataclass(slots=True)
+class Wire:
+    """What all connections of a server share: routes, bounds, and the constant part of every answer.
+
+    `fields` are the header lines of every answer but Date and Content-Type; `allows_origin` says which origins are
+    echoed. `set_date` is called by the shell once a second.
+    """
+
+    routes: Routes
+    node: str
+    fields: bytes = b""
+    allows_origin: Callable[[str], bool] = lambda origin: True
+    head_limits: HeadLimits = field(default_factory=HeadLimits)
+    body_limits: BodyLimits = field(default_factory=BodyLimits)
+    chunk_limits: ChunkLimits = field(default_factory=ChunkLimits)
+    message_limits: MessageLimits = field(default_factory=MessageLimits)
+    in_flight: int = 64
+    websocket_enabled: bool = True
+    common: bytes = b""
+    common_json: bytes = b""
+
+    def set_date(self, date: str) -> None:
+        """Renew the constant block with this IMF-fixdate (RFC 9110 §6.6.1)."""
+        self.common = b"Date: " + date.encode() + b"\r\n" + self.fields
+        self.common_json = b"Content-Type: application/json\r\n" + self.common
+
+
+def write_answer(request: Request, response: Response, wire: Wire, *, closes: bool) -> bytes:
+    """Give the whole answer; `closes` says that the connection ends with it."""
+    head = request.head
+    body = write_envelope(request, response, wire.node)
+    common, extra = wire.common_json, b""
+    if closes or not head.is_plain or response.status != 200 or response.is_special:
+        lines, body = _particular_fields(request, response, wire, body, closes)
+        if "content-type" in response.headers:
+            common = wire.common
+        extra = _write_fields(lines)
+    return b"%b%bX-Kuzzle-Request-Id: %b\r\n%bContent-Length: %d\r\n\r\n%b" % (
+        status_line(response.status),
+        common,
+        response.request_id.encode("latin-1", "replace"),
+        extra,
+        len(body),
+        b"" if head.method == "HEAD" else body,
+    )
+
+
+Fields = list[tuple[str, str]]
+
+
+def _particular_fields(
+    request: Request, response: Response, wire: Wire, body: bytes, closes: bool
+) -> tuple[Fields, bytes]:
+    """Give the fields this answer has beyond the constant ones, and its body, compressed where that is wanted."""
+    head = request.head
+    fields: Fields = [
+        (name, value) for name, value in response.headers.items() if name != "content-length"
+    ]
+    varies = []
+    origin = head.headers.get("origin")
+    if origin:
+        varies.append("Origin")
+        if wire.allows_origin(origin):
+            fields.append(("Access-Control-Allow-Origin", origin))
+    if len(body) >= COMPRESS_FROM_BYTES and not response.is_private:
+        varies.append("Accept-Encoding")
+        encoding = choose_encoding(head.headers.get("accept-encoding", ""))
+        if encoding is not None:
+            body = compress(body, encoding)
+            fields.append(("Content-Encoding", encoding))
+    if varies:
+        fields.append(("Vary", ", ".join(varies)))
+    if response.is_private:
+        fields.append(("Cache-Control", "no-store"))
+    fields += _error_fields(request, response)
+    if closes:
+        fields.append(("Connection", "close"))
+    elif head.is_http10:
+        fields.append(("Connection", "keep-alive"))
+    return fields, body
+
+
+def _error_fields(request: Request, response: Response) -> Fields:
+    """RFC 6750 §3 for refused tokens and rights, RFC 9110 §10.2.3 for waits, RFC 6455 §4.4 for versions."""
+    fields: Fields = []
+    if response.status == 401:
+        problem = ' error="invalid_token"' if request.token is not None else ""
+        fields.append(("WWW-Authenticate", "Bearer" + problem))
+    elif response.status == 403:
+        fields.append(("WWW-Authenticate", 'Bearer error="insufficient_scope"'))
+    elif response.status == 426:
+        fields += [("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")]
+    if response.error is not None and response.error.retry_after_s is not None:
+        fields.append(("Retry-After", str(response.error.retry_after_s)))
+    return fields
+
+
+def _write_fields(fields: Fields) -> bytes:
+    for name, value in fields:
+        if not _FIELD_VALUE.fullmatch(value):
+            raise LocalError(f"the value of header {name} would break the answer in two")
+    return "".join(f"{name}: {value}\r\n" for name, value in fields).encode("latin-1")
+
+
+def choose_encoding(accepted: str) -> str | None:
+    """Give the encoding an Accept-Encoding prefers among gzip and deflate, gzip when it does not care, None when
+    it names neither (RFC 9110 §12.5.3)."""
+    weights: dict[str, float] = {}
+    for member in field_tokens(accepted):
+        name, _, parameter = member.partition(";")
+        quality = _QUALITY.fullmatch(parameter.strip())
+        weights[name.strip()] = float(quality[1]) if quality else 0.0 if parameter else 1.0
+    best = max(("gzip", "deflate"), key=lambda name: weights.get(name, weights.get("*", 0.0)))
+    return best if weights.get(best, weights.get("*", 0.0)) > 0 else None
+
+
+def compress(body: bytes, encoding: str) -> bytes:
+    """Compress with gzip, or with deflate in its zlib form (RFC 9110 §8.4.1)."""
+    window = 31 if encoding == "gzip" else 15
+    stream = zlib.compressobj(_COMPRESSION_LEVEL, zlib.DEFLATED, window)
+    return stream.compress(body) + stream.flush()
+
+
+def write_upgrade(fields: Fields) -> bytes:
+    """Give the 101 answer of a WebSocket handshake."""
+    return status_line(101) + _write_fields(fields) + b"\r\n"
+

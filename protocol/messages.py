@@ -1,0 +1,315 @@
+"""The one Request both protocols become, and the one Response both are answered with (contract/01 §2, §4).
+
+Knows nothing of sockets or of what actions do. A request that can't be understood is still a Request: its `refused`
+says why, so that it is answered in an envelope like all others.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import NamedTuple, Protocol
+from urllib.parse import unquote_to_bytes
+
+import orjson
+
+from protocol.bodies import Body, BodyLimits, add_field, parse_pairs, read_body
+from protocol.errors import ApiError, error
+from protocol.http11 import Head
+
+Json = object
+"""Anything JSON can say, or an `orjson.Fragment` of JSON already written."""
+
+_PAYLOAD_FIELDS = ("controller", "action", "jwt", "volatile", "body", "requestId")
+# A query string lands in logs and histories: it may not carry what steers or authenticates a request.
+_NEVER_FROM_QUERY = frozenset(_PAYLOAD_FIELDS)
+_QUERY_FIELDS = 1000
+# Above this a body is read by another thread than the one that serves everybody.
+READ_AT_ONCE_BYTES = 64 * 1024
+
+
+class Origin(Enum):
+    """How a request came in; the value is the protocol's name as the API says it."""
+
+    HTTP = "http"
+    WEBSOCKET = "websocket"
+
+
+class Match(NamedTuple):
+    """What a path leads to: an action, or with `endpoint` something the router itself answers."""
+
+    controller: str | None
+    action: str | None
+    params: dict[str, str]
+    endpoint: str | None = None
+
+
+class Routes(Protocol):
+    """The route table as this package needs it."""
+
+    def match(self, verb: str, path: str) -> Match:
+        """Find what a verb and a path lead to. ApiError 404 for an unknown path, 400 for a verb without routes."""
+
+
+class Connected(Protocol):
+    """The peer a request came from, as far as those who answer may know him."""
+
+    @property
+    def address(self) -> str:
+        """His address, or "" where there is none."""
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """One request, however it came. Nobody changes it once it is made, save `read_unread` on the request it is for.
+
+    `args` are top-level keys (WebSocket, `/_query`; then `is_typed`) or query string and path parameters, which are
+    text. `request_id` is None when the client chose none. `headers` are the HTTP request's, or the upgrade request's
+    of a socket. `unread` holds a large payload until `read_unread`. `refused` is the answer when the request itself
+    is wrong.
+    """
+
+    origin: Origin
+    head: Head
+    peer: Connected | None = None
+    controller: str | None = None
+    action: str | None = None
+    token: str | None = None
+    volatile: dict[str, object] | None = None
+    body: Body = None
+    args: dict[str, object] = field(default_factory=dict)
+    request_id: str | None = None
+    is_typed: bool = True
+    is_pretty: bool = False
+    endpoint: str | None = None
+    unread: bytes | None = None
+    refused: ApiError | None = None
+    has_room: bool = True
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Lower-case names to values."""
+        return self.head.headers
+
+
+@dataclass(slots=True, eq=False)
+class Response:
+    """What a request is answered with.
+
+    `headers` are the ones an action set, shown in the envelope too. With `is_raw` the result alone is the answer's
+    body. `is_private` marks an answer that holds a token: never cached, never compressed. With `has_result` False
+    the envelope has no `result` at all.
+    """
+
+    request_id: str
+    status: int = 200
+    result: Json = None
+    error: ApiError | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    controller: str | None = None
+    action: str | None = None
+    is_raw: bool = False
+    is_private: bool = False
+    has_result: bool = True
+
+    @property
+    def is_special(self) -> bool:
+        """Whether the head of a HTTP answer needs more than the constant fields."""
+        return self.is_private or self.is_raw or bool(self.headers) or self.error is not None
+
+
+def from_http(
+    head: Head, raw: bytes, routes: Routes, limits: BodyLimits, peer: Connected | None
+) -> Request:
+    """Make the Request of a HTTP message (contract/01 §3)."""
+    request = Request(Origin.HTTP, head, peer, is_typed=False)
+    request.request_id = head.headers.get("x-kuzzle-request-id") or None
+    try:
+        _route(request, routes)
+        _read_credentials(request)
+        if len(raw) > READ_AT_ONCE_BYTES:
+            request.unread = raw
+        else:
+            _read_http_body(request, raw, limits)
+    except ApiError as refused:
+        request.refused = refused
+    return request
+
+
+def from_websocket(raw: bytes, head: Head, peer: Connected | None) -> Request:
+    """Make the Request of a WebSocket message (contract/01 §7); `head` is the socket's upgrade request."""
+    request = Request(Origin.WEBSOCKET, head, peer)
+    if len(raw) > READ_AT_ONCE_BYTES:
+        request.unread = raw
+    else:
+        _read_message(request, raw)
+    return request
+
+
+def read_unread(request: Request, limits: BodyLimits) -> None:
+    """Read the large payload that was left aside; may run in any thread. Errors land in `refused`."""
+    raw, request.unread = request.unread or b"", None
+    if request.origin is Origin.WEBSOCKET:
+        _read_message(request, raw)
+        return
+    try:
+        _read_http_body(request, raw, limits)
+    except ApiError as refused:
+        request.refused = refused
+
+
+def _route(request: Request, routes: Routes) -> None:
+    head = request.head
+    for name, value in parse_pairs(head.query, _QUERY_FIELDS) if head.query else ():
+        if name == "pretty":
+            request.is_pretty = True
+        elif name not in _NEVER_FROM_QUERY:
+            add_field(request.args, name, value)
+    match = routes.match(head.method.upper(), head.path)
+    request.args |= match.params
+    request.controller, request.action, request.endpoint = (
+        match.controller,
+        match.action,
+        match.endpoint,
+    )
+
+
+def _read_credentials(request: Request) -> None:
+    """Take token and volatile out of the headers (contract/01 §3.3; design §4 for what is refused)."""
+    headers = request.head.headers
+    authorization = headers.get("authorization")
+    if authorization is not None:
+        scheme, _, rest = authorization.partition(" ")
+        if scheme.lower() == "bearer":
+            request.token = rest  # "" is a token too, one that nobody has
+    volatile = headers.get("x-kuzzle-volatile")
+    if volatile is not None:
+        try:
+            value = orjson.loads(volatile.encode("latin-1"))
+        except (orjson.JSONDecodeError, UnicodeEncodeError):
+            raise error("network.http.volatile_parse_failed") from None
+        request.volatile = _volatile(value)
+
+
+def _read_http_body(request: Request, raw: bytes, limits: BodyLimits) -> None:
+    body = read_body(raw, request.head.headers, limits)
+    if request.endpoint == "query":
+        _read_query(request, body)
+    else:
+        request.body = body
+
+
+def _read_query(request: Request, payload: Body) -> None:
+    """`POST /_query`: the body is a whole payload; its `jwt` wins over the header's (contract/01 §3.5)."""
+    if payload is None:
+        raise error("api.assert.body_required")
+    if not isinstance(payload, dict):
+        raise error("api.assert.invalid_type", "body", "object")
+    request.endpoint, request.is_typed = None, True
+    request.volatile = None
+    token, request_id = request.token, request.request_id
+    _read_payload(request, payload)
+    request.token = token if request.token is None else request.token
+    request.request_id = request_id
+
+
+def _read_message(request: Request, raw: bytes) -> None:
+    try:
+        payload = orjson.loads(raw)
+    except orjson.JSONDecodeError as reason:
+        request.refused = error("network.websocket.unexpected_error", str(reason).partition(":")[0])
+        request.has_room = False
+        return
+    try:
+        if not isinstance(payload, dict):
+            raise error("api.assert.invalid_type", "request", "object")
+        _read_payload(request, payload)
+    except ApiError as refused:
+        request.refused = refused
+        request.has_room = False
+
+
+def _read_payload(request: Request, payload: dict[str, object]) -> None:
+    """Spread a payload over the request; what is not a field of its own is an argument (contract/01 §2)."""
+    request_id = payload.pop("requestId", None)
+    if request_id:
+        request.request_id = _text_or_none("requestId", request_id)
+    controller, action = payload.pop("controller", None), payload.pop("action", None)
+    token, volatile, body = (
+        payload.pop("jwt", None),
+        payload.pop("volatile", None),
+        payload.pop("body", None),
+    )
+    request.volatile = _volatile(volatile)
+    request.controller = _text_or_none("controller", controller)
+    request.action = _text_or_none("action", action)
+    request.token = _text_or_none("jwt", token)
+    if body is not None and not isinstance(body, (dict, list)):
+        raise error("api.assert.invalid_type", "body", "object")
+    request.body = body
+    request.args = payload
+
+
+def _text_or_none(name: str, value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise error("api.assert.invalid_type", name, "string")
+
+
+def _volatile(value: object) -> dict[str, object] | None:
+    if value is None or isinstance(value, dict):
+        return value
+    raise error("api.assert.invalid_type", "volatile", "object")
+
+
+def split_path(path: str) -> list[str]:
+    """Give a path's segments, empty ones left out, percent escapes undone; a bad escape stays as it is."""
+    return [
+        _decode_segment(segment) if "%" in segment else segment
+        for segment in path.split("/")
+        if segment
+    ]
+
+
+def _decode_segment(segment: str) -> str:
+    try:
+        return unquote_to_bytes(segment).decode()
+    except UnicodeDecodeError:
+        return segment
+
+
+def write_envelope(request: Request, response: Response, node: str) -> bytes:
+    """Give the JSON text a client gets (contract/01 §4), keys in the reference's order.
+
+    A raw result stands alone; over WebSocket it gets its `room` when it is an object.
+    """
+    is_socket = request.origin is Origin.WEBSOCKET
+    if response.is_raw and response.error is None:
+        return _write_raw(request, response)
+    envelope: dict[str, object] = {"action": response.action}
+    args = request.args
+    if "collection" in args:
+        envelope["collection"] = args["collection"]
+    envelope["controller"] = response.controller
+    envelope["error"] = None if response.error is None else response.error.as_json()
+    envelope["headers"] = response.headers
+    if "index" in args:
+        envelope["index"] = args["index"]
+    envelope["node"] = node
+    envelope["requestId"] = response.request_id
+    if response.has_result:
+        envelope["result"] = response.result
+    envelope["status"] = response.status
+    envelope["volatile"] = request.volatile
+    if is_socket and request.has_room:
+        envelope["room"] = response.request_id
+    return orjson.dumps(envelope, option=orjson.OPT_INDENT_2 if request.is_pretty else None)
+
+
+def _write_raw(request: Request, response: Response) -> bytes:
+    result = response.result
+    if request.origin is Origin.WEBSOCKET:
+        if isinstance(result, dict):
+            result = {**result, "room": response.request_id}
+        return orjson.dumps(result)
+    if result is None:
+        return b""
+    return result.encode() if isinstance(result, str) else orjson.dumps(result)

@@ -1,0 +1,203 @@
+"""WebSocket (RFC 6455) above single frames: the handshake, messages out of fragments, ping, pong and close.
+
+Knows nothing of what a message says. Bytes received go into `feed`, which gives the events they amount to.
+"""
+
+import base64
+import binascii
+import codecs
+import hashlib
+import struct
+from dataclasses import dataclass
+
+from protocol.buffer import Buffer
+from protocol.errors import ProtocolError
+from protocol.frames import FrameHead, Opcode, parse_frame_head, unmask, write_frame
+from protocol.http11 import Head, field_tokens
+
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_UTF8 = codecs.getincrementaldecoder("utf-8")
+# RFC 6455 §7.4.1 and the registry: codes a peer may put in a Close frame.
+_SENDABLE = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
+
+NORMAL, GOING_AWAY, PROTOCOL_ERROR = 1000, 1001, 1002
+NOT_UTF8, TOO_BIG, INTERNAL_ERROR = 1007, 1009, 1011
+
+
+@dataclass(frozen=True, slots=True)
+class MessageLimits:
+    """Bounds of one message: its size in bytes, and the frames it may be cut into."""
+
+    message_bytes: int = 1024 * 1024
+    frames: int = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A whole message; a text message was checked to be UTF-8."""
+
+    payload: bytes
+    is_text: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """To be answered by a Pong with the same payload."""
+
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """The peer closes; `code` is None when his frame had none."""
+
+    code: int | None
+    reason: str
+
+
+Event = Message | Ping | Close
+
+
+def is_upgrade(head: Head) -> bool:
+    """Tell a WebSocket handshake from other requests; other upgrades are ignored (RFC 9110 §7.8)."""
+    return "websocket" in field_tokens(head.headers.get("upgrade", "")) and (
+        "upgrade" in field_tokens(head.headers.get("connection", ""))
+    )
+
+
+def accept_handshake(head: Head) -> list[tuple[str, str]]:
+    """Check a handshake (RFC 6455 §4.2.1) and give the 101 answer's fields; ProtocolError 400 or 426 otherwise."""
+    if head.method != "GET" or head.is_http10 or head.has_body:
+        raise ProtocolError("a WebSocket handshake is a HTTP/1.1 GET without a body")
+    if head.headers.get("sec-websocket-version") != "13":
+        raise ProtocolError("only WebSocket version 13 is spoken here", status=426)
+    key = head.headers.get("sec-websocket-key", "")
+    if not _is_key(key):
+        raise ProtocolError("Sec-WebSocket-Key must be 16 bytes in base64")
+    digest = hashlib.sha1(key.encode() + _GUID, usedforsecurity=False).digest()
+    fields = [
+        ("Upgrade", "websocket"),
+        ("Connection", "Upgrade"),
+        ("Sec-WebSocket-Accept", base64.b64encode(digest).decode()),
+    ]
+    offered = head.headers.get("sec-websocket-protocol")
+    if offered:
+        # Browsers drop a connection whose offer was not taken up, so the first one is, whatever it is.
+        fields.append(("Sec-WebSocket-Protocol", offered.split(",")[0].strip()))
+    return fields
+
+
+def _is_key(key: str) -> bool:
+    try:
+        return len(base64.b64decode(key, validate=True)) == 16
+    except (binascii.Error, ValueError):
+        return False
+
+
+def close_frame(code: int, reason: str = "") -> bytes:
+    """Give a Close frame; the reason is cut at 123 bytes, between characters."""
+    text = reason.encode()[:123].decode(errors="ignore").encode()
+    return write_frame(Opcode.CLOSE, struct.pack("!H", code) + text)
+
+
+class WebSocket:
+    """Reads one client's frames. After a Close event or a ProtocolError nothing more is read."""
+
+    __slots__ = ("_decoder", "_frame", "_frames", "_is_text", "_limits", "_read", "_received")
+
+    def __init__(self, limits: MessageLimits) -> None:
+        self._limits = limits
+        self._frame: FrameHead | None = None
+        self._read = 0  # bytes of the current frame's payload taken
+        self._is_text: bool | None = None  # None: no message begun
+        self._received = bytearray()  # what came of a message that is not whole yet
+        self._frames = 0
+        self._decoder = _UTF8("strict")
+
+    def feed(self, buffer: Buffer) -> Event | None:
+        """Take the next event out of `buffer`, or None when more bytes are needed."""
+        while True:
+            frame = self._frame
+            if frame is None:
+                frame = self._frame = parse_frame_head(buffer)
+                if frame is None:
+                    return None
+                self._read = 0
+                if frame.opcode < Opcode.CLOSE:
+                    self._begin_data_frame(frame)
+            if frame.opcode >= Opcode.CLOSE:
+                if len(buffer) < frame.length:
+                    return None
+                self._frame = None
+                event = _control_event(frame, unmask(buffer.take(frame.length), frame.mask))
+            else:
+                event = self._take_data(frame, buffer)
+                if event is None and self._frame is not None:
+                    return None
+            if event is not None:
+                return event
+
+    def _begin_data_frame(self, frame: FrameHead) -> None:
+        if frame.opcode == Opcode.CONTINUATION:
+            if self._is_text is None:
+                raise ProtocolError("continuation of nothing")
+        elif self._is_text is not None:
+            raise ProtocolError("a message inside a message")
+        else:
+            self._is_text = frame.opcode == Opcode.TEXT
+        self._frames += 1
+        if len(self._received) + frame.length > self._limits.message_bytes:
+            raise ProtocolError("message too big", close_code=TOO_BIG)
+        if self._frames > self._limits.frames:
+            raise ProtocolError("message in too many frames", close_code=TOO_BIG)
+
+    def _take_data(self, frame: FrameHead, buffer: Buffer) -> Message | None:
+        """Take what has arrived of the frame's payload; the text of a cut frame is checked as it comes, so that
+        what can't be UTF-8 ends the connection at once (RFC 6455 §8.1)."""
+        part = buffer.take(min(len(buffer), frame.length - self._read))
+        part = unmask(part, frame.mask, self._read)
+        self._read += len(part)
+        is_whole = self._read == frame.length
+        is_last = is_whole and frame.is_final
+        if self._is_text:
+            self._check_text(part, is_last)
+        if is_whole:
+            self._frame = None
+        if is_last and not self._received:
+            return self._finish(part)
+        self._received += part
+        return self._finish(bytes(self._received)) if is_last else None
+
+    def _check_text(self, part: bytes, is_last: bool) -> None:
+        if is_last and not self._received and part.isascii():
+            return
+        try:
+            self._decoder.decode(part, is_last)
+        except UnicodeDecodeError:
+            raise ProtocolError("text that is not UTF-8", close_code=NOT_UTF8) from None
+
+    def _finish(self, payload: bytes) -> Message:
+        message = Message(payload, bool(self._is_text))
+        self._is_text = None
+        if self._received:
+            self._received = bytearray()
+        self._frames = 0
+        return message
+
+
+def _control_event(frame: FrameHead, payload: bytes) -> Ping | Close | None:
+    if frame.opcode == Opcode.PING:
+        return Ping(payload)
+    if frame.opcode == Opcode.PONG:
+        return None  # RFC 6455 §5.5.3: no answer is expected, asked for or not
+    if not payload:
+        return Close(None, "")
+    if len(payload) == 1:
+        raise ProtocolError("half a close code")
+    code = int.from_bytes(payload[:2], "big")
+    if code not in _SENDABLE and not 3000 <= code < 5000:
+        raise ProtocolError("close code nobody may send")
+    try:
+        return Close(code, payload[2:].decode())
+    except UnicodeDecodeError:
+        raise ProtocolError("close reason that is not UTF-8", close_code=NOT_UTF8) from None

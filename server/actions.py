@@ -1,0 +1,177 @@
+"""The controller table: each action once, with its handler, HTTP routes, first rights and published text.
+
+A handler is `async def handler(services, caller, request)`; it returns the result, or an `Outcome` when the answer is
+more than a result. Knows nothing of sockets, tokens or storage.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from protocol.errors import error
+from protocol.messages import Json, Match, Request, split_path
+
+if TYPE_CHECKING:
+    from server.auth.tokens import Caller
+    from server.services import Services
+
+VERBS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD")
+ROLES = ("default", "anonymous")
+"""The built-in roles an action may be granted to at first; `admin` may do everything."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """An answer that is more than its result: another status, headers, or `is_private` when it holds a token."""
+
+    result: Json = None
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    is_private: bool = False
+
+
+Handler = Callable[["Services", "Caller", Request], Awaitable[Json | Outcome]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One way over HTTP to an action; `is_deprecated` ones stay for the clients that know no other."""
+
+    verb: str
+    path: str
+    is_deprecated: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Action:
+    """One row of the table. `needs_user` refuses the anonymous user after the rights check (contract/02 §3)."""
+
+    controller: str
+    name: str
+    handler: Handler
+    routes: tuple[Route, ...]
+    granted: tuple[str, ...]
+    needs_user: bool
+    text: str
+
+    @property
+    def full_name(self) -> str:
+        """`controller:action`, as roles and logs say it."""
+        return f"{self.controller}:{self.name}"
+
+
+TABLE: dict[str, dict[str, Action]] = {}
+
+
+def action(
+    full_name: str,
+    *routes: str,
+    deprecated: Iterable[str] = (),
+    granted: tuple[str, ...] = (),
+    needs_user: bool = False,
+) -> Callable[[Handler], Handler]:
+    """Enter a handler in the table; routes are written "VERB /path/:param", current ones before deprecated ones.
+
+    Refuses (ValueError) what would be a mistake in the program: an action twice, no docstring, an unknown role or verb.
+    """
+
+    def enter(handler: Handler) -> Handler:
+        controller, _, name = full_name.rpartition(":")
+        entries = TABLE.setdefault(controller, {})
+        text = (handler.__doc__ or "").strip()
+        if name in entries or not text or not set(granted) <= set(ROLES):
+            raise ValueError(f"{full_name}: declared twice, without a docstring, or for no known role")
+        listed = tuple(_route(route, False) for route in routes)
+        listed += tuple(_route(route, True) for route in deprecated)
+        entries[name] = Action(controller, name, handler, listed, granted, needs_user, text)
+        return handler
+
+    return enter
+
+
+def _route(written: str, is_deprecated: bool) -> Route:
+    verb, _, path = written.partition(" ")
+    if verb not in VERBS or not path.startswith("/"):
+        raise ValueError(f"no route: {written}")
+    return Route(verb, path, is_deprecated)
+
+
+def find(controller: str, name: str) -> Action | None:
+    """Give an action of the table, or None."""
+    entries = TABLE.get(controller)
+    return None if entries is None else entries.get(name)
+
+
+def all_actions() -> list[Action]:
+    """Give every action, by controller, in the order of declaration."""
+    return [entry for entries in TABLE.values() for entry in entries.values()]
+
+
+# Answered by the router itself, without rights and without a controller (contract/01 §3.5, §3.6).
+ENDPOINTS = {
+    ("GET", "/_healthcheck"): "healthcheck",
+    ("GET", "/_ready"): "ready",
+    ("HEAD", "/"): "root",
+    ("POST", "/_query"): "query",
+}
+
+
+class _Node:
+    """One segment of the route tree."""
+
+    __slots__ = ("children", "leads_to", "param")
+
+    def __init__(self) -> None:
+        self.children: dict[str, _Node] = {}
+        self.param: _Node | None = None
+        self.leads_to: tuple[str | None, str | None, str | None, tuple[str, ...]] | None = None
+
+
+class Router:
+    """Finds what a verb and a path lead to: a literal segment wins over a parameter, and nothing is tried twice
+    (contract/01 §3.2)."""
+
+    def __init__(self, actions: Iterable[Action]) -> None:
+        self._roots = {verb: _Node() for verb in VERBS}
+        for (verb, path), endpoint in ENDPOINTS.items():
+            self._add(verb, path, None, None, endpoint)
+        for entry in actions:
+            for route in entry.routes:
+                self._add(route.verb, route.path, entry.controller, entry.name, None)
+
+    def _add(
+        self, verb: str, path: str, controller: str | None, name: str | None, endpoint: str | None
+    ) -> None:
+        node, names = self._roots[verb], []
+        for segment in split_path(path):
+            if segment.startswith(":"):
+                names.append(segment[1:])
+                if node.param is None:
+                    node.param = _Node()
+                node = node.param
+            else:
+                node = node.children.setdefault(segment, _Node())
+        if node.leads_to is not None:
+            raise ValueError(f"route declared twice: {verb} {path}")
+        node.leads_to = (controller, name, endpoint, tuple(names))
+
+    def match(self, verb: str, path: str) -> Match:
+        """See `protocol.messages.Routes`."""
+        if verb == "OPTIONS":
+            return Match(None, None, {}, "preflight")
+        node = self._roots.get(verb)
+        if node is None:
+            raise error("network.http.unsupported_verb", verb)
+        values = []
+        for segment in split_path(path):
+            child = node.children.get(segment)
+            if child is None:
+                child = node.param
+                values.append(segment)
+            if child is None:
+                raise error("network.http.url_not_found", path)
+            node = child
+        if node.leads_to is None:
+            raise error("network.http.url_not_found", path)
+        controller, name, endpoint, names = node.leads_to
+        return Match(controller, name, dict(zip(names, values, strict=True)), endpoint)

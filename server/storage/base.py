@@ -1,0 +1,253 @@
+"""What a storage backend promises: tables, changes, reads and the journal.
+
+Knows nothing of SQL, of rights or of the wire. A write is a list of changes that happens whole or not at all; when
+`apply` returns it is durable and the journal's listener has seen it. A row is a dict whose keys are the columns of its
+table's `Shape`; times are milliseconds since 1970.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+Value = object
+"""A column's value: str, int, bytes, None, or (JSON columns) anything JSON can say."""
+Row = dict[str, Value]
+
+
+class Kind(Enum):
+    """What a column holds."""
+
+    TEXT = "text"
+    INTEGER = "integer"
+    BYTES = "bytes"
+    JSON = "json"
+
+
+class Table(Enum):
+    """Every collection of rows the product keeps; the value is its name in the database."""
+
+    SETTINGS = "settings"
+    ROLES = "roles"
+    PROFILES = "profiles"
+    USERS = "users"
+    USER_PROFILES = "user_profiles"
+    CREDENTIALS = "credentials"
+    SESSIONS = "sessions"
+    API_KEYS = "api_keys"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Columns of one table: the first `key` names identify a row; `unique` and `indexed` are column groups.
+
+    A column named in `optional` may be None.
+    """
+
+    columns: dict[str, Kind]
+    key: tuple[str, ...]
+    unique: tuple[tuple[str, ...], ...] = ()
+    indexed: tuple[tuple[str, ...], ...] = ()
+    optional: frozenset[str] = frozenset()
+
+
+_T, _I, _B, _J = Kind.TEXT, Kind.INTEGER, Kind.BYTES, Kind.JSON
+
+SHAPES: dict[Table, Shape] = {
+    Table.SETTINGS: Shape({"name": _T, "value": _J}, key=("name",)),
+    # `body` is the document as the API shows it, without `_id` and `_kuzzle_info`; `info` is `_kuzzle_info`.
+    Table.ROLES: Shape({"id": _T, "body": _J, "info": _J}, key=("id",)),
+    Table.PROFILES: Shape({"id": _T, "body": _J, "info": _J}, key=("id",)),
+    Table.USERS: Shape(
+        {"kuid": _T, "profile_ids": _J, "content": _J, "info": _J, "disabled": _I}, key=("kuid",)
+    ),
+    # One row for each profile of each user, so that "who has this profile" is one indexed look-up.
+    Table.USER_PROFILES: Shape(
+        {"kuid": _T, "profile_id": _T}, key=("kuid", "profile_id"), indexed=(("profile_id",),)
+    ),
+    # `id` is the strategy's own identifier (a user name, a provider's subject); `data` is the strategy's business.
+    Table.CREDENTIALS: Shape(
+        {"strategy": _T, "id": _T, "kuid": _T, "data": _J, "created_at": _I, "updated_at": _I},
+        key=("strategy", "id"),
+        unique=(("kuid", "strategy"),),
+        optional=frozenset({"updated_at"}),
+    ),
+    # `token_hash` is SHA-256 of the token's text; `expires_at` -1 means never; `family` joins a chain of refreshes;
+    # `data` holds what the session list shows (address, user agent, strategy).
+    Table.SESSIONS: Shape(
+        {
+            "token_hash": _B,
+            "id": _T,
+            "kuid": _T,
+            "created_at": _I,
+            "expires_at": _I,
+            "ttl": _I,
+            "single_use": _I,
+            "refreshed_at": _I,
+            "family": _T,
+            "data": _J,
+        },
+        key=("token_hash",),
+        unique=(("id",),),
+        indexed=(("kuid",), ("expires_at",), ("family",)),
+        optional=frozenset({"refreshed_at"}),
+    ),
+    Table.API_KEYS: Shape(
+        {
+            "id": _T,
+            "token_hash": _B,
+            "kuid": _T,
+            "description": _T,
+            "expires_at": _I,
+            "ttl": _I,
+            "info": _J,
+        },
+        key=("id",),
+        unique=(("token_hash",),),
+        indexed=(("kuid",),),
+    ),
+}
+
+
+class Noted(Enum):
+    """What a journal entry is about; `subject` says which one."""
+
+    USER = "user"  # subject: kuid; his document, profiles or state changed, or he is gone
+    RIGHTS = "rights"  # subject: role or profile id
+    SESSION = "session"  # subject: hexadecimal token hash of a session that is no longer valid
+    SESSIONS = "sessions"  # subject: kuid; every session of his is no longer valid
+    API_KEY = "api_key"  # subject: hexadecimal token hash of a key that is no longer valid
+    STRATEGY = "strategy"  # subject: strategy name
+
+
+@dataclass(frozen=True, slots=True)
+class Insert:
+    """Add a row. `Exists` if its key or a unique group is taken."""
+
+    table: Table
+    row: Row
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Add a row or replace the one with its key. `Exists` if a unique group is taken by another key."""
+
+    table: Table
+    row: Row
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Set some columns of the row with this key. `Missing` if there is none, `Exists` as for `Insert`."""
+
+    table: Table
+    key: Row
+    values: Row
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Remove the row with this key. `Missing` if there is none."""
+
+    table: Table
+    key: Row
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteAll:
+    """Remove every row whose columns equal `where`; none is fine. `below` adds `column < bound` conditions."""
+
+    table: Table
+    where: Row
+    below: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """Change nothing; `Exists` if a row's columns equal `where`. The guard of "only while there is none"."""
+
+    table: Table
+    where: Row
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """Change nothing; `Missing` if no row's columns equal `where`. The guard of "only if it is still there"."""
+
+    table: Table
+    where: Row
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Write a journal entry in the same transaction."""
+
+    noted: Noted
+    subject: str
+
+
+Change = Insert | Put | Update | Delete | DeleteAll | Absent | Present | Note
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One journal entry; `sequence` grows by at least one and never repeats."""
+
+    sequence: int
+    noted: Noted
+    subject: str
+
+
+Listener = Callable[[Sequence[Entry]], None]
+
+
+class Exists(Exception):
+    """A key, a unique group or an `Absent` guard is taken. `table` says where."""
+
+    def __init__(self, table: Table) -> None:
+        super().__init__(table.value)
+        self.table = table
+
+
+class Missing(Exception):
+    """The row to update or delete, or the one a `Present` guard wants, is not there. `table` says where."""
+
+    def __init__(self, table: Table) -> None:
+        super().__init__(table.value)
+        self.table = table
+
+
+class Unavailable(Exception):
+    """The database can't be read or written now (locked, full, gone). Nothing was changed."""
+
+
+class Storage(Protocol):
+    """A place for rows. Every method may raise `Unavailable`."""
+
+    async def open(self) -> None:
+        """Open or create the database, bring its schema up to date, start what works in the background."""
+
+    async def close(self) -> None:
+        """Finish every write already taken, then let go of the database."""
+
+    async def get(self, table: Table, **key: Value) -> Row | None:
+        """Give the row with this key (or unique group), or None."""
+
+    async def find(self, table: Table, *, limit: int, **where: Value) -> list[Row]:
+        """Give at most `limit` rows whose columns equal `where`, in key order."""
+
+    async def exists(self, table: Table, **where: Value) -> bool:
+        """Tell whether a row's columns equal `where`."""
+
+    async def count(self, table: Table) -> int:
+        """Count a table's rows."""
+
+    async def apply(self, changes: Iterable[Change]) -> None:
+        """Make all changes in order, in one transaction, durably; or none. Raises `Exists` or `Missing`."""
+
+    def follow(self, listener: Listener) -> None:
+        """Call `listener`, in the event loop, with every journal entry from now on: our own before `apply` returns,
+        those of other processes within 100 ms."""
+
+    async def check(self) -> bool:
+        """Tell whether the database answers a read and could take a write."""
