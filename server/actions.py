@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from protocol.errors import error
+from protocol.errors import ApiError, error
 from protocol.messages import Json, Match, Request, split_path
 
 if TYPE_CHECKING:
-    from server.auth.tokens import Caller
+    from server.auth.callers import Caller
     from server.services import Services
 
 VERBS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD")
@@ -22,12 +22,16 @@ ROLES = ("default", "anonymous")
 
 @dataclass(slots=True)
 class Outcome:
-    """An answer that is more than its result: another status, headers, or `is_private` when it holds a token."""
+    """An answer that is more than its result: another status, headers, an error beside the result, `is_private` when
+    it holds a token, `is_raw` when the result alone is the answer, `has_result` False when there is none at all."""
 
     result: Json = None
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
+    error: ApiError | None = None
     is_private: bool = False
+    is_raw: bool = False
+    has_result: bool = True
 
 
 Handler = Callable[["Services", "Caller", Request], Awaitable[Json | Outcome]]
@@ -44,7 +48,8 @@ class Route:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Action:
-    """One row of the table. `needs_user` refuses the anonymous user after the rights check (contract/02 §3)."""
+    """One row of the table. `needs_user` refuses the anonymous user after the rights check (contract/02 §3);
+    `while_no_admin` allows everybody until there is an administrator (design §4)."""
 
     controller: str
     name: str
@@ -52,6 +57,7 @@ class Action:
     routes: tuple[Route, ...]
     granted: tuple[str, ...]
     needs_user: bool
+    while_no_admin: bool
     text: str
 
     @property
@@ -69,6 +75,7 @@ def action(
     deprecated: Iterable[str] = (),
     granted: tuple[str, ...] = (),
     needs_user: bool = False,
+    while_no_admin: bool = False,
 ) -> Callable[[Handler], Handler]:
     """Enter a handler in the table; routes are written "VERB /path/:param", current ones before deprecated ones.
 
@@ -83,7 +90,9 @@ def action(
             raise ValueError(f"{full_name}: declared twice, without a docstring, or for no known role")
         listed = tuple(_route(route, False) for route in routes)
         listed += tuple(_route(route, True) for route in deprecated)
-        entries[name] = Action(controller, name, handler, listed, granted, needs_user, text)
+        entries[name] = Action(
+            controller, name, handler, listed, granted, needs_user, while_no_admin, text
+        )
         return handler
 
     return enter

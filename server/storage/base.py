@@ -72,7 +72,7 @@ SHAPES: dict[Table, Shape] = {
         unique=(("kuid", "strategy"),),
         optional=frozenset({"updated_at"}),
     ),
-    # `token_hash` is SHA-256 of the token's text; `expires_at` -1 means never; `family` joins a chain of refreshes;
+    # `token_hash` is SHA-256 of the token's text; `expires_at` None means never; `family` joins a chain of refreshes;
     # `data` holds what the session list shows (address, user agent, strategy).
     Table.SESSIONS: Shape(
         {
@@ -90,7 +90,7 @@ SHAPES: dict[Table, Shape] = {
         key=("token_hash",),
         unique=(("id",),),
         indexed=(("kuid",), ("expires_at",), ("family",)),
-        optional=frozenset({"refreshed_at"}),
+        optional=frozenset({"refreshed_at", "expires_at"}),
     ),
     Table.API_KEYS: Shape(
         {
@@ -105,6 +105,7 @@ SHAPES: dict[Table, Shape] = {
         key=("id",),
         unique=(("token_hash",),),
         indexed=(("kuid",),),
+        optional=frozenset({"expires_at"}),
     ),
 }
 
@@ -155,11 +156,13 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class DeleteAll:
-    """Remove every row whose columns equal `where`; none is fine. `below` adds `column < bound` conditions."""
+    """Remove every row whose columns equal `where`; none is fine. `below` adds `column < bound` conditions, which
+    None never meets; `most` stops after that many rows, 0 does not."""
 
     table: Table
     where: Row
     below: dict[str, int] = field(default_factory=dict)
+    most: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,247 @@
+"""Puts a server together and runs it; the only module that knows all parts."""
+
+import asyncio
+import logging
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from email.utils import formatdate
+
+from protocol.answers import Wire
+from protocol.bodies import BodyLimits
+from protocol.http11 import HeadLimits
+from protocol.websocket import MessageLimits
+from server.actions import Router, all_actions
+from server.auth import defaults
+from server.auth.keys import load_key
+from server.auth.logins import Logins
+from server.auth.passwords import Passwords
+from server.auth.rights import Rulebook
+from server.auth.strategies import Strategies
+from server.auth.strategies.local import Local
+from server.auth.tokens import TokenLimits, Tokens
+from server.auth.users import Users
+from server.config import Config
+from server.controllers import auth, security, server  # noqa: F401  (they fill the action table)
+from server.dispatch import Dispatcher
+from server.firstadmin import FirstAdmin
+from server.logs import RequestLog
+from server.net import Listener, Timeouts
+from server.requestids import RequestIds
+from server.services import Services
+from server.storage.base import Entry, Storage, Unavailable
+from server.storage.sqlite import SqliteStorage
+
+_LOG = logging.getLogger("manykeys.app")
+_SWEEP_S = 60.0
+_DATE_S = 1.0
+
+OnReady = Callable[[str, str | None], None]
+"""Called once the server answers, with its address and, while there is no administrator, the setup code."""
+
+
+def clock_ms() -> int:
+    """Give the time in ms since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(slots=True)
+class App:
+    """A running server."""
+
+    services: Services
+    listener: Listener
+    address: str
+    chores: list[asyncio.Task[None]]
+
+    async def stop(self) -> None:
+        """Answer what is in progress, keep what was acknowledged, and end."""
+        await self.listener.stop()
+        for chore in self.chores:
+            chore.cancel()
+        await asyncio.gather(*self.chores, return_exceptions=True)
+        self.services.passwords.close()
+        await self.services.storage.close()
+
+
+async def serve(config: Config, *, data: str, open_mode: bool, on_ready: OnReady) -> None:
+    """Run a server until SIGTERM or SIGINT."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    app = await start(config, data=data, open_mode=open_mode)
+    on_ready(app.address, app.services.first_admin.code)
+    await stopped.wait()
+    await app.stop()
+
+
+async def create_admin(config: Config, *, data: str, name: str, password: str) -> None:
+    """Create an administrator who logs in with this name and password. ApiError if that can't be."""
+    storage = SqliteStorage(data, clock_ms=clock_ms)
+    await storage.open()
+    try:
+        services = await build_services(config, storage, open_mode=False)
+        await services.users.create(
+            kuid=None,
+            kind="human",
+            profile_ids=["admin"],
+            content={},
+            credentials={"local": {"username": name, "password": password}},
+            author="-1",
+        )
+        services.passwords.close()
+    finally:
+        await storage.close()
+
+
+async def start(config: Config, *, data: str, open_mode: bool = False) -> App:
+    """Open the store, put the parts together and listen."""
+    storage = SqliteStorage(data, clock_ms=clock_ms)
+    await storage.open()
+    try:
+        services = await build_services(config, storage, open_mode=open_mode)
+        wire = make_wire(config, services.node)
+        wire.set_date(formatdate(usegmt=True))
+        dispatcher = Dispatcher(services, wire, RequestLog(config.logs.requests))
+        listener = Listener(
+            wire,
+            dispatcher.answer,
+            make_timeouts(config),
+            connections=config.limits.connections,
+        )
+        host, port = await listener.listen(config.server.host, config.server.port)
+    except BaseException:
+        await storage.close()
+        raise
+    chores = [
+        asyncio.create_task(_keep_date(wire), name="date"),
+        asyncio.create_task(_sweep(services), name="sweep"),
+    ]
+    shown = f"[{host}]" if ":" in host else host
+    return App(services, listener, f"http://{shown}:{port}", chores)
+
+
+async def build_services(config: Config, storage: Storage, *, open_mode: bool) -> Services:
+    """Put together what handlers use, on an open store."""
+    await defaults.install(storage, all_actions(), clock_ms=clock_ms)
+    given = config.security.passwords
+    passwords = Passwords(
+        cost=given.cost, threads=given.threads or os.cpu_count() or 1, queue=given.queue
+    )
+    strategies = Strategies()
+    strategies.register("local", Local(storage, passwords, clock_ms=clock_ms))
+    rulebook = Rulebook(storage, open_mode=open_mode)
+    users = Users(storage, rulebook, strategies, clock_ms=clock_ms)
+    token = config.security.auth_token
+    key = await load_key(storage, token.algorithm, token.secret)
+    limits = TokenLimits(
+        default_ttl_ms=int(token.expires_in_ms),
+        max_ttl_ms=int(token.max_ttl_ms),
+        live=config.limits.live_sessions,
+        prefix=token.prefix,
+    )
+    tokens = Tokens(storage, users, rulebook, key, limits, clock_ms=clock_ms)
+
+    def follow(entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            rulebook.notice(entry)
+        tokens.notice(entries)
+
+    storage.follow(follow)
+    return Services(
+        config=config,
+        storage=storage,
+        passwords=passwords,
+        strategies=strategies,
+        rulebook=rulebook,
+        users=users,
+        logins=Logins(strategies, users),
+        tokens=tokens,
+        first_admin=FirstAdmin(is_wanted=not await users.admin_exists()),
+        request_ids=RequestIds(),
+        clock_ms=clock_ms,
+        node=config.server.node,
+        started_at_ms=clock_ms(),
+    )
+
+
+def make_wire(config: Config, node: str) -> Wire:
+    """Give what the connections of a server share."""
+    http, protocols, limits = config.http, config.server.protocols, config.limits
+    fields = {
+        "X-Kuzzle-Node": node,
+        "Accept-Encoding": "gzip,deflate,identity"
+        if protocols.http.allow_compression
+        else "identity",
+        "Access-Control-Allow-Headers": http.access_control_allow_headers,
+        "Access-Control-Allow-Methods": http.access_control_allow_methods,
+        "X-Content-Type-Options": "nosniff",
+    }
+    most_bytes = config.server.max_request_size_bytes
+    return Wire(
+        routes=Router(all_actions()),
+        node=node,
+        fields="".join(f"{name}: {value}\r\n" for name, value in fields.items()).encode(),
+        allows_origin=make_origin_check(
+            http.access_control_allow_origin, http.access_control_allow_origin_use_reg_exp
+        ),
+        head_limits=HeadLimits(
+            protocols.http.max_url_length,
+            protocols.http.max_header_size_bytes,
+            protocols.http.max_headers,
+        ),
+        body_limits=BodyLimits(
+            most_bytes,
+            protocols.http.max_form_file_size_bytes,
+            protocols.http.max_encoding_layers,
+            more_types=tuple(protocols.http.additional_content_types),
+            allow_compression=protocols.http.allow_compression,
+        ),
+        message_limits=MessageLimits(most_bytes, protocols.websocket.max_frames),
+        in_flight=limits.pipelined,
+        websocket_enabled=protocols.websocket.enabled,
+    )
+
+
+def make_origin_check(allowed: Sequence[str], uses_patterns: bool) -> Callable[[str], bool]:
+    """Give the test of an Origin header against the configured list (contract/01 §5.1)."""
+    if "*" in allowed:
+        return lambda origin: True
+    if not uses_patterns:
+        return frozenset(allowed).__contains__
+    patterns = [re.compile(pattern) for pattern in allowed]
+    return lambda origin: any(pattern.fullmatch(origin) for pattern in patterns)
+
+
+def make_timeouts(config: Config) -> Timeouts:
+    """Give the configured deadlines in seconds."""
+    given = config.timeouts
+    return Timeouts(
+        head_s=given.head_ms / 1000,
+        body_s=given.body_ms / 1000,
+        idle_s=given.idle_ms / 1000,
+        socket_s=config.server.protocols.websocket.idle_timeout_ms / 1000,
+        write_s=given.write_ms / 1000,
+        grace_s=given.grace_ms / 1000,
+    )
+
+
+async def _keep_date(wire: Wire) -> None:
+    """Renew the Date of all answers once a second."""
+    while True:
+        wire.set_date(formatdate(usegmt=True))
+        await asyncio.sleep(_DATE_S)
+
+
+async def _sweep(services: Services) -> None:
+    """Forget expired sessions now and then."""
+    while True:
+        await asyncio.sleep(_SWEEP_S)
+        try:
+            await services.tokens.sweep()
+        except Unavailable as reason:
+            _LOG.warning("expired sessions were not swept: %s", reason)

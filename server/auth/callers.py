@@ -1,0 +1,69 @@
+"""Who a request comes from: a `Person`, known once for all his tokens, and a `Caller`, one token of his.
+
+Both are kept between requests, so that a live token costs a look-up. What they hold is dropped by the journal, never
+changed in place. Knows nothing of requests or storage.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from server.auth.names import ANONYMOUS_ID
+from server.auth.rights import Rights
+from server.auth.users import User
+
+STALE = -1
+"""A `Person.generation` that no rulebook has: he must be read again."""
+
+
+@dataclass(slots=True, eq=False, weakref_slot=True)
+class Person:
+    """One user with his compiled rights, as they were in the rulebook's `generation`.
+
+    `me` keeps his document as JSON once somebody asked for it; a change of user, credentials or rights makes a new
+    Person.
+    """
+
+    user: User
+    rights: Rights
+    generation: int
+    me: object = None
+
+    @property
+    def kuid(self) -> str:
+        """The user's id."""
+        return self.user.kuid
+
+    @property
+    def is_anonymous(self) -> bool:
+        """Whether this is everybody who showed no token."""
+        return self.user.kuid == ANONYMOUS_ID
+
+
+class TokenKind(Enum):
+    """What a token is; one kind never passes for another."""
+
+    NONE = "no token"
+    SESSION = "session"
+    SINGLE_USE = "single use"
+    API_KEY = "API key"
+
+
+@dataclass(slots=True, eq=False)
+class Caller:
+    """One verified token. `expires_at_ms` is infinity for a token without end; `token_hash` is its SHA-256."""
+
+    person: Person
+    kind: TokenKind = TokenKind.NONE
+    token_hash: bytes = b""
+    session_id: str = ""
+    expires_at_ms: float = float("inf")
+
+    @property
+    def kuid(self) -> str:
+        """The user's id."""
+        return self.person.user.kuid
+
+    @property
+    def is_anonymous(self) -> bool:
+        """Whether no token was shown, or the token of nobody in particular."""
+        return self.person.user.kuid == ANONYMOUS_ID

@@ -1,0 +1,264 @@
+"""The command line: `manykeys serve`, `create-admin` and `config`.
+
+A user's mistake ends in one line on stderr and exit code 2, never in a stack trace.
+"""
+
+import argparse
+import asyncio
+import getpass
+import logging
+import os
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+
+from protocol.errors import ApiError, LocalError
+from server import app
+from server.config import Config, dump, load
+from server.configdocs import write_docs
+from server.configtree import ConfigError
+from server.describe import program_version
+from server.firstadmin import is_loopback
+from server.logs import start_logs, stop_logs
+from server.storage.base import Unavailable
+
+try:
+    import uvloop
+except ImportError:  # no wheel for this platform
+    uvloop = None  # type: ignore[assignment]
+
+DONE, FAILED, MISTAKE = 0, 1, 2
+_LOG = logging.getLogger("manykeys")
+_MOST_PASSWORD_LINE = 8192
+
+_EPILOG = """\
+examples:
+  manykeys serve
+  manykeys serve --port 0 --data :memory: --open
+  manykeys serve --config manykeys.toml --set security.authToken.expiresIn=2h
+  manykeys create-admin ann
+  manykeys create-admin ann --password-stdin < password.txt
+  manykeys config --config manykeys.toml --check
+
+Every setting can also come from the environment: MANYKEYS_server__port=7513.
+They are listed in docs/configuration.md.
+
+exit codes:
+  0  done; for serve: stopped by SIGTERM or SIGINT, every request answered
+  1  a failure that is not yours; the log says more
+  2  something to correct: a flag, a setting, a file, a port that is taken
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program and give its exit code."""
+    given = make_parser().parse_args(arguments)
+    try:
+        run: Callable[[argparse.Namespace], int] = given.run
+        return run(given)
+    except ApiError as refused:
+        return _complain(refused.message)
+    except OSError as reason:
+        place = f"{reason.filename}: " if reason.filename else ""
+        return _complain(f"{place}{reason.strerror or reason}")
+    except (LocalError, Unavailable) as mistake:
+        return _complain(str(mistake))
+    except KeyboardInterrupt:
+        return FAILED
+
+
+class _ShowVersion(argparse.Action):
+    """Looks the version up only when it is asked for: that takes longer than all other flags."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *rest: object) -> None:
+        print(f"manykeys {program_version()}")
+        parser.exit()
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Give the parser of the whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="manykeys",
+        description="An authentication server: one user, many keys.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action=_ShowVersion, nargs=0, help="print the version")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    settings = _settings_flags()
+    _add_serve(commands.add_parser("serve", parents=[settings], help="run the server"))
+
+    admin = commands.add_parser(
+        "create-admin", parents=[settings], help="create an administrator; asks for the password"
+    )
+    admin.add_argument("name", metavar="NAME", help="what the administrator logs in with")
+    admin.add_argument(
+        "--password-stdin", action="store_true", help="read the password from stdin, one line"
+    )
+    admin.set_defaults(run=_create_admin)
+
+    config = commands.add_parser(
+        "config", parents=[settings], help="print the settings in effect, without secrets"
+    )
+    config.add_argument("--check", action="store_true", help="only say what is wrong")
+    config.add_argument("--docs", action="store_true", help="print docs/configuration.md")
+    config.set_defaults(run=_print_config)
+    return parser
+
+
+def _settings_flags() -> argparse.ArgumentParser:
+    """Give the flags that change settings; all commands take them."""
+    flags = argparse.ArgumentParser(add_help=False)
+    flags.add_argument("--config", type=Path, metavar="FILE", help="a TOML file with settings")
+    flags.add_argument("--host", help="address to listen on (127.0.0.1)")
+    flags.add_argument("--port", help="port to listen on (7512); 0 picks a free one")
+    flags.add_argument("--data", metavar="FILE", help="the database (manykeys.db), or :memory:")
+    flags.add_argument("--log-format", metavar="FORM", help="plain or json (plain)")
+    flags.add_argument("--grace", metavar="TIME", help="time to finish requests at the end (10s)")
+    flags.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="any setting, repeatable"
+    )
+    return flags
+
+
+def _add_serve(serve: argparse.ArgumentParser) -> None:
+    serve.add_argument("--workers", default="1", metavar="N", help="processes (1)")
+    serve.add_argument(
+        "--loop", choices=("uvloop", "asyncio"), help="event loop (uvloop where there is one)"
+    )
+    serve.add_argument(
+        "--open",
+        action="store_true",
+        help="everybody may do everything; for development, on this machine only",
+    )
+    serve.set_defaults(run=_serve)
+
+
+def read_config(given: argparse.Namespace) -> Config:
+    """Give the settings; a flag of its own wins over `--set`."""
+    overrides: dict[str, object] = {}
+    for assignment in given.set:
+        name, equals, value = assignment.partition("=")
+        if not equals or not name:
+            raise ConfigError("--set: expected KEY=VALUE, like --set server.port=7513")
+        overrides[name] = value
+    flags = {
+        "server.host": given.host,
+        "server.port": given.port,
+        "server.data": given.data,
+        "logs.format": given.log_format,
+        "timeouts.grace": given.grace,
+    }
+    overrides.update({name: value for name, value in flags.items() if value is not None})
+    return load(given.config, os.environ, overrides)
+
+
+def _serve(given: argparse.Namespace) -> int:
+    config = read_config(given)
+    host = config.server.host
+    is_local = host == "localhost" or is_loopback(host)
+    if given.workers != "1":
+        raise ConfigError(f"--workers: {given.workers} is not accepted; expected 1 for now")
+    if given.open and not is_local:
+        raise ConfigError(f"--open: not with --host {host}; expected a loopback address")
+    loop = _choose_loop(given.loop)
+    writer = start_logs(config.logs.format, config.logs.level, sys.stderr)
+    try:
+        _warn(config, open_mode=given.open, is_local=is_local)
+        return _run_server(config, loop, open_mode=given.open)
+    finally:
+        stop_logs(writer)
+
+
+def _run_server(
+    config: Config, loop: Callable[[], asyncio.AbstractEventLoop] | None, *, open_mode: bool
+) -> int:
+    """Serve until a signal: what fails before the first answer is for the user to correct."""
+    is_answering = False
+
+    def on_ready(address: str, setup_code: str | None) -> None:
+        nonlocal is_answering
+        is_answering = True
+        if setup_code is not None:
+            print(
+                "first admin: manykeys create-admin NAME, or security:createFirstAdmin "
+                f"with setupCode {setup_code}"
+            )
+        print(f"manykeys listens on {address}", flush=True)
+
+    data = config.server.data
+    try:
+        _run(app.serve(config, data=data, open_mode=open_mode, on_ready=on_ready), loop)
+    except (LocalError, Unavailable, OSError) as reason:
+        if is_answering:
+            _LOG.exception("the server failed")
+            return FAILED
+        if isinstance(reason, OSError) and reason.filename is None:
+            where = f"{config.server.host} port {config.server.port}"
+            raise LocalError(f"can not listen on {where}: {reason.strerror or reason}") from None
+        raise
+    return DONE
+
+
+def _run(
+    work: Coroutine[object, object, None],
+    loop: Callable[[], asyncio.AbstractEventLoop] | None,
+) -> None:
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(work)
+
+
+def _choose_loop(name: str | None) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Give the factory of the loop asked for; None is the standard library's."""
+    if name == "uvloop" and uvloop is None:
+        raise ConfigError("--loop: uvloop is not installed; expected asyncio")
+    return None if name == "asyncio" or uvloop is None else uvloop.new_event_loop
+
+
+def _warn(config: Config, *, open_mode: bool, is_local: bool) -> None:
+    if open_mode:
+        _LOG.warning("--open: everybody may do everything; never use this with real users")
+    if not is_local and not config.security.strict:
+        _LOG.warning("other machines can reach this server: consider security.strict = true")
+    if config.ignored:
+        _LOG.warning("settings without effect here: %s", ", ".join(config.ignored))
+
+
+def _create_admin(given: argparse.Namespace) -> int:
+    config = read_config(given)
+    password = _read_password() if given.password_stdin else _ask_password()
+    if not password:
+        raise LocalError("the password must not be empty")
+    data = config.server.data
+    _run(app.create_admin(config, data=data, name=given.name, password=password), None)
+    print(f"administrator {given.name} created")
+    return DONE
+
+
+def _read_password() -> str:
+    line = sys.stdin.readline(_MOST_PASSWORD_LINE)
+    return line.removesuffix("\n").removesuffix("\r")
+
+
+def _ask_password() -> str:
+    password = getpass.getpass("Password: ")
+    if getpass.getpass("Again: ") != password:
+        raise LocalError("the two passwords differ")
+    return password
+
+
+def _print_config(given: argparse.Namespace) -> int:
+    config = read_config(given)
+    if given.docs:
+        print(write_docs(), end="")
+    elif not given.check:
+        print(dump(config), end="")
+    for name in config.ignored:
+        print(f"{name}: without effect here", file=sys.stderr)
+    return DONE
+
+
+def _complain(text: str) -> int:
+    print(f"manykeys: {' '.join(text.split())}", file=sys.stderr)
+    return MISTAKE

@@ -1,0 +1,86 @@
+"""docs/configuration.md out of the declarations."""
+
+from collections.abc import Iterator
+
+from server.config import Config
+from server.configtree import write_value
+from server.ignored import IGNORED
+from server.settings import Declared, Inner, declared_in
+
+_INTRODUCTION = """# Configuration
+
+This page is made by `manykeys config --docs`; a test fails when it is out of date.
+
+Settings come from four places. The later one wins, key by key; a list replaces the whole list.
+
+| Place | For example |
+|---|---|
+| defaults | the tables below |
+| a TOML file, `--config FILE` | `[security.authToken]` and under it `expiresIn = "2h"` |
+| the environment | `MANYKEYS_security__authToken__expiresIn=2h`, with the prefix `kuzzle_` too |
+| flags | `--port 7513`, or any setting by `--set security.authToken.expiresIn=2h` |
+
+Where both prefixes set the same key, `MANYKEYS_` wins. Variables without `__` are no settings.
+A key that is not on this page, or a value that is not accepted, refuses to start and says why.
+`manykeys config` prints what is in effect, and `manykeys config --check` only looks for mistakes.
+
+| Values | |
+|---|---|
+| durations | milliseconds as a number, or a text with a unit: `ms`, `s`, `m`, `h`, `d`, `w`, `y` |
+| sizes | bytes as a number, or a text with `kb`, `mb`, `gb` or `tb`; a kilobyte is 1024 bytes |
+| lists in variables and flags | `a,b`, or JSON after `*json:`, like `*json:["a", "b"]` |
+| secrets | always text, also where they look like a number or begin with `*json:` |
+"""
+
+_STRATEGIES = """
+## strategies
+
+{help} For example:
+
+```toml
+[strategies.google]
+use = "oauth"
+backend = "google-oauth2"
+key = "…"
+secret = "…"
+```
+
+In variables and flags all values are text; numbers and lists go after `*json:`.
+`manykeys config` shows `use`, `backend` and numbers only.
+"""
+
+_IGNORED = """
+## Settings of Kuzzle without effect
+
+These are accepted, so that an existing configuration can be used. The server names those it was
+given in a warning. `*` stands for anything that is not in a table above.
+
+"""
+
+_HEADINGS = "| Key | Default | Accepted | |\n|---|---|---|---|\n"
+
+
+def write_docs() -> str:
+    """Give the page as Markdown."""
+    written = [_INTRODUCTION, *_write_tables(Config, "")]
+    written.append(_IGNORED + "".join(f"- `{name}`\n" for name in IGNORED))
+    return "".join(written)
+
+
+def _write_tables(of: type, path: str) -> Iterator[str]:
+    declared = declared_in(of)
+    settings = [one for one in declared if isinstance(one, Declared)]
+    if path and settings:
+        yield f"\n## {path.removesuffix('.')}\n\n" + _HEADINGS
+        yield from map(_write_row, settings)
+    for one in declared:
+        if isinstance(one, Inner):
+            yield from _write_tables(one.type, f"{path}{one.name}.")
+    if not path:
+        yield from (_STRATEGIES.format(help=one.help) for one in settings)
+
+
+def _write_row(one: Declared) -> str:
+    default = "not set" if one.default is None else f"`{write_value(one.kind.write(one.default))}`"
+    older = f" Older name: `{one.also}`." if one.also else ""
+    return f"| `{one.name}` | {default} | {one.kind.accepted} | {one.help}{older} |\n"

@@ -1,0 +1,120 @@
+"""The `auth` controller: logging in and out, and what a caller may know of himself (contract/02 §4)."""
+
+import orjson
+
+from protocol.errors import ApiError
+from protocol.messages import Json, Request
+from server.actions import Outcome, action
+from server.arguments import body_text, read_flag, read_text
+from server.auth.callers import Caller, TokenKind
+from server.auth.strategies import Challenge, LoginAttempt, Redirect
+from server.auth.tokens import NEVER, Issued
+from server.services import Services
+
+_USER_AGENT_CHARACTERS = 256
+
+
+@action(
+    "auth:login", "GET /_login/:strategy", "POST /_login/:strategy", granted=("anonymous",)
+)
+async def login(services: Services, caller: Caller, request: Request) -> Outcome:
+    """Log in with a strategy; the credentials stand in the body or among the arguments. Gives a token."""
+    name = read_text(request, "strategy")
+    ttl_ms = services.tokens.lifetime_ms(request.args.get("expiresIn"))
+    address = "" if request.peer is None else request.peer.address
+    body = request.body if isinstance(request.body, dict) else {}
+    attempt = LoginAttempt(body, request.args, request.headers, address)
+    result = await services.logins.attempt(name, attempt)
+    if isinstance(result, Redirect):
+        headers = {"Location": result.url, "Content-Length": "0"}
+        return Outcome(
+            {"headers": headers, "statusCode": result.status},
+            status=result.status,
+            headers={name.lower(): value for name, value in headers.items()},
+        )
+    if isinstance(result, Challenge):
+        return Outcome(result.data, is_private=True)
+    shown: dict[str, object] = {
+        "address": address,
+        "userAgent": request.headers.get("user-agent", "")[:_USER_AGENT_CHARACTERS],
+        "strategy": name,
+    }
+    return write_login(await services.tokens.issue(result, ttl_ms, shown=shown))
+
+
+def write_login(issued: Issued) -> Outcome:
+    """Give the answer that hands out a session token."""
+    return Outcome(
+        {
+            "_id": issued.kuid,
+            "expiresAt": issued.expires_at_ms,
+            "jwt": issued.token,
+            "ttl": issued.ttl_ms,
+        },
+        is_private=True,
+    )
+
+
+@action("auth:logout", "POST /_logout", granted=("default",), needs_user=True)
+async def logout(services: Services, caller: Caller, request: Request) -> Json:
+    """Revoke the token of this request; with `global` every session of its user. API keys stay."""
+    if read_flag(request, "global"):
+        await services.tokens.revoke_all(caller.kuid)
+    elif caller.kind is TokenKind.SESSION:
+        await services.tokens.revoke(caller)
+    return {"acknowledged": True}
+
+
+@action("auth:checkToken", "POST /_checkToken", granted=("default", "anonymous"))
+async def check_token(services: Services, caller: Caller, request: Request) -> Json:
+    """Tell whether the token in the body is valid, whose it is and when it expires."""
+    token = body_text(request, "token", "")
+    if not token:
+        return {"expiresAt": None, "kuid": "-1", "valid": True}
+    try:
+        found = await services.tokens.verify(token)
+    except ApiError as refused:
+        if refused.status != 401:
+            raise
+        return {"state": refused.message, "valid": False}
+    return {"expiresAt": shown_expiry(found), "kuid": found.kuid, "valid": True}
+
+
+def shown_expiry(caller: Caller) -> int:
+    """Give when a token expires as the wire says it: ms since 1970, -1 without end."""
+    ends = caller.expires_at_ms
+    return NEVER if ends == float("inf") else int(ends)
+
+
+@action(
+    "auth:getCurrentUser",
+    "GET /_me",
+    deprecated=("GET /users/_me",),
+    granted=("default", "anonymous"),
+)
+async def get_current_user(services: Services, caller: Caller, request: Request) -> Json:
+    """Give the caller's own document and the strategies he can log in with."""
+    person = caller.person
+    if person.me is None:
+        strategies = await services.users.strategies_of(person.kuid)
+        me = {"_id": person.kuid, "_source": person.user.source(), "strategies": strategies}
+        person.me = orjson.Fragment(orjson.dumps(me))
+    return person.me
+
+
+@action(
+    "auth:getMyRights",
+    "GET /_me/_rights",
+    deprecated=("GET /users/_me/_rights",),
+    granted=("default", "anonymous"),
+)
+async def get_my_rights(services: Services, caller: Caller, request: Request) -> Json:
+    """List what the caller may do: one item for each controller, action, index and collection."""
+    hits = caller.person.rights.listed()
+    return {"hits": hits, "total": len(hits)}
+
+
+@action("auth:getStrategies", "GET /strategies", granted=("default",))
+async def get_strategies(services: Services, caller: Caller, request: Request) -> Json:
+    """List the strategies users can log in with."""
+    return services.strategies.names()

@@ -1,0 +1,169 @@
+"""From a Request to its Response, in the order the wire fixes (contract/01 §9); the only broad `except`.
+
+Who may do it comes before whether it exists: a caller without rights learns nothing about actions.
+"""
+
+import asyncio
+import logging
+import re
+
+import orjson
+
+from protocol.answers import Wire
+from protocol.errors import ApiError, error
+from protocol.messages import Request, Response, read_unread
+from server.actions import TABLE, Action, Outcome, find
+from server.auth.callers import Caller
+from server.logs import RequestLog
+from server.services import Services
+from server.storage.base import Unavailable
+
+_LOG = logging.getLogger("manykeys.dispatch")
+
+# contract/01 §10: the oldest major version of each SDK that speaks this API.
+_OLDEST_SDK = {"js": 7, "csharp": 2, "cpp": 2, "java": 3, "android": 5, "go": 3, "php": 4}
+_SDK_NAME = re.compile(r"([a-z]{1,20})@(([0-9]{1,9})[^\s]{0,64})")
+_RETRY_S = 1
+
+
+class Dispatcher:
+    """Answers the requests of one server."""
+
+    __slots__ = ("_log", "_services", "_wire")
+
+    def __init__(self, services: Services, wire: Wire, log: RequestLog) -> None:
+        self._services = services
+        self._wire = wire
+        self._log = log
+
+    async def answer(self, request: Request) -> Response:
+        """Give the answer to a request. Never raises: what goes wrong becomes an error answer."""
+        services = self._services
+        response = Response(request.request_id or services.request_ids.take())
+        started_ms = services.clock_ms()
+        caller: Caller | None = None
+        try:
+            if request.unread is not None:
+                await asyncio.to_thread(read_unread, request, self._wire.body_limits)
+            if request.refused is not None:
+                raise request.refused
+            if request.endpoint is not None:
+                await self._answer_endpoint(request.endpoint, response)
+                return response
+            controller, name = request.controller, request.action
+            response.controller, response.action = controller, name
+            if not controller:
+                raise error("api.assert.missing_argument", "controller")
+            if not name:
+                raise error("api.assert.missing_argument", "action")
+            args = request.args if "targets" not in request.args else _target_args(request.args)
+            self._check_origin(request)
+            caller = services.tokens.live(request.token)
+            if caller is None:
+                caller = await services.tokens.verify(request.token)
+            action = find(controller, name)
+            if not caller.person.rights.allows(controller, name, args):
+                await self._permit_first_start(action, caller, controller, name)
+            if action is None:
+                raise _not_found(controller, name)
+            self._check_caller(action, caller, request)
+            result = await action.handler(services, caller, request)
+            if isinstance(result, Outcome):
+                _take_outcome(response, result)
+            else:
+                response.result = result
+        except ApiError as refused:
+            _fail(response, refused)
+        except Unavailable as reason:
+            _LOG.error("the store is not available: %s", reason)
+            _fail(response, error("services.storage.not_connected", status=503, retry_after_s=_RETRY_S))
+        except Exception:
+            _LOG.exception("%s:%s failed", request.controller, request.action)
+            _fail(response, error("plugin.runtime.unexpected_error", "see the server's log"))
+        if self._log.is_logged(response.action, response.status):
+            self._write_log(request, response, caller, services.clock_ms() - started_ms)
+        return response
+
+    def _write_log(
+        self, request: Request, response: Response, caller: Caller | None, duration_ms: int
+    ) -> None:
+        self._log.log_request(
+            request_id=response.request_id,
+            kuid=None if caller is None else caller.kuid,
+            controller=response.controller,
+            action=response.action,
+            status=response.status,
+            duration_ms=duration_ms,
+            origin=request.origin.value,
+            address="" if request.peer is None else request.peer.address,
+        )
+
+    def _check_origin(self, request: Request) -> None:
+        """contract/01 §5.1: a page from elsewhere is refused before anything is looked up."""
+        origin = request.headers.get("origin")
+        if origin and not self._wire.allows_origin(origin):
+            raise error("api.process.unauthorized_origin", origin)
+
+    async def _permit_first_start(
+        self, action: Action | None, caller: Caller, controller: str, name: str
+    ) -> None:
+        """Refuse what the caller has no right to, unless it is for everybody until there is an administrator."""
+        if action is None or not action.while_no_admin or await self._services.users.admin_exists():
+            refused = "unauthorized" if caller.is_anonymous else "forbidden"
+            raise error(f"security.rights.{refused}", controller, name, caller.kuid)
+
+    def _check_caller(self, action: Action, caller: Caller, request: Request) -> None:
+        if request.volatile is not None and self._services.config.server.strict_sdk_version:
+            _check_sdk(request.volatile)
+        if action.needs_user and caller.is_anonymous:
+            raise error("security.rights.unauthorized", action.controller, action.name)
+
+    async def _answer_endpoint(self, endpoint: str, response: Response) -> None:
+        """Answer what needs neither rights nor a controller (contract/01 §3.2, §3.6)."""
+        if endpoint in ("preflight", "root"):
+            response.result = {}
+        elif endpoint == "ready" and not await self._services.storage.check():
+            raise error("api.process.overloaded", retry_after_s=_RETRY_S)
+
+
+def _target_args(args: dict[str, object]) -> dict[str, object]:
+    """Give arguments whose `targets` is an array: over HTTP it comes as JSON in text."""
+    if "index" in args or "collection" in args:
+        raise error("api.assert.mutually_exclusive", "index, collection", "targets")
+    targets = args["targets"]
+    if isinstance(targets, str):
+        try:
+            targets = orjson.loads(targets)
+        except orjson.JSONDecodeError:
+            targets = None
+    if not isinstance(targets, list):
+        raise error("api.assert.invalid_type", "targets", "array")
+    return {**args, "targets": targets}
+
+
+def _not_found(controller: str, name: str) -> ApiError:
+    if controller in TABLE:
+        return error("api.process.action_not_found", controller, name)
+    return error("api.process.controller_not_found", controller)
+
+
+def _check_sdk(volatile: dict[str, object]) -> None:
+    """contract/01 §10: SDKs older than this API are told so; majors are compared as numbers."""
+    if volatile.get("sdkVersion"):
+        raise error("api.process.incompatible_sdk_version", volatile["sdkVersion"], "min: 7, max: none")
+    named = volatile.get("sdkName")
+    sdk = _SDK_NAME.fullmatch(named) if isinstance(named, str) else None
+    oldest = _OLDEST_SDK.get(sdk[1]) if sdk is not None else None
+    if sdk is not None and oldest is not None and int(sdk[3]) < oldest:
+        raise error("api.process.incompatible_sdk_version", sdk[2], f"min: {oldest}, max: none")
+
+
+def _take_outcome(response: Response, outcome: Outcome) -> None:
+    response.result, response.status = outcome.result, outcome.status
+    response.headers, response.error = outcome.headers, outcome.error
+    response.is_private, response.is_raw = outcome.is_private, outcome.is_raw
+    response.has_result = outcome.has_result
+
+
+def _fail(response: Response, refused: ApiError) -> None:
+    response.error, response.status, response.result = refused, refused.status, None

@@ -1,0 +1,320 @@
+"""Sockets: bytes in and out of connections, tasks for what has to wait, deadlines, back-pressure, a graceful stop.
+
+Knows nothing of tokens, actions or storage: requests go to `answer`, and what comes back is sent.
+"""
+
+import asyncio
+import logging
+import types
+from collections.abc import Callable, Coroutine, Generator
+from dataclasses import dataclass
+from functools import partial
+from typing import cast
+
+from protocol.answers import Wire
+from protocol.connection import Connection, Phase
+from protocol.messages import Request, Response
+
+_LOG = logging.getLogger("manykeys.net")
+_LINGER_S = 2.0
+_LONGEST_TICK_S = 1.0
+_BACKLOG = 1024
+# What a refused connection gets, without a look at what it asks (RFC 9110 §15.6.4).
+_TOO_MANY = (
+    b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
+)
+
+Answering = Coroutine[object, object, Response]
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long a peer may take, in seconds: for a request's head from its first byte, for its body, between
+    requests, between frames of a WebSocket, to take what is sent to him; `grace_s` for everybody at the end."""
+
+    head_s: float = 10.0
+    body_s: float = 30.0
+    idle_s: float = 60.0
+    socket_s: float = 60.0
+    write_s: float = 30.0
+    grace_s: float = 10.0
+
+
+class Listener:
+    """All peers of one server."""
+
+    def __init__(
+        self,
+        wire: Wire,
+        answer: Callable[[Request], Answering],
+        timeouts: Timeouts,
+        *,
+        connections: int,
+    ) -> None:
+        self.wire = wire
+        self.answer = answer
+        self.timeouts = timeouts
+        self.loop = asyncio.get_running_loop()
+        self.peers: set[Peer] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self._connections = connections
+        self._server: asyncio.Server | None = None
+        self._empty = asyncio.Event()
+        self._tick_s = min(_LONGEST_TICK_S, timeouts.head_s / 4, timeouts.idle_s / 4)
+        self._ticking: asyncio.TimerHandle | None = None
+
+    async def listen(self, host: str, port: int) -> tuple[str, int]:
+        """Begin to accept; give the address. OSError if it can't be had."""
+        self._server = await self.loop.create_server(
+            lambda: Peer(self), host, port, backlog=_BACKLOG
+        )
+        self._tick()
+        bound = self._server.sockets[0].getsockname()
+        return bound[0], bound[1]
+
+    async def stop(self) -> None:
+        """Accept nobody more, let everybody finish what is in progress, then cut off who has not after the grace."""
+        if self._server is not None:
+            self._server.close()
+        for peer in tuple(self.peers):
+            peer.finish()
+        try:
+            async with asyncio.timeout(self.timeouts.grace_s):
+                while self.peers:
+                    self._empty.clear()
+                    await self._empty.wait()
+        except TimeoutError:
+            _LOG.warning("%d connections were cut off after the grace", len(self.peers))
+        for peer in tuple(self.peers):
+            peer.abort()
+        for task in tuple(self.tasks):
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        if self._ticking is not None:
+            self._ticking.cancel()
+
+    def admit(self, peer: "Peer") -> bool:
+        """Count a new peer in, unless there are too many."""
+        if len(self.peers) >= self._connections:
+            return False
+        self.peers.add(peer)
+        return True
+
+    def forget(self, peer: "Peer") -> None:
+        """Count a peer out."""
+        self.peers.discard(peer)
+        self._empty.set()
+
+    def _tick(self) -> None:
+        """Cut off the peers whose deadline has passed. One pass over all is cheaper than a timer for each."""
+        now_s = self.loop.time()
+        for peer in [peer for peer in self.peers if peer.deadline_s <= now_s]:
+            peer.miss_deadline()
+        self._ticking = self.loop.call_later(self._tick_s, self._tick)
+
+
+class Peer(asyncio.Protocol):
+    """One socket. `deadline_s` is the loop's time at which the peer has taken too long."""
+
+    __slots__ = (
+        "_address",
+        "_connection",
+        "_is_blocked",
+        "_is_ending",
+        "_is_paused",
+        "_listener",
+        "_partial",
+        "_transport",
+        "deadline_s",
+    )
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._connection = Connection(listener.wire, self)
+        self._transport: asyncio.Transport | None = None
+        self._address = ""
+        self._is_blocked = False  # what was written has not left
+        self._is_paused = False  # nothing is read for now
+        self._is_ending = False  # our side is closed, the peer's not yet
+        self._partial: Phase | None = None  # the phase whose message is not whole
+        self.deadline_s = float("inf")
+
+    @property
+    def address(self) -> str:
+        """See `protocol.messages.Connected`."""
+        return self._address
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The socket is open."""
+        self._transport = cast(asyncio.Transport, transport)
+        listener = self._listener
+        if not listener.admit(self):
+            self._transport.write(_TOO_MANY)
+            self._transport.close()
+            return
+        named = transport.get_extra_info("peername")
+        self._address = named[0] if isinstance(named, tuple) else ""
+        self.deadline_s = listener.loop.time() + listener.timeouts.head_s
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes arrived: answer what they complete, in one write where that is possible."""
+        connection = self._connection
+        requests = connection.receive(data)
+        for request in requests:
+            self._answer(request)
+        self._flush(bool(requests))
+
+    def _go_on(self) -> None:
+        """Understand what is held and was not looked at, now that there is room for answers."""
+        if self._transport is not None and not self._is_blocked:
+            self.data_received(b"")
+
+    def _answer(self, request: Request) -> None:
+        """Step the answer once; only one that has to wait costs a task."""
+        answering = self._listener.answer(request)
+        try:
+            awaited = answering.send(None)
+        except StopIteration as done:
+            self._connection.send(request, done.value)
+            return
+        tasks = self._listener.tasks
+        task = self._listener.loop.create_task(self._finish_answer(request, answering, awaited))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    async def _finish_answer(
+        self, request: Request, answering: Answering, awaited: object
+    ) -> None:
+        response = await _go_on_with(answering, awaited)
+        if self._transport is not None:
+            self._connection.send(request, response)
+            self._flush(True)
+
+    def _flush(self, has_progress: bool) -> None:
+        """Write what is ready, then see how the connection goes on."""
+        transport, connection = self._transport, self._connection
+        if transport is None:
+            return
+        data = connection.bytes_to_send()
+        if data:
+            transport.write(data)
+        if connection.is_finished:
+            self._end()
+            return
+        if connection.is_full or self._is_blocked:
+            self._pause()
+        else:
+            if self._is_paused:
+                self._is_paused = False
+                transport.resume_reading()
+            if has_progress and connection.holds_input:
+                # In a turn of its own, so that one busy peer does not keep the others waiting.
+                self._listener.loop.call_soon(self._go_on)
+        self._set_deadline(has_progress)
+
+    def _pause(self) -> None:
+        if not self._is_paused and self._transport is not None:
+            self._is_paused = True
+            self._transport.pause_reading()
+
+    def _set_deadline(self, has_progress: bool) -> None:
+        """Renew the deadline, except while the same message is still coming in: one byte a second gains nothing."""
+        connection, listener = self._connection, self._listener
+        timeouts, phase = listener.timeouts, connection.phase
+        if self._is_blocked:
+            return
+        if phase is Phase.SOCKET:
+            self._partial = None
+            self.deadline_s = listener.loop.time() + timeouts.socket_s
+        elif connection.awaits_answers:
+            self._partial = None
+            self.deadline_s = float("inf")
+        elif connection.is_idle:
+            self._partial = None
+            self.deadline_s = listener.loop.time() + timeouts.idle_s
+        elif has_progress or phase is not self._partial:
+            self._partial = phase
+            limit_s = timeouts.head_s if phase is Phase.HEAD else timeouts.body_s
+            self.deadline_s = listener.loop.time() + limit_s
+
+    def push(self, text: bytes) -> None:
+        """Send a text message nobody asked for to an open WebSocket."""
+        self._connection.push(text)
+        self._flush(False)
+
+    def finish(self) -> None:
+        """Take no further request and end once the ones in progress are answered."""
+        self._connection.finish()
+        self._flush(False)
+
+    def _end(self) -> None:
+        """Close our side and wait a moment for the peer's: closing at once could destroy the answer on its way
+        (RFC 9112 §9.6)."""
+        transport = self._transport
+        if transport is None or self._is_ending:
+            return
+        self._is_ending = True
+        self.deadline_s = self._listener.loop.time() + _LINGER_S
+        if self._is_paused:
+            self._is_paused = False
+            transport.resume_reading()
+        if transport.can_write_eof():
+            transport.write_eof()
+        else:
+            transport.close()
+
+    def abort(self) -> None:
+        """Drop the socket with all that is in it."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def miss_deadline(self) -> None:
+        """The peer took too long: a request begun is answered 408, a silent or unreading peer is dropped."""
+        self.deadline_s = float("inf")
+        if self._is_blocked or self._is_ending or self._partial is None:
+            self.abort()
+            return
+        for request in self._connection.time_out():
+            self._answer(request)
+        self._flush(True)
+
+    def pause_writing(self) -> None:
+        """The peer does not read as fast as we write: read no more of his until he does."""
+        self._is_blocked = True
+        self.deadline_s = self._listener.loop.time() + self._listener.timeouts.write_s
+        self._pause()
+
+    def resume_writing(self) -> None:
+        """What was written has left."""
+        self._is_blocked = False
+        self._flush(True)
+
+    def eof_received(self) -> bool:
+        """The peer sends no more; answers in progress still go out."""
+        self._connection.eof()
+        if self._is_ending or self._connection.is_finished:
+            return False
+        self._flush(False)
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone; answers in progress are made, then forgotten."""
+        self._transport = None
+        self.deadline_s = float("inf")
+        self._listener.forget(self)
+
+
+@types.coroutine
+def _go_on_with(answering: Answering, awaited: object) -> Generator[object, object, Response]:
+    """Go on with a coroutine that was stepped once, outside of a task: first wait for what it waits for."""
+    while True:
+        try:
+            value = yield awaited
+        except BaseException as reason:
+            resume = partial(answering.throw, reason)
+        else:
+            resume = partial(answering.send, value)
+        try:
+            awaited = resume()
+        except StopIteration as done:
+            return cast(Response, done.value)

@@ -1,0 +1,48 @@
+"""What handlers may use: the parts of a running server, put together by `app.py`.
+
+Handlers import this module's type; it imports no handler, no socket and no SQL.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from server.auth.logins import Logins
+from server.auth.passwords import Passwords
+from server.auth.rights import Rulebook
+from server.auth.strategies import Strategies
+from server.auth.tokens import Tokens
+from server.auth.users import Users
+from server.config import Config
+from server.firstadmin import FirstAdmin
+from server.requestids import RequestIds
+from server.storage.base import Storage
+
+
+@dataclass(slots=True)
+class Counters:
+    """What a running server counts; `http` and `websocket` are open connections."""
+
+    http: int = 0
+    websocket: int = 0
+    in_progress: int = 0
+    overloads: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The parts of one server. `node` is its name on the wire."""
+
+    config: Config
+    storage: Storage
+    passwords: Passwords
+    strategies: Strategies
+    rulebook: Rulebook
+    users: Users
+    logins: Logins
+    tokens: Tokens
+    first_admin: FirstAdmin
+    request_ids: RequestIds
+    clock_ms: Callable[[], int]
+    node: str
+    started_at_ms: int
+    counters: Counters = field(default_factory=Counters)
