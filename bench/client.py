@@ -1,4 +1,4 @@
-"""A small blocking client for setting up and checking; the load itself comes from wrk and `ws_load.py`."""
+"""A small blocking client for setting up and checking; wrk and `ws_load.py` make the load."""
 
 import json
 import random
@@ -6,8 +6,8 @@ import socket
 from dataclasses import dataclass
 
 HOST = "127.0.0.1"
-_WAIT_S = 20.0
-_HANDSHAKE = (
+_WAIT_S = 30.0
+HANDSHAKE = (
     b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
@@ -66,21 +66,26 @@ def connect(port: int) -> socket.socket:
 
 def _exchange(connection: socket.socket, request: bytes) -> Answer:
     connection.sendall(request)
-    head = _read_until(connection, b"\r\n\r\n")
-    at = head.index(b"\r\n\r\n") + 4
-    fields = dict(
-        line.lower().split(b":", 1) for line in head[:at].split(b"\r\n")[1:] if b":" in line
-    )
-    raw = head + _read_exactly(
-        connection, at + int(fields.get(b"content-length", b"0")) - len(head)
-    )
-    return Answer(int(head.split(b" ", 2)[1]), raw, json.loads(raw[at:] or b"{}"))
+    received = _read_until(connection, b"\r\n\r\n")
+    at = received.index(b"\r\n\r\n") + 4
+    length = content_length(received[:at])
+    raw = received + _read_exactly(connection, at + length - len(received))
+    return Answer(int(received.split(b" ", 2)[1]), raw, json.loads(raw[at:] or b"{}"))
+
+
+def content_length(head: bytes) -> int:
+    """Give the length a response's head announces, 0 when it does not."""
+    for line in head.split(b"\r\n")[1:]:
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length":
+            return int(value)
+    return 0
 
 
 def open_websocket(port: int) -> socket.socket:
     """Give a socket with the WebSocket handshake behind it."""
     connection = connect(port)
-    connection.sendall(_HANDSHAKE)
+    connection.sendall(HANDSHAKE)
     head = _read_until(connection, b"\r\n\r\n")
     if not head.startswith(b"HTTP/1.1 101 ") or _ACCEPT not in head:
         raise WrongAnswer(f"handshake refused: {head[:80]!r}")
@@ -90,12 +95,10 @@ def open_websocket(port: int) -> socket.socket:
 def write_text_frame(payload: bytes, mask: bytes) -> bytes:
     """Give a client's text frame (RFC 6455 §5.2), masked with the given 4 bytes; below 64 KiB."""
     size = len(payload)
-    head = (
-        bytes([0x81, 0x80 | size]) if size < 126 else b"\x81" + bytes([0xFE]) + size.to_bytes(2, "big")
-    )
+    length = bytes([0x80 | size]) if size < 126 else b"\xfe" + size.to_bytes(2, "big")
     key = (mask * (size // 4 + 1))[:size]
     masked = int.from_bytes(payload, "big") ^ int.from_bytes(key, "big")
-    return head + mask + masked.to_bytes(size, "big")
+    return b"\x81" + length + mask + masked.to_bytes(size, "big")
 
 
 def ask_websocket(connection: socket.socket, payload: bytes) -> bytes:

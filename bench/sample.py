@@ -1,6 +1,7 @@
 """What every server under test is asked for and must answer: one user, one token, one envelope.
 
-Passed between the processes of a run as a JSON file whose path is in the environment variable `BENCH_SAMPLE`.
+Passed between the processes of a run as a JSON file, whose path is in the environment variable
+`BENCH_SAMPLE`.
 """
 
 import base64
@@ -10,24 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 VARIABLE = "BENCH_SAMPLE"
-HTTP_MEMBERS = (
-    "action",
-    "controller",
-    "error",
-    "headers",
-    "node",
-    "requestId",
-    "result",
-    "status",
-    "volatile",
-)
-WEBSOCKET_MEMBERS = (*HTTP_MEMBERS, "room")
+REQUEST_ID = "00000000-0000-4000-8000-000000000000"
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """`result` is the envelope's member of that name; the two answers are our server's own, byte for byte: the whole
-    HTTP response, and the payload of a WebSocket message whose `requestId` has 36 characters."""
+    """One user as our server tells him: `result` is the envelope's member of that name.
+
+    The two answers are our server's own, byte for byte: the whole HTTP response, and the payload of
+    the WebSocket message that answers the request id `REQUEST_ID`.
+    """
 
     token: str
     node: str
@@ -36,7 +29,7 @@ class Sample:
     websocket_answer: bytes
 
     def write(self, path: Path) -> None:
-        """Leave the sample for the servers under test."""
+        """Leave the sample for the other processes of the run."""
         fields = {
             "token": self.token,
             "node": self.node,
@@ -68,38 +61,3 @@ def me_message(token: str, request_id: str) -> bytes:
         "jwt": token,
     }
     return json.dumps(fields, separators=(",", ":")).encode()
-
-
-def stand_in() -> Sample:
-    """Give a sample of about the real sizes, for runs in which our own server can't be started."""
-    user: dict[str, object] = {
-        "_id": "bench",
-        "_source": {
-            "profileIds": ["admin"],
-            "name": "Bench",
-            "_kuzzle_info": {
-                "author": "admin",
-                "createdAt": 1700000000000,
-                "updatedAt": None,
-                "updater": None,
-            },
-        },
-        "strategies": ["local"],
-    }
-    envelope = {
-        "action": "getCurrentUser",
-        "controller": "auth",
-        "error": None,
-        "headers": {},
-        "node": "manykeys",
-        "requestId": "0" * 36,
-        "result": user,
-        "status": 200,
-        "volatile": None,
-    }
-    body = json.dumps(envelope, separators=(",", ":")).encode()
-    message = json.dumps({**envelope, "room": "0" * 36}, separators=(",", ":")).encode()
-    head = (
-        f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    return Sample("e" * 220, "manykeys", user, head.encode() + body, message)

@@ -1,8 +1,8 @@
-"""WebSocket load: N connections, one message in flight on each, every answer checked for its size and its id.
+"""WebSocket load: N connections, one message in flight on each, every answer checked.
 
-A process of its own (`python -m bench.ws_load PORT CONNECTIONS SECONDS`), so that it can have a core of its own. It
-talks to the sockets through epoll itself: per message that is one `recv`, one `send` and a few comparisons, which an
-event loop would double. Prints one JSON object: answers, seconds, p50_us, p99_us.
+A process of its own (`python -m bench.ws_load PORT CONNECTIONS SECONDS`), so that it can have a
+core of its own. It talks to the sockets through epoll itself: per message that is one `recv`, one
+`send` and a few comparisons, which an event loop would double. Prints one JSON object.
 """
 
 import json
@@ -18,17 +18,33 @@ from bench.sample import me_message, read_sample
 
 # So many different ids and masks that no server can live on having seen the same bytes before.
 _DIFFERENT = 2048
-_LONGEST_ANSWER = 65536
+_LONGEST_ANSWER_BYTES = 65536
+_SILENCE_S = 5.0
 
 
 @dataclass(slots=True)
-class _Talk:
-    """One connection: the message in flight is number `at`; `held` is the part of its answer that has come."""
+class Talk:
+    """One connection: message number `at` is in flight, `held` is what came of its answer."""
 
     socket: socket.socket
     at: int
-    sent_at_s: float = 0.0
     held: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What all answers have in common; `has_id` is False for a constant, which has none of ours."""
+
+    head: bytes
+    size: int
+    has_id: bool
+
+    def check(self, answer: bytes, request_id: bytes) -> None:
+        """Raise WrongAnswer for an answer of another shape or to another message."""
+        if len(answer) != self.size or not answer.startswith(self.head):
+            raise WrongAnswer(f"{len(answer)} bytes, not {self.size}: {answer[:60]!r}")
+        if self.has_id and request_id not in answer:
+            raise WrongAnswer(f"an answer to another message: {answer!r}")
 
 
 def build_messages(token: str) -> list[tuple[bytes, bytes]]:
@@ -43,55 +59,34 @@ def build_messages(token: str) -> list[tuple[bytes, bytes]]:
 
 
 def run(
-    talks: list[_Talk],
-    messages: list[tuple[bytes, bytes]],
-    head: bytes,
-    size: int,
-    duration_s: float,
-    ids: bool,
-) -> dict[str, float]:
-    """Keep every connection busy for `duration_s`; every answer must be `size` bytes and begin with `head`.
-
-    `ids` tells whether the answers carry the message's own id (the constant responder's do not).
-    """
+    talks: list[Talk], messages: list[tuple[bytes, bytes]], shape: Shape, duration_s: float
+) -> int:
+    """Keep every connection busy for `duration_s` and give the number of answers."""
     poll = select.epoll()
     by_fd = {talk.socket.fileno(): talk for talk in talks}
-    for fd in by_fd:
+    for fd, talk in by_fd.items():
         poll.register(fd, select.EPOLLIN)
-    clock, latencies_s, wanted = time.perf_counter, [], messages
-    start_s = clock()
-    for talk in talks:
-        talk.sent_at_s = clock()
         talk.socket.send(messages[talk.at][1])
-    end_s = start_s + duration_s
-    now_s = start_s
-    while now_s < end_s:
-        events = poll.poll(1.0)
-        now_s = clock()
+    size, check, answers = shape.size, shape.check, 0
+    end_s = time.perf_counter() + duration_s
+    while time.perf_counter() < end_s:
+        events = poll.poll(_SILENCE_S)
+        if not events:
+            raise WrongAnswer(f"no answer within {_SILENCE_S} s")
         for fd, _ in events:
             talk = by_fd[fd]
-            data = talk.socket.recv(_LONGEST_ANSWER)
+            data = talk.socket.recv(_LONGEST_ANSWER_BYTES)
             if len(data) != size:
                 data = talk.held + data
                 if data and len(data) < size:
                     talk.held = data
                     continue
                 talk.held = b""
-            if len(data) != size or not data.startswith(head):
-                raise WrongAnswer(f"{len(data)} bytes instead of {size}: {data[:60]!r}")
-            if ids and wanted[talk.at][0] not in data:
-                raise WrongAnswer("an answer to another message")
-            latencies_s.append(now_s - talk.sent_at_s)
+            check(data, messages[talk.at][0])
+            answers += 1
             talk.at = (talk.at + 1) % _DIFFERENT
-            talk.sent_at_s = now_s
-            talk.socket.send(wanted[talk.at][1])
-    latencies_s.sort()
-    return {
-        "answers": len(latencies_s),
-        "seconds": now_s - start_s,
-        "p50_us": 1e6 * latencies_s[len(latencies_s) // 2],
-        "p99_us": 1e6 * latencies_s[len(latencies_s) * 99 // 100],
-    }
+            talk.socket.send(messages[talk.at][1])
+    return answers
 
 
 def main() -> None:
@@ -100,15 +95,19 @@ def main() -> None:
     sample = read_sample()
     messages = build_messages(sample.token)
     talks = [
-        _Talk(open_websocket(port), number * _DIFFERENT // connections)
+        Talk(open_websocket(port), number * _DIFFERENT // connections)
         for number in range(connections)
     ]
     request_id = messages[0][0]
     answer = ask_websocket(talks[0].socket, me_message(sample.token, request_id.decode()))
-    head = answer[: 4 if answer[1] == 126 else 2]
+    shape = Shape(answer[: 4 if answer[1] == 126 else 2], len(answer), request_id in answer)
     for talk in talks:
         talk.socket.setblocking(False)
-    print(json.dumps(run(talks, messages, head, len(answer), duration_s, request_id in answer)))
+    began_s, used_s = time.perf_counter(), time.process_time()
+    answers = run(talks, messages, shape, duration_s)
+    elapsed_s = time.perf_counter() - began_s
+    busy = (time.process_time() - used_s) / elapsed_s
+    print(json.dumps({"per_second": answers / elapsed_s, "seconds": elapsed_s, "busy": busy}))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """A HTTP answer's bytes out of a Response (contract/01 §5, RFC 9110).
 
-Knows the header fields, not who asked or why. What is the same for every answer is written once, in `Wire`.
+Knows the header fields, not who asked or why. What is the same for every answer is written once,
+in `Wire`.
 """
 
 import re
@@ -11,22 +12,26 @@ from dataclasses import dataclass, field
 from protocol.bodies import BodyLimits
 from protocol.chunks import ChunkLimits
 from protocol.errors import LocalError
-from protocol.http11 import HeadLimits, field_tokens, status_line
+from protocol.http11 import TOKEN, HeadLimits, field_tokens, status_line
 from protocol.messages import Request, Response, Routes, write_envelope
 from protocol.websocket import MessageLimits
 
 COMPRESS_FROM_BYTES = 1024
 _COMPRESSION_LEVEL = 4  # most of level 9's gain at a quarter of its time
+_FIELD_NAME = re.compile(TOKEN.decode())
 _FIELD_VALUE = re.compile(r"[\t -~\x80-\xff]*")
+# These frame the answer: nobody but this module writes them.
+_OURS = frozenset({"connection", "content-length", "transfer-encoding"})
 _QUALITY = re.compile(r"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 
 
 @dataclass(slots=True)
 class Wire:
-    """What all connections of a server share: routes, bounds, and the constant part of every answer.
+    """What all connections of a server share: routes, bounds, the constant part of every answer.
 
-    `fields` are the header lines of every answer but Date and Content-Type; `allows_origin` says which origins are
-    echoed. `set_date` is called by the shell once a second.
+    `fields` are the header lines of every answer but Date and Content-Type; `allows_origin` says
+    which origins are echoed. `set_date` is called by the shell once a second. `in_flight` and
+    `in_flight_bytes` bound the requests of one connection that wait for their answers.
     """
 
     routes: Routes
@@ -38,6 +43,7 @@ class Wire:
     chunk_limits: ChunkLimits = field(default_factory=ChunkLimits)
     message_limits: MessageLimits = field(default_factory=MessageLimits)
     in_flight: int = 64
+    in_flight_bytes: int = 1024 * 1024
     websocket_enabled: bool = True
     common: bytes = b""
     common_json: bytes = b""
@@ -49,8 +55,13 @@ class Wire:
 
 
 def write_answer(request: Request, response: Response, wire: Wire, *, closes: bool) -> bytes:
-    """Give the whole answer; `closes` says that the connection ends with it."""
+    """Give the whole answer; `closes` says that the connection ends with it.
+
+    LocalError when the response holds what would break the answer in two, or is no JSON.
+    """
     head = request.head
+    if not (response.request_id.isascii() and response.request_id.isprintable()):
+        raise LocalError("a request id that no header can hold")
     body = write_envelope(request, response, wire.node)
     common, extra = wire.common_json, b""
     if closes or not head.is_plain or response.status != 200 or response.is_special:
@@ -61,7 +72,7 @@ def write_answer(request: Request, response: Response, wire: Wire, *, closes: bo
     return b"%b%bX-Kuzzle-Request-Id: %b\r\n%bContent-Length: %d\r\n\r\n%b" % (
         status_line(response.status),
         common,
-        response.request_id.encode("latin-1", "replace"),
+        response.request_id.encode(),
         extra,
         len(body),
         b"" if head.method == "HEAD" else body,
@@ -74,10 +85,10 @@ Fields = list[tuple[str, str]]
 def _particular_fields(
     request: Request, response: Response, wire: Wire, body: bytes, closes: bool
 ) -> tuple[Fields, bytes]:
-    """Give the fields this answer has beyond the constant ones, and its body, compressed where that is wanted."""
+    """Give the fields beyond the constant ones, and the body, compressed where that is wanted."""
     head = request.head
     fields: Fields = [
-        (name, value) for name, value in response.headers.items() if name != "content-length"
+        (name, value) for name, value in response.headers.items() if name.lower() not in _OURS
     ]
     varies = []
     origin = head.headers.get("origin")
@@ -96,15 +107,16 @@ def _particular_fields(
     if response.is_private:
         fields.append(("Cache-Control", "no-store"))
     fields += _error_fields(request, response)
-    if closes:
-        fields.append(("Connection", "close"))
-    elif head.is_http10:
-        fields.append(("Connection", "keep-alive"))
+    options = ["close"] if closes else ["keep-alive"] if head.is_http10 else []
+    if response.status == 426:
+        options.append("Upgrade")  # RFC 9110 §7.8: it goes with every Upgrade field
+    if options:
+        fields.append(("Connection", ", ".join(options)))
     return fields, body
 
 
 def _error_fields(request: Request, response: Response) -> Fields:
-    """RFC 6750 §3 for refused tokens and rights, RFC 9110 §10.2.3 for waits, RFC 6455 §4.4 for versions."""
+    """RFC 6750 §3 for tokens and rights, RFC 9110 §10.2.3 for waits, RFC 6455 §4.4 for versions."""
     fields: Fields = []
     if response.status == 401:
         problem = ' error="invalid_token"' if request.token is not None else ""
@@ -120,14 +132,16 @@ def _error_fields(request: Request, response: Response) -> Fields:
 
 def _write_fields(fields: Fields) -> bytes:
     for name, value in fields:
-        if not _FIELD_VALUE.fullmatch(value):
-            raise LocalError(f"the value of header {name} would break the answer in two")
+        if not _FIELD_NAME.fullmatch(name) or not _FIELD_VALUE.fullmatch(value):
+            raise LocalError(f"header {name!r} would break the answer in two")
     return "".join(f"{name}: {value}\r\n" for name, value in fields).encode("latin-1")
 
 
 def choose_encoding(accepted: str) -> str | None:
-    """Give the encoding an Accept-Encoding prefers among gzip and deflate, gzip when it does not care, None when
-    it names neither (RFC 9110 §12.5.3)."""
+    """Give what an Accept-Encoding prefers of gzip and deflate (RFC 9110 §12.5.3).
+
+    gzip when it does not care, None when it allows neither.
+    """
     weights: dict[str, float] = {}
     for member in field_tokens(accepted):
         name, _, parameter = member.partition(";")
@@ -147,4 +161,3 @@ def compress(body: bytes, encoding: str) -> bytes:
 def write_upgrade(fields: Fields) -> bytes:
     """Give the 101 answer of a WebSocket handshake."""
     return status_line(101) + _write_fields(fields) + b"\r\n"
-

@@ -13,6 +13,11 @@ import orjson
 
 from protocol.errors import ApiError, error
 
+# Far below the 254 levels orjson writes: what was read here can be written again, also inside an
+# envelope, a stored document or a page of results.
+_NESTING = 100
+_PART_HEAD_BYTES = 8 * 1024
+
 _CHARSET = re.compile(r"charset=([\w-]+)", re.IGNORECASE)
 _BOUNDARY = re.compile(r';[ \t]*boundary=(?:"([^"]{1,70})"|([^\s";]{1,70}))', re.IGNORECASE)
 _PARAMETER = re.compile(r';[ \t]*(name|filename)="((?:[^"\\]|\\.)*)"', re.IGNORECASE)
@@ -40,7 +45,7 @@ Body = dict[str, object] | list[object] | None
 
 
 def check_content_type(header: str | None, limits: BodyLimits) -> str:
-    """Give the media type a body is read as; 400 for a foreign type or a charset other than UTF-8."""
+    """Give the media type a body is read as; 400 for a foreign type, or a charset but UTF-8."""
     if header is None:
         return JSON
     media_type = header.partition(";")[0].strip()
@@ -66,7 +71,10 @@ def read_body(raw: bytes, headers: dict[str, str], limits: BodyLimits) -> Body:
 
 
 def decompress(raw: bytes, encodings: str | None, limits: BodyLimits) -> bytes:
-    """Undo the layers of Content-Encoding, last one first; the result of each is bounded."""
+    """Undo the layers of Content-Encoding, last one first; the result of each is bounded.
+
+    Stricter than RFC 1952: one member of gzip, and nothing behind it.
+    """
     if not encodings:
         return raw
     layers = [layer.strip().lower() for layer in encodings.split(",")]
@@ -97,10 +105,13 @@ def _inflate(raw: bytes, window: int, most_bytes: int) -> bytes:
 
 
 def read_json(raw: bytes) -> Body:
-    """Give an object, an array or None (for an empty or falsy value, contract/01 §3.1); 400 for anything else."""
+    """Give an object, an array or None; 400 for anything else.
+
+    None stands for an empty array and for null, 0, false and "" (contract/01 §3.1).
+    """
     try:
-        value = orjson.loads(raw)
-    except orjson.JSONDecodeError:
+        value = parse_json(raw)
+    except ValueError:
         shown = raw[:50].decode(errors="replace")
         raise error("network.http.body_parse_failed", shown) from None
     if isinstance(value, dict):
@@ -112,20 +123,46 @@ def read_json(raw: bytes) -> Body:
     raise error("api.assert.invalid_type", "body", "object")
 
 
+def parse_json(raw: bytes) -> object:
+    """Give what a JSON text says; ValueError when it is malformed or nested too deeply."""
+    value: object = orjson.loads(raw)
+    if raw.count(b"[") + raw.count(b"{") > _NESTING and _is_deep(value):
+        raise ValueError("nested too deeply")
+    return value
+
+
+def _is_deep(value: object) -> bool:
+    level = [value]
+    for _ in range(_NESTING):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, (dict, list))
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, (dict, list))
+        ]
+        if not level:
+            return False
+    return True
+
+
 def read_form(raw: bytes, limits: BodyLimits) -> Body:
     """Give the fields of a urlencoded form; a repeated name holds an array."""
     fields: dict[str, object] = {}
-    for name, value in parse_pairs(raw.decode(errors="replace"), limits.form_fields):
+    for name, value in parse_pairs(raw.decode(errors="replace"), limits.form_fields, "body"):
         add_field(fields, name, value)
     return fields
 
 
-def parse_pairs(text: str, most: int) -> list[tuple[str, str]]:
-    """Split `a=1&b` into pairs, `+` and percent escapes undone; 400 above `most` of them."""
+def parse_pairs(text: str, most: int, place: str) -> list[tuple[str, str]]:
+    """Split `a=1&b` into pairs, `+` and percent escapes undone; 400 above `most` of them.
+
+    `place` names in that error what holds them.
+    """
     try:
         return parse_qsl(text, keep_blank_values=True, max_num_fields=most, errors="replace")
     except ValueError:
-        raise error("api.assert.too_many_arguments", "query", most) from None
+        raise error("api.assert.too_many_arguments", place, most) from None
 
 
 def add_field(fields: dict[str, object], name: str, value: str) -> None:
@@ -141,7 +178,10 @@ def add_field(fields: dict[str, object], name: str, value: str) -> None:
 
 
 def read_multipart(raw: bytes, content_type: str, limits: BodyLimits) -> Body:
-    """Give the parts of a multipart form (RFC 7578): text, or for a file `{encoding, file (base64), filename}`."""
+    """Give the parts of a multipart form (RFC 7578) by name, the last of a name winning.
+
+    A part is text, or with a file name `{encoding, file (base64), filename}`.
+    """
     boundary = _BOUNDARY.search(content_type)
     if boundary is None:
         raise error("network.http.body_parse_failed", "multipart without a boundary")
@@ -160,7 +200,7 @@ def read_multipart(raw: bytes, content_type: str, limits: BodyLimits) -> Body:
 
 def _read_part(piece: bytes, limits: BodyLimits) -> tuple[str, object]:
     head, separator, content = piece.partition(b"\r\n\r\n")
-    if not separator or not head.startswith(b"\r\n"):
+    if not separator or not head.startswith(b"\r\n") or len(head) > _PART_HEAD_BYTES:
         raise _bad_part()
     headers: dict[str, str] = {}
     for line in head[2:].split(b"\r\n"):

@@ -1,4 +1,7 @@
-"""Chunked bodies (RFC 9112 §7.1): bytes in, body bytes out. Extensions and trailers are checked, then forgotten."""
+"""Chunked bodies (RFC 9112 §7.1): bytes in, body bytes out.
+
+Extensions and trailers are checked, then forgotten.
+"""
 
 import re
 from dataclasses import dataclass
@@ -6,19 +9,24 @@ from enum import Enum
 
 from protocol.buffer import Buffer
 from protocol.errors import ProtocolError
-from protocol.http11 import BARE, parse_fields
+from protocol.http11 import BARE, TOKEN, parse_fields
 
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
-_EXTENSION = rb"(?:[ \t]*;[ \t]*" + _TOKEN + rb"(?:[ \t]*=[ \t]*(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?)*"
+_VALUE = rb"(?:" + TOKEN + rb"|" + _QUOTED + rb")"
+_EXTENSION = rb"[ \t]*;[ \t]*" + TOKEN + rb"(?:[ \t]*=[ \t]*" + _VALUE + rb")?"
 # Sixteen to the eighth is more than any limit: a longer number is refused, not wrapped.
-_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})" + _EXTENSION)
+_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:" + _EXTENSION + rb")*")
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkLimits:
-    """Bounds of what surrounds the data of a chunked body."""
+    """Bounds of what surrounds the data of a chunked body; `line_bytes` is for one size line.
 
+    `chunks` keeps a body of one-byte chunks, or of long extensions, from costing much more than
+    its bytes do.
+    """
+
+    chunks: int = 8 * 1024
     line_bytes: int = 256
     trailer_bytes: int = 4 * 1024
     trailer_fields: int = 32
@@ -35,22 +43,32 @@ class _Part(Enum):
 class ChunkedBody:
     """Collects one chunked body out of a buffer; `body` holds what has arrived."""
 
-    __slots__ = ("_left", "_limits", "_most_bytes", "_part", "_trailers", "_trailers_bytes", "body")
+    __slots__ = (
+        "_chunks",
+        "_left",
+        "_limits",
+        "_most_bytes",
+        "_part",
+        "_trailers",
+        "_trailers_bytes",
+        "body",
+    )
 
     def __init__(self, most_bytes: int, limits: ChunkLimits) -> None:
         self.body = bytearray()
         self._most_bytes = most_bytes
         self._limits = limits
         self._part = _Part.SIZE
+        self._chunks = 0
         self._left = 0
-        self._trailers: list[bytes] = []
+        self._trailers = 0
         self._trailers_bytes = 0
 
     def feed(self, buffer: Buffer) -> bool:
         """Take what belongs to the body out of `buffer`; True once it is whole."""
         while self._part is not _Part.DONE:
             if self._part is _Part.DATA:
-                self.body += (data := buffer.take(min(len(buffer), self._left)))
+                self.body += (data := buffer.take(self._left))
                 self._left -= len(data)
                 if self._left:
                     return False
@@ -60,8 +78,6 @@ class ChunkedBody:
             elif self._part is _Part.SIZE:
                 self._begin_chunk(line)
             elif self._part is _Part.DATA_END:
-                if line:
-                    raise ProtocolError("chunk longer than its size")
                 self._part = _Part.SIZE
             else:
                 self._read_trailer(line)
@@ -74,9 +90,9 @@ class ChunkedBody:
         if line is None and buffer.holds_new(BARE):
             raise ProtocolError("bare CR, LF or NUL in a chunked body's lines")
         held = len(buffer) if line is None else len(line)
-        if held > self._limits.line_bytes and self._part is _Part.SIZE:
+        if self._part is _Part.SIZE and held > self._limits.line_bytes:
             raise ProtocolError("chunk size line too long")
-        if held + self._trailers_bytes > self._limits.trailer_bytes:
+        if self._part is _Part.TRAILER and held + self._trailers_bytes > self._limits.trailer_bytes:
             raise ProtocolError("trailer section too large", status=431)
         return None if line is None else line[:-2]
 
@@ -87,14 +103,17 @@ class ChunkedBody:
         self._left = int(size[1], 16)
         if len(self.body) + self._left > self._most_bytes:
             raise ProtocolError("body too large", status=413)
+        self._chunks += self._left > 0
+        if self._chunks > self._limits.chunks:
+            raise ProtocolError("body in too many chunks")
         self._part = _Part.DATA if self._left else _Part.TRAILER
 
     def _read_trailer(self, line: bytes) -> None:
-        if line:
-            self._trailers.append(line)
-            self._trailers_bytes += len(line) + 2
-            if len(self._trailers) > self._limits.trailer_fields:
-                raise ProtocolError("too many trailer fields", status=431)
+        if not line:
+            self._part = _Part.DONE
             return
-        parse_fields(self._trailers)
-        self._part = _Part.DONE
+        parse_fields([line])
+        self._trailers += 1
+        self._trailers_bytes += len(line) + 2
+        if self._trailers > self._limits.trailer_fields:
+            raise ProtocolError("too many trailer fields", status=431)

@@ -1,30 +1,32 @@
 """One connection: bytes received → requests, answers → bytes to send, on one table of phases.
 
-HTTP answers leave in the order of their requests (RFC 9112 §9.3.2), WebSocket answers when they are ready. What breaks
-the protocol becomes one last request, refused, so that it is answered behind the valid ones before it.
+HTTP answers leave in the order of their requests (RFC 9112 §9.3.2), WebSocket answers when they are
+ready. What breaks the protocol becomes one last request, refused, so that it is answered behind the
+valid ones before it. The shell stops reading while `is_full`: that bounds what is held here.
 """
 
 from collections import deque
 from enum import Enum
-
-import orjson
 
 from protocol.answers import Wire, write_answer, write_upgrade
 from protocol.buffer import Buffer
 from protocol.chunks import ChunkedBody
 from protocol.errors import ProtocolError, error
 from protocol.frames import Opcode, write_frame
-from protocol.http11 import BARE, CONTINUE, HEAD_END, Head, parse_head
+from protocol.http11 import BARE, CONTINUE, HEAD_END, NO_HEAD, Head, parse_head
 from protocol.messages import (
+    PONG,
     Connected,
     Origin,
     Request,
     Response,
     from_http,
     from_websocket,
+    is_ping,
     write_envelope,
 )
 from protocol.websocket import (
+    GOING_AWAY,
     NORMAL,
     Close,
     Message,
@@ -42,6 +44,7 @@ class Phase(Enum):
     HEAD = "a request's head"
     BODY = "a body of known length"
     CHUNKS = "a chunked body"
+    SWITCHING = "WebSocket frames, once the answers before the handshake have left"
     SOCKET = "WebSocket frames"
     LEAVING = "nothing: WebSocket frames up to the peer's Close are skipped"
     ENDING = "nothing: the last answers leave, then the connection ends"
@@ -53,7 +56,7 @@ class Step(Enum):
     LENGTH = "a head announces a body of known length"
     CHUNKED = "a head announces a chunked body"
     WHOLE = "a message is whole"
-    UPGRADE = "a handshake is accepted"
+    HANDSHAKE = "a head asks for a WebSocket"
     LAST = "the client or we want this to be the last request"
     BROKEN = "the peer broke the protocol or is gone"
     LEAVE = "we close a WebSocket"
@@ -63,36 +66,21 @@ NEXT: dict[tuple[Phase, Step], Phase] = {
     (Phase.HEAD, Step.LENGTH): Phase.BODY,
     (Phase.HEAD, Step.CHUNKED): Phase.CHUNKS,
     (Phase.HEAD, Step.WHOLE): Phase.HEAD,
-    (Phase.HEAD, Step.UPGRADE): Phase.SOCKET,
+    (Phase.HEAD, Step.HANDSHAKE): Phase.SWITCHING,
     (Phase.HEAD, Step.LAST): Phase.ENDING,
     (Phase.BODY, Step.WHOLE): Phase.HEAD,
     (Phase.BODY, Step.LAST): Phase.ENDING,
     (Phase.CHUNKS, Step.WHOLE): Phase.HEAD,
     (Phase.CHUNKS, Step.LAST): Phase.ENDING,
+    (Phase.SWITCHING, Step.WHOLE): Phase.SOCKET,
     (Phase.SOCKET, Step.LEAVE): Phase.LEAVING,
     (Phase.SOCKET, Step.LAST): Phase.ENDING,
-    (Phase.LEAVING, Step.LEAVE): Phase.LEAVING,
     (Phase.LEAVING, Step.LAST): Phase.ENDING,
-    (Phase.ENDING, Step.LAST): Phase.ENDING,
-    (Phase.ENDING, Step.LEAVE): Phase.ENDING,
     **{(phase, Step.BROKEN): Phase.ENDING for phase in Phase},
 }
 
-_PING, _PONG = {"p": 1}, b'{"p":2}'
-_PING_MOST_BYTES = 32
-
-# What answers a request whose own head can't be trusted.
-_NO_HEAD = Head(
-    method="",
-    path="",
-    query="",
-    headers={},
-    content_length=0,
-    keep_alive=False,
-    is_http10=False,
-    expects_continue=False,
-    is_plain=False,
-)
+# What a request line holds beyond its target, with room for the longest method in use.
+_LINE_EXTRA_BYTES = 32
 
 
 class Connection:
@@ -112,6 +100,7 @@ class Connection:
         "_skipped_line",
         "_wire",
         "_websocket",
+        "_weight_bytes",
         "phase",
     )
 
@@ -122,8 +111,9 @@ class Connection:
         self._buffer = Buffer()
         self._out: list[bytes] = []
         self._awaited: deque[Request] = deque()  # taken and not yet answered, in order
+        self._weight_bytes = 0  # of all awaited ones
         self._early: dict[Request, bytes] = {}  # HTTP answers that wait for earlier ones
-        self._head: Head = _NO_HEAD  # of the request being received, then of the upgrade
+        self._head: Head = NO_HEAD  # of the request being received, then of the upgrade
         self._chunked: ChunkedBody | None = None
         self._websocket: WebSocket | None = None
         self._owes_continue = False
@@ -132,7 +122,7 @@ class Connection:
         self._last_request: Request | None = None
 
     def receive(self, data: bytes) -> list[Request]:
-        """Take received bytes (b"" to go on with what is held) and give the requests they complete."""
+        """Take received bytes (b"" to go on with what is held); give the requests they complete."""
         if (
             data == self._last_raw
             and self._last_request is not None
@@ -141,12 +131,13 @@ class Connection:
             and self.phase is Phase.HEAD
         ):
             # The same head on an idle connection is the same request: nothing of it is read again.
+            self._skipped_line = False
             self._awaited.append(self._last_request)
             return [self._last_request]
         self._buffer.append(data)
         requests: list[Request] = []
         try:
-            while len(self._awaited) < self._wire.in_flight and self._advance(requests):
+            while not self.is_full and self._advance(requests):
                 pass
         except ProtocolError as broken:
             self._break(broken, requests)
@@ -155,12 +146,14 @@ class Connection:
     @property
     def is_full(self) -> bool:
         """Whether answers must leave before more is read."""
-        return len(self._awaited) >= self._wire.in_flight
+        wire = self._wire
+        most = 1 if self.phase is Phase.SWITCHING else wire.in_flight
+        return len(self._awaited) >= most or self._weight_bytes >= wire.in_flight_bytes
 
     @property
     def holds_input(self) -> bool:
-        """Whether bytes are held that a further `receive(b"")` may understand."""
-        return len(self._buffer) > 0
+        """Whether a further `receive(b"")` may understand what is held."""
+        return len(self._buffer) > 0 or self.phase is Phase.SWITCHING
 
     @property
     def is_finished(self) -> bool:
@@ -178,16 +171,23 @@ class Connection:
         return bool(self._awaited)
 
     def send(self, request: Request, response: Response) -> None:
-        """Answer a request that `receive` gave; each is answered once."""
+        """Answer a request that `receive` gave; each is answered once.
+
+        After a LocalError (see `write_answer`) the request still waits for an answer. A WebSocket
+        that is closing gets none.
+        """
+        awaited = self._awaited
         if request.origin is Origin.WEBSOCKET:
             if self.phase is Phase.SOCKET:
-                self._awaited.remove(request)
                 envelope = write_envelope(request, response, self._wire.node)
+                awaited.remove(request)
+                self._weight_bytes -= request.weight_bytes
                 self._out.append(write_frame(Opcode.TEXT, envelope))
             return
-        awaited = self._awaited
-        closes = not request.head.keep_alive or self.phase is Phase.ENDING and awaited[-1] is request
+        is_last = self.phase is Phase.ENDING and awaited[-1] is request
+        closes = is_last or not request.head.keep_alive
         answer = write_answer(request, response, self._wire, closes=closes)
+        self._weight_bytes -= request.weight_bytes
         if awaited[0] is not request:
             self._early[request] = answer
             return
@@ -216,38 +216,66 @@ class Connection:
 
     def eof(self) -> None:
         """The peer sends no more; what he asked for is still answered (RFC 9112 §9.6)."""
-        self._buffer.take_all()
-        if self._websocket is not None:
-            self._awaited.clear()
-        self.phase = NEXT[self.phase, Step.BROKEN]
+        self._end(Step.BROKEN)
 
     def finish(self) -> None:
         """Take no further request; a WebSocket is closed with 1001, HTTP ends after its answers."""
-        self.close(1001, "shutting down")
+        self.close(GOING_AWAY, "shutting down")
         if self.phase is not Phase.LEAVING:
-            self.phase = NEXT[self.phase, Step.BROKEN]
+            self._end(Step.BROKEN)
+
+    def time_out(self) -> list[Request]:
+        """The request being received took too long: give the refusal that stands for it (RFC 9110
+        §15.5.9)."""
+        requests: list[Request] = []
+        self._break(ProtocolError("took too long to arrive", status=408), requests)
+        return requests
 
     def close(self, code: int, reason: str) -> None:
         """Begin to close a WebSocket with this code; nothing for other connections."""
         if self.phase is Phase.SOCKET:
             self._out.append(close_frame(code, reason))
+            self._drop_awaited()
             self.phase = NEXT[self.phase, Step.LEAVE]
 
     def _advance(self, requests: list[Request]) -> bool:
         """Understand one more thing; False when more bytes are needed first."""
         return _READERS[self.phase](self, requests)
 
+    def _end(self, step: Step) -> None:
+        """Forget what can't be answered or read any more."""
+        self._buffer.take_all()
+        self._chunked = None
+        self._owes_continue = False
+        if self._websocket is not None:
+            self._drop_awaited()
+        self.phase = NEXT[self.phase, step]
+
+    def _drop_awaited(self) -> None:
+        """RFC 6455 §5.5.1: no data frame follows a Close."""
+        self._awaited.clear()
+        self._weight_bytes = 0
+
+    def _give(self, request: Request, size_bytes: int, requests: list[Request]) -> None:
+        # A payload left unread may grow when it is inflated and parsed: it counts for all there is.
+        is_heavy = request.unread is not None
+        request.weight_bytes = self._wire.in_flight_bytes if is_heavy else size_bytes
+        self._weight_bytes += request.weight_bytes
+        self._awaited.append(request)
+        requests.append(request)
+
     def _take_request(self, body: bytes, requests: list[Request]) -> Request:
         wire, head = self._wire, self._head
         request = from_http(head, body, wire.routes, wire.body_limits, self._peer)
         self._owes_continue = False
-        self._awaited.append(request)
-        requests.append(request)
+        self._give(request, len(body), requests)
         self.phase = NEXT[self.phase, Step.WHOLE if head.keep_alive else Step.LAST]
         return request
 
     def _read_head(self, requests: list[Request]) -> bool:
         buffer = self._buffer
+        if not buffer:
+            return False
         if not self._skipped_line and buffer.peek(2) == b"\r\n":
             # RFC 9112 §2.2: one empty line before a request is an old client's habit.
             buffer.take(2)
@@ -262,27 +290,27 @@ class Connection:
             self._check_head_size(len(raw), raw.find(b"\r\n"))
             self._head = parse_head(raw, self._wire.head_limits)
         self._skipped_line = False
-        if is_upgrade(self._head) and self._wire.websocket_enabled:
-            return self._upgrade(raw)
-        if self._head.has_body:
+        if self._wire.websocket_enabled and is_upgrade(self._head):
+            self.phase = NEXT[self.phase, Step.HANDSHAKE]
+        elif self._head.has_body:
             self._expect_body(self._head)
-            return True
-        request = self._take_request(b"", requests)
-        if request.refused is None:
-            self._last_raw, self._last_request = raw, request
+        else:
+            request = self._take_request(b"", requests)
+            if request.refused is None:
+                self._last_raw, self._last_request = raw, request
         return True
 
     def _check_partial_head(self) -> None:
         held = self._buffer
         if held.holds_new(BARE):
             raise ProtocolError("bare CR, LF or NUL in a head")
-        self._check_head_size(len(held), held.find(b"\r\n"))
+        self._check_head_size(len(held), held.line_end())
 
     def _check_head_size(self, size: int, line_end: int) -> None:
+        """Refuse a head that is too large, also before it is whole; `line_end` may be -1 then."""
         limits = self._wire.head_limits
-        if size <= limits.target_bytes:
-            return
-        if line_end < 0 or line_end > limits.target_bytes + 32:
+        line_bytes = size - 1 if line_end < 0 else line_end  # the last byte may be the CR
+        if line_bytes > limits.target_bytes + _LINE_EXTRA_BYTES:
             raise ProtocolError("request target too long", status=414)
         if size > limits.head_bytes:
             raise ProtocolError("head too large", status=431)
@@ -316,15 +344,10 @@ class Connection:
         self._take_request(body, requests)
         return True
 
-    def _upgrade(self, raw: bytes) -> bool:
-        fields = accept_handshake(self._head)
-        if self._awaited:
-            # The switch takes effect behind the answers before it: wait for them, then read this again.
-            self._buffer.put_back(raw)
-            return False
-        self._out.append(write_upgrade(fields))
+    def _switch(self, requests: list[Request]) -> bool:
+        self._out.append(write_upgrade(accept_handshake(self._head)))
         self._websocket = WebSocket(self._wire.message_limits)
-        self.phase = NEXT[self.phase, Step.UPGRADE]
+        self.phase = NEXT[self.phase, Step.WHOLE]
         self._last_raw, self._last_request = b"", None
         return True
 
@@ -341,26 +364,21 @@ class Connection:
         return True
 
     def _take_message(self, payload: bytes, requests: list[Request]) -> None:
-        if not payload:
-            return
-        if len(payload) <= _PING_MOST_BYTES and _is_ping(payload):
-            self._out.append(write_frame(Opcode.TEXT, _PONG))
-            return
-        request = from_websocket(payload, self._head, self._peer)
-        self._awaited.append(request)
-        requests.append(request)
+        if is_ping(payload):
+            self._out.append(write_frame(Opcode.TEXT, PONG))
+        elif payload:  # an empty message is ignored (contract/01 §7)
+            request = from_websocket(payload, self._head, self._peer)
+            self._give(request, len(payload), requests)
 
     def _answer_close(self, event: Close) -> None:
         self._out.append(close_frame(NORMAL if event.code is None else event.code, event.reason))
-        self._awaited.clear()
-        self.phase = NEXT[self.phase, Step.LAST]
+        self._end(Step.LAST)
 
     def _skip_frames(self, requests: list[Request]) -> bool:
         """After our Close only the peer's is of interest."""
         event = None if self._websocket is None else self._websocket.feed(self._buffer)
         if isinstance(event, Close):
-            self._awaited.clear()
-            self.phase = NEXT[self.phase, Step.LAST]
+            self._end(Step.LAST)
         return event is not None
 
     def _skip_all(self, requests: list[Request]) -> bool:
@@ -371,31 +389,19 @@ class Connection:
         """End the connection for the peer's fault: a Close frame, or one last refused request."""
         if self._websocket is not None:
             if self.phase is Phase.SOCKET:
-                self._out.append(close_frame(broken.close_code, str(broken)))
-            self._awaited.clear()
+                self._out.append(close_frame(broken.close_code, broken.reason))
         else:
             name = "request_too_large" if broken.status == 413 else "unexpected_error"
-            refused = error(f"network.http.{name}", str(broken), status=broken.status)
-            request = Request(Origin.HTTP, _NO_HEAD, self._peer, refused=refused)
-            self._awaited.append(request)
-            requests.append(request)
-        self._buffer.take_all()
-        self.phase = NEXT[self.phase, Step.BROKEN]
-
-
-def _is_ping(payload: bytes) -> bool:
-    """Tell the SDK's keep-alive message (contract/01 §7) from a request."""
-    try:
-        message = orjson.loads(payload)
-    except orjson.JSONDecodeError:
-        return False
-    return message == _PING and message["p"] is not True
+            refused = error(f"network.http.{name}", broken.reason, status=broken.status)
+            self._give(Request(Origin.HTTP, NO_HEAD, self._peer, refused=refused), 0, requests)
+        self._end(Step.BROKEN)
 
 
 _READERS = {
     Phase.HEAD: Connection._read_head,
     Phase.BODY: Connection._read_body,
     Phase.CHUNKS: Connection._read_chunks,
+    Phase.SWITCHING: Connection._switch,
     Phase.SOCKET: Connection._read_frame,
     Phase.LEAVING: Connection._skip_frames,
     Phase.ENDING: Connection._skip_all,

@@ -1,6 +1,7 @@
 """HTTP/1.1 messages: a request's head from its bytes, an answer to bytes (RFC 9112, RFC 9110).
 
-Knows nothing of connections, bodies' meaning or routes. Whatever two readers could read differently is refused.
+Knows nothing of connections, bodies' meaning or routes. Whatever two readers could read differently
+is refused.
 """
 
 import re
@@ -11,29 +12,40 @@ from protocol.errors import ProtocolError
 
 HEAD_END = b"\r\n\r\n"
 
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-# RFC 9112 §3: one space between the parts, nothing around them. The target is any run of visible ASCII without a
-# fragment: laxer than RFC 3986, since no reader splits a request there.
-_REQUEST_LINE = re.compile(
-    rb"(" + _TOKEN + rb") ([!-\"$-~]+) HTTP/([0-9])\.([0-9])"
-)
+TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+# RFC 9112 §3: one space between the parts, nothing around them. The target is any run of visible
+# ASCII without a fragment: laxer than RFC 3986, since no reader splits a request there.
+_REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([!-\"$-~]+) HTTP/([0-9])\.([0-9])")
 # RFC 9112 §5.1: no space before the colon; RFC 9110 §5.5: no control characters in a value.
-_FIELD = re.compile(rb"(" + _TOKEN + rb"):[ \t]*((?:[!-~\x80-\xff](?:[!-~\x80-\xff \t]*[!-~\x80-\xff])?)?)[ \t]*")
-# RFC 9112 §2.2 lets a server take a bare LF for a line end; we refuse it, and a bare CR or NUL, wherever it stands.
+_FIELD = re.compile(rb"(" + TOKEN + rb"):([\t -~\x80-\xff]*)")
+# RFC 9112 §2.2 lets a server take a bare LF for a line end; we refuse it, and a bare CR or NUL,
+# wherever it stands.
 BARE = re.compile(rb"(?<!\r)\n|\r(?=[^\n])|\x00")
 _LENGTH = re.compile(r"[0-9]{1,15}")
-# RFC 9110 §7.2: uri-host, then an optional port.
-_HOST = re.compile(
+# RFC 9110 §7.2: uri-host, then an optional port. An empty host is what a client sends that has no
+# name for us (RFC 9112 §3.2); an empty one with a port is refused.
+_HOST_NAME = (
     r"(?:\[[0-9A-Fa-f:.]+\]|\[v[0-9A-Fa-f]+\.[A-Za-z0-9\-._~!$&'()*+,;=:]+\]"
-    r"|(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*)(?::[0-9]{0,5})?"
+    r"|(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})+)"
 )
+_HOST = re.compile(rf"(?:{_HOST_NAME}(?::[0-9]{{0,5}})?)?")
+_AUTHORITY = re.compile(rf"{_HOST_NAME}:[0-9]{{1,5}}")
 _ABSOLUTE = re.compile(r"[Hh][Tt][Tt][Pp][Ss]?://([^/?]*)(.*)", re.DOTALL)
 
 # A second copy of one of these would let two readers believe different things (RFC 9110 §5.3).
 _SINGLE = frozenset(
     {
-        "authorization", "content-length", "content-type", "expect", "host", "origin",
-        "sec-websocket-key", "sec-websocket-version", "transfer-encoding",
+        "authorization",
+        "content-length",
+        "content-type",
+        "expect",
+        "host",
+        "origin",
+        "sec-websocket-key",
+        "sec-websocket-version",
+        "transfer-encoding",
+        "x-kuzzle-request-id",
+        "x-kuzzle-volatile",
     }
 )
 
@@ -51,8 +63,9 @@ class HeadLimits:
 class Head:
     """A request's first line and fields, understood.
 
-    `headers` has lower-case names; fields sent more than once are joined with ", ". `content_length` is None when
-    the body is chunked, 0 when there is none. `is_plain` means that nothing here changes the head of an answer.
+    `headers` has lower-case names; fields sent more than once are joined with ", ", cookies with
+    "; ". `content_length` is None when the body is chunked, 0 when there is none. `is_plain` means
+    that nothing here changes the head of an answer.
     """
 
     method: str
@@ -71,8 +84,22 @@ class Head:
         return self.content_length != 0
 
 
+# Stands for the head of a request whose own can't be trusted.
+NO_HEAD = Head(
+    method="",
+    path="",
+    query="",
+    headers={},
+    content_length=0,
+    keep_alive=False,
+    is_http10=False,
+    expects_continue=False,
+    is_plain=False,
+)
+
+
 def parse_head(raw: bytes, limits: HeadLimits) -> Head:
-    """Understand a whole head, from the method to the empty line; ProtocolError says what is wrong with it."""
+    """Understand a whole head, from the method to the empty line; ProtocolError if it is wrong."""
     lines = raw[: -len(HEAD_END)].split(b"\r\n")
     line = _REQUEST_LINE.fullmatch(lines[0])
     if line is None:
@@ -88,7 +115,7 @@ def parse_head(raw: bytes, limits: HeadLimits) -> Head:
     headers = parse_fields(lines[1:])
     check_host(headers, is_http10)
     name = method.decode()
-    path, query = split_target(name, target.decode())
+    path, query = split_target(name, target.decode(), headers.get("host"))
     keep_alive = is_kept_alive(headers, is_http10)
     return Head(
         method=name,
@@ -107,13 +134,13 @@ def parse_head(raw: bytes, limits: HeadLimits) -> Head:
 
 
 def parse_fields(lines: list[bytes]) -> dict[str, str]:
-    """Read header or trailer lines; folded, nameless and malformed ones are refused (RFC 9112 §5)."""
+    """Read header or trailer lines; folded, nameless and malformed ones are refused (§5)."""
     headers: dict[str, str] = {}
     for line in lines:
         field = _FIELD.fullmatch(line)
         if field is None:
             raise ProtocolError("malformed header field")
-        name, value = field[1].decode().lower(), field[2].decode("latin-1")
+        name, value = field[1].decode().lower(), field[2].strip(b" \t").decode("latin-1")
         if name not in headers:
             headers[name] = value
         elif name in _SINGLE:
@@ -134,9 +161,15 @@ def check_host(headers: dict[str, str], is_http10: bool) -> None:
         raise ProtocolError("malformed Host")
 
 
-def split_target(method: str, target: str) -> tuple[str, str]:
-    """Give path and query of an origin, absolute, asterisk or authority form (RFC 9112 §3.2)."""
+def split_target(method: str, target: str, host: str | None) -> tuple[str, str]:
+    """Give path and query of an origin, absolute, asterisk or authority form (RFC 9112 §3.2).
+
+    Stricter: an absolute form must name the same host as the Host field, so that nobody is misled
+    by the field that RFC 9112 §3.2.2 says to ignore.
+    """
     if method == "CONNECT":
+        if not _AUTHORITY.fullmatch(target):
+            raise ProtocolError("CONNECT takes a host and a port")
         return target, ""
     if target == "*" and method == "OPTIONS":
         return "*", ""
@@ -144,14 +177,18 @@ def split_target(method: str, target: str) -> tuple[str, str]:
         absolute = _ABSOLUTE.fullmatch(target)
         if absolute is None or not absolute[1] or not _HOST.fullmatch(absolute[1]):
             raise ProtocolError("malformed request target")
+        if host is not None and host.lower() != absolute[1].lower():
+            raise ProtocolError("request target and Host name different hosts")
         target = absolute[2] if absolute[2].startswith("/") else "/" + absolute[2]
     path, _, query = target.partition("?")
     return path, query
 
 
 def body_length(headers: dict[str, str], is_http10: bool) -> int | None:
-    """Give the body's length in bytes, None for a chunked one (RFC 9112 §6.3, stricter: no list of lengths, and
-    never a length beside a transfer coding)."""
+    """Give the body's length in bytes, None for a chunked one (RFC 9112 §6.3).
+
+    Stricter: no list of lengths, at most 15 digits, never a length beside a transfer coding.
+    """
     coding, length = headers.get("transfer-encoding"), headers.get("content-length")
     if coding is not None:
         if is_http10 or length is not None:
@@ -170,7 +207,7 @@ def body_length(headers: dict[str, str], is_http10: bool) -> int | None:
 
 
 def is_kept_alive(headers: dict[str, str], is_http10: bool) -> bool:
-    """RFC 9112 §9.3: HTTP/1.1 keeps the connection unless told not to, HTTP/1.0 only when asked to."""
+    """RFC 9112 §9.3: HTTP/1.1 keeps the connection unless told not to, HTTP/1.0 only if asked."""
     options = field_tokens(headers.get("connection", ""))
     return "close" not in options and (not is_http10 or "keep-alive" in options)
 

@@ -1,9 +1,11 @@
-"""The one Request both protocols become, and the one Response both are answered with (contract/01 §2, §4).
+"""The one Request both protocols become, and the one Response both are answered with.
 
-Knows nothing of sockets or of what actions do. A request that can't be understood is still a Request: its `refused`
-says why, so that it is answered in an envelope like all others.
+Knows nothing of sockets or of what actions do. A request that can't be understood is still a
+Request: its `refused` says why, so that it is answered in an envelope like all others.
+Source: contract/01 §2 to §4, §7.
 """
 
+import re
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple, Protocol
@@ -11,19 +13,26 @@ from urllib.parse import unquote_to_bytes
 
 import orjson
 
-from protocol.bodies import Body, BodyLimits, add_field, parse_pairs, read_body
-from protocol.errors import ApiError, error
+from protocol.bodies import Body, BodyLimits, add_field, parse_json, parse_pairs, read_body
+from protocol.errors import ApiError, LocalError, error
 from protocol.http11 import Head
 
 Json = object
 """Anything JSON can say, or an `orjson.Fragment` of JSON already written."""
 
 _PAYLOAD_FIELDS = ("controller", "action", "jwt", "volatile", "body", "requestId")
-# A query string lands in logs and histories: it may not carry what steers or authenticates a request.
+# A query string lands in logs and histories: nothing in it steers or authenticates a request.
 _NEVER_FROM_QUERY = frozenset(_PAYLOAD_FIELDS)
 _QUERY_FIELDS = 1000
 # Above this a body is read by another thread than the one that serves everybody.
 READ_AT_ONCE_BYTES = 64 * 1024
+# An id is sent back in a header and, over WebSocket, twice: it is kept short.
+_REQUEST_ID_CHARACTERS = 128
+_REQUEST_ID_HEADER = re.compile(rf"[!-~]{{1,{_REQUEST_ID_CHARACTERS}}}")
+
+# The keep-alive of Kuzzle's clients, a message of its own beside WebSocket's (contract/01 §7).
+PONG = b'{"p":2}'
+_PING_MOST_BYTES = 32
 
 
 class Origin(Enum):
@@ -46,7 +55,10 @@ class Routes(Protocol):
     """The route table as this package needs it."""
 
     def match(self, verb: str, path: str) -> Match:
-        """Find what a verb and a path lead to. ApiError 404 for an unknown path, 400 for a verb without routes."""
+        """Find what a verb and a path lead to.
+
+        ApiError 404 for an unknown path, 400 for a verb without routes.
+        """
 
 
 class Connected(Protocol):
@@ -59,12 +71,14 @@ class Connected(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """One request, however it came. Nobody changes it once it is made, save `read_unread` on the request it is for.
+    """One request, however it came. Nobody but `read_unread` changes it once it is made.
 
-    `args` are top-level keys (WebSocket, `/_query`; then `is_typed`) or query string and path parameters, which are
-    text. `request_id` is None when the client chose none. `headers` are the HTTP request's, or the upgrade request's
-    of a socket. `unread` holds a large payload until `read_unread`. `refused` is the answer when the request itself
-    is wrong.
+    `args` are top-level keys (WebSocket, `/_query`; then `is_typed`) or query string and path
+    parameters, which are text. `request_id` is None when the client chose none. `headers` are the
+    HTTP request's, or the upgrade request's of a socket. `unread` holds a large payload until
+    `read_unread`, which may still set any field. `refused` is the answer when the request itself is
+    wrong. A connection gives the same Request again when its client repeats it byte for byte.
+    `weight_bytes` is what its payload counts for in the connection's bounds.
     """
 
     origin: Origin
@@ -83,6 +97,7 @@ class Request:
     unread: bytes | None = None
     refused: ApiError | None = None
     has_room: bool = True
+    weight_bytes: int = 0
 
     @property
     def headers(self) -> dict[str, str]:
@@ -94,9 +109,10 @@ class Request:
 class Response:
     """What a request is answered with.
 
-    `headers` are the ones an action set, shown in the envelope too. With `is_raw` the result alone is the answer's
-    body. `is_private` marks an answer that holds a token: never cached, never compressed. With `has_result` False
-    the envelope has no `result` at all.
+    `headers` are the ones an action set, by lower-case name; the envelope shows them too, save
+    `set-cookie`. With `is_raw` the result alone is the answer's body. `is_private` marks an answer
+    that holds a token: never cached, never compressed. With `has_result` False the envelope has no
+    `result` at all.
     """
 
     request_id: str
@@ -121,11 +137,11 @@ def from_http(
 ) -> Request:
     """Make the Request of a HTTP message (contract/01 §3)."""
     request = Request(Origin.HTTP, head, peer, is_typed=False)
-    request.request_id = head.headers.get("x-kuzzle-request-id") or None
     try:
+        _read_request_id(request)
         _route(request, routes)
         _read_credentials(request)
-        if len(raw) > READ_AT_ONCE_BYTES:
+        if len(raw) > READ_AT_ONCE_BYTES or (raw and "content-encoding" in head.headers):
             request.unread = raw
         else:
             _read_http_body(request, raw, limits)
@@ -135,7 +151,7 @@ def from_http(
 
 
 def from_websocket(raw: bytes, head: Head, peer: Connected | None) -> Request:
-    """Make the Request of a WebSocket message (contract/01 §7); `head` is the socket's upgrade request."""
+    """Make the Request of a message (contract/01 §7); `head` is the socket's upgrade request."""
     request = Request(Origin.WEBSOCKET, head, peer)
     if len(raw) > READ_AT_ONCE_BYTES:
         request.unread = raw
@@ -144,8 +160,19 @@ def from_websocket(raw: bytes, head: Head, peer: Connected | None) -> Request:
     return request
 
 
+def is_ping(raw: bytes) -> bool:
+    """Tell a client's `{"p":1}`, to be answered with `PONG`, from a request."""
+    if len(raw) > _PING_MOST_BYTES:
+        return False
+    try:
+        message = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return False
+    return message == {"p": 1} and message["p"] is not True
+
+
 def read_unread(request: Request, limits: BodyLimits) -> None:
-    """Read the large payload that was left aside; may run in any thread. Errors land in `refused`."""
+    """Read the payload that was left aside; may run in any thread. Errors land in `refused`."""
     raw, request.unread = request.unread or b"", None
     if request.origin is Origin.WEBSOCKET:
         _read_message(request, raw)
@@ -156,24 +183,32 @@ def read_unread(request: Request, limits: BodyLimits) -> None:
         request.refused = refused
 
 
+def _read_request_id(request: Request) -> None:
+    request_id = request.head.headers.get("x-kuzzle-request-id")
+    if not request_id:
+        return
+    if not _REQUEST_ID_HEADER.fullmatch(request_id):
+        accepted = f"1 to {_REQUEST_ID_CHARACTERS} visible ASCII characters"
+        raise error("api.assert.invalid_argument", "X-Kuzzle-Request-Id", accepted)
+    request.request_id = request_id
+
+
 def _route(request: Request, routes: Routes) -> None:
     head = request.head
-    for name, value in parse_pairs(head.query, _QUERY_FIELDS) if head.query else ():
+    for name, value in parse_pairs(head.query, _QUERY_FIELDS, "query") if head.query else ():
         if name == "pretty":
             request.is_pretty = True
         elif name not in _NEVER_FROM_QUERY:
             add_field(request.args, name, value)
-    match = routes.match(head.method.upper(), head.path)
+    # RFC 9110 §9.1: methods are case-sensitive, "get" is none that we know.
+    match = routes.match(head.method, head.path)
     request.args |= match.params
-    request.controller, request.action, request.endpoint = (
-        match.controller,
-        match.action,
-        match.endpoint,
-    )
+    request.controller, request.action = match.controller, match.action
+    request.endpoint = match.endpoint
 
 
 def _read_credentials(request: Request) -> None:
-    """Take token and volatile out of the headers (contract/01 §3.3; design §4 for what is refused)."""
+    """Take token and volatile out of the headers (contract/01 §3.3)."""
     headers = request.head.headers
     authorization = headers.get("authorization")
     if authorization is not None:
@@ -183,8 +218,8 @@ def _read_credentials(request: Request) -> None:
     volatile = headers.get("x-kuzzle-volatile")
     if volatile is not None:
         try:
-            value = orjson.loads(volatile.encode("latin-1"))
-        except (orjson.JSONDecodeError, UnicodeEncodeError):
+            value = parse_json(volatile.encode("latin-1"))
+        except ValueError:
             raise error("network.http.volatile_parse_failed") from None
         request.volatile = _volatile(value)
 
@@ -198,57 +233,63 @@ def _read_http_body(request: Request, raw: bytes, limits: BodyLimits) -> None:
 
 
 def _read_query(request: Request, payload: Body) -> None:
-    """`POST /_query`: the body is a whole payload; its `jwt` wins over the header's (contract/01 §3.5)."""
+    """`POST /_query`: the body is a whole payload; its `jwt` wins over the header's.
+
+    Its `requestId` is checked and then forgotten: the answer's is the header's (contract/01 §3.4).
+    """
+    request.endpoint, request.is_typed = None, True
     if payload is None:
         raise error("api.assert.body_required")
     if not isinstance(payload, dict):
         raise error("api.assert.invalid_type", "body", "object")
-    request.endpoint, request.is_typed = None, True
-    request.volatile = None
-    token, request_id = request.token, request.request_id
+    _pop_request_id(payload)
+    token = request.token
     _read_payload(request, payload)
-    request.token = token if request.token is None else request.token
-    request.request_id = request_id
+    if request.token is None:
+        request.token = token
 
 
 def _read_message(request: Request, raw: bytes) -> None:
     try:
-        payload = orjson.loads(raw)
-    except orjson.JSONDecodeError as reason:
-        request.refused = error("network.websocket.unexpected_error", str(reason).partition(":")[0])
-        request.has_room = False
-        return
-    try:
+        payload = parse_json(raw)
         if not isinstance(payload, dict):
             raise error("api.assert.invalid_type", "request", "object")
+        request.request_id = _pop_request_id(payload)
         _read_payload(request, payload)
+    except ValueError:
+        request.refused = error("network.websocket.unexpected_error", "malformed text")
     except ApiError as refused:
         request.refused = refused
-        request.has_room = False
+    request.has_room = request.refused is None
 
 
 def _read_payload(request: Request, payload: dict[str, object]) -> None:
-    """Spread a payload over the request; what is not a field of its own is an argument (contract/01 §2)."""
-    request_id = payload.pop("requestId", None)
-    if request_id:
-        request.request_id = _text_or_none("requestId", request_id)
-    controller, action = payload.pop("controller", None), payload.pop("action", None)
-    token, volatile, body = (
-        payload.pop("jwt", None),
-        payload.pop("volatile", None),
-        payload.pop("body", None),
-    )
-    request.volatile = _volatile(volatile)
-    request.controller = _text_or_none("controller", controller)
-    request.action = _text_or_none("action", action)
-    request.token = _text_or_none("jwt", token)
+    """Spread a payload over the request; the rest of it is arguments (contract/01 §2)."""
+    request.volatile = _volatile(payload.pop("volatile", None))
+    request.controller = _pop_text(payload, "controller")
+    request.action = _pop_text(payload, "action")
+    request.token = _pop_text(payload, "jwt")
+    body = payload.pop("body", None)
     if body is not None and not isinstance(body, (dict, list)):
         raise error("api.assert.invalid_type", "body", "object")
     request.body = body
     request.args = payload
 
 
-def _text_or_none(name: str, value: object) -> str | None:
+def _pop_request_id(payload: dict[str, object]) -> str | None:
+    request_id = payload.pop("requestId", None)
+    if not request_id:
+        return None
+    if not isinstance(request_id, str):
+        raise error("api.assert.invalid_type", "requestId", "string")
+    if len(request_id) > _REQUEST_ID_CHARACTERS:
+        accepted = f"at most {_REQUEST_ID_CHARACTERS} characters"
+        raise error("api.assert.invalid_argument", "requestId", accepted)
+    return request_id
+
+
+def _pop_text(payload: dict[str, object], name: str) -> str | None:
+    value = payload.pop(name, None)
     if value is None or isinstance(value, str):
         return value
     raise error("api.assert.invalid_type", name, "string")
@@ -261,7 +302,7 @@ def _volatile(value: object) -> dict[str, object] | None:
 
 
 def split_path(path: str) -> list[str]:
-    """Give a path's segments, empty ones left out, percent escapes undone; a bad escape stays as it is."""
+    """Give a path's segments, without empty ones, percent escapes undone; bad ones stay."""
     return [
         _decode_segment(segment) if "%" in segment else segment
         for segment in path.split("/")
@@ -279,9 +320,9 @@ def _decode_segment(segment: str) -> str:
 def write_envelope(request: Request, response: Response, node: str) -> bytes:
     """Give the JSON text a client gets (contract/01 §4), keys in the reference's order.
 
-    A raw result stands alone; over WebSocket it gets its `room` when it is an object.
+    A raw result stands alone; over WebSocket it gets its `room` when it is an object. LocalError
+    when an action gave a result that JSON has no words for.
     """
-    is_socket = request.origin is Origin.WEBSOCKET
     if response.is_raw and response.error is None:
         return _write_raw(request, response)
     envelope: dict[str, object] = {"action": response.action}
@@ -290,7 +331,7 @@ def write_envelope(request: Request, response: Response, node: str) -> bytes:
         envelope["collection"] = args["collection"]
     envelope["controller"] = response.controller
     envelope["error"] = None if response.error is None else response.error.as_json()
-    envelope["headers"] = response.headers
+    envelope["headers"] = _shown_headers(response.headers)
     if "index" in args:
         envelope["index"] = args["index"]
     envelope["node"] = node
@@ -299,9 +340,23 @@ def write_envelope(request: Request, response: Response, node: str) -> bytes:
         envelope["result"] = response.result
     envelope["status"] = response.status
     envelope["volatile"] = request.volatile
-    if is_socket and request.has_room:
+    if request.origin is Origin.WEBSOCKET and request.has_room:
         envelope["room"] = response.request_id
-    return orjson.dumps(envelope, option=orjson.OPT_INDENT_2 if request.is_pretty else None)
+    return _write_json(envelope, orjson.OPT_INDENT_2 if request.is_pretty else 0)
+
+
+def _shown_headers(headers: dict[str, str]) -> dict[str, str]:
+    """Leave the cookie out: scripts must not see what is in it."""
+    if "set-cookie" not in headers:
+        return headers
+    return {name: value for name, value in headers.items() if name != "set-cookie"}
+
+
+def _write_json(value: object, option: int = 0) -> bytes:
+    try:
+        return orjson.dumps(value, option=option)
+    except orjson.JSONEncodeError as reason:
+        raise LocalError("a result that is not JSON") from reason
 
 
 def _write_raw(request: Request, response: Response) -> bytes:
@@ -309,7 +364,7 @@ def _write_raw(request: Request, response: Response) -> bytes:
     if request.origin is Origin.WEBSOCKET:
         if isinstance(result, dict):
             result = {**result, "room": response.request_id}
-        return orjson.dumps(result)
+        return _write_json(result)
     if result is None:
         return b""
-    return result.encode() if isinstance(result, str) else orjson.dumps(result)
+    return result.encode() if isinstance(result, str) else _write_json(result)

@@ -1,21 +1,25 @@
-"""WebSocket (RFC 6455) above single frames: the handshake, messages out of fragments, ping, pong and close.
+"""WebSocket (RFC 6455) above single frames: handshake, messages out of fragments, ping and close.
 
-Knows nothing of what a message says. Bytes received go into `feed`, which gives the events they amount to.
+Knows nothing of what a message says. Bytes received go into `feed`, which gives the events they
+amount to.
 """
 
 import base64
 import binascii
 import codecs
 import hashlib
+import re
 import struct
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from protocol.buffer import Buffer
 from protocol.errors import ProtocolError
-from protocol.frames import FrameHead, Opcode, parse_frame_head, unmask, write_frame
-from protocol.http11 import Head, field_tokens
+from protocol.frames import FIRST_CONTROL, FrameHead, Opcode, parse_frame_head, unmask, write_frame
+from protocol.http11 import TOKEN, Head, field_tokens
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_SUBPROTOCOL = re.compile(TOKEN.decode())
 _UTF8 = codecs.getincrementaldecoder("utf-8")
 # RFC 6455 §7.4.1 and the registry: codes a peer may put in a Close frame.
 _SENDABLE = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
@@ -32,8 +36,7 @@ class MessageLimits:
     frames: int = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """A whole message; a text message was checked to be UTF-8."""
 
     payload: bytes
@@ -59,16 +62,25 @@ Event = Message | Ping | Close
 
 
 def is_upgrade(head: Head) -> bool:
-    """Tell a WebSocket handshake from other requests; other upgrades are ignored (RFC 9110 §7.8)."""
-    return "websocket" in field_tokens(head.headers.get("upgrade", "")) and (
-        "upgrade" in field_tokens(head.headers.get("connection", ""))
-    )
+    """Tell a WebSocket handshake from other requests.
+
+    Other upgrades, and any in HTTP/1.0, are ignored (RFC 9110 §7.8).
+    """
+    offered = head.headers.get("upgrade")
+    if offered is None or head.is_http10:
+        return False
+    options = field_tokens(head.headers.get("connection", ""))
+    return "upgrade" in options and "websocket" in field_tokens(offered)
 
 
 def accept_handshake(head: Head) -> list[tuple[str, str]]:
-    """Check a handshake (RFC 6455 §4.2.1) and give the 101 answer's fields; ProtocolError 400 or 426 otherwise."""
-    if head.method != "GET" or head.is_http10 or head.has_body:
-        raise ProtocolError("a WebSocket handshake is a HTTP/1.1 GET without a body")
+    """Check a handshake (RFC 6455 §4.2.1) and give the 101 answer's fields.
+
+    A bad one is a ProtocolError 400, another version than 13 a 426: the connection ends, so that a
+    proxy that believes in the upgrade has nothing to smuggle through.
+    """
+    if head.method != "GET" or head.has_body:
+        raise ProtocolError("a WebSocket handshake is a GET without a body")
     if head.headers.get("sec-websocket-version") != "13":
         raise ProtocolError("only WebSocket version 13 is spoken here", status=426)
     key = head.headers.get("sec-websocket-key", "")
@@ -81,9 +93,12 @@ def accept_handshake(head: Head) -> list[tuple[str, str]]:
         ("Sec-WebSocket-Accept", base64.b64encode(digest).decode()),
     ]
     offered = head.headers.get("sec-websocket-protocol")
-    if offered:
-        # Browsers drop a connection whose offer was not taken up, so the first one is, whatever it is.
-        fields.append(("Sec-WebSocket-Protocol", offered.split(",")[0].strip()))
+    if offered is not None:
+        # Browsers drop a connection whose offer was not taken up: the first one is, whatever it is.
+        first = offered.partition(",")[0].strip(" \t")
+        if not _SUBPROTOCOL.fullmatch(first):
+            raise ProtocolError("malformed Sec-WebSocket-Protocol")
+        fields.append(("Sec-WebSocket-Protocol", first))
     return fields
 
 
@@ -123,13 +138,15 @@ class WebSocket:
                 if frame is None:
                     return None
                 self._read = 0
-                if frame.opcode < Opcode.CLOSE:
+                if frame.opcode < FIRST_CONTROL:
                     self._begin_data_frame(frame)
-            if frame.opcode >= Opcode.CLOSE:
+            if frame.opcode >= FIRST_CONTROL:
                 if len(buffer) < frame.length:
                     return None
                 self._frame = None
-                event = _control_event(frame, unmask(buffer.take(frame.length), frame.mask))
+                event: Event | None = _control_event(
+                    frame, unmask(buffer.take(frame.length), frame.mask)
+                )
             else:
                 event = self._take_data(frame, buffer)
                 if event is None and self._frame is not None:
@@ -152,10 +169,11 @@ class WebSocket:
             raise ProtocolError("message in too many frames", close_code=TOO_BIG)
 
     def _take_data(self, frame: FrameHead, buffer: Buffer) -> Message | None:
-        """Take what has arrived of the frame's payload; the text of a cut frame is checked as it comes, so that
-        what can't be UTF-8 ends the connection at once (RFC 6455 §8.1)."""
-        part = buffer.take(min(len(buffer), frame.length - self._read))
-        part = unmask(part, frame.mask, self._read)
+        """Take what has arrived of the frame's payload, and give the message if it is whole.
+
+        Text is checked as it comes: what can't be UTF-8 ends the connection at once (§8.1).
+        """
+        part = unmask(buffer.take(frame.length - self._read), frame.mask, self._read)
         self._read += len(part)
         is_whole = self._read == frame.length
         is_last = is_whole and frame.is_final

@@ -29,7 +29,14 @@ except ImportError:  # no wheel for this platform
 
 DONE, FAILED, MISTAKE = 0, 1, 2
 _LOG = logging.getLogger("manykeys")
-_MOST_PASSWORD_LINE = 8192
+_FLAGS = {
+    "host": "server.host",
+    "port": "server.port",
+    "data": "server.data",
+    "log_format": "logs.format",
+    "grace": "timeouts.grace",
+}
+_MOST_PASSWORD_CHARACTERS = 8192  # above what the server takes
 
 _EPILOG = """\
 examples:
@@ -86,39 +93,37 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_ShowVersion, nargs=0, help="print the version")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    settings = _settings_flags()
-    _add_serve(commands.add_parser("serve", parents=[settings], help="run the server"))
+    settings, server = _settings_flags(), _server_flags()
 
-    admin = commands.add_parser(
-        "create-admin", parents=[settings], help="create an administrator; asks for the password"
-    )
-    admin.add_argument("name", metavar="NAME", help="what the administrator logs in with")
-    admin.add_argument(
-        "--password-stdin", action="store_true", help="read the password from stdin, one line"
-    )
-    admin.set_defaults(run=_create_admin)
+    def command(name: str, text: str, *flags: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        return commands.add_parser(
+            name, help=text, description=text, parents=flags, allow_abbrev=False
+        )
 
-    config = commands.add_parser(
-        "config", parents=[settings], help="print the settings in effect, without secrets"
-    )
-    config.add_argument("--check", action="store_true", help="only say what is wrong")
-    config.add_argument("--docs", action="store_true", help="print docs/configuration.md")
-    config.set_defaults(run=_print_config)
+    _add_serve(command("serve", "run the server", settings, server))
+    _add_create_admin(command("create-admin", "create an administrator", settings))
+    _add_config(command("config", "print the settings in effect, no secrets", settings, server))
     return parser
 
 
 def _settings_flags() -> argparse.ArgumentParser:
-    """Give the flags that change settings; all commands take them."""
+    """Give the flags all commands take."""
     flags = argparse.ArgumentParser(add_help=False)
     flags.add_argument("--config", type=Path, metavar="FILE", help="a TOML file with settings")
-    flags.add_argument("--host", help="address to listen on (127.0.0.1)")
-    flags.add_argument("--port", help="port to listen on (7512); 0 picks a free one")
     flags.add_argument("--data", metavar="FILE", help="the database (manykeys.db), or :memory:")
-    flags.add_argument("--log-format", metavar="FORM", help="plain or json (plain)")
-    flags.add_argument("--grace", metavar="TIME", help="time to finish requests at the end (10s)")
     flags.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="any setting, repeatable"
     )
+    return flags
+
+
+def _server_flags() -> argparse.ArgumentParser:
+    """Give the flags about a running server."""
+    flags = argparse.ArgumentParser(add_help=False)
+    flags.add_argument("--host", help="address to listen on (127.0.0.1)")
+    flags.add_argument("--port", help="port to listen on (7512); 0 picks a free one")
+    flags.add_argument("--log-format", metavar="FORM", help="plain or json (plain)")
+    flags.add_argument("--grace", metavar="TIME", help="time to finish requests at the end (10s)")
     return flags
 
 
@@ -135,6 +140,20 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
     serve.set_defaults(run=_serve)
 
 
+def _add_create_admin(admin: argparse.ArgumentParser) -> None:
+    admin.add_argument("name", metavar="NAME", help="what the administrator logs in with")
+    admin.add_argument(
+        "--password-stdin", action="store_true", help="read the password from stdin, do not ask"
+    )
+    admin.set_defaults(run=_create_admin)
+
+
+def _add_config(config: argparse.ArgumentParser) -> None:
+    config.add_argument("--check", action="store_true", help="only say what is wrong")
+    config.add_argument("--docs", action="store_true", help="print docs/configuration.md")
+    config.set_defaults(run=_print_config)
+
+
 def read_config(given: argparse.Namespace) -> Config:
     """Give the settings; a flag of its own wins over `--set`."""
     overrides: dict[str, object] = {}
@@ -143,14 +162,9 @@ def read_config(given: argparse.Namespace) -> Config:
         if not equals or not name:
             raise ConfigError("--set: expected KEY=VALUE, like --set server.port=7513")
         overrides[name] = value
-    flags = {
-        "server.host": given.host,
-        "server.port": given.port,
-        "server.data": given.data,
-        "logs.format": given.log_format,
-        "timeouts.grace": given.grace,
-    }
-    overrides.update({name: value for name, value in flags.items() if value is not None})
+    for flag, name in _FLAGS.items():
+        if (value := getattr(given, flag, None)) is not None:
+            overrides[name] = value
     return load(given.config, os.environ, overrides)
 
 
@@ -237,7 +251,9 @@ def _create_admin(given: argparse.Namespace) -> int:
 
 
 def _read_password() -> str:
-    line = sys.stdin.readline(_MOST_PASSWORD_LINE)
+    line = sys.stdin.readline(_MOST_PASSWORD_CHARACTERS)
+    if len(line) == _MOST_PASSWORD_CHARACTERS:
+        raise LocalError("the password is too long")
     return line.removesuffix("\n").removesuffix("\r")
 
 

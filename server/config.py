@@ -188,7 +188,10 @@ class Server:
     port: int = setting("port", whole(0, 65_535), 7512, "Port to listen on; 0 picks a free one.")
     node: str = setting("node", text(1, 128), "manykeys", "Name sent as `node` in every answer.")
     data: str = setting(
-        "data", text(1, 4096), "manykeys.db", "The database file; `:memory:` keeps nothing."
+        "data",
+        matching(r"[^\x00-\x1f]{1,4096}", "the name of a file, or :memory:"),
+        "manykeys.db",
+        "The database; `:memory:` keeps nothing.",
     )
     max_request_size_bytes: int = setting(
         "maxRequestSize", size(1024), _MEBIBYTE, "Largest HTTP body and WebSocket message."
@@ -375,8 +378,7 @@ def load(
 
     Overrides are values by full name, like `server.port`. ConfigError names what is wrong.
     """
-    tree = read_file(file) if file else {}
-    tree = merge(tree, read_environment(environment or {}))
+    tree = merge(read_file(file) if file else {}, read_environment(environment or {}))
     tree = merge(tree, read_overrides(overrides or {}))
     config, ignored = fill(Config, tree, IGNORED)
     config = replace(config, ignored=ignored)
@@ -390,13 +392,10 @@ def dump(config: Config) -> str:
 
 
 def _check_origins(http: Http) -> None:
-    if not http.access_control_allow_origin_use_reg_exp:
-        return
-    for pattern in http.access_control_allow_origin:
-        try:
+    uses_patterns = http.access_control_allow_origin_use_reg_exp
+    try:
+        for pattern in http.access_control_allow_origin if uses_patterns else ():
             re.compile(pattern if pattern != "*" else "")
-        except re.error:
-            raise ConfigError(
-                f"http.accessControlAllowOrigin: {pattern!r} is not a regular expression, "
-                "as http.accessControlAllowOriginUseRegExp asks for"
-            ) from None
+    except re.error as reason:
+        name = "http.accessControlAllowOrigin"
+        raise ConfigError(f"{name}: not a regular expression: {reason}") from None

@@ -142,10 +142,13 @@ class _Filler:
         return of(**values)
 
     def _pass_over(self, table: str, name: str, value: object) -> None:
-        if isinstance(value, dict) and not self._is_ignored(table, name):
+        """Take a name that the table does not declare, if it is listed as one without effect."""
+        if name in self._ignored:
+            self.without_effect.append(name)
+        elif isinstance(value, dict):
             for inner, one in value.items():
                 self._pass_over(table, f"{name}.{inner}", one)
-        elif self._is_ignored(table, name):
+        elif self._is_below_ignored(table, name):
             self.without_effect.append(name)
         else:
             raise ConfigError(f"{name}: there is no such setting{self._suggest(table, name)}")
@@ -156,14 +159,10 @@ class _Filler:
         near = near or get_close_matches(name, self._names, 1, 0.8)
         return f"; did you mean {near[0]}?" if near else ""
 
-    def _is_ignored(self, table: str, name: str) -> bool:
-        """Tell if a name is listed; a `.*` above the table does not reach into it."""
-        return any(
-            name.startswith(entry[:-1]) and entry.startswith(table)
-            if entry.endswith(".*")
-            else name == entry
-            for entry in self._ignored
-        )
+    def _is_below_ignored(self, table: str, name: str) -> bool:
+        """Tell if a `.*` covers the name; one from above the table does not reach into it."""
+        listed = (entry[:-1] for entry in self._ignored if entry.endswith(".*"))
+        return any(name.startswith(above) and above.startswith(table) for above in listed)
 
 
 def _read(name: str, declared: Declared, value: object) -> object:

@@ -23,6 +23,7 @@ _BACKLOG = 1024
 _TOO_MANY = (
     b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
 )
+_REQUEST_PHASES = (Phase.HEAD, Phase.BODY, Phase.CHUNKS)
 
 Answering = Coroutine[object, object, Response]
 
@@ -121,6 +122,7 @@ class Peer(asyncio.Protocol):
         "_connection",
         "_is_blocked",
         "_is_ending",
+        "_is_leaving",
         "_is_paused",
         "_listener",
         "_partial",
@@ -136,6 +138,7 @@ class Peer(asyncio.Protocol):
         self._is_blocked = False  # what was written has not left
         self._is_paused = False  # nothing is read for now
         self._is_ending = False  # our side is closed, the peer's not yet
+        self._is_leaving = False  # to be ended once the answers in progress are sent
         self._partial: Phase | None = None  # the phase whose message is not whole
         self.deadline_s = float("inf")
 
@@ -195,13 +198,16 @@ class Peer(asyncio.Protocol):
         transport, connection = self._transport, self._connection
         if transport is None:
             return
+        if self._is_leaving and not connection.awaits_answers:
+            connection.finish()
         data = connection.bytes_to_send()
         if data:
             transport.write(data)
         if connection.is_finished:
             self._end()
             return
-        if connection.is_full or self._is_blocked:
+        is_last = self._is_leaving and connection.awaits_answers
+        if connection.is_full or self._is_blocked or is_last:
             self._pause()
         else:
             if self._is_paused:
@@ -226,6 +232,10 @@ class Peer(asyncio.Protocol):
         if phase is Phase.SOCKET:
             self._partial = None
             self.deadline_s = listener.loop.time() + timeouts.socket_s
+        elif phase is Phase.LEAVING:
+            if phase is not self._partial:
+                self._partial = phase
+                self.deadline_s = listener.loop.time() + _LINGER_S
         elif connection.awaits_answers:
             self._partial = None
             self.deadline_s = float("inf")
@@ -244,7 +254,9 @@ class Peer(asyncio.Protocol):
 
     def finish(self) -> None:
         """Take no further request and end once the ones in progress are answered."""
-        self._connection.finish()
+        self._is_leaving = True
+        if self._connection.phase is not Phase.SOCKET:
+            self._connection.finish()
         self._flush(False)
 
     def _end(self) -> None:
@@ -271,7 +283,7 @@ class Peer(asyncio.Protocol):
     def miss_deadline(self) -> None:
         """The peer took too long: a request begun is answered 408, a silent or unreading peer is dropped."""
         self.deadline_s = float("inf")
-        if self._is_blocked or self._is_ending or self._partial is None:
+        if self._is_blocked or self._is_ending or self._partial not in _REQUEST_PHASES:
             self.abort()
             return
         for request in self._connection.time_out():

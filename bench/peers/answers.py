@@ -1,6 +1,6 @@
-"""What the comparable servers do for a request: find the token's user in a dict and write the envelope with orjson.
+"""What the comparable servers do: find the token's user in a dict, write the envelope with orjson.
 
-The ids they give are a counter, the cheapest there is, so that none of them pays for good randomness.
+The ids they give are a counter, the cheapest there is, so that none pays for good randomness.
 """
 
 from itertools import count

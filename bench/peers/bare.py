@@ -1,7 +1,7 @@
 """The floor: a bare uvloop Protocol that writes one constant per read and understands nothing.
 
-A connection begins as HTTP; if its first bytes ask for an upgrade it gets the handshake that belongs to the bench's
-fixed key, and from then on a constant frame per read. Both constants have the size of our server's answers.
+As a WebSocket server it answers the first read with the handshake that belongs to the bench's fixed
+key, and every further read with a constant frame. Both constants are our server's own answers.
 """
 
 import asyncio

@@ -25,7 +25,7 @@ def listen(request: WSUpgradeRequest) -> WSListener:
 
 
 async def main(port: int) -> None:
-    """Listen until the process is ended. The read buffer starts at 1 KiB, enough for a message of the bench."""
+    """Listen until the process is ended; its read buffers hold a message of the bench at once."""
     server = await ws_create_server(
         listen, "127.0.0.1", port, read_buffer_init_size=1024, backlog=1024
     )

@@ -1,19 +1,24 @@
 """The `websockets` library on uvloop, without compression, which our clients do not ask for."""
 
 import asyncio
+import logging
 import sys
 
 import uvloop
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
 
 from bench.peers.answers import me_over_websocket
 
 
 async def talk(connection: ServerConnection) -> None:
-    """Answer each message in turn, as bytes both ways: the library would otherwise decode and encode each."""
-    while True:
-        message = await connection.recv(decode=False)
-        await connection.send(me_over_websocket(message), text=True)
+    """Answer each message in turn, bytes both ways: the library would decode and encode each."""
+    try:
+        while True:
+            message = await connection.recv(decode=False)
+            await connection.send(me_over_websocket(message), text=True)
+    except ConnectionClosed:
+        pass
 
 
 async def main(port: int) -> None:
@@ -25,8 +30,6 @@ async def main(port: int) -> None:
 
 
 if __name__ == "__main__":
-    import logging
-
     logging.getLogger("websockets").setLevel(logging.CRITICAL)
-    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-    asyncio.run(main(int(sys.argv[1])))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main(int(sys.argv[1])))

@@ -16,6 +16,7 @@ from server.auth.strategies import (
     Strategies,
 )
 from server.auth.users import User, Users
+from server.storage.base import Unavailable
 
 _LOG = logging.getLogger("manykeys.logins")
 _REFUSED = "wrong user or password"
@@ -38,7 +39,7 @@ class Logins:
         strategy = self._strategies.get(name)
         try:
             outcome = await asyncio.create_task(strategy.verify(attempt), name=f"login with {name}")
-        except ApiError:
+        except (ApiError, Unavailable):
             raise
         except Exception:
             _LOG.exception("strategy %s failed", name)

@@ -1,0 +1,61 @@
+"""Users' ids: which a caller may choose, and how one is made up for those who choose none
+(contract/03 §2.1)."""
+
+import re
+import secrets
+import uuid
+
+from protocol.errors import error
+
+ANONYMOUS_ID = "-1"
+ANONYMOUS_IDS = frozenset({ANONYMOUS_ID, "anonymous"})
+"""Both mean the user who has not logged in, so he is always there already."""
+MOST_ID_BYTES = 512
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_NUMBERS = 100_000
+
+_ADJECTIVES = (
+    "agile amber ample azure bold brave bright brisk calm candid cheerful clever cosmic crisp "
+    "curious dapper daring eager early earnest fair famous fancy fearless fond frank gentle "
+    "glad golden grand happy hardy honest humble jolly keen kind lively loyal lucid lucky "
+    "mellow merry mighty modest neat noble nimble patient placid plucky polite proud quick "
+    "quiet rapid sincere snug steady sunny tidy upbeat witty zesty"
+).split()
+_NAMES = (
+    "abel ada agnes alan alma amos anna arne basil bela bruno cecil clara cyril dag dora edgar "
+    "edith elsa emil emma ernst fanny felix flora frida gerda gus hanna hedy hugo ida igor ines "
+    "iris ivan jonas josef judith karl kira leo lena linus lotte mabel max mina nadia nils nora "
+    "olaf otto paula petra rosa rufus sven tilda ulla vera viktor wanda zeno"
+).split()
+
+
+def is_id(value: str) -> bool:
+    """Tell whether a text can be an id: not empty, not too long, no control characters, whole
+    Unicode."""
+    try:
+        length = len(value.encode())
+    except UnicodeEncodeError:
+        return False
+    return 0 < length <= MOST_ID_BYTES and _CONTROL.search(value) is None
+
+
+def check_kuid(value: str, argument: str = "_id") -> str:
+    """Give an id a new user may have. ApiError 400 for one nobody can have, 412 for the anonymous
+    user's."""
+    if not value:
+        raise error("api.assert.empty_argument", argument)
+    if not is_id(value):
+        limit = f"at most {MOST_ID_BYTES} bytes of text without control characters"
+        raise error("api.assert.invalid_argument", argument, limit)
+    if value in ANONYMOUS_IDS:
+        raise error("security.user.already_exists", value)
+    return value
+
+
+def make_kuid(kind: str) -> str:
+    """Make up an id: `kuid-<uuid>` for the kind `uuid`, otherwise one that people can read out."""
+    if kind == "uuid":
+        return f"kuid-{uuid.uuid4()}"
+    words = secrets.choice(_ADJECTIVES), secrets.choice(_NAMES)
+    return f"kuid-{words[0]}-{words[1]}-{secrets.randbelow(_NUMBERS)}"

@@ -1,0 +1,236 @@
+"""Users: who they are, and how one comes and goes together with everything that is his (contract/03
+§2.1, §7.3).
+
+A user and all his credentials are one transaction; so is his end, with his sessions and API keys.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import cast
+
+from protocol.errors import ApiError, error
+from server.auth.defaults import ADMIN, ANONYMOUS
+from server.auth.names import ANONYMOUS_ID, ANONYMOUS_IDS, check_kuid, is_id, make_kuid
+from server.auth.rights import Rulebook
+from server.auth.strategies import Strategies
+from server.storage.base import (
+    Absent,
+    Change,
+    Delete,
+    DeleteAll,
+    Exists,
+    Insert,
+    Missing,
+    Note,
+    Noted,
+    Present,
+    Row,
+    Storage,
+    Table,
+)
+
+MOST_PROFILES = 100
+_PROFILES_ARGUMENT = "body.content.profileIds"
+# Each is lost only to somebody else who changes the same rows in the same moment.
+_ATTEMPTS = 5
+# Never part of the content: the id stands beside the document, and the other two have their own
+# columns.
+_NOT_CONTENT = frozenset({"_id", "profileIds", "_kuzzle_info"})
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A user without his credentials; `info` is `_kuzzle_info`, which the anonymous user has none
+    of."""
+
+    kuid: str
+    profile_ids: tuple[str, ...]
+    content: dict[str, object] = field(default_factory=dict)
+    info: dict[str, object] = field(default_factory=dict)
+    is_disabled: bool = False
+
+    def source(self) -> dict[str, object]:
+        """Give the document the API shows as `_source`."""
+        shown: dict[str, object] = {"profileIds": list(self.profile_ids), **self.content}
+        if self.info:
+            shown["_kuzzle_info"] = self.info
+        return shown
+
+
+_ANONYMOUS_USER = User(ANONYMOUS_ID, (ANONYMOUS,), {"name": "Anonymous"})
+
+
+class Users:
+    """Reads, creates and deletes users."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        rulebook: Rulebook,
+        strategies: Strategies,
+        *,
+        clock_ms: Callable[[], int],
+    ) -> None:
+        self._storage = storage
+        self._rulebook = rulebook
+        self._strategies = strategies
+        self._clock_ms = clock_ms
+
+    async def get(self, kuid: str) -> User | None:
+        """Give a user; "-1" and "anonymous" are the anonymous one."""
+        if kuid in ANONYMOUS_IDS:
+            return _ANONYMOUS_USER
+        row = await self._storage.get(Table.USERS, kuid=kuid) if is_id(kuid) else None
+        return None if row is None else _read_user(row)
+
+    async def admin_exists(self) -> bool:
+        """Tell whether anybody has the profile `admin`."""
+        return await self._storage.exists(Table.USER_PROFILES, profile_id=ADMIN)
+
+    async def strategies_of(self, kuid: str) -> list[str]:
+        """Give the names of the strategies a user has credentials for, in the order of their
+        registration."""
+        names = self._strategies.names()
+        return [name for name in names if await self._strategies.get(name).exists(kuid)]
+
+    async def create(
+        self,
+        *,
+        kuid: str | None,
+        kind: str,
+        profile_ids: list[str],
+        content: dict[str, object],
+        credentials: dict[str, object],
+        author: str,
+        only_if_no_admin: bool = False,
+    ) -> User:
+        """Create a user and all his credentials; without a kuid one of this kind is made up.
+
+        Everything is checked before anything is hashed or written. ApiError for what the caller got
+        wrong, 412 for what is taken. With `only_if_no_admin`, one of several callers at once
+        succeeds.
+        """
+        profiles = _check_profile_ids(profile_ids)
+        checked = self._check_credentials(credentials)
+        kept = {name: value for name, value in content.items() if name not in _NOT_CONTENT}
+        info = {
+            "author": author,
+            "createdAt": self._clock_ms(),
+            "updatedAt": None,
+            "updater": None,
+        }
+        guards = [Absent(Table.USER_PROFILES, {"profile_id": ADMIN})] if only_if_no_admin else []
+        for _ in range(_ATTEMPTS):
+            if only_if_no_admin and await self.admin_exists():
+                raise error("api.process.admin_exists")
+            user = User(await self._choose_kuid(kuid, kind), profiles, kept, info)
+            changes = await self._prepare(user, checked, author)
+            try:
+                await self._storage.apply([*guards, *changes])
+            except (Exists, Missing):
+                continue  # something changed since it was checked; the next check says what
+            return user
+        raise error("services.storage.too_many_changes")
+
+    async def delete(self, kuid: str) -> None:
+        """End a user, his credentials, sessions and API keys. ApiError 404 for an unknown one."""
+        if not is_id(kuid) or not await self._storage.exists(Table.USERS, kuid=kuid):
+            raise error("security.user.not_found", kuid)
+        changes: list[Change] = [Delete(Table.USERS, {"kuid": kuid})]
+        for name in await self.strategies_of(kuid):
+            changes += await self._prepare_removal(name, kuid)
+        for table in (Table.USER_PROFILES, Table.CREDENTIALS, Table.SESSIONS, Table.API_KEYS):
+            changes.append(DeleteAll(table, {"kuid": kuid}))
+        changes += [Note(Noted.SESSIONS, kuid), Note(Noted.USER, kuid)]
+        try:
+            await self._storage.apply(changes)
+        except Missing as missing:
+            if missing.table is Table.USERS:
+                raise error("security.user.not_found", kuid) from None
+            raise error("services.storage.too_many_changes") from None
+
+    def _check_credentials(self, credentials: dict[str, object]) -> dict[str, Mapping[str, object]]:
+        """Give credentials by strategy, where each is an object for a strategy there is."""
+        checked: dict[str, Mapping[str, object]] = {}
+        for name, given in credentials.items():
+            self._strategies.get(name)
+            if not isinstance(given, dict):
+                raise error("api.assert.invalid_type", f"body.credentials.{name}", "object")
+            checked[name] = given
+        return checked
+
+    async def _choose_kuid(self, wanted: str | None, kind: str) -> str:
+        """Give the id asked for, ApiError 412 if it is taken; without one, make up a free one."""
+        if wanted is not None:
+            if await self._storage.exists(Table.USERS, kuid=check_kuid(wanted)):
+                raise error("security.user.already_exists", wanted)
+            return wanted
+        for _ in range(_ATTEMPTS):
+            kuid = make_kuid(kind)
+            if not await self._storage.exists(Table.USERS, kuid=kuid):
+                return kuid
+        return make_kuid("uuid")
+
+    async def _prepare(
+        self, user: User, credentials: dict[str, Mapping[str, object]], author: str
+    ) -> list[Change]:
+        """Check everything, then give the changes that make a user with his credentials."""
+        for name in credentials:
+            if await self._strategies.get(name).exists(user.kuid):
+                raise error("security.credentials.database_inconsistency", user.kuid)
+        for profile_id in user.profile_ids:
+            if not await self._rulebook.profile_exists(profile_id):
+                raise error("security.profile.not_found", profile_id)
+        for name, given in credentials.items():
+            await self._strategies.get(name).validate(given, user.kuid, False)
+        changes = _rows_of(user)
+        for name, given in credentials.items():
+            prepared = await self._strategies.get(name).create(given, user.kuid, author)
+            changes += prepared.changes
+        return changes
+
+    async def _prepare_removal(self, name: str, kuid: str) -> list[Change]:
+        try:
+            return (await self._strategies.get(name).delete(kuid)).changes
+        except ApiError as refused:
+            raise error("security.credentials.rejected", refused.message) from refused
+
+
+def _check_profile_ids(profile_ids: list[str]) -> tuple[str, ...]:
+    """Give the ids, each once; those who call over the wire may have sent anything as a member."""
+    if not all(isinstance(profile_id, str) for profile_id in profile_ids):
+        raise error("api.assert.invalid_type", _PROFILES_ARGUMENT, "array of strings")
+    if not profile_ids:
+        raise error("api.assert.empty_argument", _PROFILES_ARGUMENT)
+    if len(profile_ids) > MOST_PROFILES:
+        raise error("api.assert.too_many_arguments", _PROFILES_ARGUMENT, MOST_PROFILES)
+    return tuple(dict.fromkeys(profile_ids))
+
+
+def _rows_of(user: User) -> list[Change]:
+    """Give the changes that enter a user without his credentials, as long as his profiles are still
+    there."""
+    row: Row = {
+        "kuid": user.kuid,
+        "profile_ids": list(user.profile_ids),
+        "content": user.content,
+        "info": user.info,
+        "disabled": 0,
+    }
+    changes: list[Change] = [Insert(Table.USERS, row)]
+    for profile_id in user.profile_ids:
+        changes.append(Present(Table.PROFILES, {"id": profile_id}))
+        profile_row: Row = {"kuid": user.kuid, "profile_id": profile_id}
+        changes.append(Insert(Table.USER_PROFILES, profile_row))
+    changes.append(Note(Noted.USER, user.kuid))
+    return changes
+
+
+def _read_user(row: Row) -> User:
+    return User(
+        kuid=cast(str, row["kuid"]),
+        profile_ids=tuple(cast(list[str], row["profile_ids"])),
+        content=cast(dict[str, object], row["content"]),
+        info=cast(dict[str, object], row["info"]),
+        is_disabled=bool(row["disabled"]),
+    )

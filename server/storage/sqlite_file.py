@@ -1,0 +1,236 @@
+"""Connections to a SQLite file or to a database in memory, and what a fault does to them.
+
+Knows nothing of the tables. A file that was removed or replaced under us makes everything
+`Unavailable` until the very same file is back: what the server remembers belongs to it, so another
+one takes a restart.
+"""
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from typing import Protocol
+from urllib.parse import quote
+
+from protocol.errors import LocalError
+from server.storage.base import Unavailable
+from server.storage.sqlite_schema import bring_up_to_date, check_ours
+
+_CACHED_STATEMENTS = 256
+_BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+_PASSING = _BUSY | {sqlite3.SQLITE_FULL}
+"""What leaves the connection sound."""
+_BROKEN = frozenset(
+    {
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+"""What a new connection may get over. Any other error is a mistake of ours."""
+
+Marks = tuple[tuple[int, int] | None, ...]
+
+
+class Place(Protocol):
+    """Where a database lives."""
+
+    lock: AbstractContextManager[object]
+    """Held while a connection is used."""
+
+    def prepare(self) -> None:
+        """Make or migrate the database. `LocalError` if it can't be, `Unavailable` if only now."""
+
+    def connect(self) -> sqlite3.Connection:
+        """Give a connection. `Unavailable` if the database isn't the one that was prepared."""
+
+    def marks(self) -> Marks:
+        """Tell which files the database consists of right now."""
+
+    def release(self, connection: sqlite3.Connection) -> None:
+        """Take a connection back."""
+
+    def close(self) -> None:
+        """Let go of the database, after every connection came back."""
+
+
+class FilePlace:
+    """A database file, its write-ahead log and the log's index. Each thread has a connection."""
+
+    def __init__(self, path: str, busy_timeout_ms: int) -> None:
+        self.lock: AbstractContextManager[object] = nullcontext()
+        self._name = path
+        self._path = os.path.realpath(path)
+        self._busy_timeout_ms = busy_timeout_ms
+        self._main: tuple[int, int] | None = None
+
+    def prepare(self) -> None:
+        """Make or migrate the database. `LocalError` if it can't be, `Unavailable` if only now."""
+        try:
+            _create(self._path)
+            self._main = _mark(self._path)
+            connection = self.connect()
+            try:
+                check_ours(connection, self._name)  # before anything in a stranger's file changes
+                mode = connection.execute("PRAGMA journal_mode = WAL").fetchall()[0][0]
+                if mode != "wal":
+                    raise LocalError(f"{self._name} is where no write-ahead log can be kept")
+                bring_up_to_date(connection, self._name)
+            finally:
+                connection.close()
+        except OSError as exc:
+            raise LocalError(f"{self._name} can't be created: {exc.strerror}") from exc
+        except sqlite3.Error as exc:
+            if _code(exc) in _BUSY:
+                raise Unavailable(f"{self._name}: {exc}") from exc
+            raise LocalError(f"{self._name} can't be used as the database: {exc}") from exc
+
+    def connect(self) -> sqlite3.Connection:
+        """Give a connection. `Unavailable` if the file isn't the one that was prepared."""
+        if self._main is None or _mark(self._path) != self._main:
+            raise Unavailable(f"{self._name} was removed or replaced")
+        # mode=rw: SQLite itself would create a missing file readable by all.
+        connection = _connect(f"file:{quote(self._path)}?mode=rw")
+        connection.execute(f"PRAGMA busy_timeout = {self._busy_timeout_ms}")
+        connection.execute("PRAGMA synchronous = FULL")
+        return connection
+
+    def marks(self) -> Marks:
+        """Tell which files the database consists of; they stay while a connection is open."""
+        return tuple(_mark(self._path + suffix) for suffix in ("", "-wal", "-shm"))
+
+    def release(self, connection: sqlite3.Connection) -> None:
+        """Close the connection."""
+        connection.close()
+
+    def close(self) -> None:
+        """Do nothing: the last connection took care of the log."""
+
+
+class MemoryPlace:
+    """A database in memory: one connection, used by one thread at a time."""
+
+    def __init__(self) -> None:
+        self.lock: AbstractContextManager[object] = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+
+    def prepare(self) -> None:
+        """Make the tables."""
+        self._connection = _connect("file::memory:")
+        bring_up_to_date(self._connection, ":memory:")
+
+    def connect(self) -> sqlite3.Connection:
+        """Give the one connection."""
+        if self._connection is None:
+            raise Unavailable("the database is closed")
+        return self._connection
+
+    def marks(self) -> Marks:
+        """There are no files."""
+        return ()
+
+    def release(self, connection: sqlite3.Connection) -> None:
+        """Keep the connection: without it the database would be gone."""
+
+    def close(self) -> None:
+        """Forget everything."""
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
+
+
+class Link:
+    """One thread's connection; made anew after a fault that broke it."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._connection: sqlite3.Connection | None = None
+        self._marks: Marks = ()
+
+    @contextmanager
+    def lend(self) -> Iterator[sqlite3.Connection]:
+        """Lend the connection; a transaction that is open at the end is rolled back.
+
+        What SQLite can't do now comes out as `Unavailable`.
+        """
+        with self._place.lock:
+            try:
+                yield self._ready()
+            except sqlite3.Error as exc:
+                code = _code(exc)
+                if code not in _PASSING:
+                    self._drop()
+                if code in _PASSING | _BROKEN:
+                    raise Unavailable(str(exc)) from exc
+                raise
+            finally:
+                self._roll_back()
+
+    def close(self) -> None:
+        """Give the connection back."""
+        with self._place.lock:
+            self._drop()
+
+    def _ready(self) -> sqlite3.Connection:
+        if self._connection is None:
+            connection = self._place.connect()
+            try:
+                connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()  # opens the log
+            except sqlite3.Error:
+                self._place.release(connection)
+                raise
+            self._connection, self._marks = connection, self._place.marks()
+        elif self._place.marks() != self._marks:
+            raise Unavailable("the database's files were removed or replaced")
+        return self._connection
+
+    def _roll_back(self) -> None:
+        if self._connection is not None and self._connection.in_transaction:
+            try:
+                self._connection.execute("ROLLBACK")
+            except sqlite3.Error:
+                self._drop()
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(sqlite3.Error):  # a broken one may fail even at this
+                self._place.release(connection)
+
+
+def _create(path: str) -> None:
+    """Create the file for its owner alone; SQLite gives the log and its index the same mode."""
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+
+
+def _connect(uri: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        uri,
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=_CACHED_STATEMENTS,
+    )
+    # Sorting must not leave rows in a temporary file that others may read.
+    connection.execute("PRAGMA temp_store = MEMORY")
+    return connection
+
+
+def _mark(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _code(exc: sqlite3.Error) -> int:
+    """Give the primary result code; 0 for errors that are the Python module's own."""
+    return int(getattr(exc, "sqlite_errorcode", 0)) & 0xFF

@@ -1,0 +1,94 @@
+"""The tables as SQLite keeps them, and how a database file gets to the newest version of them.
+
+Knows nothing of rows, threads or files. A new database is made from `SHAPES`; an older one takes
+the `MIGRATIONS` it lacks.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+
+from protocol.errors import LocalError
+from server.storage.base import SHAPES, Kind, Shape, Table
+
+APPLICATION_ID = 0x6D6B6579  # "mkey"; tells our files from those of other programs
+MIGRATIONS: tuple[tuple[str, ...], ...] = ()
+"""At place n the statements from version n + 1 to n + 2. `SHAPES` describes the newest version."""
+
+_TYPES = {Kind.TEXT: "TEXT", Kind.INTEGER: "INTEGER", Kind.BYTES: "BLOB", Kind.JSON: "TEXT"}
+_JOURNAL = (
+    "CREATE TABLE journal (sequence INTEGER PRIMARY KEY AUTOINCREMENT, noted TEXT NOT NULL,"
+    " subject TEXT NOT NULL, at INTEGER NOT NULL) STRICT"
+)
+
+
+def quoted(names: Sequence[str]) -> str:
+    """Write column names as SQL; they come from `SHAPES`, never from outside."""
+    return ", ".join(f'"{name}"' for name in names)
+
+
+def bring_up_to_date(
+    connection: sqlite3.Connection, name: str, migrations: Sequence[Sequence[str]] = MIGRATIONS
+) -> None:
+    """Make or migrate the tables in one transaction; `LocalError` as for `check_ours`."""
+    newest = 1 + len(migrations)
+    connection.execute("BEGIN IMMEDIATE")
+    version = _version(connection, name, newest)
+    if version == 0:
+        statements = _creation()
+    else:
+        statements = [sql for step in migrations[version - 1 :] for sql in step]
+    for sql in statements:
+        connection.execute(sql)
+    if version != newest:
+        connection.execute(f"PRAGMA user_version = {newest}")
+    connection.execute("COMMIT")
+
+
+def check_ours(connection: sqlite3.Connection, name: str) -> None:
+    """Raise `LocalError` if the file `name` is another program's, or newer than this one."""
+    _version(connection, name, 1 + len(MIGRATIONS))
+
+
+def _version(connection: sqlite3.Connection, name: str, newest: int) -> int:
+    version = _number(connection, "PRAGMA user_version")
+    owner = _number(connection, "PRAGMA application_id")
+    if (
+        owner == 0
+        and version == 0
+        and _number(connection, "SELECT count(*) FROM sqlite_schema") == 0
+    ):
+        return 0
+    if owner != APPLICATION_ID or version < 1:
+        raise LocalError(f"{name} is a database of another program")
+    if version > newest:
+        raise LocalError(
+            f"{name} has version {version} of the tables, but this program knows only {newest}"
+        )
+    return version
+
+
+def _number(connection: sqlite3.Connection, sql: str) -> int:
+    return int(connection.execute(sql).fetchall()[0][0])
+
+
+def _creation() -> list[str]:
+    statements = [f"PRAGMA application_id = {APPLICATION_ID}", _JOURNAL]
+    for table, shape in SHAPES.items():
+        statements.append(_table(table, shape))
+        for group in shape.indexed:
+            index = "_".join(("by", table.value, *group))
+            statements.append(f'CREATE INDEX "{index}" ON "{table.value}" ({quoted(group)})')
+    return statements
+
+
+def _table(table: Table, shape: Shape) -> str:
+    parts = [
+        f'"{name}" {_TYPES[kind]}' + ("" if name in shape.optional else " NOT NULL")
+        for name, kind in shape.columns.items()
+    ]
+    parts.append(f"PRIMARY KEY ({quoted(shape.key)})")
+    parts += [f"UNIQUE ({quoted(group)})" for group in shape.unique]
+    # Rows without a document are short: in the key's own tree they save a second look-up. Long rows
+    # would make that tree deep, and counting them slow.
+    options = "STRICT" if Kind.JSON in shape.columns.values() else "STRICT, WITHOUT ROWID"
+    return f'CREATE TABLE "{table.value}" ({", ".join(parts)}) {options}'

@@ -1,0 +1,263 @@
+"""Changes and questions as SQL: every value a bound parameter, every name one of `SHAPES`.
+
+Values are checked and converted before anything reaches the database: a ValueError is the caller's
+mistake, and nothing was begun. Knows nothing of transactions and threads. A search is one more way
+to make a `Query`.
+"""
+
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum, auto
+
+import orjson
+
+from server.storage.base import (
+    SHAPES,
+    Absent,
+    Change,
+    Delete,
+    DeleteAll,
+    Exists,
+    Insert,
+    Kind,
+    Missing,
+    Note,
+    Present,
+    Put,
+    Row,
+    Shape,
+    Table,
+    Update,
+    Value,
+)
+from server.storage.sqlite_schema import quoted
+
+SqlValue = str | int | bytes | None
+
+_INTEGER_LIMIT = 1 << 63
+_TAKEN = (sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_UNIQUE)
+
+
+class Demand(Enum):
+    """What must have come of a statement."""
+
+    NOTHING = auto()
+    A_CHANGE = auto()
+    A_ROW = auto()
+    NO_ROW = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One statement of a write; `table` is None for the journal's."""
+
+    sql: str
+    values: tuple[SqlValue, ...] = ()
+    table: Table | None = None
+    demand: Demand = Demand.NOTHING
+
+    def run(self, connection: sqlite3.Connection) -> None:
+        """Run it. Raises `Exists` or `Missing`, and then it changed nothing."""
+        try:
+            cursor = connection.execute(self.sql, self.values)
+        except sqlite3.IntegrityError as exc:
+            if self.table is None or exc.sqlite_errorcode not in _TAKEN:
+                raise
+            raise Exists(self.table) from None
+        rows = cursor.fetchall()  # to the end, or the statement would stay open across the commit
+        if self.table is None:
+            return
+        if self.demand is Demand.NO_ROW and rows:
+            raise Exists(self.table)
+        if self.demand is Demand.A_ROW and not rows:
+            raise Missing(self.table)
+        if self.demand is Demand.A_CHANGE and cursor.rowcount == 0:
+            raise Missing(self.table)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One SELECT and what its columns hold."""
+
+    sql: str
+    values: tuple[SqlValue, ...]
+    columns: dict[str, Kind]
+
+    def run(self, connection: sqlite3.Connection) -> list[Row]:
+        """Give the rows found."""
+        rows = [
+            dict(zip(self.columns, found, strict=True))
+            for found in connection.execute(self.sql, self.values).fetchall()
+        ]
+        for name, kind in self.columns.items():
+            if kind is Kind.JSON:
+                for row in rows:
+                    text = row[name]
+                    row[name] = orjson.loads(text) if isinstance(text, str) else None
+        return rows
+
+
+def write_steps(changes: Iterable[Change], at_ms: int) -> list[Step]:
+    """Turn changes into statements, one each, for the journal as of `at_ms`."""
+    return [_step(change, at_ms) for change in changes]
+
+
+def find_by_key(table: Table, key: Row) -> Query:
+    """Ask for the row with this key or unique group. ValueError if the names are neither."""
+    shape = SHAPES[table]
+    if not any(key.keys() == set(group) for group in (shape.key, *shape.unique)):
+        raise ValueError(f"{table.value}: {sorted(key)} is neither the key nor a unique group")
+    return find_where(table, key, 1)
+
+
+def find_where(table: Table, where: Row, limit: int) -> Query:
+    """Ask for at most `limit` rows whose columns equal `where`, in key order."""
+    if limit < 0:
+        raise ValueError("limit must not be negative")
+    shape = SHAPES[table]
+    condition, values = _condition(table, where)
+    sql = (
+        f'SELECT {quoted(tuple(shape.columns))} FROM "{table.value}"{condition}'  # noqa: S608
+        f" ORDER BY {quoted(shape.key)} LIMIT ?"
+    )
+    return Query(sql, (*values, _to_sql(table, "limit", Kind.INTEGER, limit)), shape.columns)
+
+
+def find_any(table: Table, where: Row) -> Query:
+    """Ask whether there is a row whose columns equal `where`: one row or none."""
+    condition, values = _condition(table, where)
+    return Query(_first(table, condition), values, {"found": Kind.INTEGER})
+
+
+def count_rows(table: Table) -> Query:
+    """Ask for the number of rows, as `rows`; SQLite walks the table's smallest index."""
+    return Query(f'SELECT count(*) FROM "{table.value}"', (), {"rows": Kind.INTEGER})  # noqa: S608
+
+
+def _step(change: Change, at_ms: int) -> Step:
+    match change:
+        case Insert(table, row):
+            return _insert(table, row, "")
+        case Put(table, row):
+            return _put(table, row)
+        case Update(table, key, values):
+            return _update(table, key, values)
+        case Delete(table, key):
+            condition, found = _condition(table, _checked_key(table, key))
+            sql = f'DELETE FROM "{table.value}"{condition}'  # noqa: S608
+            return Step(sql, found, table, Demand.A_CHANGE)
+        case DeleteAll():
+            return _delete_all(change)
+        case Absent(table, where):
+            condition, found = _condition(table, where)
+            return Step(_first(table, condition), found, table, Demand.NO_ROW)
+        case Present(table, where):
+            condition, found = _condition(table, where)
+            return Step(_first(table, condition), found, table, Demand.A_ROW)
+        case Note(noted, subject):
+            text = _to_sql(None, "subject", Kind.TEXT, subject)
+            sql = "INSERT INTO journal (noted, subject, at) VALUES (?, ?, ?)"
+            return Step(sql, (noted.value, text, at_ms))
+
+
+def _insert(table: Table, row: Row, conflict: str) -> Step:
+    columns = SHAPES[table].columns
+    _check_names(table, row)
+    values = tuple(_column(table, name, row.get(name)) for name in columns)
+    marks = ", ".join("?" * len(columns))
+    sql = f'INSERT INTO "{table.value}" ({quoted(tuple(columns))}) VALUES ({marks})'  # noqa: S608
+    return Step(sql + conflict, values, table)
+
+
+def _put(table: Table, row: Row) -> Step:
+    shape = SHAPES[table]
+    others = [name for name in shape.columns if name not in shape.key]
+    replaced = ", ".join(f'"{name}" = excluded."{name}"' for name in others)
+    action = f"UPDATE SET {replaced}" if others else "NOTHING"
+    return _insert(table, row, f" ON CONFLICT ({quoted(shape.key)}) DO {action}")
+
+
+def _update(table: Table, key: Row, values: Row) -> Step:
+    condition, found = _condition(table, _checked_key(table, key))
+    if not values:
+        return Step(_first(table, condition), found, table, Demand.A_ROW)
+    _check_names(table, values)
+    assignments = ", ".join(f'"{name}" = ?' for name in values)
+    sql = f'UPDATE "{table.value}" SET {assignments}{condition}'  # noqa: S608
+    given = tuple(_column(table, name, value) for name, value in values.items())
+    return Step(sql, given + found, table, Demand.A_CHANGE)
+
+
+def _delete_all(change: DeleteAll) -> Step:
+    table = change.table
+    condition, found = _condition(table, change.where, change.below)
+    if change.most < 0:
+        raise ValueError("most must not be negative")
+    if change.most:
+        key = quoted(SHAPES[table].key)
+        inner = f'SELECT {key} FROM "{table.value}"{condition} LIMIT ?'  # noqa: S608
+        condition = f" WHERE ({key}) IN ({inner})"
+        found = (*found, _to_sql(table, "most", Kind.INTEGER, change.most))
+    return Step(f'DELETE FROM "{table.value}"{condition}', found, table)  # noqa: S608
+
+
+def _first(table: Table, condition: str) -> str:
+    return f'SELECT 1 FROM "{table.value}"{condition} LIMIT 1'  # noqa: S608
+
+
+def _checked_key(table: Table, key: Row) -> Row:
+    if key.keys() != set(SHAPES[table].key):
+        raise ValueError(f"{table.value}: {sorted(key)} is not the key")
+    return key
+
+
+def _check_names(table: Table, names: Iterable[str]) -> None:
+    for name in names:
+        if name not in SHAPES[table].columns:
+            raise ValueError(f"{table.value} has no column {name}")
+
+
+def _condition(
+    table: Table, where: Row, below: dict[str, int] | None = None
+) -> tuple[str, tuple[SqlValue, ...]]:
+    shape, below = SHAPES[table], below or {}
+    _check_names(table, (*where, *below))
+    terms, values = [], []
+    for name, value in where.items():
+        if shape.columns[name] is Kind.JSON:
+            raise ValueError(f"{table.value}.{name} is a document; documents are not compared")
+        # IS also matches NULL; the planner likes = better, so that is for columns without NULL.
+        terms.append(f'"{name}" IS ?' if name in shape.optional else f'"{name}" = ?')
+        values.append(None if value is None else _to_sql(table, name, shape.columns[name], value))
+    for name, bound in below.items():
+        if shape.columns[name] is not Kind.INTEGER:
+            raise ValueError(f"{table.value}.{name} is not a number")
+        terms.append(f'"{name}" < ?')
+        values.append(_to_sql(table, name, Kind.INTEGER, bound))
+    return (" WHERE " + " AND ".join(terms) if terms else ""), tuple(values)
+
+
+def _column(table: Table, name: str, value: Value) -> SqlValue:
+    shape: Shape = SHAPES[table]
+    if value is None and name in shape.optional:
+        return None
+    return _to_sql(table, name, shape.columns[name], value)
+
+
+def _to_sql(table: Table | None, name: str, kind: Kind, value: Value) -> SqlValue:
+    try:
+        match kind, value:
+            case Kind.JSON, _:
+                return orjson.dumps(value).decode()
+            case Kind.TEXT, str():
+                value.encode()  # lone surrogates are not text
+                return value
+            case Kind.BYTES, bytes():
+                return value
+            case Kind.INTEGER, int() if -_INTEGER_LIMIT <= value < _INTEGER_LIMIT:
+                return int(value)
+    except (orjson.JSONEncodeError, UnicodeEncodeError):
+        pass
+    where = name if table is None else f"{table.value}.{name}"
+    raise ValueError(f"{where} can't hold this value")

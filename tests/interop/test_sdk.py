@@ -1,0 +1,63 @@
+"""The JavaScript SDK, unmodified, in Node: over WebSocket and over HTTP (contract/07 §1, §2)."""
+
+import jwt
+import pytest
+
+from tests.interop.conftest import RunScript
+from tests.interop.serving import PASSWORD, Served
+from tests.interop.sessions import check_session
+
+pytestmark = pytest.mark.interop
+
+TRANSPORTS = ("websocket", "http")
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_session(server: Served, run_script: RunScript, transport: str) -> None:
+    """Connect, log in, look around, log out."""
+    check_session(run_script("run_session.cjs", transport, server.port, "admin", PASSWORD))
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_administration(empty_server: Served, run_script: RunScript, transport: str) -> None:
+    """The first administrator makes, reads and deletes a user."""
+    seen = run_script("administer.cjs", transport, empty_server.port, PASSWORD)
+    ann = {"_id": "ann", "profileIds": ["default"], "team": "web"}
+    for name in ("admin", "created", "read"):
+        assert seen[name].pop("_kuzzle_info")["createdAt"] > 0
+    assert seen == {
+        "existed": False,
+        "admin": {"_id": "boss", "profileIds": ["admin"], "team": "ops"},
+        "second": {"id": "api.process.admin_exists", "status": 412},
+        "exists": True,
+        "created": ann,
+        "read": ann,
+        "deleted": {"_id": "ann"},
+        "gone": {"id": "security.user.not_found", "status": 404},
+        "loginOfGone": {"id": "plugin.strategy.missing_user", "status": 401},
+    }
+
+
+# Over HTTP the SDK sends only what the server's list of routes has: it refuses the last by itself.
+UNKNOWN = {
+    "websocket": {"id": "api.process.controller_not_found", "status": 404},
+    "http": {},
+}
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_requests_of_kourou(server: Served, run_script: RunScript, transport: str) -> None:
+    """Credentials are arguments, the body is empty, and `volatile` names the client."""
+    seen = run_script("as_kourou.cjs", transport, server.port, "admin", PASSWORD)
+    login = seen["login"]
+    assert (login["_id"], login["ttl"]) == ("admin", 3_600_000)
+    assert jwt.decode(login["jwt"], options={"verify_signature": False})["_id"] == "admin"
+    me = seen["me"]
+    assert (me["status"], me["_id"]) == (200, "admin")
+    assert me["volatile"]["client"] == "kourou@1.2.0"
+    assert seen["unknown"] == UNKNOWN[transport]
+
+
+def test_pings(server: Served, run_script: RunScript) -> None:
+    """A ping frame gets a pong frame, the message `{"p":1}` gets `{"p":2}` (contract/07 §1.2)."""
+    assert run_script("pings.cjs", server.port) == {"frame": True, "message": {"p": 2}}

@@ -1,0 +1,231 @@
+"""What `Passwords` stores and accepts, and that nobody gets past its queue."""
+
+import asyncio
+import threading
+
+import bcrypt
+import pytest
+
+from protocol.errors import ApiError, LocalError
+from server.auth import passwords as module
+from server.auth.passwords import MOST_PASSWORD_BYTES, Passwords, check_password
+
+COST = 4
+
+
+@pytest.fixture
+def passwords():
+    made = Passwords(cost=COST, threads=1, queue=8)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def held(monkeypatch):
+    """Make every check against a hash wait for `.set()`; count what was begun."""
+
+    class Held(threading.Event):
+        begun = 0
+
+    event, real = Held(), bcrypt.checkpw
+
+    def check(password: bytes, hashed: bytes) -> bool:
+        event.begun += 1
+        event.wait(10)
+        return real(password, hashed)
+
+    monkeypatch.setattr(module.bcrypt, "checkpw", check)
+    yield event
+    event.set()
+
+
+# Security checks P2, P3, P4, P5.
+PASSWORDS = (
+    "password",
+    "x" * 64,
+    "x" * 72,
+    "x" * 73,
+    "x" * 200,
+    "x" * MOST_PASSWORD_BYTES,
+    "a\0b",
+    "\0",
+    " leading and trailing ",
+    "Ünïcödé 🔑",
+    "u\u0308",
+)
+
+
+@pytest.mark.parametrize("password", PASSWORDS, ids=lambda text: ascii(text[:12]) + str(len(text)))
+async def test_each_byte_of_a_password_matters(passwords, password):
+    hashed = await passwords.hash(password)
+    assert await passwords.verify(password, hashed)
+    others = {password[:-1], password + "x", password[:-1] + "y", "y" + password[1:]}
+    others |= {
+        password.swapcase(),
+        password.strip(),
+        password + "\0",
+        "ü" if len(password) == 2 else "",
+    }
+    for other in others - {password}:
+        assert not await passwords.verify(other, hashed)
+
+
+async def test_stored_form_is_ours_salted_and_not_of_the_bare_password(passwords):
+    first, second = await passwords.hash("password"), await passwords.hash("password")
+    assert first.startswith("mk1$$2b$04$") and len(first) == 64
+    assert first != second
+    assert not bcrypt.checkpw(b"password", first.removeprefix("mk1$").encode())
+
+
+async def test_the_stored_form_stays_readable(passwords):
+    """A hash of an earlier day: who changes how passwords are condensed must give the form a new
+    name."""
+    stored = "mk1$$2b$04$abcdefghijklmnopqrstuuJVBbBBQ.maTem8SwqN2t7UYv6RqXbdG"
+    assert await passwords.verify("correct horse", stored)
+    assert not await passwords.verify("correct horsf", stored)
+
+
+async def test_current_is_our_notation_at_our_cost(passwords):
+    assert passwords.is_current(await passwords.hash("x"))
+    body = "." * 53
+    assert not passwords.is_current(f"mk1$$2b$05${body}")
+    assert not passwords.is_current(f"$2b$04${body}")
+    assert not passwords.is_current(f"mk1$$2b$04${body}\n")
+
+
+async def test_a_hash_of_another_cost_is_verified(passwords):
+    dearer = Passwords(cost=5, threads=1, queue=1)
+    hashed = await dearer.hash("password")
+    dearer.close()
+    assert await passwords.verify("password", hashed)
+
+
+# Security check P13: unknown formats and absurd costs neither raise nor hang.
+UNREADABLE = (
+    None,
+    "",
+    "mk1$",
+    "mk2$$2b$04$" + "." * 53,
+    "mk1$$2b$31$" + "." * 53,
+    "mk1$$2b$17$" + "." * 53,
+    "mk1$$2b$03$" + "." * 53,
+    "mk1$$2b$04$" + "." * 52,
+    "mk1$$2b$04$" + "é" * 53,
+    "5f4dcc3b5aa765d61d8327deb882cf99",
+)
+
+
+@pytest.mark.parametrize("hashed", UNREADABLE)
+async def test_without_a_readable_hash_the_same_work_is_done_in_vain(
+    passwords, hashed, monkeypatch
+):
+    checked, real = [], bcrypt.checkpw
+
+    def check(password: bytes, against: bytes) -> bool:
+        checked.append(against)
+        return real(password, against)
+
+    monkeypatch.setattr(module.bcrypt, "checkpw", check)
+    assert not await passwords.verify("password", hashed)
+    (decoy,) = checked
+    assert decoy.startswith(b"$2b$04$")
+
+
+async def test_even_a_decoy_that_fits_lets_nobody_in(passwords, monkeypatch):
+    monkeypatch.setattr(module.bcrypt, "checkpw", lambda password, hashed: True)
+    assert not await passwords.verify("password", None)
+
+
+@pytest.mark.parametrize(
+    ("value", "error_id"),
+    [
+        (None, "api.assert.invalid_type"),
+        (5, "api.assert.invalid_type"),
+        (["password"], "api.assert.invalid_type"),
+        ("", "api.assert.empty_argument"),
+        ("\ud800", "api.assert.invalid_argument"),
+        ("x" * (MOST_PASSWORD_BYTES + 1), "api.assert.invalid_argument"),
+        ("é" * (MOST_PASSWORD_BYTES // 2) + "x", "api.assert.invalid_argument"),
+    ],
+)
+def test_what_is_no_password_is_refused_before_hashing(value, error_id):
+    with pytest.raises(ApiError) as refused:
+        check_password(value, "body.password")
+    assert (refused.value.id, refused.value.status) == (error_id, 400)
+    assert refused.value.props[0] == "body.password"
+
+
+def test_a_password_of_the_greatest_length_passes():
+    longest = "é" * (MOST_PASSWORD_BYTES // 2)
+    assert check_password(longest, "password") is longest
+
+
+async def test_a_full_queue_refuses_at_once_and_opens_again(held):
+    passwords = Passwords(cost=COST, threads=1, queue=2)
+    waiting = [asyncio.create_task(passwords.verify("x", None)) for _ in range(3)]
+    await asyncio.sleep(0)
+    for call in (passwords.verify("x", None), passwords.hash("x")):
+        with pytest.raises(ApiError) as refused:
+            await call
+        assert (refused.value.id, refused.value.status) == ("api.process.overloaded", 503)
+        assert refused.value.retry_after_s == 1
+    held.set()
+    assert await asyncio.gather(*waiting) == [False] * 3
+    assert not await passwords.verify("x", None)
+    passwords.close()
+
+
+async def test_who_gives_up_keeps_his_place_but_is_not_hashed_for(held):
+    passwords = Passwords(cost=COST, threads=1, queue=2)
+    first, second, third = (asyncio.create_task(passwords.verify("x", None)) for _ in range(3))
+    await asyncio.sleep(0)
+    for task in (first, second):
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    with pytest.raises(ApiError):
+        await passwords.verify("x", None)
+    held.set()
+    assert await third is False
+    assert held.begun == 2  # the first, whose turn had come, and the third
+    again = (passwords.verify("x", None) for _ in range(3))
+    assert await asyncio.gather(*again) == [False] * 3
+    passwords.close()
+
+
+async def test_the_loop_runs_while_a_thread_hashes(passwords, held):
+    task = asyncio.create_task(passwords.verify("x", None))
+    asyncio.get_running_loop().call_soon(held.set)
+    async with asyncio.timeout(10):
+        assert await task is False
+
+
+async def test_hashing_threads_yield_to_everything_else(passwords, monkeypatch):
+    asked = []
+    monkeypatch.setattr(module.sys, "platform", "linux")
+    monkeypatch.setattr(module.os, "setpriority", lambda *given: asked.append(given))
+    await passwords.hash("x")
+    ((which, thread_id, priority),) = asked
+    assert (which, priority) == (module.os.PRIO_PROCESS, 19)
+    assert thread_id != threading.get_native_id()
+
+
+async def test_where_threads_have_no_priority_none_is_asked_for(passwords, monkeypatch):
+    """A thread's number would be some process's there."""
+    monkeypatch.setattr(module.sys, "platform", "darwin")
+    monkeypatch.setattr(module.os, "setpriority", None)
+    assert await passwords.hash("x")
+
+
+async def test_a_system_that_forbids_priorities_still_hashes(passwords, monkeypatch):
+    def refuse(*given: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(module.os, "setpriority", refuse)
+    assert await passwords.hash("x")
+
+
+@pytest.mark.parametrize("cost", [3, 17])
+def test_a_cost_out_of_bounds_is_refused(cost):
+    with pytest.raises(LocalError):
+        Passwords(cost=cost, threads=1, queue=1)
