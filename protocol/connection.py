@@ -137,7 +137,7 @@ class Connection:
         self._buffer.append(data)
         requests: list[Request] = []
         try:
-            while not self.is_full and self._advance(requests):
+            while not self.is_full and _READERS[self.phase](self, requests):
                 pass
         except ProtocolError as broken:
             self._break(broken, requests)
@@ -161,9 +161,13 @@ class Connection:
         return self.phase is Phase.ENDING and not self._awaited
 
     @property
-    def is_idle(self) -> bool:
-        """Whether no request is being received or answered."""
-        return self.phase is Phase.HEAD and not self._awaited and not self._buffer
+    def is_settled(self) -> bool:
+        """Whether all that arrived is understood and answered, and more may come."""
+        return (
+            not self._awaited
+            and not self._buffer
+            and (self.phase is Phase.HEAD or self.phase is Phase.SOCKET)
+        )
 
     @property
     def awaits_answers(self) -> bool:
@@ -225,8 +229,7 @@ class Connection:
             self._end(Step.BROKEN)
 
     def time_out(self) -> list[Request]:
-        """The request being received took too long: give the refusal that stands for it (RFC 9110
-        §15.5.9)."""
+        """Give the refusal that stands for a request that takes too long (RFC 9110 §15.5.9)."""
         requests: list[Request] = []
         self._break(ProtocolError("took too long to arrive", status=408), requests)
         return requests
@@ -237,10 +240,6 @@ class Connection:
             self._out.append(close_frame(code, reason))
             self._drop_awaited()
             self.phase = NEXT[self.phase, Step.LEAVE]
-
-    def _advance(self, requests: list[Request]) -> bool:
-        """Understand one more thing; False when more bytes are needed first."""
-        return _READERS[self.phase](self, requests)
 
     def _end(self, step: Step) -> None:
         """Forget what can't be answered or read any more."""
@@ -282,7 +281,9 @@ class Connection:
             self._skipped_line = True
         raw = buffer.take_through(HEAD_END)
         if raw is None:
-            self._check_partial_head()
+            if buffer.holds_new(BARE):
+                raise ProtocolError("bare CR, LF or NUL in a head")
+            self._check_head_size(len(buffer), buffer.line_end())
             return False
         if raw == self._last_raw and self._last_request is not None:
             self._head = self._last_request.head
@@ -299,12 +300,6 @@ class Connection:
             if request.refused is None:
                 self._last_raw, self._last_request = raw, request
         return True
-
-    def _check_partial_head(self) -> None:
-        held = self._buffer
-        if held.holds_new(BARE):
-            raise ProtocolError("bare CR, LF or NUL in a head")
-        self._check_head_size(len(held), held.line_end())
 
     def _check_head_size(self, size: int, line_end: int) -> None:
         """Refuse a head that is too large, also before it is whole; `line_end` may be -1 then."""
@@ -348,7 +343,7 @@ class Connection:
         self._out.append(write_upgrade(accept_handshake(self._head)))
         self._websocket = WebSocket(self._wire.message_limits)
         self.phase = NEXT[self.phase, Step.WHOLE]
-        self._last_raw, self._last_request = b"", None
+        self._last_raw, self._last_request = b"", None  # a socket may idle for hours: hold less
         return True
 
     def _read_frame(self, requests: list[Request]) -> bool:
@@ -360,7 +355,9 @@ class Connection:
         elif isinstance(event, Ping):
             self._out.append(write_frame(Opcode.PONG, event.payload))
         else:
-            self._answer_close(event)
+            code = NORMAL if event.code is None else event.code
+            self._out.append(close_frame(code, event.reason))
+            self._end(Step.LAST)
         return True
 
     def _take_message(self, payload: bytes, requests: list[Request]) -> None:
@@ -369,10 +366,6 @@ class Connection:
         elif payload:  # an empty message is ignored (contract/01 §7)
             request = from_websocket(payload, self._head, self._peer)
             self._give(request, len(payload), requests)
-
-    def _answer_close(self, event: Close) -> None:
-        self._out.append(close_frame(NORMAL if event.code is None else event.code, event.reason))
-        self._end(Step.LAST)
 
     def _skip_frames(self, requests: list[Request]) -> bool:
         """After our Close only the peer's is of interest."""
@@ -397,6 +390,7 @@ class Connection:
         self._end(Step.BROKEN)
 
 
+# Each understands one more thing; False when more bytes are needed first.
 _READERS = {
     Phase.HEAD: Connection._read_head,
     Phase.BODY: Connection._read_body,

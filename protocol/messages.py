@@ -331,7 +331,7 @@ def write_envelope(request: Request, response: Response, node: str) -> bytes:
         envelope["collection"] = args["collection"]
     envelope["controller"] = response.controller
     envelope["error"] = None if response.error is None else response.error.as_json()
-    envelope["headers"] = _shown_headers(response.headers)
+    envelope["headers"] = _shown_headers(response.headers) if response.headers else {}
     if "index" in args:
         envelope["index"] = args["index"]
     envelope["node"] = node
@@ -347,8 +347,6 @@ def write_envelope(request: Request, response: Response, node: str) -> bytes:
 
 def _shown_headers(headers: dict[str, str]) -> dict[str, str]:
     """Leave the cookie out: scripts must not see what is in it."""
-    if "set-cookie" not in headers:
-        return headers
     return {name: value for name, value in headers.items() if name != "set-cookie"}
 
 

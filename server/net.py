@@ -13,6 +13,7 @@ from typing import cast
 
 from protocol.answers import Wire
 from protocol.connection import Connection, Phase
+from protocol.errors import LocalError, error
 from protocol.messages import Request, Response
 
 _LOG = logging.getLogger("manykeys.net")
@@ -58,6 +59,7 @@ class Listener:
         self.loop = asyncio.get_running_loop()
         self.peers: set[Peer] = set()
         self.tasks: set[asyncio.Task[None]] = set()
+        self.now_s = self.loop.time()  # of the last tick: enough for deadlines that are renewed often
         self._connections = connections
         self._server: asyncio.Server | None = None
         self._empty = asyncio.Event()
@@ -108,10 +110,18 @@ class Listener:
 
     def _tick(self) -> None:
         """Cut off the peers whose deadline has passed. One pass over all is cheaper than a timer for each."""
-        now_s = self.loop.time()
+        now_s = self.now_s = self.loop.time()
         for peer in [peer for peer in self.peers if peer.deadline_s <= now_s]:
             peer.miss_deadline()
         self._ticking = self.loop.call_later(self._tick_s, self._tick)
+
+
+# Why a peer is not simply read from; several may hold at a time, none is the rule.
+FULL = 1  # as many requests as may be are in progress
+BLOCKED = 2  # what was written has not left
+LEAVING = 4  # to be ended once the answers in progress are sent
+ENDING = 8  # our side is closed, the peer's not yet
+_NOT_READING = FULL | BLOCKED | LEAVING
 
 
 class Peer(asyncio.Protocol):
@@ -120,10 +130,7 @@ class Peer(asyncio.Protocol):
     __slots__ = (
         "_address",
         "_connection",
-        "_is_blocked",
-        "_is_ending",
-        "_is_leaving",
-        "_is_paused",
+        "_holds",
         "_listener",
         "_partial",
         "_transport",
@@ -135,10 +142,7 @@ class Peer(asyncio.Protocol):
         self._connection = Connection(listener.wire, self)
         self._transport: asyncio.Transport | None = None
         self._address = ""
-        self._is_blocked = False  # what was written has not left
-        self._is_paused = False  # nothing is read for now
-        self._is_ending = False  # our side is closed, the peer's not yet
-        self._is_leaving = False  # to be ended once the answers in progress are sent
+        self._holds = 0
         self._partial: Phase | None = None  # the phase whose message is not whole
         self.deadline_s = float("inf")
 
@@ -157,20 +161,21 @@ class Peer(asyncio.Protocol):
             return
         named = transport.get_extra_info("peername")
         self._address = named[0] if isinstance(named, tuple) else ""
-        self.deadline_s = listener.loop.time() + listener.timeouts.head_s
+        self._wait(listener.timeouts.head_s)
 
     def data_received(self, data: bytes) -> None:
         """Bytes arrived: answer what they complete, in one write where that is possible."""
-        connection = self._connection
+        connection, transport = self._connection, self._transport
         requests = connection.receive(data)
         for request in requests:
             self._answer(request)
-        self._flush(bool(requests))
-
-    def _go_on(self) -> None:
-        """Understand what is held and was not looked at, now that there is room for answers."""
-        if self._transport is not None and not self._is_blocked:
-            self.data_received(b"")
+        if self._holds or transport is None or not connection.is_settled:
+            self._flush(bool(requests))
+            return
+        # All that arrived is understood and answered, as nearly always.
+        if data := connection.bytes_to_send():
+            transport.write(data)
+        self._await_next()
 
     def _answer(self, request: Request) -> None:
         """Step the answer once; only one that has to wait costs a task."""
@@ -178,7 +183,7 @@ class Peer(asyncio.Protocol):
         try:
             awaited = answering.send(None)
         except StopIteration as done:
-            self._connection.send(request, done.value)
+            self._send(request, done.value)
             return
         tasks = self._listener.tasks
         task = self._listener.loop.create_task(self._finish_answer(request, answering, awaited))
@@ -190,62 +195,83 @@ class Peer(asyncio.Protocol):
     ) -> None:
         response = await _go_on_with(answering, awaited)
         if self._transport is not None:
-            self._connection.send(request, response)
+            self._send(request, response)
             self._flush(True)
+
+    def _send(self, request: Request, response: Response) -> None:
+        try:
+            self._connection.send(request, response)
+        except LocalError:
+            _LOG.exception("an answer could not be written")
+            failed = error("plugin.runtime.unexpected_error", "see the server's log")
+            instead = Response(response.request_id, status=failed.status, error=failed)
+            self._connection.send(request, instead)
 
     def _flush(self, has_progress: bool) -> None:
         """Write what is ready, then see how the connection goes on."""
         transport, connection = self._transport, self._connection
         if transport is None:
             return
-        if self._is_leaving and not connection.awaits_answers:
+        if self._holds & LEAVING and not connection.awaits_answers:
             connection.finish()
-        data = connection.bytes_to_send()
-        if data:
+            self._release(LEAVING)
+        if data := connection.bytes_to_send():
             transport.write(data)
         if connection.is_finished:
-            self._end()
+            self._end(transport)
             return
-        is_last = self._is_leaving and connection.awaits_answers
-        if connection.is_full or self._is_blocked or is_last:
-            self._pause()
+        if connection.is_full:
+            self._hold(FULL)
         else:
-            if self._is_paused:
-                self._is_paused = False
-                transport.resume_reading()
+            self._release(FULL)
             if has_progress and connection.holds_input:
                 # In a turn of its own, so that one busy peer does not keep the others waiting.
                 self._listener.loop.call_soon(self._go_on)
         self._set_deadline(has_progress)
 
-    def _pause(self) -> None:
-        if not self._is_paused and self._transport is not None:
-            self._is_paused = True
+    def _go_on(self) -> None:
+        """Understand what is held and was not looked at, now that there is room for answers."""
+        if self._transport is not None and not self._holds & _NOT_READING:
+            self.data_received(b"")
+
+    def _hold(self, reason: int) -> None:
+        if not self._holds & _NOT_READING and self._transport is not None:
             self._transport.pause_reading()
+        self._holds |= reason
+
+    def _release(self, reason: int) -> None:
+        if self._holds & reason:
+            self._holds &= ~reason
+            if not self._holds & _NOT_READING and self._transport is not None:
+                self._transport.resume_reading()
 
     def _set_deadline(self, has_progress: bool) -> None:
         """Renew the deadline, except while the same message is still coming in: one byte a second gains nothing."""
-        connection, listener = self._connection, self._listener
-        timeouts, phase = listener.timeouts, connection.phase
-        if self._is_blocked:
+        connection, timeouts = self._connection, self._listener.timeouts
+        phase = connection.phase
+        if self._holds & BLOCKED:
             return
-        if phase is Phase.SOCKET:
-            self._partial = None
-            self.deadline_s = listener.loop.time() + timeouts.socket_s
-        elif phase is Phase.LEAVING:
-            if phase is not self._partial:
-                self._partial = phase
-                self.deadline_s = listener.loop.time() + _LINGER_S
-        elif connection.awaits_answers:
+        if connection.awaits_answers:
             self._partial = None
             self.deadline_s = float("inf")
-        elif connection.is_idle:
-            self._partial = None
-            self.deadline_s = listener.loop.time() + timeouts.idle_s
+        elif phase is Phase.SOCKET or connection.is_settled:
+            self._await_next()
         elif has_progress or phase is not self._partial:
             self._partial = phase
-            limit_s = timeouts.head_s if phase is Phase.HEAD else timeouts.body_s
-            self.deadline_s = listener.loop.time() + limit_s
+            if phase is Phase.LEAVING:
+                self._wait(_LINGER_S)
+            else:
+                self._wait(timeouts.head_s if phase is Phase.HEAD else timeouts.body_s)
+
+    def _await_next(self) -> None:
+        """Give the peer time for his next request."""
+        timeouts = self._listener.timeouts
+        is_socket = self._connection.phase is Phase.SOCKET
+        self._partial = None
+        self._wait(timeouts.socket_s if is_socket else timeouts.idle_s)
+
+    def _wait(self, limit_s: float) -> None:
+        self.deadline_s = self._listener.now_s + limit_s
 
     def push(self, text: bytes) -> None:
         """Send a text message nobody asked for to an open WebSocket."""
@@ -254,22 +280,19 @@ class Peer(asyncio.Protocol):
 
     def finish(self) -> None:
         """Take no further request and end once the ones in progress are answered."""
-        self._is_leaving = True
+        self._hold(LEAVING)
         if self._connection.phase is not Phase.SOCKET:
             self._connection.finish()
         self._flush(False)
 
-    def _end(self) -> None:
+    def _end(self, transport: asyncio.Transport) -> None:
         """Close our side and wait a moment for the peer's: closing at once could destroy the answer on its way
         (RFC 9112 §9.6)."""
-        transport = self._transport
-        if transport is None or self._is_ending:
+        if self._holds & ENDING:
             return
-        self._is_ending = True
-        self.deadline_s = self._listener.loop.time() + _LINGER_S
-        if self._is_paused:
-            self._is_paused = False
-            transport.resume_reading()
+        self._release(_NOT_READING)
+        self._holds |= ENDING
+        self._wait(_LINGER_S)
         if transport.can_write_eof():
             transport.write_eof()
         else:
@@ -283,7 +306,7 @@ class Peer(asyncio.Protocol):
     def miss_deadline(self) -> None:
         """The peer took too long: a request begun is answered 408, a silent or unreading peer is dropped."""
         self.deadline_s = float("inf")
-        if self._is_blocked or self._is_ending or self._partial not in _REQUEST_PHASES:
+        if self._holds & (BLOCKED | ENDING) or self._partial not in _REQUEST_PHASES:
             self.abort()
             return
         for request in self._connection.time_out():
@@ -292,19 +315,18 @@ class Peer(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The peer does not read as fast as we write: read no more of his until he does."""
-        self._is_blocked = True
-        self.deadline_s = self._listener.loop.time() + self._listener.timeouts.write_s
-        self._pause()
+        self._hold(BLOCKED)
+        self._wait(self._listener.timeouts.write_s)
 
     def resume_writing(self) -> None:
         """What was written has left."""
-        self._is_blocked = False
+        self._release(BLOCKED)
         self._flush(True)
 
     def eof_received(self) -> bool:
         """The peer sends no more; answers in progress still go out."""
         self._connection.eof()
-        if self._is_ending or self._connection.is_finished:
+        if self._holds & ENDING or self._connection.is_finished:
             return False
         self._flush(False)
         return True

@@ -2,6 +2,9 @@
 const { WebSocket } = require("kuzzle-sdk");
 const { once } = require("node:events");
 
+// Newer Nodes have a browser's WebSocket, which can't ping; without it the SDK takes the package ws.
+delete globalThis.WebSocket;
+
 async function ping(port) {
   const protocol = new WebSocket("127.0.0.1", { port, pingInterval: 20, autoReconnect: false });
   await protocol.connect();

@@ -35,11 +35,11 @@ def find_program(*names: str) -> str:
     do_without(f"{' or '.join(names)} is not installed")
 
 
-def run(command: Sequence[str], *, cwd: Path = HERE) -> str:
+def run(command: Sequence[str]) -> str:
     """Run a program that must succeed within the deadline, and give what it printed."""
     done = subprocess.run(
         command,
-        cwd=cwd,
+        cwd=HERE,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -69,6 +69,8 @@ def test_whole_bodies(wire: bytes, body: bytes) -> None:
         (b"1;a\nb\r\nx", 400),
         (b"1;a\rb\r\nx", 400),
         (b"1;a\n\r\nx", 400),
+        (b"1;a\nb", 400),
+        (b"0\r\nA\rb", 400),
         (b"1\nx\r\n0\r\n\r\n", 400),
         (b"1\rx\r\n0\r\n\r\n", 400),
         (b"1\r\r\nx", 400),

@@ -72,6 +72,7 @@ KEPT = {
     ),
     "target at the limit": (GET.replace(b"/now", b"/now?" + b"x" * 59) + GET, [200, 200]),
     "head at the limit": (head_of(256) + GET, [200, 200]),
+    "request line at the limit": (GET.replace(b"GET /now", b"M" * 22 + b" /" + b"x" * 63), [400]),
     "fields at the limit": (GET.replace(b": a", b": a" + b"\r\nX: y" * 5), [200]),
     "odd but sound bytes": (GET.replace(b": a", b": a\r\nX: \xff\t\x80"), [200]),
 }
@@ -120,6 +121,10 @@ ENDED = {
     "TLS": (b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03", [400]),
     "expectation": (GET.replace(b": a", b": a\r\nExpect: x") + GET, [417]),
     "target over the limit": (GET.replace(b"/now", b"/now?" + b"x" * 60) + GET, [414]),
+    "request line over the limit": (
+        GET.replace(b"GET /now", b"M" * 23 + b" /" + b"x" * 63),
+        [414],
+    ),
     "endless target": (b"GET /" + b"x" * 200, [414]),
     "head over the limit": (head_of(257) + GET, [431]),
     "endless head": (head_of(400)[:-4], [431]),
@@ -176,7 +181,23 @@ def test_the_same_head_again_is_the_same_request() -> None:
     assert other.refused is not None
     assert serve(connection, b"\r\n")[0] == []
     assert [request is first for request in serve(connection, GET)[0]] == [True]
-    assert len(serve(connection, b"\r\n" + GET)[0]) == 1
+    ((last,), _) = serve(connection, b"\r\n" + GET)
+    assert last.refused is None
+
+
+def test_the_same_head_again_while_one_waits_is_another_request() -> None:
+    connection = Connection(WIRE)
+    serve(connection, GET)
+    (one,), (two,) = connection.receive(GET), connection.receive(GET)
+    assert one is not two
+
+
+def test_the_same_head_behind_held_bytes_is_not_the_same() -> None:
+    connection = Connection(WIRE)
+    serve(connection, GET)
+    serve(connection, b"X")
+    ((request,), _) = serve(connection, GET)
+    assert request.head.method == "XGET"
 
 
 def test_pipelined_copies_are_different_requests() -> None:
@@ -195,7 +216,7 @@ def test_answers_leave_in_the_order_of_requests() -> None:
     assert [out.index(b"Request-Id: id-%d" % n) for n in range(3)] == sorted(
         out.index(b"Request-Id: id-%d" % n) for n in range(3)
     )
-    assert connection.is_idle
+    assert connection.is_settled
 
 
 def test_requests_in_flight_are_bounded() -> None:
@@ -299,6 +320,30 @@ def test_eof_lets_answers_leave() -> None:
     assert not connection.is_finished
     connection.send(request, answer(request))
     assert b"Connection: close" in connection.bytes_to_send()
+    assert connection.is_finished
+
+
+@pytest.mark.parametrize(
+    ("wire", "settled"),
+    [(b"", True), (b"G", False), (GET, False), (EXPECTS, False), (HANDSHAKE, True)],
+)
+def test_a_connection_is_settled_between_requests(wire: bytes, settled: bool) -> None:
+    connection = Connection(WIRE)
+    requests = connection.receive(wire)
+    assert connection.is_settled is settled
+    for request in requests:
+        connection.send(request, answer(request))
+        assert connection.is_settled
+
+
+@pytest.mark.parametrize("start", [b"GET", EXPECTS, CHUNKED + b"2\r\nx"])
+def test_what_takes_too_long_is_refused_behind_what_waits(start: bytes) -> None:
+    connection = Connection(WIRE)
+    requests = connection.receive(GET + start)
+    requests += connection.time_out()
+    for request in requests:
+        connection.send(request, answer(request))
+    assert statuses(connection.bytes_to_send()) == [200, 408]
     assert connection.is_finished
 
 
@@ -452,6 +497,15 @@ def test_our_close_waits_for_theirs_and_answers_nothing_more() -> None:
     assert not connection.is_finished
     assert connection.receive(frame(CLOSE, b"\x03\xf3")) == []
     assert (connection.is_finished, connection.bytes_to_send()) == (True, b"")
+
+
+def test_their_close_is_read_although_much_was_waiting() -> None:
+    connection = opened(small_wire(in_flight_bytes=1, head_limits=HeadLimits()))
+    connection.receive(frame(TEXT, b"{}"))
+    assert connection.is_full
+    connection.close(1011, "slow")
+    connection.receive(frame(CLOSE))
+    assert connection.is_finished
 
 
 def test_a_peer_that_breaks_the_protocol_while_we_leave_gets_no_second_close() -> None:
