@@ -135,6 +135,8 @@ class Tokens:
             "single_use": int(single_use),
             "refreshed_at": None,
             "family": jti,
+            "started_at": now_ms,
+            "used_at": now_ms,
             "data": shown or {},
         }
         changes: list[Change] = [Insert(Table.SESSIONS, row)]

@@ -35,6 +35,8 @@ class Table(Enum):
     CREDENTIALS = "credentials"
     SESSIONS = "sessions"
     API_KEYS = "api_keys"
+    SIGNING_KEYS = "signing_keys"
+    ONE_TIME = "one_time"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,8 @@ SHAPES: dict[Table, Shape] = {
         unique=(("kuid", "strategy"),),
         optional=frozenset({"updated_at"}),
     ),
-    # `token_hash` is SHA-256 of the token's text; `expires_at` None means never; `family` joins a chain of refreshes;
+    # `token_hash` is SHA-256 of the token's text; `expires_at` None means never; `family` joins a chain of refreshes,
+    # which began at `started_at`; `used_at` is a recent use, not the last one to the millisecond;
     # `data` holds what the session list shows (address, user agent, strategy).
     Table.SESSIONS: Shape(
         {
@@ -85,6 +88,8 @@ SHAPES: dict[Table, Shape] = {
             "single_use": _I,
             "refreshed_at": _I,
             "family": _T,
+            "started_at": _I,
+            "used_at": _I,
             "data": _J,
         },
         key=("token_hash",),
@@ -107,6 +112,19 @@ SHAPES: dict[Table, Shape] = {
         indexed=(("kuid",),),
         optional=frozenset({"expires_at"}),
     ),
+    # `secret` is an HMAC secret in hexadecimal, or a private key in PEM; a retired key verifies no more.
+    Table.SIGNING_KEYS: Shape(
+        {"kid": _T, "algorithm": _T, "secret": _T, "created_at": _I, "retired_at": _I},
+        key=("kid",),
+        optional=frozenset({"retired_at"}),
+    ),
+    # Tokens good for one use of one `kind` (a password reset, a login's next step), by the SHA-256 of their text.
+    Table.ONE_TIME: Shape(
+        {"token_hash": _B, "kind": _T, "kuid": _T, "expires_at": _I, "data": _J},
+        key=("token_hash",),
+        indexed=(("kuid", "kind"), ("expires_at",)),
+        optional=frozenset({"kuid", "expires_at"}),
+    ),
 }
 
 
@@ -119,6 +137,7 @@ class Noted(Enum):
     SESSIONS = "sessions"  # subject: kuid; every session of his is no longer valid
     API_KEY = "api_key"  # subject: hexadecimal token hash of a key that is no longer valid
     STRATEGY = "strategy"  # subject: strategy name
+    SIGNING_KEYS = "signing_keys"  # subject: kid of a key that was added or retired
 
 
 @dataclass(frozen=True, slots=True)
