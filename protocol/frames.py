@@ -28,6 +28,7 @@ _FIN = 0x80
 _RESERVED = 0x70
 _MASKED = 0x80
 _MOST_CONTROL_BYTES = 125
+_WHOLE_TEXT = _FIN | 0x1
 
 
 @dataclass(slots=True)
@@ -67,13 +68,29 @@ def parse_frame_head(buffer: Buffer) -> FrameHead | None:
     return FrameHead(opcode, bool(first & _FIN), length, start[size - 4 : size])
 
 
+def take_whole_text(data: bytes) -> bytes | None:
+    """Give the payload if `data` is one whole text message in one frame below 64 KiB, as nearly all
+    are; None for anything else, whether it is a frame or not."""
+    size = len(data)
+    if size < 6 or data[0] != _WHOLE_TEXT:
+        return None
+    short, at = data[1] & 0x7F, 6
+    if short == 126 and size >= 8:
+        short, at = data[2] << 8 | data[3], 8
+        if short < 126:
+            return None
+    if not data[1] & _MASKED or size != at + short:
+        return None
+    return unmask(data[at:], data[at - 4 : at])
+
+
 def unmask(payload: bytes, mask: bytes, offset: int = 0) -> bytes:
     """Undo a client's masking (RFC 6455 §5.3); `offset` is the payload's place in its frame.
 
     One exclusive-or of two big integers: the fastest the interpreter has, at any size.
     """
     size = len(payload)
-    if offset & 3:
+    if offset & 3:  # only where a frame arrives in pieces
         mask = mask[offset & 3 :] + mask[: offset & 3]
     key = (mask * ((size >> 2) + 1))[:size]
     return (int.from_bytes(payload, "little") ^ int.from_bytes(key, "little")).to_bytes(

@@ -13,7 +13,7 @@ from urllib.parse import unquote_to_bytes
 
 import orjson
 
-from protocol.bodies import Body, BodyLimits, add_field, parse_json, parse_pairs, read_body
+from protocol.bodies import Body, BodyLimits, add_field, check_nesting, parse_json, parse_pairs, read_body
 from protocol.errors import ApiError, LocalError, error
 from protocol.http11 import Head
 
@@ -127,9 +127,16 @@ class Response:
     has_result: bool = True
 
     @property
-    def is_special(self) -> bool:
-        """Whether the head of a HTTP answer needs more than the constant fields."""
-        return self.is_private or self.is_raw or bool(self.headers) or self.error is not None
+    def is_plain(self) -> bool:
+        """Whether this is a success with a result and nothing else to say."""
+        return (
+            self.status == 200
+            and self.error is None
+            and not self.headers
+            and not self.is_private
+            and not self.is_raw
+            and self.has_result
+        )
 
 
 def from_http(
@@ -251,13 +258,16 @@ def _read_query(request: Request, payload: Body) -> None:
 
 def _read_message(request: Request, raw: bytes) -> None:
     try:
-        payload = parse_json(raw)
+        payload: object = orjson.loads(raw)
         if not isinstance(payload, dict):
             raise error("api.assert.invalid_type", "request", "object")
         request.request_id = _pop_request_id(payload)
         _read_payload(request, payload)
+        if request.body or request.volatile or request.args:
+            check_nesting(raw, [request.volatile, request.body, request.args])
     except ValueError:
         request.refused = error("network.websocket.unexpected_error", "malformed text")
+        request.volatile, request.body, request.args = None, None, {}
     except ApiError as refused:
         request.refused = refused
     request.has_room = request.refused is None
@@ -265,15 +275,17 @@ def _read_message(request: Request, raw: bytes) -> None:
 
 def _read_payload(request: Request, payload: dict[str, object]) -> None:
     """Spread a payload over the request; the rest of it is arguments (contract/01 §2)."""
-    request.volatile = _volatile(payload.pop("volatile", None))
-    request.controller = _pop_text(payload, "controller")
-    request.action = _pop_text(payload, "action")
-    request.token = _pop_text(payload, "jwt")
-    body = payload.pop("body", None)
+    pop = payload.pop
+    volatile, body, token = pop("volatile", None), pop("body", None), pop("jwt", None)
+    controller, action = pop("controller", None), pop("action", None)
+    if volatile is not None:
+        request.volatile = _volatile(volatile)
+    request.controller = controller if type(controller) is str else _text(controller, "controller")
+    request.action = action if type(action) is str else _text(action, "action")
+    request.token = token if type(token) is str else _text(token, "jwt")
     if body is not None and not isinstance(body, (dict, list)):
         raise error("api.assert.invalid_type", "body", "object")
-    request.body = body
-    request.args = payload
+    request.body, request.args = body, payload
 
 
 def _pop_request_id(payload: dict[str, object]) -> str | None:
@@ -288,8 +300,7 @@ def _pop_request_id(payload: dict[str, object]) -> str | None:
     return request_id
 
 
-def _pop_text(payload: dict[str, object], name: str) -> str | None:
-    value = payload.pop(name, None)
+def _text(value: object, name: str) -> str | None:
     if value is None or isinstance(value, str):
         return value
     raise error("api.assert.invalid_type", name, "string")
@@ -323,10 +334,12 @@ def write_envelope(request: Request, response: Response, node: str) -> bytes:
     A raw result stands alone; over WebSocket it gets its `room` when it is an object. LocalError
     when an action gave a result that JSON has no words for.
     """
+    args = request.args
+    if response.is_plain and not request.is_pretty and not args:
+        return _write_plain(request, response, node)
     if response.is_raw and response.error is None:
         return _write_raw(request, response)
     envelope: dict[str, object] = {"action": response.action}
-    args = request.args
     if "collection" in args:
         envelope["collection"] = args["collection"]
     envelope["controller"] = response.controller
@@ -342,7 +355,31 @@ def write_envelope(request: Request, response: Response, node: str) -> bytes:
     envelope["volatile"] = request.volatile
     if request.origin is Origin.WEBSOCKET and request.has_room:
         envelope["room"] = response.request_id
-    return _write_json(envelope, orjson.OPT_INDENT_2 if request.is_pretty else 0)
+    if not request.is_pretty:
+        return _write_json(envelope)
+    # Parts that were written before are indented too once all is read again.
+    return _write_json(orjson.loads(_write_json(envelope)), orjson.OPT_INDENT_2)
+
+
+def _write_plain(request: Request, response: Response, node: str) -> bytes:
+    """Give the envelope of a plain success, the one that decides how fast the server is."""
+    envelope = {
+        "action": response.action,
+        "controller": response.controller,
+        "error": None,
+        "headers": {},
+        "node": node,
+        "requestId": response.request_id,
+        "result": response.result,
+        "status": 200,
+        "volatile": request.volatile,
+    }
+    if request.origin is Origin.WEBSOCKET:
+        envelope["room"] = response.request_id
+    try:
+        return orjson.dumps(envelope)
+    except orjson.JSONEncodeError as reason:
+        raise LocalError("a result that is not JSON") from reason
 
 
 def _shown_headers(headers: dict[str, str]) -> dict[str, str]:

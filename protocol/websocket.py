@@ -129,6 +129,11 @@ class WebSocket:
         self._frames = 0
         self._decoder = _UTF8("strict")
 
+    @property
+    def is_between_messages(self) -> bool:
+        """Whether the next byte begins a message or a control frame."""
+        return self._frame is None and self._is_text is None
+
     def feed(self, buffer: Buffer) -> Event | None:
         """Take the next event out of `buffer`, or None when more bytes are needed."""
         while True:

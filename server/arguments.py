@@ -5,8 +5,7 @@ Over HTTP arguments are text and are read as such; `request.is_typed` tells. Boo
 
 from typing import cast
 
-import orjson
-
+from protocol.bodies import parse_json
 from protocol.errors import ApiError, error
 from protocol.messages import Request
 
@@ -167,8 +166,8 @@ def _from_json(request: Request, value: str, wanted: type) -> object:
     if request.is_typed:
         return value
     try:
-        parsed = orjson.loads(value)
-    except orjson.JSONDecodeError:
+        parsed = parse_json(value.encode())
+    except ValueError:
         return value
     return parsed if isinstance(parsed, wanted) else value
 

@@ -8,9 +8,8 @@ import logging
 import re
 from time import monotonic
 
-import orjson
-
 from protocol.answers import Wire
+from protocol.bodies import parse_json
 from protocol.errors import ApiError, error
 from protocol.messages import Request, Response, read_unread
 from server.actions import TABLE, Action, Outcome, find
@@ -25,6 +24,8 @@ _LOG = logging.getLogger("manykeys.dispatch")
 _OLDEST_SDK = {"js": 7, "csharp": 2, "cpp": 2, "java": 3, "android": 5, "go": 3, "php": 4}
 _SDK_NAME = re.compile(r"([a-z]{1,20})@(([0-9]{1,9})[^\s]{0,64})")
 _RETRY_S = 1
+_KEYS_LIFE_S = 300
+"""How long those who verify our tokens may keep our public keys."""
 
 
 class Dispatcher:
@@ -41,11 +42,11 @@ class Dispatcher:
         """Give the answer to a request. Never raises: what goes wrong becomes an error answer."""
         started_s = monotonic()
         services = self._services
+        if request.unread is not None:
+            await asyncio.to_thread(read_unread, request, self._wire.body_limits)
         response = Response(request.request_id or services.request_ids.take())
         caller: Caller | None = None
         try:
-            if request.unread is not None:
-                await asyncio.to_thread(read_unread, request, self._wire.body_limits)
             if request.refused is not None:
                 raise request.refused
             if request.endpoint is not None:
@@ -124,6 +125,12 @@ class Dispatcher:
         """Answer what needs neither rights nor a controller (contract/01 §3.2, §3.6)."""
         if endpoint in ("preflight", "root"):
             response.result = {}
+        elif endpoint == "jwks":
+            response.result, response.is_raw = self._services.keyring.public_keys(), True
+            response.headers = {
+                "content-type": "application/json",
+                "cache-control": f"public, max-age={_KEYS_LIFE_S}",
+            }
         elif endpoint == "ready" and not await self._services.storage.check():
             raise error("api.process.overloaded", retry_after_s=_RETRY_S)
 
@@ -135,8 +142,8 @@ def _target_args(args: dict[str, object]) -> dict[str, object]:
     targets = args["targets"]
     if isinstance(targets, str):
         try:
-            targets = orjson.loads(targets)
-        except orjson.JSONDecodeError:
+            targets = parse_json(targets.encode())
+        except ValueError:
             targets = None
     if not isinstance(targets, list):
         raise error("api.assert.invalid_type", "targets", "array")

@@ -3,11 +3,11 @@
 import os
 
 _IN_A_BLOCK = 256
-_ID_BYTES = 16
+_TAIL_DIGITS = 12
 
 
 class RequestIds:
-    """Gives ids nobody can foretell; asking the system for each of them would cost as much as a whole answer."""
+    """Gives ids nobody gave before; asking the system for each would cost as much as an answer."""
 
     __slots__ = ("_ready",)
 
@@ -22,10 +22,12 @@ class RequestIds:
 
 
 def _make_block() -> list[str]:
-    digits = os.urandom(_IN_A_BLOCK * _ID_BYTES).hex()
-    # RFC 9562 §5.4: version 4, variant 10; the variant's two free bits stay 0, 120 random ones are plenty.
-    return [
-        f"{digits[at : at + 8]}-{digits[at + 8 : at + 12]}-4{digits[at + 13 : at + 16]}"
-        f"-8{digits[at + 17 : at + 20]}-{digits[at + 20 : at + 32]}"
-        for at in range(0, len(digits), 2 * _ID_BYTES)
-    ]
+    """Give ids that share their first 62 random bits; the last 48 tell them apart."""
+    # RFC 9562 §5.4: version 4, variant 10.
+    head = os.urandom(8).hex()
+    shared = f"{head[:8]}-{head[8:12]}-4{head[13:16]}-8{os.urandom(2).hex()[:3]}-"
+    tails = os.urandom(_IN_A_BLOCK * _TAIL_DIGITS // 2).hex()
+    distinct = {
+        shared + tails[at : at + _TAIL_DIGITS] for at in range(0, len(tails), _TAIL_DIGITS)
+    }
+    return list(distinct)

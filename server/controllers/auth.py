@@ -5,10 +5,10 @@ import orjson
 from protocol.errors import ApiError
 from protocol.messages import Json, Request
 from server.actions import Outcome, action
+from server.answers import shown_expiry, write_login
 from server.arguments import body_text, read_flag, read_text
 from server.auth.callers import Caller, TokenKind
 from server.auth.strategies import Challenge, LoginAttempt, Redirect
-from server.auth.tokens import NEVER, Issued
 from server.services import Services
 
 _USER_AGENT_CHARACTERS = 256
@@ -42,19 +42,6 @@ async def login(services: Services, caller: Caller, request: Request) -> Outcome
     return write_login(await services.tokens.issue(result, ttl_ms, shown=shown))
 
 
-def write_login(issued: Issued) -> Outcome:
-    """Give the answer that hands out a session token."""
-    return Outcome(
-        {
-            "_id": issued.kuid,
-            "expiresAt": issued.expires_at_ms,
-            "jwt": issued.token,
-            "ttl": issued.ttl_ms,
-        },
-        is_private=True,
-    )
-
-
 @action("auth:logout", "POST /_logout", granted=("default",), needs_user=True)
 async def logout(services: Services, caller: Caller, request: Request) -> Json:
     """Revoke the token of this request; with `global` every session of its user. API keys stay."""
@@ -78,12 +65,6 @@ async def check_token(services: Services, caller: Caller, request: Request) -> J
             raise
         return {"state": refused.message, "valid": False}
     return {"expiresAt": shown_expiry(found), "kuid": found.kuid, "valid": True}
-
-
-def shown_expiry(caller: Caller) -> int:
-    """Give when a token expires as the wire says it: ms since 1970, -1 without end."""
-    ends = caller.expires_at_ms
-    return NEVER if ends == float("inf") else int(ends)
 
 
 @action(

@@ -93,6 +93,8 @@ def session(number: int, **changed: object) -> Row:
         "ttl": 1,
         "single_use": 0,
         "refreshed_at": None,
+        "started_at": 1,
+        "used_at": 1,
         "family": "f",
         "data": {},
     }

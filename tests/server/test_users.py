@@ -303,6 +303,7 @@ async def test_a_second_admin_is_told_before_anything_is_prepared(users, strateg
 def session(token: bytes, kuid: str) -> Insert:
     row = {"token_hash": token, "id": token.hex(), "kuid": kuid, "created_at": 0, "expires_at": 1}
     more = {"ttl": 1, "single_use": 0, "refreshed_at": None, "family": "f", "data": {}}
+    more |= {"started_at": 1, "used_at": 1}
     return Insert(Table.SESSIONS, {**row, **more})
 
 

@@ -1,0 +1,48 @@
+# make run    sets everything up and serves on port 7512, with the store in manykeys.db
+# make test   sets everything up and runs all tests
+# make check  style, types, and the tests of layout and documents
+# make bench  measures beside the peers (needs wrk); the table, bench/results.json and docs/bench.png
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+OPTIONS ?=
+
+.PHONY: run test check bench format clean
+
+run: .venv/served
+	$(BIN)/manykeys serve $(OPTIONS)
+
+test: .venv/tested
+	$(BIN)/python -m pytest $(OPTIONS)
+
+check: .venv/tested
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_layout.py tests/test_docs.py
+
+bench: .venv/measured
+	$(BIN)/python -m bench $(OPTIONS)
+
+format: .venv/tested
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv build dist *.egg-info
+
+.venv/made:
+	$(PYTHON) -m venv .venv
+	touch $@
+
+.venv/served: .venv/made pyproject.toml
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+.venv/tested: .venv/made pyproject.toml
+	$(BIN)/pip install --quiet --editable '.[test,check]'
+	touch $@ .venv/served
+
+.venv/measured: .venv/made pyproject.toml
+	$(BIN)/pip install --quiet --editable '.[test,bench]'
+	touch $@ .venv/served
