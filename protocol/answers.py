@@ -13,7 +13,7 @@ from protocol.bodies import BodyLimits
 from protocol.chunks import ChunkLimits
 from protocol.errors import LocalError
 from protocol.http11 import TOKEN, HeadLimits, field_tokens, status_line
-from protocol.messages import Request, Response, Routes, write_envelope
+from protocol.messages import Request, Response, Routes, write_envelope, write_plain
 from protocol.websocket import MessageLimits
 
 COMPRESS_FROM_BYTES = 1024
@@ -32,6 +32,8 @@ class Wire:
     `fields` are the header lines of every answer but Date and Content-Type; `allows_origin` says
     which origins are echoed. `set_date` is called by the shell once a second. `in_flight` and
     `in_flight_bytes` bound the requests of one connection that wait for their answers.
+    `message_budget` gives each WebSocket what tells whether it may send one more message now; None
+    where all may.
     """
 
     routes: Routes
@@ -45,6 +47,7 @@ class Wire:
     in_flight: int = 64
     in_flight_bytes: int = 1024 * 1024
     websocket_enabled: bool = True
+    message_budget: Callable[[], Callable[[], bool]] | None = None
     common: bytes = b""
     common_json: bytes = b""
     plain_head: bytes = b""
@@ -64,8 +67,12 @@ def write_answer(request: Request, response: Response, wire: Wire, *, closes: bo
     head, request_id = request.head, response.request_id
     if not (request_id.isascii() and request_id.isprintable()):
         raise LocalError("a request id that no header can hold")
-    body = write_envelope(request, response, wire.node)
-    if head.is_plain and response.is_plain and not closes:
+    is_plain = head.is_plain and not closes and response.is_plain
+    if is_plain and not request.args and not request.is_pretty:
+        body = write_plain(request, response, wire.node)
+    else:
+        body = write_envelope(request, response, wire.node)
+    if is_plain:
         return b"%b%b\r\nContent-Length: %d\r\n\r\n%b" % (
             wire.plain_head,
             request_id.encode(),

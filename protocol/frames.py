@@ -72,16 +72,14 @@ def take_whole_text(data: bytes) -> bytes | None:
     """Give the payload if `data` is one whole text message in one frame below 64 KiB, as nearly all
     are; None for anything else, whether it is a frame or not."""
     size = len(data)
-    if size < 6 or data[0] != _WHOLE_TEXT:
+    if size < 8 or data[0] != _WHOLE_TEXT:
         return None
-    short, at = data[1] & 0x7F, 6
-    if short == 126 and size >= 8:
-        short, at = data[2] << 8 | data[3], 8
-        if short < 126:
-            return None
-    if not data[1] & _MASKED or size != at + short:
-        return None
-    return unmask(data[at:], data[at - 4 : at])
+    short = data[1] ^ _MASKED
+    if short < 126:
+        return unmask(data[6:], data[2:6]) if size == 6 + short else None
+    if short == 126 and size == 8 + (data[2] << 8 | data[3]) and size >= 8 + 126:
+        return unmask(data[8:], data[4:8])
+    return None
 
 
 def unmask(payload: bytes, mask: bytes, offset: int = 0) -> bytes:

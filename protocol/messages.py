@@ -13,12 +13,20 @@ from urllib.parse import unquote_to_bytes
 
 import orjson
 
-from protocol.bodies import Body, BodyLimits, add_field, check_nesting, parse_json, parse_pairs, read_body
+from protocol.bodies import (
+    Body,
+    BodyLimits,
+    add_field,
+    check_nesting,
+    parse_json,
+    parse_pairs,
+    read_body,
+)
 from protocol.errors import ApiError, LocalError, error
 from protocol.http11 import Head
 
 Json = object
-"""Anything JSON can say, or an `orjson.Fragment` of JSON already written."""
+"""Anything JSON can say, or at the top of a result `Kept`: JSON that was written before."""
 
 _PAYLOAD_FIELDS = ("controller", "action", "jwt", "volatile", "body", "requestId")
 # A query string lands in logs and histories: nothing in it steers or authenticates a request.
@@ -32,7 +40,7 @@ _REQUEST_ID_HEADER = re.compile(rf"[!-~]{{1,{_REQUEST_ID_CHARACTERS}}}")
 
 # The keep-alive of Kuzzle's clients, a message of its own beside WebSocket's (contract/01 §7).
 PONG = b'{"p":2}'
-_PING_MOST_BYTES = 32
+PING_MOST_BYTES = 32
 
 
 class Origin(Enum):
@@ -40,6 +48,41 @@ class Origin(Enum):
 
     HTTP = "http"
     WEBSOCKET = "websocket"
+
+
+# Looked up for each request, and a name of the module is found ten times sooner.
+_HTTP, _WEBSOCKET = Origin.HTTP, Origin.WEBSOCKET
+
+
+class Kept:
+    """A result that many answers give unchanged, written once; `json` is its text.
+
+    The envelope of a plain success is kept around it, as it was for whoever asked last.
+    """
+
+    __slots__ = ("_after", "_before", "_names", "json")
+
+    def __init__(self, result: object) -> None:
+        self.json = orjson.dumps(result)
+        self._names: tuple[str | None, ...] = ()
+        self._before = self._after = b""
+
+    def around(self, action: str | None, controller: str | None, node: str) -> tuple[bytes, bytes]:
+        """Give the envelope before and behind its request id, without the last brace."""
+        names = (action, controller, node)
+        if names != self._names:
+            opening: dict[str, object] = {
+                "action": action,
+                "controller": controller,
+                "error": None,
+                "headers": {},
+                "node": node,
+                "requestId": 0,
+            }
+            self._before = orjson.dumps(opening).removesuffix(b"0}")
+            self._after = b',"result":%b,"status":200,"volatile":null' % self.json
+            self._names = names
+        return self._before, self._after
 
 
 class Match(NamedTuple):
@@ -116,12 +159,12 @@ class Response:
     """
 
     request_id: str
-    status: int = 200
-    result: Json = None
-    error: ApiError | None = None
-    headers: dict[str, str] = field(default_factory=dict)
     controller: str | None = None
     action: str | None = None
+    result: Json = None
+    status: int = 200
+    error: ApiError | None = None
+    headers: dict[str, str] = field(default_factory=dict)
     is_raw: bool = False
     is_private: bool = False
     has_result: bool = True
@@ -143,7 +186,7 @@ def from_http(
     head: Head, raw: bytes, routes: Routes, limits: BodyLimits, peer: Connected | None
 ) -> Request:
     """Make the Request of a HTTP message (contract/01 §3)."""
-    request = Request(Origin.HTTP, head, peer, is_typed=False)
+    request = Request(_HTTP, head, peer, is_typed=False)
     try:
         _read_request_id(request)
         _route(request, routes)
@@ -159,7 +202,7 @@ def from_http(
 
 def from_websocket(raw: bytes, head: Head, peer: Connected | None) -> Request:
     """Make the Request of a message (contract/01 §7); `head` is the socket's upgrade request."""
-    request = Request(Origin.WEBSOCKET, head, peer)
+    request = Request(_WEBSOCKET, head, peer)
     if len(raw) > READ_AT_ONCE_BYTES:
         request.unread = raw
     else:
@@ -169,7 +212,7 @@ def from_websocket(raw: bytes, head: Head, peer: Connected | None) -> Request:
 
 def is_ping(raw: bytes) -> bool:
     """Tell a client's `{"p":1}`, to be answered with `PONG`, from a request."""
-    if len(raw) > _PING_MOST_BYTES:
+    if len(raw) > PING_MOST_BYTES:
         return False
     try:
         message = orjson.loads(raw)
@@ -181,7 +224,7 @@ def is_ping(raw: bytes) -> bool:
 def read_unread(request: Request, limits: BodyLimits) -> None:
     """Read the payload that was left aside; may run in any thread. Errors land in `refused`."""
     raw, request.unread = request.unread or b"", None
-    if request.origin is Origin.WEBSOCKET:
+    if request.origin is _WEBSOCKET:
         _read_message(request, raw)
         return
     try:
@@ -335,8 +378,8 @@ def write_envelope(request: Request, response: Response, node: str) -> bytes:
     when an action gave a result that JSON has no words for.
     """
     args = request.args
-    if response.is_plain and not request.is_pretty and not args:
-        return _write_plain(request, response, node)
+    if not args and not request.is_pretty and response.is_plain:
+        return write_plain(request, response, node)
     if response.is_raw and response.error is None:
         return _write_raw(request, response)
     envelope: dict[str, object] = {"action": response.action}
@@ -353,7 +396,7 @@ def write_envelope(request: Request, response: Response, node: str) -> bytes:
         envelope["result"] = response.result
     envelope["status"] = response.status
     envelope["volatile"] = request.volatile
-    if request.origin is Origin.WEBSOCKET and request.has_room:
+    if request.origin is _WEBSOCKET and request.has_room:
         envelope["room"] = response.request_id
     if not request.is_pretty:
         return _write_json(envelope)
@@ -361,8 +404,18 @@ def write_envelope(request: Request, response: Response, node: str) -> bytes:
     return _write_json(orjson.loads(_write_json(envelope)), orjson.OPT_INDENT_2)
 
 
-def _write_plain(request: Request, response: Response, node: str) -> bytes:
-    """Give the envelope of a plain success, the one that decides how fast the server is."""
+def write_plain(request: Request, response: Response, node: str) -> bytes:
+    """Give the envelope of a plain success to a request without arguments, as `write_envelope`
+    does.
+
+    It is what most answers are, and decides how fast the server is.
+    """
+    if type(response.result) is Kept and request.volatile is None:
+        before, after = response.result.around(response.action, response.controller, node)
+        request_id = orjson.dumps(response.request_id)
+        if request.origin is _HTTP:
+            return b"%b%b%b}" % (before, request_id, after)
+        return b'%b%b%b,"room":%b}' % (before, request_id, after, request_id)
     envelope = {
         "action": response.action,
         "controller": response.controller,
@@ -374,12 +427,18 @@ def _write_plain(request: Request, response: Response, node: str) -> bytes:
         "status": 200,
         "volatile": request.volatile,
     }
-    if request.origin is Origin.WEBSOCKET:
+    if request.origin is _WEBSOCKET:
         envelope["room"] = response.request_id
     try:
-        return orjson.dumps(envelope)
+        return orjson.dumps(envelope, default=_write_kept)
     except orjson.JSONEncodeError as reason:
         raise LocalError("a result that is not JSON") from reason
+
+
+def _write_kept(result: object) -> orjson.Fragment:
+    if isinstance(result, Kept):
+        return orjson.Fragment(result.json)
+    raise TypeError
 
 
 def _shown_headers(headers: dict[str, str]) -> dict[str, str]:
@@ -389,14 +448,14 @@ def _shown_headers(headers: dict[str, str]) -> dict[str, str]:
 
 def _write_json(value: object, option: int = 0) -> bytes:
     try:
-        return orjson.dumps(value, option=option)
+        return orjson.dumps(value, default=_write_kept, option=option)
     except orjson.JSONEncodeError as reason:
         raise LocalError("a result that is not JSON") from reason
 
 
 def _write_raw(request: Request, response: Response) -> bytes:
     result = response.result
-    if request.origin is Origin.WEBSOCKET:
+    if request.origin is _WEBSOCKET:
         if isinstance(result, dict):
             result = {**result, "room": response.request_id}
         return _write_json(result)

@@ -1,7 +1,8 @@
-"""The controller table: each action once, with its handler, HTTP routes, first rights and published text.
+"""The controller table: each action once, with its handler, HTTP routes, first rights and published
+text.
 
-A handler is `async def handler(services, caller, request)`; it returns the result, or an `Outcome` when the answer is
-more than a result. Knows nothing of sockets, tokens or storage.
+A handler is `async def handler(services, caller, request)`; it returns the result, or an `Outcome`
+when the answer is more than a result. Knows nothing of sockets, tokens or storage.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
@@ -22,8 +23,9 @@ ROLES = ("default", "anonymous")
 
 @dataclass(slots=True)
 class Outcome:
-    """An answer that is more than its result: another status, headers, an error beside the result, `is_private` when
-    it holds a token, `is_raw` when the result alone is the answer, `has_result` False when there is none at all."""
+    """An answer that is more than its result: another status, headers, an error beside the result,
+    `is_private` when it holds a token, `is_raw` when the result alone is the answer, `has_result`
+    False when there is none at all."""
 
     result: Json = None
     status: int = 200
@@ -39,7 +41,8 @@ Handler = Callable[["Services", "Caller", Request], Awaitable[Json | Outcome]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One way over HTTP to an action; `is_deprecated` ones stay for the clients that know no other."""
+    """One way over HTTP to an action; `is_deprecated` ones stay for the clients that know no
+    other."""
 
     verb: str
     path: str
@@ -48,8 +51,10 @@ class Route:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Action:
-    """One row of the table. `needs_user` refuses the anonymous user after the rights check (contract/02 §3);
-    `while_no_admin` allows everybody until there is an administrator (design §4)."""
+    """One row of the table. `needs_user` refuses the anonymous user after the rights check
+    (contract/02 §3); `while_no_admin` allows everybody until there is an administrator (design §4).
+    The result of an `is_personal` one depends on the caller's user, credentials and rights alone,
+    and is kept until one of them changes."""
 
     controller: str
     name: str
@@ -58,6 +63,7 @@ class Action:
     granted: tuple[str, ...]
     needs_user: bool
     while_no_admin: bool
+    is_personal: bool
     text: str
 
     @property
@@ -76,10 +82,13 @@ def action(
     granted: tuple[str, ...] = (),
     needs_user: bool = False,
     while_no_admin: bool = False,
+    is_personal: bool = False,
 ) -> Callable[[Handler], Handler]:
-    """Enter a handler in the table; routes are written "VERB /path/:param", current ones before deprecated ones.
+    """Enter a handler in the table; routes are written "VERB /path/:param", current ones before
+    deprecated ones.
 
-    Refuses (ValueError) what would be a mistake in the program: an action twice, no docstring, an unknown role or verb.
+    Refuses (ValueError) what would be a mistake in the program: an action twice, no docstring, an
+    unknown role or verb.
     """
 
     def enter(handler: Handler) -> Handler:
@@ -87,11 +96,21 @@ def action(
         entries = TABLE.setdefault(controller, {})
         text = (handler.__doc__ or "").strip()
         if name in entries or not text or not set(granted) <= set(ROLES):
-            raise ValueError(f"{full_name}: declared twice, without a docstring, or for no known role")
+            raise ValueError(
+                f"{full_name}: declared twice, without a docstring, or for no known role"
+            )
         listed = tuple(_route(route, False) for route in routes)
         listed += tuple(_route(route, True) for route in deprecated)
         entries[name] = Action(
-            controller, name, handler, listed, granted, needs_user, while_no_admin, text
+            controller,
+            name,
+            handler,
+            listed,
+            granted,
+            needs_user,
+            while_no_admin,
+            is_personal,
+            text,
         )
         return handler
 
@@ -122,6 +141,7 @@ ENDPOINTS = {
     ("GET", "/_ready"): "ready",
     ("HEAD", "/"): "root",
     ("POST", "/_query"): "query",
+    ("GET", "/.well-known/jwks.json"): "jwks",
 }
 
 
@@ -137,8 +157,8 @@ class _Node:
 
 
 class Router:
-    """Finds what a verb and a path lead to: a literal segment wins over a parameter, and nothing is tried twice
-    (contract/01 §3.2)."""
+    """Finds what a verb and a path lead to: a literal segment wins over a parameter, and nothing is
+    tried twice (contract/01 §3.2)."""
 
     def __init__(self, actions: Iterable[Action]) -> None:
         self._roots = {verb: _Node() for verb in VERBS}

@@ -1,6 +1,8 @@
-"""Readers of a request's arguments and body: the value, its default, or the contract's 400 (contract/01 §2.1).
+"""Readers of a request's arguments and body: the value, its default, or the contract's 400
+(contract/01 §2.1).
 
-Over HTTP arguments are text and are read as such; `request.is_typed` tells. Booleans follow design §4.
+Over HTTP arguments are text and are read as such; `request.is_typed` tells. Booleans follow design
+§4.
 """
 
 from typing import cast
@@ -18,7 +20,8 @@ _ABSENT = object()
 
 
 def read_flag(request: Request, name: str) -> bool:
-    """Give a boolean argument, False when it is absent or null; over HTTP `?flag`, `=true` and `=1` are true."""
+    """Give a boolean argument, False when it is absent or null; over HTTP `?flag`, `=true` and `=1`
+    are true."""
     value = request.args.get(name)
     if value is None or isinstance(value, bool):
         return bool(value)
@@ -162,7 +165,8 @@ def _structured(request: Request, name: str, wanted: type, default: object) -> o
 
 
 def _from_json(request: Request, value: str, wanted: type) -> object:
-    """Give what a text argument of a HTTP request says in JSON, or the text when it says nothing of that type."""
+    """Give what a text argument of a HTTP request says in JSON, or the text when it says nothing of
+    that type."""
     if request.is_typed:
         return value
     try:

@@ -1,4 +1,4 @@
-"""The command line: `manykeys serve`, `create-admin` and `config`.
+"""The command line: `manykeys serve`, `create-admin`, `keys` and `config`.
 
 A user's mistake ends in one line on stderr and exit code 2, never in a stack trace.
 """
@@ -13,7 +13,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 
 from protocol.errors import ApiError, LocalError
-from server import app
+from server import app, keycommands
+from server.auth.keyring import Signing
 from server.config import Config, dump, load
 from server.configdocs import write_docs
 from server.configtree import ConfigError
@@ -45,6 +46,7 @@ examples:
   manykeys serve --config manykeys.toml --set security.authToken.expiresIn=2h
   manykeys create-admin ann
   manykeys create-admin ann --password-stdin < password.txt
+  manykeys keys rotate
   manykeys config --config manykeys.toml --check
 
 Every setting can also come from the environment: MANYKEYS_server__port=7513.
@@ -102,6 +104,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     _add_serve(command("serve", "run the server", settings, server))
     _add_create_admin(command("create-admin", "create an administrator", settings))
+    _add_keys(command("keys", "list, add or retire the keys that sign tokens"), settings)
     _add_config(command("config", "print the settings in effect, no secrets", settings, server))
     return parser
 
@@ -146,6 +149,22 @@ def _add_create_admin(admin: argparse.ArgumentParser) -> None:
         "--password-stdin", action="store_true", help="read the password from stdin, do not ask"
     )
     admin.set_defaults(run=_create_admin)
+
+
+def _add_keys(keys: argparse.ArgumentParser, settings: argparse.ArgumentParser) -> None:
+    tasks = keys.add_subparsers(title="commands", metavar="COMMAND", dest="task", required=True)
+    texts = {
+        "list": "print all keys, no secrets",
+        "rotate": "add a key that signs from now on; the older ones verify until they are retired",
+        "retire": "end a key: what it signed is refused from now on",
+    }
+    for name, text in texts.items():
+        task = tasks.add_parser(
+            name, help=text, description=text, parents=[settings], allow_abbrev=False
+        )
+        task.set_defaults(run=_work_on_keys)
+        if name == "retire":
+            task.add_argument("kid", metavar="KID", help="the key's name, as list prints it")
 
 
 def _add_config(config: argparse.ArgumentParser) -> None:
@@ -262,6 +281,25 @@ def _ask_password() -> str:
     if getpass.getpass("Again: ") != password:
         raise LocalError("the two passwords differ")
     return password
+
+
+def _work_on_keys(given: argparse.Namespace) -> int:
+    config = read_config(given)
+    token, clock_ms = config.security.auth_token, app.clock_ms
+    signing = Signing(token.algorithm, token.secret)
+
+    async def work() -> None:
+        async with keycommands.opened(config.server.data, clock_ms=clock_ms) as storage:
+            match given.task:
+                case "list":
+                    print(await keycommands.list_keys(storage, signing))
+                case "rotate":
+                    print(await keycommands.rotate(storage, signing, clock_ms()))
+                case "retire":
+                    print(await keycommands.retire(storage, signing, given.kid, clock_ms()))
+
+    _run(work(), None)
+    return DONE
 
 
 def _print_config(given: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from server.auth.policies import read_policies
 from server.configtree import (
     ConfigError,
     fill,
@@ -64,6 +65,18 @@ class AuthToken:
         secret=True,
         also="security.jwt.secret",
     )
+    issuer: str = setting(
+        "issuer",
+        text(),
+        "",
+        "Claim `iss` of tokens; those without it are refused. Empty for no such claim.",
+    )
+    audience: str = setting(
+        "audience",
+        text(),
+        "",
+        "Claim `aud` of tokens; those without it are refused. Empty for no such claim.",
+    )
     prefix: str = setting(
         "prefix",
         matching(r"[A-Za-z0-9_-]{0,32}", "letters, digits, _ and -"),
@@ -104,13 +117,43 @@ class ApiKey:
 
 
 @dataclass(frozen=True, slots=True)
-class PasswordWork:
+class PasswordSettings:
     """`[security.passwords]`"""
 
     cost: int = setting("cost", whole(4, 16), 12, "Cost of bcrypt: one more doubles the work.")
     threads: int = setting("threads", whole(0, 256), 0, "Threads that hash; 0 for one per core.")
     queue: int = setting(
         "queue", whole(1, 100_000), 64, "Passwords that may wait; beyond it the answer is 503."
+    )
+    min_length: int = setting(
+        "minLength",
+        whole(0, 256),
+        0,
+        "Fewest characters of a new password; at least 8 with security.strict.",
+    )
+    forbid_common: bool = setting(
+        "forbidCommon",
+        YES_NO,
+        False,
+        "Refuse new passwords that many people use; always with security.strict.",
+    )
+    forbid_context: bool = setting(
+        "forbidContext",
+        YES_NO,
+        False,
+        "Refuse new passwords that contain the name of the user or of this server.",
+    )
+    breach_url: str = setting(
+        "breachUrl",
+        matching(r"(?:https?://[!-~]+/)?", "a URL that ends in /, or nothing"),
+        "",
+        "Refuse new passwords whose SHA-1 this service knows; it is sent the first five digits.",
+    )
+    breach_file: str = setting(
+        "breachFile",
+        matching(r"[^\x00-\x1f]{0,4096}", "the name of a file, or nothing"),
+        "",
+        "The same out of a sorted file of lines `SHA-1:count`, which wins over the service.",
     )
 
 
@@ -129,7 +172,7 @@ class Security:
     )
     auth_token: AuthToken = table("authToken", AuthToken)
     api_key: ApiKey = table("apiKey", ApiKey)
-    passwords: PasswordWork = table("passwords", PasswordWork)
+    passwords: PasswordSettings = table("passwords", PasswordSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +245,12 @@ class Server:
     trusted_proxies: tuple[str, ...] = setting(
         "trustedProxies", NETWORKS, (), "Whose X-Forwarded-For and X-Forwarded-Proto are believed."
     )
+    proxy_protocol: bool = setting(
+        "proxyProtocol",
+        YES_NO,
+        False,
+        "Begin each connection with a PROXY header; only trusted proxies may connect then.",
+    )
     protocols: Protocols = table("protocols", Protocols)
 
 
@@ -240,7 +289,8 @@ class Limits:
         "failedLogins",
         whole(0, 1000),
         10,
-        "Failed logins of one account or address before they are slowed down; 0 for never.",
+        "Failed logins of an account, and ten times as many of an address, before the next ones "
+        "must wait; 0 for no limit. A proxy in front belongs into `server.trustedProxies`.",
     )
     documents_fetch_count: int = setting(
         "documentsFetchCount", whole(1, 1_000_000), 10_000, "Items one search may give."
@@ -383,6 +433,9 @@ def load(
     config, ignored = fill(Config, tree, IGNORED)
     config = replace(config, ignored=ignored)
     _check_origins(config.http)
+    if config.server.proxy_protocol and not config.server.trusted_proxies:
+        raise ConfigError("server.proxyProtocol: needs server.trustedProxies")
+    read_policies(config.plugins.local.password_policies)
     return config
 
 

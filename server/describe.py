@@ -18,7 +18,8 @@ def program_version() -> str:
 
 
 def public_api() -> dict[str, Json]:
-    """Give controllers and actions by name, each with its routes in the order of declaration (contract/04)."""
+    """Give controllers and actions by name, each with its routes in the order of declaration
+    (contract/04)."""
     return {
         controller: {name: _show(entries[name]) for name in sorted(entries)}
         for controller, entries in sorted(TABLE.items())

@@ -1,6 +1,8 @@
-"""Who may make the first administrator (design §4): somebody on this machine, or who knows the setup code.
+"""Who may make the first administrator (design §4): somebody on this machine, or who knows the
+setup code.
 
-The code is made at start while there is no administrator, shown once to the operator, and kept in memory only.
+The code is made at start while there is no administrator, shown once to the operator, and kept in
+memory only.
 """
 
 import hmac
@@ -8,7 +10,14 @@ import secrets
 from ipaddress import ip_address
 
 # A proxy in front makes every caller look local; any of these tells that there is one.
-_FORWARDING = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via")
+_FORWARDING = (
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-real-ip",
+    "via",
+)
 
 
 class FirstAdmin:

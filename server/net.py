@@ -1,4 +1,5 @@
-"""Sockets: bytes in and out of connections, tasks for what has to wait, deadlines, back-pressure, a graceful stop.
+"""Sockets: bytes in and out of connections, tasks for what has to wait, deadlines, back-pressure, a
+graceful stop.
 
 Knows nothing of tokens, actions or storage: requests go to `answer`, and what comes back is sent.
 """
@@ -22,8 +23,10 @@ _LONGEST_TICK_S = 1.0
 _BACKLOG = 1024
 # What a refused connection gets, without a look at what it asks (RFC 9110 §15.6.4).
 _TOO_MANY = (
-    b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
+    b"HTTP/1.1 503 Service Unavailable\r\n"
+    b"Connection: close\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
 )
+_HEAD = Phase.HEAD  # found sooner than in its enum
 _REQUEST_PHASES = (Phase.HEAD, Phase.BODY, Phase.CHUNKS)
 
 Answering = Coroutine[object, object, Response]
@@ -31,8 +34,9 @@ Answering = Coroutine[object, object, Response]
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long a peer may take, in seconds: for a request's head from its first byte, for its body, between
-    requests, between frames of a WebSocket, to take what is sent to him; `grace_s` for everybody at the end."""
+    """How long a peer may take, in seconds: for a request's head from its first byte, for its body,
+    between requests, between frames of a WebSocket, to take what is sent to him; `grace_s` for
+    everybody at the end."""
 
     head_s: float = 10.0
     body_s: float = 30.0
@@ -49,18 +53,24 @@ class Listener:
         self,
         wire: Wire,
         answer: Callable[[Request], Answering],
+        answer_now: Callable[[Request], Response | None],
         timeouts: Timeouts,
         *,
         connections: int,
+        make_peer: Callable[["Listener"], "Peer"] | None = None,
     ) -> None:
         self.wire = wire
         self.answer = answer
+        self.answer_now = answer_now
         self.timeouts = timeouts
         self.loop = asyncio.get_running_loop()
         self.peers: set[Peer] = set()
         self.tasks: set[asyncio.Task[None]] = set()
-        self.now_s = self.loop.time()  # of the last tick: enough for deadlines that are renewed often
+        self.now_s = (
+            self.loop.time()
+        )  # of the last tick: enough for deadlines that are renewed often
         self._connections = connections
+        self._make_peer = make_peer or Peer
         self._server: asyncio.Server | None = None
         self._empty = asyncio.Event()
         self._tick_s = min(_LONGEST_TICK_S, timeouts.head_s / 4, timeouts.idle_s / 4)
@@ -69,14 +79,15 @@ class Listener:
     async def listen(self, host: str, port: int) -> tuple[str, int]:
         """Begin to accept; give the address. OSError if it can't be had."""
         self._server = await self.loop.create_server(
-            lambda: Peer(self), host, port, backlog=_BACKLOG
+            lambda: self._make_peer(self), host, port, backlog=_BACKLOG
         )
         self._tick()
         bound = self._server.sockets[0].getsockname()
         return bound[0], bound[1]
 
     async def stop(self) -> None:
-        """Accept nobody more, let everybody finish what is in progress, then cut off who has not after the grace."""
+        """Accept nobody more, let everybody finish what is in progress, then cut off who has not
+        after the grace."""
         if self._server is not None:
             self._server.close()
         for peer in tuple(self.peers):
@@ -109,11 +120,18 @@ class Listener:
         self._empty.set()
 
     def _tick(self) -> None:
-        """Cut off the peers whose deadline has passed. One pass over all is cheaper than a timer for each."""
+        """Cut off the peers whose deadline has passed. One pass over all is cheaper than a timer
+        for each."""
         now_s = self.now_s = self.loop.time()
         for peer in [peer for peer in self.peers if peer.deadline_s <= now_s]:
             peer.miss_deadline()
         self._ticking = self.loop.call_later(self._tick_s, self._tick)
+
+
+def peer_address(transport: asyncio.BaseTransport) -> str:
+    """Give the address of the other side, "" where it has none."""
+    named = transport.get_extra_info("peername")
+    return str(named[0]) if isinstance(named, tuple) else ""
 
 
 # Why a peer is not simply read from; several may hold at a time, none is the rule.
@@ -159,8 +177,7 @@ class Peer(asyncio.Protocol):
             self._transport.write(_TOO_MANY)
             self._transport.close()
             return
-        named = transport.get_extra_info("peername")
-        self._address = named[0] if isinstance(named, tuple) else ""
+        self._address = peer_address(transport)
         self._wait(listener.timeouts.head_s)
 
     def data_received(self, data: bytes) -> None:
@@ -175,10 +192,18 @@ class Peer(asyncio.Protocol):
         # All that arrived is understood and answered, as nearly always.
         if data := connection.bytes_to_send():
             transport.write(data)
-        self._await_next()
+        self._partial = None
+        listener = self._listener
+        self.deadline_s = listener.now_s + (
+            listener.timeouts.idle_s if connection.phase is _HEAD else listener.timeouts.socket_s
+        )
 
     def _answer(self, request: Request) -> None:
         """Step the answer once; only one that has to wait costs a task."""
+        response = self._listener.answer_now(request)
+        if response is not None:
+            self._send(request, response)
+            return
         answering = self._listener.answer(request)
         try:
             awaited = answering.send(None)
@@ -190,9 +215,7 @@ class Peer(asyncio.Protocol):
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    async def _finish_answer(
-        self, request: Request, answering: Answering, awaited: object
-    ) -> None:
+    async def _finish_answer(self, request: Request, answering: Answering, awaited: object) -> None:
         response = await _go_on_with(answering, awaited)
         if self._transport is not None:
             self._send(request, response)
@@ -246,7 +269,8 @@ class Peer(asyncio.Protocol):
                 self._transport.resume_reading()
 
     def _set_deadline(self, has_progress: bool) -> None:
-        """Renew the deadline, except while the same message is still coming in: one byte a second gains nothing."""
+        """Renew the deadline, except while the same message is still coming in: one byte a second
+        gains nothing."""
         connection, timeouts = self._connection, self._listener.timeouts
         phase = connection.phase
         if self._holds & BLOCKED:
@@ -255,20 +279,14 @@ class Peer(asyncio.Protocol):
             self._partial = None
             self.deadline_s = float("inf")
         elif phase is Phase.SOCKET or connection.is_settled:
-            self._await_next()
+            self._partial = None
+            self._wait(timeouts.socket_s if phase is Phase.SOCKET else timeouts.idle_s)
         elif has_progress or phase is not self._partial:
             self._partial = phase
             if phase is Phase.LEAVING:
                 self._wait(_LINGER_S)
             else:
                 self._wait(timeouts.head_s if phase is Phase.HEAD else timeouts.body_s)
-
-    def _await_next(self) -> None:
-        """Give the peer time for his next request."""
-        timeouts = self._listener.timeouts
-        is_socket = self._connection.phase is Phase.SOCKET
-        self._partial = None
-        self._wait(timeouts.socket_s if is_socket else timeouts.idle_s)
 
     def _wait(self, limit_s: float) -> None:
         self.deadline_s = self._listener.now_s + limit_s
@@ -286,8 +304,8 @@ class Peer(asyncio.Protocol):
         self._flush(False)
 
     def _end(self, transport: asyncio.Transport) -> None:
-        """Close our side and wait a moment for the peer's: closing at once could destroy the answer on its way
-        (RFC 9112 §9.6)."""
+        """Close our side and wait a moment for the peer's: closing at once could destroy the answer
+        on its way (RFC 9112 §9.6)."""
         if self._holds & ENDING:
             return
         self._release(_NOT_READING)
@@ -304,7 +322,8 @@ class Peer(asyncio.Protocol):
             self._transport.abort()
 
     def miss_deadline(self) -> None:
-        """The peer took too long: a request begun is answered 408, a silent or unreading peer is dropped."""
+        """The peer took too long: a request begun is answered 408, a silent or unreading peer is
+        dropped."""
         self.deadline_s = float("inf")
         if self._holds & (BLOCKED | ENDING) or self._partial not in _REQUEST_PHASES:
             self.abort()
@@ -340,7 +359,8 @@ class Peer(asyncio.Protocol):
 
 @types.coroutine
 def _go_on_with(answering: Answering, awaited: object) -> Generator[object, object, Response]:
-    """Go on with a coroutine that was stepped once, outside of a task: first wait for what it waits for."""
+    """Go on with a coroutine that was stepped once, outside of a task: first wait for what it waits
+    for."""
     while True:
         try:
             value = yield awaited

@@ -3,9 +3,12 @@
 Handlers import this module's type; it imports no handler, no socket and no SQL.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from server.addresses import Addresses
+from server.auth.keyring import Keyring
+from server.auth.limits import RequestLimits
 from server.auth.logins import Logins
 from server.auth.passwords import Passwords
 from server.auth.rights import Rulebook
@@ -14,7 +17,6 @@ from server.auth.tokens import Tokens
 from server.auth.users import Users
 from server.config import Config
 from server.firstadmin import FirstAdmin
-from server.requestids import RequestIds
 from server.storage.base import Storage
 
 
@@ -39,9 +41,12 @@ class Services:
     rulebook: Rulebook
     users: Users
     logins: Logins
+    keyring: Keyring
     tokens: Tokens
     first_admin: FirstAdmin
-    request_ids: RequestIds
+    addresses: Addresses
+    limits: RequestLimits
+    request_ids: Iterator[str]
     clock_ms: Callable[[], int]
     node: str
     started_at_ms: int

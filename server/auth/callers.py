@@ -1,12 +1,15 @@
-"""Who a request comes from: a `Person`, known once for all his tokens, and a `Caller`, one token of his.
+"""Who a request comes from: a `Person`, known once for all his tokens, and a `Caller`, one token of
+his.
 
-Both are kept between requests, so that a live token costs a look-up. What they hold is dropped by the journal, never
-changed in place. Knows nothing of requests or storage.
+Both are kept between requests, so that a live token costs a look-up. What they hold is dropped by
+the journal, never changed in place. Knows nothing of requests or storage.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
+from protocol.messages import Kept
+from server.actions import Action
 from server.auth.names import ANONYMOUS_ID
 from server.auth.rights import Rights
 from server.auth.users import User
@@ -19,14 +22,16 @@ STALE = -1
 class Person:
     """One user with his compiled rights, as they were in the rulebook's `generation`.
 
-    `me` keeps his document as JSON once somebody asked for it; a change of user, credentials or rights makes a new
-    Person.
+    `permitted` holds the actions he was found to have a right to wherever they act, `kept` the
+    results of permitted ones that depend on nothing but him; a change of user, credentials or
+    rights makes a new Person.
     """
 
     user: User
     rights: Rights
     generation: int
-    me: object = None
+    permitted: dict[tuple[str, str], Action] = field(default_factory=dict)
+    kept: dict[tuple[str | None, str | None], Kept] = field(default_factory=dict)
 
     @property
     def kuid(self) -> str:
@@ -50,7 +55,8 @@ class TokenKind(Enum):
 
 @dataclass(slots=True, eq=False)
 class Caller:
-    """One verified token. `expires_at_ms` is infinity for a token without end; `token_hash` is its SHA-256."""
+    """One verified token. `expires_at_ms` is infinity for a token without end; `token_hash` is its
+    SHA-256."""
 
     person: Person
     kind: TokenKind = TokenKind.NONE

@@ -2,8 +2,8 @@
 to everything else.
 
 Stored form: `mk1$` and a bcrypt hash, not of the password but of its HMAC-SHA-384 in base64: 64
-characters, so that bcrypt, which stops at byte 72 or at a NUL, misses no byte. Knows no user and no
-storage.
+characters, so that bcrypt, which stops at byte 72 or at a NUL, misses no byte. Nothing else is done
+to it: é as one character and é as two (NFC, NFD) are two passwords. Knows no user and no storage.
 """
 
 import asyncio
@@ -21,6 +21,8 @@ from dataclasses import dataclass
 import bcrypt
 
 from protocol.errors import LocalError, error
+from server.auth import foreignhashes
+from server.auth.foreignhashes import Record
 
 MOST_PASSWORD_BYTES = 4096
 LEAST_COST, MOST_COST = 4, 16
@@ -87,10 +89,14 @@ class Passwords:
         hashed = await self._run(lambda: self._hash(password))
         return str(hashed)
 
-    async def verify(self, password: str, hashed: str | None) -> bool:
+    async def verify(self, password: str, stored: str | Record | None) -> bool:
         """Tell whether this is the password; without a stored form, or with an unreadable one,
-        after the same work."""
-        return bool(await self._run(lambda: self._verify(password, hashed)))
+        after the same work.
+
+        A form of another program costs what it costs there, so whoever measures can tell such an
+        account apart until its owner has logged in.
+        """
+        return bool(await self._run(lambda: self._verify(password, stored)))
 
     def is_current(self, hashed: str) -> bool:
         """Tell whether a stored form is in our notation and at the current cost."""
@@ -120,12 +126,17 @@ class Passwords:
     def _hash(self, password: str) -> str:
         return _NOTATION + bcrypt.hashpw(_condense(password), bcrypt.gensalt(self._cost)).decode()
 
-    def _verify(self, password: str, hashed: str | None) -> bool:
-        stored = _STORED.fullmatch(hashed) if hashed is not None else None
-        if stored is None or not LEAST_COST <= int(stored[2]) <= MOST_COST:
+    def _verify(self, password: str, stored: str | Record | None) -> bool:
+        record: Record = {"hash": stored} if isinstance(stored, str) else stored or {}
+        hashed = record.get("hash")
+        ours = _STORED.fullmatch(hashed) if isinstance(hashed, str) else None
+        if ours is not None and LEAST_COST <= int(ours[2]) <= MOST_COST:
+            return bcrypt.checkpw(_condense(password), ours[1].encode())
+        if foreignhashes.verify(password, record):
+            return True
+        if not foreignhashes.is_slow(record):
             bcrypt.checkpw(_condense(password), self._decoy)
-            return False
-        return bcrypt.checkpw(_condense(password), stored[1].encode())
+        return False
 
 
 def _condense(password: str) -> bytes:

@@ -1,7 +1,7 @@
 """Session tokens: issued, verified, revoked (contract/02 §1; design §4).
 
-A token that was verified once is live: until it expires or the journal drops it, it costs a look-up in memory, no
-signature and no SQL. Stored is the SHA-256 of the token, never the token.
+A token that was verified once is live: until it expires or the journal drops it, it costs a look-up
+in memory, no signature and no SQL. Stored is the SHA-256 of the token, never the token.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 
 from protocol.errors import error
 from server.auth.callers import STALE, Caller, Person, TokenKind
-from server.auth.keys import SigningKey
+from server.auth.keyring import Keyring
 from server.auth.names import ANONYMOUS_ID
 from server.auth.rights import Rulebook
 from server.auth.users import User, Users
@@ -45,8 +45,8 @@ _TOKEN = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
 @dataclass(frozen=True, slots=True)
 class TokenLimits:
-    """`default_ttl_ms` and `max_ttl_ms` of a session (-1: without end, without limit); `live` tokens kept in memory;
-    `prefix` is written before every token given out."""
+    """`default_ttl_ms` and `max_ttl_ms` of a session (-1: without end, without limit); `live`
+    tokens kept in memory; `prefix` is written before every token given out."""
 
     default_ttl_ms: int = 3_600_000
     max_ttl_ms: int = NEVER
@@ -72,7 +72,7 @@ class Tokens:
         storage: Storage,
         users: Users,
         rulebook: Rulebook,
-        key: SigningKey,
+        key: Keyring,
         limits: TokenLimits,
         *,
         clock_ms: Callable[[], int],
@@ -87,12 +87,13 @@ class Tokens:
         self._tokens: dict[bytes, str] = {}  # token hash → live token
         self._tokens_of: dict[str, set[str]] = {}  # kuid → his live tokens
         self._people: WeakValueDictionary[str, Person] = WeakValueDictionary()
-        # Grows with every journal entry. What was read before an entry and is kept after it could be what the entry
-        # says is no longer so; whoever reads to keep compares before and after.
+        # Grows with every journal entry. What was read before an entry and is kept after it could
+        # be what the entry says is no longer so; whoever reads to keep compares before and after.
         self._epoch = 0
 
     def live(self, token: str | None) -> Caller | None:
-        """Give who a token stands for if that is known without waiting; None stands for anonymous."""
+        """Give who a token stands for if that is known without waiting; None stands for
+        anonymous."""
         caller = self._live.get(token)
         if (
             caller is not None
@@ -103,7 +104,8 @@ class Tokens:
         return None
 
     async def verify(self, token: str | None) -> Caller:
-        """Give who a token stands for, or raise 401 `security.token.invalid`; a single-use token is used up."""
+        """Give who a token stands for, or raise 401 `security.token.invalid`; a single-use token is
+        used up."""
         if token is None:
             return self.live(None) or await self._verify_anonymous()
         if len(token) > _MOST_TOKEN_CHARACTERS:
@@ -115,7 +117,8 @@ class Tokens:
     async def issue(
         self, user: User, ttl_ms: int, *, single_use: bool = False, shown: Row | None = None
     ) -> Issued:
-        """Make and store a token for a user; `shown` is what the list of his sessions tells about it.
+        """Make and store a token for a user; `shown` is what the list of his sessions tells about
+        it.
 
         401 if the user is gone or disabled by the time it is stored.
         """
@@ -171,13 +174,22 @@ class Tokens:
             [DeleteAll(Table.SESSIONS, {"kuid": kuid}), Note(Noted.SESSIONS, kuid)]
         )
 
+    async def revoke_others(self, caller: Caller) -> None:
+        """End every session of the caller's but the one he asks with; his API keys stay."""
+        own = await self._storage.get(Table.SESSIONS, token_hash=caller.token_hash)
+        changes: list[Change] = [DeleteAll(Table.SESSIONS, {"kuid": caller.kuid})]
+        if own is not None:
+            changes.append(Insert(Table.SESSIONS, own))
+        await self._storage.apply([*changes, Note(Noted.SESSIONS, caller.kuid)])
+
     async def sweep(self) -> None:
         """Forget sessions that have expired, a bounded number at a time."""
         ended = {"expires_at": self._clock_ms()}
         await self._storage.apply([DeleteAll(Table.SESSIONS, {}, below=ended, most=_SWEPT_AT_ONCE)])
 
     def lifetime_ms(self, wanted: object) -> int:
-        """Read a wanted lifetime (contract/02 §1.3): ms, text such as "2h", -1 for no end, nothing for the default."""
+        """Read a wanted lifetime (contract/02 §1.3): ms, text such as "2h", -1 for no end, nothing
+        for the default."""
         if wanted is None or wanted == "" or (wanted == 0 and not isinstance(wanted, str)):
             ttl_ms = self._limits.default_ttl_ms
         else:
@@ -200,13 +212,19 @@ class Tokens:
                 if person is not None:
                     person.generation = STALE
 
+    def forget_all(self) -> None:
+        """Drop every live token, so that each is verified again when it comes."""
+        for token_hash in list(self._tokens):
+            self._drop(token_hash)
+
     async def _verify_anonymous(self) -> Caller:
         caller = Caller(await self._person(ANONYMOUS_ID))
         self._live[None] = caller
         return caller
 
     async def _verify_again(self, token: str) -> Caller | None:
-        """Go on with a live token whose user or rights may have changed: he is read again, the session is not."""
+        """Go on with a live token whose user or rights may have changed: he is read again, the
+        session is not."""
         caller = self._live.get(token)
         if caller is None:
             return None
@@ -220,11 +238,12 @@ class Tokens:
         return caller
 
     async def _verify_session(self, token: str) -> Caller:
-        # The signature keeps made-up tokens away from the store; the claims themselves decide nothing.
-        if not _TOKEN.fullmatch(token) or self._key.read(token) is None:
-            raise error("security.token.invalid")
         while True:
             epoch = self._epoch
+            # The signature keeps made-up tokens away from the store; the claims themselves decide
+            # nothing.
+            if not _TOKEN.fullmatch(token) or self._key.read(token) is None:
+                raise error("security.token.invalid")
             row = await self._storage.get(Table.SESSIONS, token_hash=hash_token(token))
             if row is None or is_over(row, self._clock_ms()):
                 raise error("security.token.invalid")
@@ -253,7 +272,8 @@ class Tokens:
         )
 
     async def _person(self, kuid: str) -> Person:
-        """Give a user with his rights; 404 `security.user.not_found` if he vanished, 401 if he is disabled."""
+        """Give a user with his rights; 404 `security.user.not_found` if he vanished, 401 if he is
+        disabled."""
         while True:
             person = self._people.get(kuid)
             if person is not None and person.generation == self._rulebook.generation:
@@ -307,7 +327,8 @@ def hash_token(token: str) -> bytes:
 
 
 def read_lifetime(wanted: object) -> int:
-    """Give a lifetime in whole ms, -1 for no end; 400 `api.assert.invalid_argument` for anything else."""
+    """Give a lifetime in whole ms, -1 for no end; 400 `api.assert.invalid_argument` for anything
+    else."""
     if isinstance(wanted, str):
         parsed = parse_duration_ms(wanted)
     elif isinstance(wanted, (int, float)) and not isinstance(wanted, bool):
@@ -317,5 +338,7 @@ def read_lifetime(wanted: object) -> int:
     if parsed == NEVER:
         return NEVER
     if parsed is None or not 1 <= parsed <= _MOST_LIFETIME_MS:
-        raise error("api.assert.invalid_argument", "expiresIn", 'milliseconds, or text such as "2h"')
+        raise error(
+            "api.assert.invalid_argument", "expiresIn", 'milliseconds, or text such as "2h"'
+        )
     return int(parsed)

@@ -1,6 +1,5 @@
-"""The `auth` controller: logging in and out, and what a caller may know of himself (contract/02 §4)."""
-
-import orjson
+"""The `auth` controller: logging in and out, and what a caller may know of himself (contract/02
+§4)."""
 
 from protocol.errors import ApiError
 from protocol.messages import Json, Request
@@ -14,14 +13,13 @@ from server.services import Services
 _USER_AGENT_CHARACTERS = 256
 
 
-@action(
-    "auth:login", "GET /_login/:strategy", "POST /_login/:strategy", granted=("anonymous",)
-)
+@action("auth:login", "GET /_login/:strategy", "POST /_login/:strategy", granted=("anonymous",))
 async def login(services: Services, caller: Caller, request: Request) -> Outcome:
-    """Log in with a strategy; the credentials stand in the body or among the arguments. Gives a token."""
+    """Log in with a strategy; the credentials stand in the body or among the arguments. Gives a
+    token."""
     name = read_text(request, "strategy")
     ttl_ms = services.tokens.lifetime_ms(request.args.get("expiresIn"))
-    address = "" if request.peer is None else request.peer.address
+    address = services.addresses.of(request)
     body = request.body if isinstance(request.body, dict) else {}
     attempt = LoginAttempt(body, request.args, request.headers, address)
     result = await services.logins.attempt(name, attempt)
@@ -72,15 +70,13 @@ async def check_token(services: Services, caller: Caller, request: Request) -> J
     "GET /_me",
     deprecated=("GET /users/_me",),
     granted=("default", "anonymous"),
+    is_personal=True,
 )
 async def get_current_user(services: Services, caller: Caller, request: Request) -> Json:
     """Give the caller's own document and the strategies he can log in with."""
-    person = caller.person
-    if person.me is None:
-        strategies = await services.users.strategies_of(person.kuid)
-        me = {"_id": person.kuid, "_source": person.user.source(), "strategies": strategies}
-        person.me = orjson.Fragment(orjson.dumps(me))
-    return person.me
+    strategies = await services.users.strategies_of(caller.kuid)
+    user = caller.person.user
+    return {"_id": user.kuid, "_source": user.source(), "strategies": strategies}
 
 
 @action(
@@ -88,6 +84,7 @@ async def get_current_user(services: Services, caller: Caller, request: Request)
     "GET /_me/_rights",
     deprecated=("GET /users/_me/_rights",),
     granted=("default", "anonymous"),
+    is_personal=True,
 )
 async def get_my_rights(services: Services, caller: Caller, request: Request) -> Json:
     """List what the caller may do: one item for each controller, action, index and collection."""

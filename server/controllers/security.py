@@ -30,8 +30,8 @@ def show_user(user: User) -> Json:
     while_no_admin=True,
 )
 async def create_first_admin(services: Services, caller: Caller, request: Request) -> Json:
-    """Create the first administrator, while there is none: from this machine, or with the setup code that `serve`
-    shows at start."""
+    """Create the first administrator, while there is none: from this machine, or with the setup
+    code that `serve` shows at start."""
     address = "" if request.peer is None else request.peer.address
     code = request.args.get("setupCode")
     is_trusted = caller.person.rights.is_admin
@@ -56,7 +56,8 @@ async def create_user(services: Services, caller: Caller, request: Request) -> J
     "POST /users/:_id/_createRestricted",
 )
 async def create_restricted_user(services: Services, caller: Caller, request: Request) -> Json:
-    """Create a user with the profiles of `security.restrictedProfileIds`; the request can't name others."""
+    """Create a user with the profiles of `security.restrictedProfileIds`; the request can't name
+    others."""
     profile_ids = list(services.config.security.restricted_profile_ids)
     return await _create_user(services, caller, request, profile_ids)
 

@@ -65,7 +65,8 @@ async def info(services: Services, caller: Caller, request: Request) -> Json:
 
 @action("server:healthCheck", "GET /_healthCheck")
 async def health_check(services: Services, caller: Caller, request: Request) -> Json | Outcome:
-    """Tell whether the store answers; `services` names the checks that are wanted, all by default."""
+    """Tell whether the store answers; `services` names the checks that are wanted, all by
+    default."""
     names: list[str] = list(_STORE_SERVICES)
     if "services" in request.args:
         wanted = read_names(request, "services")

@@ -1,8 +1,8 @@
 """What a storage backend promises: tables, changes, reads and the journal.
 
-Knows nothing of SQL, of rights or of the wire. A write is a list of changes that happens whole or not at all; when
-`apply` returns it is durable and the journal's listener has seen it. A row is a dict whose keys are the columns of its
-table's `Shape`; times are milliseconds since 1970.
+Knows nothing of SQL, of rights or of the wire. A write is a list of changes that happens whole or
+not at all; when `apply` returns it is durable and the journal's listener has seen it. A row is a
+dict whose keys are the columns of its table's `Shape`; times are milliseconds since 1970.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -41,7 +41,8 @@ class Table(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Columns of one table: the first `key` names identify a row; `unique` and `indexed` are column groups.
+    """Columns of one table: the first `key` names identify a row; `unique` and `indexed` are column
+    groups.
 
     A column named in `optional` may be None.
     """
@@ -57,7 +58,8 @@ _T, _I, _B, _J = Kind.TEXT, Kind.INTEGER, Kind.BYTES, Kind.JSON
 
 SHAPES: dict[Table, Shape] = {
     Table.SETTINGS: Shape({"name": _T, "value": _J}, key=("name",)),
-    # `body` is the document as the API shows it, without `_id` and `_kuzzle_info`; `info` is `_kuzzle_info`.
+    # `body` is the document as the API shows it, without `_id` and `_kuzzle_info`; `info` is
+    # `_kuzzle_info`.
     Table.ROLES: Shape({"id": _T, "body": _J, "info": _J}, key=("id",)),
     Table.PROFILES: Shape({"id": _T, "body": _J, "info": _J}, key=("id",)),
     Table.USERS: Shape(
@@ -67,16 +69,17 @@ SHAPES: dict[Table, Shape] = {
     Table.USER_PROFILES: Shape(
         {"kuid": _T, "profile_id": _T}, key=("kuid", "profile_id"), indexed=(("profile_id",),)
     ),
-    # `id` is the strategy's own identifier (a user name, a provider's subject); `data` is the strategy's business.
+    # `id` is the strategy's own identifier (a user name, a provider's subject); `data` is the
+    # strategy's business.
     Table.CREDENTIALS: Shape(
         {"strategy": _T, "id": _T, "kuid": _T, "data": _J, "created_at": _I, "updated_at": _I},
         key=("strategy", "id"),
         unique=(("kuid", "strategy"),),
         optional=frozenset({"updated_at"}),
     ),
-    # `token_hash` is SHA-256 of the token's text; `expires_at` None means never; `family` joins a chain of refreshes,
-    # which began at `started_at`; `used_at` is a recent use, not the last one to the millisecond;
-    # `data` holds what the session list shows (address, user agent, strategy).
+    # `token_hash` is SHA-256 of the token's text; `expires_at` None means never; `family` joins a
+    # chain of refreshes, which began at `started_at`; `used_at` is a recent use, not the last one
+    # to the millisecond; `data` holds what the session list shows (address, user agent, strategy).
     Table.SESSIONS: Shape(
         {
             "token_hash": _B,
@@ -112,13 +115,15 @@ SHAPES: dict[Table, Shape] = {
         indexed=(("kuid",),),
         optional=frozenset({"expires_at"}),
     ),
-    # `secret` is an HMAC secret in hexadecimal, or a private key in PEM; a retired key verifies no more.
+    # `secret` is an HMAC secret in hexadecimal, or a private key in PEM; a retired key verifies no
+    # more.
     Table.SIGNING_KEYS: Shape(
         {"kid": _T, "algorithm": _T, "secret": _T, "created_at": _I, "retired_at": _I},
         key=("kid",),
         optional=frozenset({"retired_at"}),
     ),
-    # Tokens good for one use of one `kind` (a password reset, a login's next step), by the SHA-256 of their text.
+    # Tokens good for one use of one `kind` (a password reset, a login's next step), by the SHA-256
+    # of their text.
     Table.ONE_TIME: Shape(
         {"token_hash": _B, "kind": _T, "kuid": _T, "expires_at": _I, "data": _J},
         key=("token_hash",),
@@ -150,7 +155,8 @@ class Insert:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Add a row or replace the one with its key. `Exists` if a unique group is taken by another key."""
+    """Add a row or replace the one with its key. `Exists` if a unique group is taken by another
+    key."""
 
     table: Table
     row: Row
@@ -158,7 +164,8 @@ class Put:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """Set some columns of the row with this key. `Missing` if there is none, `Exists` as for `Insert`."""
+    """Set some columns of the row with this key. `Missing` if there is none, `Exists` as for
+    `Insert`."""
 
     table: Table
     key: Row
@@ -175,8 +182,8 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class DeleteAll:
-    """Remove every row whose columns equal `where`; none is fine. `below` adds `column < bound` conditions, which
-    None never meets; `most` stops after that many rows, 0 does not."""
+    """Remove every row whose columns equal `where`; none is fine. `below` adds `column < bound`
+    conditions, which None never meets; `most` stops after that many rows, 0 does not."""
 
     table: Table
     where: Row
@@ -186,7 +193,8 @@ class DeleteAll:
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """Change nothing; `Exists` if a row's columns equal `where`. The guard of "only while there is none"."""
+    """Change nothing; `Exists` if a row's columns equal `where`. The guard of "only while there is
+    none"."""
 
     table: Table
     where: Row
@@ -194,7 +202,8 @@ class Absent:
 
 @dataclass(frozen=True, slots=True)
 class Present:
-    """Change nothing; `Missing` if no row's columns equal `where`. The guard of "only if it is still there"."""
+    """Change nothing; `Missing` if no row's columns equal `where`. The guard of "only if it is
+    still there"."""
 
     table: Table
     where: Row
@@ -232,7 +241,8 @@ class Exists(Exception):
 
 
 class Missing(Exception):
-    """The row to update or delete, or the one a `Present` guard wants, is not there. `table` says where."""
+    """The row to update or delete, or the one a `Present` guard wants, is not there. `table` says
+    where."""
 
     def __init__(self, table: Table) -> None:
         super().__init__(table.value)
@@ -247,7 +257,8 @@ class Storage(Protocol):
     """A place for rows. Every method may raise `Unavailable`."""
 
     async def open(self) -> None:
-        """Open or create the database, bring its schema up to date, start what works in the background."""
+        """Open or create the database, bring its schema up to date, start what works in the
+        background."""
 
     async def close(self) -> None:
         """Finish every write already taken, then let go of the database."""
@@ -265,11 +276,12 @@ class Storage(Protocol):
         """Count a table's rows."""
 
     async def apply(self, changes: Iterable[Change]) -> None:
-        """Make all changes in order, in one transaction, durably; or none. Raises `Exists` or `Missing`."""
+        """Make all changes in order, in one transaction, durably; or none. Raises `Exists` or
+        `Missing`."""
 
     def follow(self, listener: Listener) -> None:
-        """Call `listener`, in the event loop, with every journal entry from now on: our own before `apply` returns,
-        those of other processes within 100 ms."""
+        """Call `listener`, in the event loop, with every journal entry from now on: our own before
+        `apply` returns, those of other processes within 100 ms."""
 
     async def check(self) -> bool:
         """Tell whether the database answers a read and could take a write."""

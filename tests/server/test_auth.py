@@ -59,9 +59,7 @@ async def test_expires_in_is_read_as_written(server: Running, written: str, ttl_
     """contract/02 §1.3."""
     await server.create_admin()
     body = {"username": "admin", "password": PASSWORD}
-    answer = await server.call(
-        "http", "auth:login", strategy="local", expiresIn=written, body=body
-    )
+    answer = await server.call("http", "auth:login", strategy="local", expiresIn=written, body=body)
     result = answer["result"]
     assert result["ttl"] == ttl_ms
     assert (result["expiresAt"] == -1) == (ttl_ms == -1)
@@ -201,7 +199,12 @@ async def test_the_user_of_a_token(server: Running, transport: str) -> None:
     assert result["_id"] == "admin"
     assert result["strategies"] == ["local"]
     assert result["_source"]["profileIds"] == ["admin"]
-    assert list(result["_source"]["_kuzzle_info"]) == ["author", "createdAt", "updatedAt", "updater"]
+    assert list(result["_source"]["_kuzzle_info"]) == [
+        "author",
+        "createdAt",
+        "updatedAt",
+        "updater",
+    ]
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)

@@ -108,9 +108,7 @@ async def test_messages_that_are_no_json(server: Running, message: bytes) -> Non
 
 
 @pytest.mark.parametrize("transport", ["query", "websocket"])
-async def test_controllers_and_actions_that_do_not_exist(
-    server: Running, transport: str
-) -> None:
+async def test_controllers_and_actions_that_do_not_exist(server: Running, transport: str) -> None:
     """contract/01 §9 rows 10 and 13: rights come first."""
     admin = await server.create_admin()
     answer = await server.call(transport, "document:get", token=admin)
@@ -297,9 +295,7 @@ async def test_the_query_string_steers_nothing(server: Running, field: str) -> N
         ("Bearer \xff", None),
     ],
 )
-async def test_authorization_headers(
-    server: Running, authorization: str, kuid: str | None
-) -> None:
+async def test_authorization_headers(server: Running, authorization: str, kuid: str | None) -> None:
     """design §4; security check H3. White space around a field's value is not part of it."""
     token = await server.create_admin()
     http = await server.connect()
@@ -331,7 +327,8 @@ async def test_two_authorization_headers(server: Running) -> None:
     """design §4: 400, whatever they say."""
     http = await server.connect()
     await http.send(
-        b"GET /_me HTTP/1.1\r\nHost: x\r\nAuthorization: Basic eA==\r\nAuthorization: Bearer x\r\n\r\n"
+        b"GET /_me HTTP/1.1\r\nHost: x\r\n"
+        b"Authorization: Basic eA==\r\nAuthorization: Bearer x\r\n\r\n"
     )
     answer = await http.read()
     assert answer.status == 400
@@ -360,9 +357,7 @@ async def test_a_fault_of_ours_tells_nothing(
 
     entry = dispatch.find("auth", "getCurrentUser")
     assert entry is not None
-    monkeypatch.setitem(
-        dispatch.TABLE["auth"], "getCurrentUser", replace(entry, handler=broken)
-    )
+    monkeypatch.setitem(dispatch.TABLE["auth"], "getCurrentUser", replace(entry, handler=broken))
     with caplog.at_level(logging.ERROR):
         for transport in TRANSPORTS:
             answer = await server.call(transport, "auth:getCurrentUser")

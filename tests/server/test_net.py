@@ -14,6 +14,7 @@ from protocol.messages import Request, Response
 from server.actions import Router
 from server.net import Listener, Timeouts
 from tests.server.running import WAIT_S, Http, Socket, write_client_frame
+from tests.waiting import until
 
 GET = b"GET /_ready HTTP/1.1\r\nHost: x\r\nX-Kuzzle-Request-Id: %d\r\n\r\n"
 UPGRADE = (
@@ -24,12 +25,16 @@ UPGRADE = (
 
 @dataclass
 class Answers:
-    """Answers every request with its id; those whose id begins with "wait" when they are released."""
+    """Answers every request with its id; those whose id begins with "wait" when they are
+    released."""
 
     result: object = None
     released: asyncio.Event = field(default_factory=asyncio.Event)
     asked: list[str] = field(default_factory=list)
     waiting: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def answer_now(self, request: Request) -> None:
+        """See `Listener`."""
 
     async def answer(self, request: Request) -> Response:
         """See `Listener`."""
@@ -72,9 +77,7 @@ class Under:
 
     async def until_alone(self) -> None:
         """Wait until the listener has no peer left."""
-        async with asyncio.timeout(WAIT_S):
-            while self.listener.peers:
-                await asyncio.sleep(0.01)
+        await until(lambda: not self.listener.peers)
 
 
 @asynccontextmanager
@@ -85,7 +88,9 @@ async def listening(
     wire = Wire(Router(()), "node", in_flight=in_flight, body_limits=BodyLimits())
     wire.set_date("Thu, 01 Jan 1970 00:00:00 GMT")
     answers = Answers(result)
-    listener = Listener(wire, answers.answer, Timeouts(**timeouts), connections=connections)
+    listener = Listener(
+        wire, answers.answer, answers.answer_now, Timeouts(**timeouts), connections=connections
+    )
     _, port = await listener.listen("127.0.0.1", 0)
     under = Under(listener, answers, port)
     try:
@@ -223,9 +228,7 @@ async def test_too_many_connections_are_refused_at_once() -> None:
         assert (answer.status, answer.headers["retry-after"]) == (503, "1")
         assert await third.read_end() == b""
         first.close()
-        async with asyncio.timeout(WAIT_S):
-            while len(under.listener.peers) == 2:
-                await asyncio.sleep(0.01)
+        await until(lambda: len(under.listener.peers) < 2)
         fourth = await under.connect()
         await fourth.send(GET % 4)
         assert (await fourth.read()).status == 200
@@ -240,9 +243,7 @@ async def test_stop_lets_what_is_in_progress_end() -> None:
         opened, working = await under.open_socket(), await under.open_socket()
         await busy.send(GET.replace(b"%d", b"wait"))
         await working.send({"controller": "a", "action": "b", "requestId": "wait too"})
-        async with asyncio.timeout(WAIT_S):
-            while not {"wait", "wait too"} <= set(under.answers.asked):
-                await asyncio.sleep(0.01)
+        await until(lambda: {"wait", "wait too"} <= set(under.answers.asked))
         stopping = asyncio.create_task(under.listener.stop())
         assert await idle.read_end() == b""
         idle.close()
@@ -285,7 +286,8 @@ async def test_half_closed_peers_get_their_answers() -> None:
 
 
 async def test_a_refused_request_is_answered_though_more_is_coming() -> None:
-    """The answer to an announced body that is too large arrives although the client keeps sending."""
+    """The answer to an announced body that is too large arrives although the client keeps
+    sending."""
     async with listening() as under:
         http = await under.connect()
         await http.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n")

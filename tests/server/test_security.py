@@ -84,9 +84,7 @@ async def test_first_administrators_choose_no_profiles(server: Running, transpor
 async def test_create_get_and_delete_a_user(server: Running, transport: str) -> None:
     """contract/03 §7.2; a deleted user's token is dead (security check S2)."""
     admin = await server.create_admin()
-    made = await server.call(
-        transport, "security:createUser", token=admin, body=USER, _id="yagmur"
-    )
+    made = await server.call(transport, "security:createUser", token=admin, body=USER, _id="yagmur")
     source = made["result"]["_source"]
     assert list(source) == ["profileIds", "name", "profile", "_kuzzle_info"]
     assert source["_kuzzle_info"]["author"] == "admin"
@@ -117,7 +115,10 @@ async def test_create_get_and_delete_a_user(server: Running, transport: str) -> 
     [
         (None, {"id": "api.assert.body_required", "props": []}),
         ({}, {"id": "api.assert.missing_argument", "props": ["body.content"]}),
-        ({"content": {}}, {"id": "api.assert.missing_argument", "props": ["body.content.profileIds"]}),
+        (
+            {"content": {}},
+            {"id": "api.assert.missing_argument", "props": ["body.content.profileIds"]},
+        ),
         (
             {"content": {"profileIds": "default"}},
             {"id": "api.assert.invalid_type", "props": ["body.content.profileIds", "array"]},
@@ -128,7 +129,10 @@ async def test_create_get_and_delete_a_user(server: Running, transport: str) -> 
         ),
         (
             {"content": {"profileIds": ["default", 3]}},
-            {"id": "api.assert.invalid_type", "props": ["body.content.profileIds", "array of strings"]},
+            {
+                "id": "api.assert.invalid_type",
+                "props": ["body.content.profileIds", "array of strings"],
+            },
         ),
         (
             {"content": {"profileIds": ["nobody"]}},
@@ -188,9 +192,7 @@ async def test_restricted_users(server: Running, transport: str) -> None:
     assert result["_id"].startswith("kuid-")
     answer = await server.call(transport, "security:createRestrictedUser", token=admin)
     assert answer["status"] == 200
-    answer = await server.call(
-        transport, "security:createRestrictedUser", token=admin, kuid="uuid"
-    )
+    answer = await server.call(transport, "security:createRestrictedUser", token=admin, kuid="uuid")
     assert len(answer["result"]["_id"]) == len("kuid-") + 36
     answer = await server.call(
         transport, "security:createRestrictedUser", token=admin, body=USER, _id="x"

@@ -4,12 +4,17 @@ Whoever can't log in gets the same answer after the same work, whether it is the
 or the user's state that is wrong. Errors without an id are the reference's.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from typing import cast
 
 from protocol.errors import ApiError, error, plain_error
 from server.auth.names import MOST_ID_BYTES, is_id
+from server.auth.passwordrules import PasswordRules
 from server.auth.passwords import Passwords, check_password
+from server.auth.patterns import Matcher
+from server.auth.policies import Policies, Policy
+from server.auth.resets import NEVER, Resets, end_all, use_up
 from server.auth.strategies import Authenticated, LoginAttempt, Outcome, Prepared, Refused
 from server.storage.base import (
     Change,
@@ -27,6 +32,8 @@ from server.storage.base import (
 )
 
 _NAME = "local"
+_ERRORS = "plugin.kuzzle-plugin-auth-passport-local."
+_NO_RULES = PasswordRules()
 _WRONG = Refused("wrong user or password")
 _INCOMPLETE = Refused("username and password are required")
 
@@ -35,7 +42,7 @@ class Local:
     """Logs in with a user name and a password; the name identifies the credentials, and is unique.
 
     With `require_password`, whoever changes or removes his own credentials must give his present
-    password.
+    password. `reset_ttl_ms` is the life of a reset token, -1 without end.
     """
 
     name = _NAME
@@ -48,11 +55,18 @@ class Local:
         *,
         clock_ms: Callable[[], int],
         require_password: bool = False,
+        rules: PasswordRules = _NO_RULES,
+        policies: Sequence[Policy] = (),
+        reset_ttl_ms: float = NEVER,
     ) -> None:
         self._storage = storage
         self._passwords = passwords
         self._clock_ms = clock_ms
         self._require_password = require_password
+        self._rules = rules
+        self._policies = Policies(storage, policies)
+        self._matcher = Matcher()
+        self._resets = Resets(storage, clock_ms=clock_ms, ttl_ms=reset_ttl_ms)
 
     async def verify(self, attempt: LoginAttempt) -> Outcome:
         """Compare the password of the body, else of the arguments, with the stored one."""
@@ -67,13 +81,19 @@ class Local:
         # Looked up in vain for unknown names, so that these are not answered sooner.
         kuid = "" if row is None else str(row["kuid"])
         owner = await self._storage.get(Table.USERS, kuid=kuid)
-        hashed = _hash_of(row)
-        is_same = await self._passwords.verify(password, hashed)
+        is_same = await self._passwords.verify(password, _data_of(row))
         if row is None or owner is None or owner["disabled"] or not is_same:
             return _WRONG
-        if hashed is not None and not self._passwords.is_current(hashed):
+        if not self._is_current(row):
             await self._renew(row, password)
+        await self._check_may_log_in(row, kuid)
         return Authenticated(kuid)
+
+    def account_of(self, attempt: LoginAttempt) -> str | None:
+        """Give the name that is tried; without a password nothing is."""
+        username = attempt.body.get("username") or attempt.args.get("username")
+        password = attempt.body.get("password") or attempt.args.get("password")
+        return username if isinstance(username, str) and password else None
 
     async def exists(self, kuid: str) -> bool:
         """See `Strategy`."""
@@ -82,14 +102,15 @@ class Local:
     async def validate(
         self, credentials: Mapping[str, object], kuid: str | None, is_update: bool
     ) -> None:
-        """See `Strategy`."""
+        """See `Strategy`; new passwords are held against the rules and the user's policies."""
         if "kuid" in credentials:
             raise plain_error(400, "credentials may not contain a kuid")
         username, password = credentials.get("username"), credentials.get("password")
+        old: Row | None = None
         if is_update:
             if _is_blank(username) and _is_blank(password):
                 raise plain_error(400, "username or password is required")
-            await self._get(kuid)
+            old = await self._get(kuid)
         elif _is_blank(username) or _is_blank(password):
             raise plain_error(400, "username and password are required")
         if not _is_blank(password):
@@ -98,6 +119,9 @@ class Local:
             row = await self._find(_check_username(username))
             if row is not None and row["kuid"] != kuid:
                 raise plain_error(412, "the username is taken")
+        if not _is_blank(password):
+            name = old["id"] if old is not None and _is_blank(username) else username
+            await self._check_new_password(str(password), str(name), kuid, old)
 
     async def create(self, credentials: Mapping[str, object], kuid: str, by: str) -> Prepared:
         """See `Strategy`; ApiError 412 for who has local credentials."""
@@ -125,20 +149,28 @@ class Local:
             new["id"] = _check_username(credentials["username"])
         if not _is_blank(credentials.get("password")):
             password = check_password(credentials["password"], "password")
-            new["data"] = {"hash": await self._passwords.hash(password), "updater": by}
+            demands = await self._policies.demands_of(kuid)
+            history = _known_passwords(old)[: max(demands.remembered - 1, 0)]
+            new["data"] = {
+                "hash": await self._passwords.hash(password),
+                "updater": by,
+                **({"history": history} if history else {}),
+            }
         key = _key(old)
         if new["id"] == old["id"]:
             values = {"data": new["data"], "updated_at": new["updated_at"]}
             changes: list[Change] = [Update(Table.CREDENTIALS, key, values)]
         else:
             changes = [Delete(Table.CREDENTIALS, key), Insert(Table.CREDENTIALS, new)]
+        if new["data"] is not old["data"]:
+            changes.append(end_all(kuid))
         return Prepared(_shown(new), changes)
 
     async def delete(self, kuid: str) -> Prepared:
         """See `Strategy`."""
         row = await self._get(kuid)
         removal = DeleteAll(Table.CREDENTIALS, {"kuid": kuid, "strategy": _NAME})
-        return Prepared(_shown(row), [removal])
+        return Prepared(_shown(row), [removal, end_all(kuid)])
 
     async def get_info(self, kuid: str) -> dict[str, object]:
         """Give what may be shown of a user's credentials; ApiError 412 if he has none."""
@@ -161,8 +193,57 @@ class Local:
             raise plain_error(400, "currentPassword is required")
         checked = check_password(password, "currentPassword")
         row = await self._storage.get(Table.CREDENTIALS, kuid=kuid, strategy=_NAME)
-        if not await self._passwords.verify(checked, _hash_of(row)):
+        if not await self._passwords.verify(checked, _data_of(row)):
             raise plain_error(403, "currentPassword is wrong")
+
+    async def make_reset_token(self, kuid: str) -> str:
+        """Give a token with which this user can set a new password, once; ApiError 400 if he has
+        none."""
+        return await self._resets.issue(kuid)
+
+    async def reset(self, token: str, password: str) -> Prepared:
+        """Prepare the new password of whoever has this reset token, and the end of the token.
+
+        ApiError for a token or a password that won't do. Making the changes raises `Missing` when
+        the token was used, or its user ended or disabled, in the meantime.
+        """
+        kuid = await self._resets.find(token)
+        credentials = {"password": password}
+        await self.validate(credentials, kuid, True)
+        prepared = await self.update(credentials, kuid, kuid)
+        enabled = Present(Table.USERS, {"kuid": kuid, "disabled": 0})
+        return Prepared(prepared.shown, [use_up(token), enabled, *prepared.changes])
+
+    async def _check_new_password(
+        self, password: str, username: str, kuid: str | None, old: Row | None
+    ) -> None:
+        await self._rules.check(password, username)
+        demands = await self._policies.demands_of(kuid)
+        if demands.forbids_login and username.casefold() in password.casefold():
+            raise error(_ERRORS + "login_in_password")
+        for pattern in demands.patterns:
+            if not await self._matcher.is_found(pattern, password):
+                raise error(_ERRORS + "weak_password")
+        for known in _known_passwords(old)[: demands.remembered]:
+            if await self._passwords.verify(password, known):
+                raise error(_ERRORS + "reused_password")
+
+    async def _check_may_log_in(self, row: Row, kuid: str) -> None:
+        """Refuse who must choose another password first, and give him what he needs for that."""
+        demands = await self._policies.demands_of(kuid)
+        set_at_ms = cast(int, row["updated_at"] or row["created_at"])
+        if demands.must_be_his_own and _data_of(row).get("updater") != kuid:
+            refused = "must_change_password"
+        elif self._clock_ms() > set_at_ms + demands.expires_after_ms:
+            refused = "expired_password"
+        else:
+            return
+        token = await self._resets.issue(kuid)
+        raise error(_ERRORS + refused, more={"resetToken": token})
+
+    def _is_current(self, row: Row) -> bool:
+        hashed = _data_of(row).get("hash")
+        return isinstance(hashed, str) and self._passwords.is_current(hashed)
 
     async def _find(self, username: str) -> Row | None:
         return await self._storage.get(Table.CREDENTIALS, strategy=_NAME, id=username)
@@ -181,6 +262,7 @@ class Local:
         same = {name: row[name] for name in ("strategy", "id", "kuid", "updated_at")}
         with suppress(ApiError, Exists, Missing, Unavailable):
             data = {**_data_of(row), "hash": await self._passwords.hash(password)}
+            data.pop("kuzzle", None)
             guard = Present(Table.CREDENTIALS, same)
             await self._storage.apply([guard, Update(Table.CREDENTIALS, _key(row), {"data": data})])
 
@@ -202,14 +284,19 @@ def _key(row: Row) -> Row:
     return {"strategy": row["strategy"], "id": row["id"]}
 
 
-def _data_of(row: Row) -> dict[str, object]:
-    data = row["data"]
+def _data_of(row: Row | None) -> dict[str, object]:
+    """Give what is kept of a password: `hash`, or another program's record under `kuzzle`,
+    `updater` who set it, `history` of earlier ones in the same forms, newest first."""
+    data = None if row is None else row["data"]
     return data if isinstance(data, dict) else {}
 
 
-def _hash_of(row: Row | None) -> str | None:
-    hashed = None if row is None else _data_of(row).get("hash")
-    return hashed if isinstance(hashed, str) else None
+def _known_passwords(row: Row | None) -> list[dict[str, object]]:
+    """Give the present password and the earlier ones, newest first, in their stored forms."""
+    data = _data_of(row)
+    present: dict[str, object] = {name: data[name] for name in ("hash", "kuzzle") if name in data}
+    history = data.get("history", [])
+    return [present, *(cast("list[dict[str, object]]", history))] if present else []
 
 
 def _shown(row: Row) -> dict[str, object]:

@@ -1,0 +1,149 @@
+"""Passwords known from data breaches, by their SHA-1: a service that is asked for ranges, or a
+file.
+
+A service learns five of the forty digits, never a password, and padding hides how many it found.
+Whatever goes wrong, a password counts as not breached: nobody must be kept from changing his
+because somebody else's service is down.
+"""
+
+import asyncio
+import hashlib
+import http.client
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import urlsplit
+
+from protocol.errors import LocalError
+
+_LOG = logging.getLogger("manykeys.breaches")
+TIMEOUT_S = 2.0
+_MOST_WAITING = 32
+_MOST_ANSWER_BYTES = 1024 * 1024
+_MOST_LINE_BYTES = 256
+_PREFIX_DIGITS, _DIGITS = 5, 40
+
+Lookup = Callable[[str], bool]
+"""Tells whether a SHA-1 in capital hexadecimal is known; blocks, and raises OSError, ValueError or
+HTTPException."""
+
+
+class BreachCheck:
+    """Asks in one thread of its own; when too many wait, or after two seconds, the password
+    passes."""
+
+    def __init__(self, lookup: Lookup, *, timeout_s: float = TIMEOUT_S) -> None:
+        self._lookup = lookup
+        self._timeout_s = timeout_s
+        self._waiting = 0
+        self._pool = ThreadPoolExecutor(1, "breaches")
+        self._is_failing = False
+
+    async def is_breached(self, password: str) -> bool:
+        """See `passwordrules.Breaches`."""
+        if self._waiting >= _MOST_WAITING:
+            return self._fail_open("too many passwords wait for it")
+        # Not for security: it is what such lists are made of.
+        digest = hashlib.sha1(password.encode(), usedforsecurity=False).hexdigest().upper()
+        future = asyncio.wrap_future(self._pool.submit(self._lookup, digest))
+        self._waiting += 1
+        future.add_done_callback(self._release)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                found = await asyncio.shield(future)
+        except (OSError, ValueError, http.client.HTTPException) as reason:
+            return self._fail_open(str(reason) or type(reason).__name__)
+        self._is_failing = False
+        return found
+
+    def close(self) -> None:
+        """Let the thread end."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _release(self, future: asyncio.Future[bool]) -> None:
+        self._waiting -= 1
+        if not future.cancelled():
+            future.exception()  # who asked may have given up; somebody must look at it
+
+    def _fail_open(self, reason: str) -> bool:
+        """Say once, until it works again, that passwords pass unchecked."""
+        if not self._is_failing:
+            _LOG.warning("passwords are not checked against breaches: %s", reason)
+        self._is_failing = True
+        return False
+
+
+def make_breach_check(file: str, url: str) -> BreachCheck | None:
+    """Give the check against a file, else against a service, or None where neither is named."""
+    if file:
+        return BreachCheck(file_lookup(Path(file)))
+    return BreachCheck(range_lookup(url)) if url else None
+
+
+def range_lookup(url: str) -> Lookup:
+    """Look up in a service of ranges: `<url><five digits>` gives lines `<other digits>:<count>`."""
+    parts = urlsplit(url)
+    is_safe = parts.scheme == "https"
+    connect = http.client.HTTPSConnection if is_safe else http.client.HTTPConnection
+    host, port, path = parts.hostname or "", parts.port, parts.path or "/"
+
+    def is_known(digest: str) -> bool:
+        connection = connect(host, port, timeout=TIMEOUT_S)
+        try:
+            headers = {"Add-Padding": "true", "User-Agent": "manykeys"}
+            connection.request("GET", path + digest[:_PREFIX_DIGITS], headers=headers)
+            answer = connection.getresponse()
+            if answer.status != 200:
+                raise ValueError(f"the service answered {answer.status}")
+            lines = answer.read(_MOST_ANSWER_BYTES).decode("ascii", "replace").splitlines()
+        finally:
+            connection.close()
+        wanted = digest[_PREFIX_DIGITS:]
+        return any(_is_hit(line, wanted) for line in lines)
+
+    return is_known
+
+
+def file_lookup(path: Path) -> Lookup:
+    """Look up in a sorted file of lines `<forty digits>:<count>`. LocalError if it can't be
+    read."""
+    try:
+        with path.open("rb") as file:
+            file.read(1)
+    except OSError as reason:
+        raise LocalError(f"security.passwords.breachFile: {path}: {reason.strerror}") from None
+
+    def is_known(digest: str) -> bool:
+        with path.open("rb") as file:
+            return _is_in(file, digest)
+
+    return is_known
+
+
+def _is_hit(line: str, digits: str) -> bool:
+    """Tell whether a line has these digits; a count of 0 is padding."""
+    found, _, count = line.partition(":")
+    return found.upper() == digits and count.strip() != "0"
+
+
+def _is_in(file: BinaryIO, digest: str) -> bool:
+    """Halve the file until what is left begins with the line of this digest, if there is one."""
+    low, high = 0, file.seek(0, 2)
+    while low < high:
+        middle = (low + high) // 2
+        line = _line_after(file, middle)
+        if not line or line[:_DIGITS].upper() >= digest:
+            high = middle
+        else:
+            low = middle + 1
+    return _is_hit(_line_after(file, low), digest)
+
+
+def _line_after(file: BinaryIO, offset: int) -> str:
+    """Give the first line that begins at or after an offset; nothing at the end of the file."""
+    file.seek(max(offset - 1, 0))
+    if offset:
+        file.readline(_MOST_LINE_BYTES)
+    return file.readline(_MOST_LINE_BYTES).decode("ascii", "replace").rstrip()

@@ -1,0 +1,151 @@
+"""Passwords hashed by other programs: verified until their owner logs in, which replaces them by
+ours.
+
+Read are the records of Kuzzle (contract/05 §1.4), bcrypt, Django's PBKDF2 and, where argon2-cffi is
+installed, Argon2. Each form has a bound on its work, so that no record holds a thread. Knows no
+user and no storage; runs in the threads of `passwords`.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import importlib
+import importlib.util
+import re
+from collections.abc import Mapping
+
+import bcrypt
+
+Record = Mapping[str, object]
+"""`{"hash": notation}`, or `{"kuzzle": record}` as Kuzzle stores it, with `digest` for its
+encoding."""
+
+MOST_BCRYPT_COST = 16
+MOST_ITERATIONS = 3_000_000
+"""Of PBKDF2: one to two seconds."""
+_MOST_ARGON2_KIB, _MOST_ARGON2_PASSES, _MOST_ARGON2_LANES = 262_144, 16, 16
+_MOST_SALT_CHARACTERS = 4096
+_BCRYPT_BYTES = 72
+_KUZZLE_ITERATIONS = 10_000
+
+_BCRYPT = re.compile(r"\$2[aby]\$([0-9]{2})\$[./A-Za-z0-9]{53}")
+_DJANGO = re.compile(
+    r"pbkdf2_(sha1|sha256)\$([0-9]{1,9})\$([^$]{1,128})\$([A-Za-z0-9+/]{1,88}={0,2})"
+)
+_ARGON2 = re.compile(
+    r"\$argon2(id|i|d)\$v=19\$m=([0-9]{1,9}),t=([0-9]{1,9}),p=([0-9]{1,9})"
+    r"\$[A-Za-z0-9+/]{8,88}\$[A-Za-z0-9+/]{8,172}"
+)
+_KUZZLE_ALGORITHM = re.compile(
+    r"(?:RSA-)?(sha(?:1|224|256|384|512))(?:WithRSAEncryption)?", re.IGNORECASE
+)
+# In bytes, although the reference took them from bits: contract/05 §1.4.
+_KUZZLE_BYTES = {"sha1": 40, "sha224": 224, "sha256": 256, "sha384": 384, "sha512": 512}
+_argon2 = (
+    importlib.import_module("argon2.low_level") if importlib.util.find_spec("argon2") else None
+)
+
+
+def verify(password: str, record: Record) -> bool | None:
+    """Tell whether this is the record's password; None for a record that can't be read, or that
+    asks for too much."""
+    kuzzle = record.get("kuzzle")
+    if isinstance(kuzzle, dict):
+        return _verify_kuzzle(password, kuzzle)
+    notation = record.get("hash")
+    if not isinstance(notation, str) or not notation.isascii():
+        return None
+    if match := _BCRYPT.fullmatch(notation):
+        return _verify_bcrypt(password, notation, int(match[1]))
+    if match := _DJANGO.fullmatch(notation):
+        return _verify_django(password, match[1], int(match[2]), match[3], match[4])
+    if match := _ARGON2.fullmatch(notation):
+        return _verify_argon2(password, notation, match[1], *map(int, match.groups()[1:]))
+    return None
+
+
+def is_slow(record: Record) -> bool:
+    """Tell whether verifying takes about as long as it does with a hash of ours."""
+    notation = record.get("hash")
+    return isinstance(notation, str) and _BCRYPT.fullmatch(notation) is not None
+
+
+def _verify_bcrypt(password: str, notation: str, cost: int) -> bool | None:
+    if not 4 <= cost <= MOST_BCRYPT_COST:
+        return None
+    # Others have ignored what follows byte 72.
+    return bcrypt.checkpw(password.encode()[:_BCRYPT_BYTES], notation.encode())
+
+
+def _verify_django(
+    password: str, algorithm: str, iterations: int, salt: str, encoded: str
+) -> bool | None:
+    if not 0 < iterations <= MOST_ITERATIONS:
+        return None
+    key = hashlib.pbkdf2_hmac(algorithm, password.encode(), salt.encode(), iterations)
+    return hmac.compare_digest(base64.b64encode(key), encoded.encode())
+
+
+def _verify_argon2(
+    password: str, notation: str, variant: str, memory_kib: int, passes: int, lanes: int
+) -> bool | None:
+    is_bounded = (
+        memory_kib <= _MOST_ARGON2_KIB
+        and passes <= _MOST_ARGON2_PASSES
+        and lanes <= _MOST_ARGON2_LANES
+    )
+    if _argon2 is None or not is_bounded:
+        return None
+    kind = {"id": _argon2.Type.ID, "i": _argon2.Type.I, "d": _argon2.Type.D}[variant]
+    try:
+        return bool(_argon2.verify_secret(notation.encode(), password.encode(), kind))
+    except _argon2.VerifyMismatchError:
+        return False
+    except _argon2.VerificationError:
+        return None
+
+
+def _verify_kuzzle(password: str, record: Record) -> bool | None:
+    stored, salt = record.get("userPassword"), record.get("userSalt")
+    algorithm = record.get("algorithm")
+    match = _KUZZLE_ALGORITHM.fullmatch(algorithm) if isinstance(algorithm, str) else None
+    if match is None or not isinstance(stored, str) or not isinstance(salt, str):
+        return None
+    expected = _decode(stored, record.get("digest", "hex"))
+    # A pepper was never stored with the record, so nothing can be verified with one.
+    if expected is None or record.get("pepper") or len(salt) > _MOST_SALT_CHARACTERS:
+        return None
+    try:
+        derived = _derive_kuzzle(password.encode(), salt, match[1].lower(), record)
+    except UnicodeEncodeError:
+        return None
+    return None if derived is None else hmac.compare_digest(derived, expected)
+
+
+def _derive_kuzzle(password: bytes, salt: str, name: str, record: Record) -> bytes | None:
+    """Give what Kuzzle made of a password; the salt counts as text, though it looks like
+    hexadecimal."""
+    encryption = record.get("encryption") or "hmac"
+    if record.get("stretching"):
+        length = _KUZZLE_BYTES[name]
+        return hashlib.pbkdf2_hmac(name, password, salt.encode(), _KUZZLE_ITERATIONS, length)
+    if encryption == "hmac":
+        return hmac.digest(salt.encode(), password, name)
+    if encryption == "hash":
+        return hashlib.new(name, salt.encode() + b":" + password if salt else password).digest()
+    return None
+
+
+def _decode(text: str, encoding: object) -> bytes | None:
+    try:
+        if encoding == "hex":
+            return bytes.fromhex(text)
+        if encoding == "base64":
+            return base64.b64decode(text, validate=True)
+        if encoding == "base64url":
+            padded = text + "=" * (-len(text) % 4)
+            return base64.b64decode(padded, altchars=b"-_", validate=True)
+    except (ValueError, binascii.Error):
+        pass
+    return None

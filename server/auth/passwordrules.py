@@ -1,0 +1,64 @@
+"""Rules for new passwords that hold for everybody: length, common ones, context words, breached
+ones.
+
+Without any settings a password need only not be empty. Characters are never prescribed, and nothing
+is normalised: é as one character and é as two are two passwords.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from protocol.errors import ApiError, error
+
+STRICT_LEAST_CHARACTERS = 8
+_COMMON = Path(__file__).with_name("common_passwords.txt")
+_PRODUCT_WORDS = ("manykeys", "kuzzle")
+# A shorter name may be part of any word; it is only refused as the whole password.
+_LEAST_NAME_CHARACTERS = 4
+
+
+class Breaches(Protocol):
+    """Knows passwords that have leaked somewhere."""
+
+    async def is_breached(self, password: str) -> bool:
+        """Tell whether a password is known to have leaked; False when it can't be found out."""
+
+
+@dataclass(frozen=True, slots=True)
+class PasswordRules:
+    """Holds new passwords against the rules. `common` is in small letters."""
+
+    least_characters: int = 0
+    common: frozenset[str] = frozenset()
+    forbids_context: bool = False
+    breaches: Breaches | None = None
+
+    async def check(self, password: str, username: str) -> None:
+        """Raise ApiError 400 `weak_password`, saying which rule is broken."""
+        if len(password) < self.least_characters:
+            raise _weak(f"has fewer than {self.least_characters} characters")
+        folded = password.casefold()
+        if folded in self.common:
+            raise _weak("is one that many people use")
+        if self.forbids_context and _is_made_of_context(folded, username.casefold()):
+            raise _weak("contains the name of the user or of this server")
+        if self.breaches is not None and await self.breaches.is_breached(password):
+            raise _weak("is known from a data breach")
+
+
+def read_common_passwords() -> frozenset[str]:
+    """Give the passwords of the list that comes with the program."""
+    lines = _COMMON.read_text(encoding="utf-8").split("\n")
+    return frozenset(line for line in lines if line and not line.startswith("#"))
+
+
+def _is_made_of_context(folded: str, username: str) -> bool:
+    words = [*_PRODUCT_WORDS, *([username] if len(username) >= _LEAST_NAME_CHARACTERS else [])]
+    return folded == username or any(word in folded for word in words)
+
+
+def _weak(why: str) -> ApiError:
+    return error(
+        "plugin.kuzzle-plugin-auth-passport-local.weak_password", message=f"The password {why}"
+    )

@@ -1,0 +1,100 @@
+"""Regular expressions of an operator against passwords of anybody.
+
+Some patterns take forever on some texts, and while Python matches, nothing else runs in the
+process. So each match is made by a short-lived process of its own, which is ended when its time is
+over.
+"""
+
+import asyncio
+import logging
+import re
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from dataclasses import dataclass
+
+from protocol.errors import error
+
+_LOG = logging.getLogger("manykeys.patterns")
+_MOST_S = 2.0
+_MOST_PROCESSES, _MOST_WAITING = 2, 32
+_RETRY_AFTER_S = 1
+_FOUND, _NOT_FOUND = 0, 1
+_SEPARATOR = b"\0"
+# ASCII as in the reference's language: there \d and \w know no other letters.
+_FLAGS = {"i": re.IGNORECASE, "m": re.MULTILINE, "s": re.DOTALL, "u": 0, "g": 0, "y": 0}
+_BASE = re.ASCII
+_DELIMITED = re.compile(r"/(.+)/([a-z]*)", re.DOTALL)
+_SEARCH = f"""
+import re, sys
+flags, pattern, text = sys.stdin.buffer.read().split({_SEPARATOR!r}, 2)
+found = re.search(pattern.decode(), text.decode(), int(flags))
+sys.exit({_FOUND} if found else {_NOT_FOUND})
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A regular expression with the flags of `re`."""
+
+    text: str
+    flags: int = 0
+
+
+def read_pattern(written: str) -> Pattern | None:
+    """Give the pattern that is written, bare or as `/pattern/flags`; None for what is no
+    pattern."""
+    delimited = _DELIMITED.fullmatch(written)
+    text, letters = (delimited[1], delimited[2]) if delimited else (written, "")
+    if "\0" in text or not set(letters) <= _FLAGS.keys():
+        return None
+    flags = int(_BASE)
+    for letter in letters:
+        flags |= _FLAGS[letter]
+    try:
+        re.compile(text, flags)
+    except (re.error, RecursionError, OverflowError):
+        return None
+    return Pattern(text, flags)
+
+
+class Matcher:
+    """Looks for patterns in texts, a bounded number at a time and each for a bounded time."""
+
+    def __init__(self, *, most_s: float = _MOST_S) -> None:
+        self._most_s = most_s
+        self._places = asyncio.Semaphore(_MOST_PROCESSES)
+        self._waiting = 0
+
+    async def is_found(self, pattern: Pattern, text: str) -> bool:
+        """Tell whether the text has a part that matches. ApiError 503 when that could not be found
+        out in time."""
+        if self._waiting >= _MOST_WAITING:
+            raise error("api.process.overloaded", retry_after_s=_RETRY_AFTER_S)
+        self._waiting += 1
+        try:
+            async with self._places:
+                return await self._search(pattern, text)
+        finally:
+            self._waiting -= 1
+
+    async def _search(self, pattern: Pattern, text: str) -> bool:
+        said = _SEPARATOR.join((b"%d" % pattern.flags, pattern.text.encode(), text.encode()))
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-I", "-S", "-c", _SEARCH, stdin=PIPE, stdout=DEVNULL, stderr=DEVNULL
+        )
+        try:
+            async with asyncio.timeout(self._most_s):
+                await process.communicate(said)
+        except TimeoutError:
+            _LOG.error("a password took too long against the pattern %r", pattern.text)
+            raise error("api.process.overloaded", retry_after_s=_RETRY_AFTER_S) from None
+        finally:
+            await _end(process)
+        return process.returncode == _FOUND
+
+
+async def _end(process: Process) -> None:
+    """Make sure that a process is over."""
+    if process.returncode is None:
+        process.kill()
+        await process.wait()

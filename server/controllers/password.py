@@ -1,0 +1,72 @@
+"""The controller `kuzzle-plugin-auth-passport-local/password`: a new password for who can't log in
+(contract/05 §1.7)."""
+
+from protocol.errors import error, plain_error
+from protocol.messages import Json, Request
+from server.actions import Outcome, action
+from server.answers import write_login
+from server.arguments import read_optional_body
+from server.auth.callers import Caller
+from server.auth.strategies.local import Local
+from server.services import Services
+from server.storage.base import Change, DeleteAll, Missing, Note, Noted, Table
+
+_CONTROLLER = "kuzzle-plugin-auth-passport-local/password"
+_USER_AGENT_CHARACTERS = 256
+
+
+@action(
+    f"{_CONTROLLER}:getResetPasswordToken",
+    "GET /_plugin/kuzzle-plugin-auth-passport-local/password/resetToken/:_id",
+    "GET /_/password/resetToken/:_id",
+)
+async def get_reset_password_token(services: Services, caller: Caller, request: Request) -> Outcome:
+    """Give a token that lets a user set a new password, once. Whoever has it can become this
+    user."""
+    kuid = _read(request.args, "_id")
+    token = await _find_local(services).make_reset_token(kuid)
+    return Outcome({"resetToken": token}, is_private=True)
+
+
+@action(
+    f"{_CONTROLLER}:reset",
+    "POST /_plugin/kuzzle-plugin-auth-passport-local/password/reset",
+    "POST /_/password/reset",
+)
+async def reset(services: Services, caller: Caller, request: Request) -> Json | Outcome:
+    """Set a new `password` with a reset `token`, both in the body; ends the user's sessions and
+    logs him in."""
+    body = read_optional_body(request)
+    password, token = _read(body, "password"), _read(body, "token")
+    ttl_ms = services.tokens.lifetime_ms(None)
+    prepared = await _find_local(services).reset(token, password)
+    kuid = str(prepared.shown["kuid"])
+    ended: list[Change] = [DeleteAll(Table.SESSIONS, {"kuid": kuid}), Note(Noted.SESSIONS, kuid)]
+    try:
+        await services.storage.apply([*prepared.changes, *ended, Note(Noted.USER, kuid)])
+    except Missing:
+        raise error("plugin.kuzzle-plugin-auth-passport-local.invalid_token") from None
+    user = await services.users.get(kuid)
+    if user is None:
+        raise error("security.user.not_found", kuid)
+    shown: dict[str, object] = {
+        "address": "" if request.peer is None else request.peer.address,
+        "userAgent": request.headers.get("user-agent", "")[:_USER_AGENT_CHARACTERS],
+        "strategy": "local",
+    }
+    return write_login(await services.tokens.issue(user, ttl_ms, shown=shown))
+
+
+def _find_local(services: Services) -> Local:
+    local = services.strategies.get("local")
+    if not isinstance(local, Local):
+        raise error("security.credentials.unknown_strategy", "local")
+    return local
+
+
+def _read(values: dict[str, object], name: str) -> str:
+    """Give a text that is not blank; the contract refuses everything else without an id."""
+    value = values.get(name)
+    if not isinstance(value, str) or not value.strip():
+        raise plain_error(400, f"{name} is required: a text that is not blank")
+    return value

@@ -1,0 +1,101 @@
+"""The rules of the map: who may import whom, and what no module does (house style §1)."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MODULES = sorted(
+    path.relative_to(ROOT) for top in ("protocol", "server") for path in (ROOT / top).rglob("*.py")
+)
+# What `protocol/` may use: nothing that reads, waits, tells the time or rolls dice.
+PURE = {
+    "base64",
+    "binascii",
+    "codecs",
+    "collections",
+    "dataclasses",
+    "enum",
+    "functools",
+    "hashlib",
+    "http",
+    "ipaddress",
+    "math",
+    "orjson",
+    "protocol",
+    "re",
+    "struct",
+    "types",
+    "typing",
+    "urllib",
+    "zlib",
+}
+SQL = ("SELECT ", "INSERT ", "UPDATE ", "DELETE FROM", "CREATE TABLE", "PRAGMA ")
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Give the modules a file imports, outside of `if TYPE_CHECKING`."""
+    tree = ast.parse((ROOT / path).read_text())
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+
+
+def under(path: Path, *parts: str) -> bool:
+    """Tell whether a file lies in a folder."""
+    return path.parts[: len(parts)] == parts
+
+
+@pytest.mark.parametrize("path", MODULES, ids=str)
+def test_imports_keep_to_the_map(path: Path) -> None:
+    """house style §1, "Imports"."""
+    names = set(imports(path))
+    tops = {name.partition(".")[0] for name in names}
+    if under(path, "protocol"):
+        assert tops <= PURE, tops - PURE
+    if under(path, "server", "auth"):
+        seen = {name for name in names if name.startswith("protocol.")}
+        assert seen <= {"protocol.errors", "protocol.messages", "protocol.bodies"}
+        assert not any(name.startswith("server.controllers") for name in names)
+    if under(path, "server", "controllers"):
+        assert not any(name.startswith("server.controllers") for name in names)
+    if under(path, "server") and path.name != "cli.py":
+        assert "server.app" not in names
+    if under(path, "server") and path.name not in ("app.py", "keycommands.py"):
+        assert not any(name.startswith("server.storage.sqlite") for name in names) or under(
+            path, "server", "storage"
+        )
+
+
+@pytest.mark.parametrize("path", MODULES, ids=str)
+def test_modules_keep_to_the_style(path: Path) -> None:
+    """house style §1 and §4: no import inside a function, a docstring, no SQL outside of storage."""
+    text = (ROOT / path).read_text()
+    tree = ast.parse(text)
+    assert not text.strip() or ast.get_docstring(tree), "a module says what it is for"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            inner = [part for part in ast.walk(node) if isinstance(part, ast.Import | ast.ImportFrom)]
+            assert not inner, f"{node.name} imports"
+            last = node.end_lineno or node.lineno
+            assert last - node.lineno < 60, f"{node.name} is too long"
+    if not under(path, "server", "storage"):
+        assert not any(word in text for word in SQL)
+
+
+def test_handlers_see_no_request_below_the_controllers() -> None:
+    """house style §1: `auth/` takes strings and dataclasses; `Kept` is all it knows of messages."""
+    for path in MODULES:
+        if under(path, "server", "auth"):
+            tree = ast.parse((ROOT / path).read_text())
+            names = {
+                name.name
+                for node in ast.walk(tree)
+                if isinstance(node, ast.ImportFrom) and node.module == "protocol.messages"
+                for name in node.names
+            }
+            assert names <= {"Json", "Kept"}, path
