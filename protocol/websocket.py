@@ -127,7 +127,7 @@ class WebSocket:
         self._is_text: bool | None = None  # None: no message begun
         self._received = bytearray()  # what came of a message that is not whole yet
         self._frames = 0
-        self._decoder = _UTF8("strict")
+        self._decoder: codecs.IncrementalDecoder | None = None  # of text that is not all ASCII
 
     @property
     def is_between_messages(self) -> bool:
@@ -194,6 +194,8 @@ class WebSocket:
     def _check_text(self, part: bytes, is_last: bool) -> None:
         if is_last and not self._received and part.isascii():
             return
+        if self._decoder is None:
+            self._decoder = _UTF8("strict")
         try:
             self._decoder.decode(part, is_last)
         except UnicodeDecodeError:
@@ -204,6 +206,7 @@ class WebSocket:
         self._is_text = None
         if self._received:
             self._received = bytearray()
+        self._decoder = None
         self._frames = 0
         return message
 

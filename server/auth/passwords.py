@@ -33,7 +33,6 @@ _NOTATION = "mk1$"
 _STORED = re.compile(r"mk1\$(\$2b\$([0-9]{2})\$[./A-Za-z0-9]{53})")
 # Sets our HMAC apart from any other use of the same passwords; it is no secret.
 _DOMAIN = b"manykeys/password/1"
-_LOWEST_PRIORITY = 19
 # How long a refused caller should wait: the threads have then worked off a good part of the queue.
 _RETRY_AFTER_S = 1
 
@@ -144,10 +143,14 @@ def _condense(password: str) -> bytes:
 
 
 def _yield_to_others() -> None:
-    """Give this thread the lowest priority, where the system has one for each thread: elsewhere the
-    thread's number might be some other process."""
+    """Let this thread run only where nothing else wants to, on systems that know threads one by
+    one: elsewhere the thread's number might be some other process.
+
+    A thread with a low priority still keeps the event loop waiting now and then; an idle one never
+    does.
+    """
     if sys.platform == "linux":
         try:
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)
+            os.sched_setscheduler(threading.get_native_id(), os.SCHED_IDLE, os.sched_param(0))
         except OSError:
             pass  # forbidden here; hashing is then as important as all else

@@ -203,17 +203,21 @@ async def test_the_loop_runs_while_a_thread_hashes(passwords, held):
 async def test_hashing_threads_yield_to_everything_else(passwords, monkeypatch):
     asked = []
     monkeypatch.setattr(module.sys, "platform", "linux")
-    monkeypatch.setattr(module.os, "setpriority", lambda *given: asked.append(given))
+    monkeypatch.setattr(module.os, "SCHED_IDLE", "idle", raising=False)
+    monkeypatch.setattr(module.os, "sched_param", lambda priority: priority, raising=False)
+    monkeypatch.setattr(
+        module.os, "sched_setscheduler", lambda *given: asked.append(given), raising=False
+    )
     await passwords.hash("x")
-    ((which, thread_id, priority),) = asked
-    assert (which, priority) == (module.os.PRIO_PROCESS, 19)
+    ((thread_id, policy, priority),) = asked
+    assert (policy, priority) == ("idle", 0)
     assert thread_id != threading.get_native_id()
 
 
 async def test_where_threads_have_no_priority_none_is_asked_for(passwords, monkeypatch):
     """A thread's number would be some process's there."""
     monkeypatch.setattr(module.sys, "platform", "darwin")
-    monkeypatch.setattr(module.os, "setpriority", None)
+    monkeypatch.setattr(module.os, "sched_setscheduler", None, raising=False)
     assert await passwords.hash("x")
 
 
@@ -221,7 +225,7 @@ async def test_a_system_that_forbids_priorities_still_hashes(passwords, monkeypa
     def refuse(*given: object) -> None:
         raise PermissionError
 
-    monkeypatch.setattr(module.os, "setpriority", refuse)
+    monkeypatch.setattr(module.os, "sched_setscheduler", refuse, raising=False)
     assert await passwords.hash("x")
 
 
