@@ -123,7 +123,8 @@ class Connection:
         self._peer = peer
         self._buffer = Buffer()
         self._out: list[bytes] = []
-        # Taken and not yet answered, in order. A deque would take a fifth of an idle socket's memory.
+        # Taken and not yet answered, in order. A deque would take a fifth of an idle socket's
+        # memory.
         self._awaited: list[Request] = []
         self._weight_bytes = 0  # of all awaited ones
         self._early: dict[Request, bytes] = {}  # HTTP answers that wait for earlier ones

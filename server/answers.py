@@ -2,7 +2,8 @@
 
 from server.actions import Outcome
 from server.auth.callers import Caller
-from server.auth.tokens import NEVER, Issued
+from server.auth.issuing import Issued
+from server.auth.lifetimes import NEVER
 
 
 def write_login(issued: Issued) -> Outcome:

@@ -19,8 +19,11 @@ from protocol.websocket import MessageLimits
 from server.actions import Router, all_actions
 from server.addresses import Addresses
 from server.auth import defaults
+from server.auth.apikeys import ApiKeys
 from server.auth.breaches import make_breach_check
+from server.auth.issuing import Issuer
 from server.auth.keyring import Signing, open_keyring
+from server.auth.lifetimes import TokenLimits
 from server.auth.limits import MessageBudget, RequestLimits
 from server.auth.logins import Logins
 from server.auth.passwordrules import (
@@ -31,14 +34,24 @@ from server.auth.passwordrules import (
 from server.auth.passwords import Passwords
 from server.auth.policies import read_policies
 from server.auth.rights import Rulebook
+from server.auth.sessions import Sessions
 from server.auth.strategies import Strategies
 from server.auth.strategies.local import Local
 from server.auth.throttle import Throttle
-from server.auth.tokens import TokenLimits, Tokens
+from server.auth.tokens import Tokens
 from server.auth.users import Users
 from server.config import Config
+
 # They fill the action table.
-from server.controllers import auth, credentials, password, security, server  # noqa: F401
+from server.controllers import (  # noqa: F401
+    apikeys,
+    auth,
+    credentials,
+    security,
+    server,
+    sessions,
+)
+from server.controllers import password as password_actions  # noqa: F401
 from server.dispatch import Dispatcher
 from server.firstadmin import FirstAdmin
 from server.logs import RequestLog
@@ -163,33 +176,15 @@ async def start(config: Config, *, data: str, open_mode: bool = False) -> App:
 async def build_services(config: Config, storage: Storage, *, open_mode: bool) -> Services:
     """Put together what handlers use, on an open store."""
     await defaults.install(storage, all_actions(), clock_ms=clock_ms)
-    given = config.security.passwords
-    passwords = Passwords(
-        cost=given.cost, threads=given.threads or os.cpu_count() or 1, queue=given.queue
-    )
+    passwords = make_passwords(config)
     strategies = Strategies()
-    rules = make_password_rules(config)
-    local = Local(
-        storage,
-        passwords,
-        clock_ms=clock_ms,
-        require_password=config.plugins.local.require_password or config.security.strict,
-        rules=rules,
-        policies=read_policies(config.plugins.local.password_policies),
-        reset_ttl_ms=config.plugins.local.reset_password_expires_in_ms,
-    )
-    strategies.register("local", local)
+    strategies.register("local", make_local(config, storage, passwords))
     rulebook = Rulebook(storage, open_mode=open_mode)
     users = Users(storage, rulebook, strategies, clock_ms=clock_ms)
     token = config.security.auth_token
     signing = Signing(token.algorithm, token.secret, token.issuer, token.audience)
     keyring = await open_keyring(storage, signing, clock_ms=clock_ms)
-    limits = TokenLimits(
-        default_ttl_ms=int(token.expires_in_ms),
-        max_ttl_ms=int(token.max_ttl_ms),
-        live=config.limits.live_sessions,
-        prefix=token.prefix,
-    )
+    limits = make_token_limits(config)
     tokens = Tokens(storage, users, rulebook, keyring, limits, clock_ms=clock_ms)
 
     def follow(entries: Sequence[Entry]) -> None:
@@ -209,7 +204,15 @@ async def build_services(config: Config, storage: Storage, *, open_mode: bool) -
         users=users,
         logins=Logins(strategies, users, Throttle(config.limits.failed_logins, clock_s=clock_s)),
         keyring=keyring,
+        issuer=Issuer(storage, keyring, limits, clock_ms=clock_ms),
         tokens=tokens,
+        api_keys=ApiKeys(
+            storage,
+            keyring,
+            clock_ms=clock_ms,
+            max_ttl_ms=int(config.security.api_key.max_ttl_ms),
+        ),
+        sessions=Sessions(storage, clock_ms=clock_ms),
         first_admin=FirstAdmin(is_wanted=not await users.admin_exists()),
         addresses=Addresses(config.server.trusted_proxies),
         limits=RequestLimits(logins_per_second=config.limits.logins_per_second, clock_s=clock_s),
@@ -217,6 +220,41 @@ async def build_services(config: Config, storage: Storage, *, open_mode: bool) -
         clock_ms=clock_ms,
         node=config.server.node,
         started_at_ms=clock_ms(),
+    )
+
+
+def make_passwords(config: Config) -> Passwords:
+    """Give what hashes; one thread for each core unless the configuration says otherwise."""
+    given = config.security.passwords
+    threads = given.threads or os.cpu_count() or 1
+    return Passwords(cost=given.cost, threads=threads, queue=given.queue)
+
+
+def make_local(config: Config, storage: Storage, passwords: Passwords) -> Local:
+    """Give the strategy of user names and passwords."""
+    given = config.plugins.local
+    return Local(
+        storage,
+        passwords,
+        clock_ms=clock_ms,
+        require_password=given.require_password or config.security.strict,
+        rules=make_password_rules(config),
+        policies=read_policies(given.password_policies),
+        reset_ttl_ms=given.reset_password_expires_in_ms,
+    )
+
+
+def make_token_limits(config: Config) -> TokenLimits:
+    """Give the configured lifetimes of session tokens."""
+    given = config.security.auth_token
+    return TokenLimits(
+        default_ttl_ms=int(given.expires_in_ms),
+        max_ttl_ms=int(given.max_ttl_ms),
+        max_age_ms=int(given.max_age_ms),
+        idle_ms=int(given.idle_ms),
+        grace_ms=int(given.grace_period_ms),
+        live=config.limits.live_sessions,
+        prefix=given.prefix,
     )
 
 
@@ -309,6 +347,7 @@ async def _sweep(services: Services) -> None:
     while True:
         await asyncio.sleep(_SWEEP_S)
         try:
+            await services.tokens.write_uses()
             await services.tokens.sweep()
         except Unavailable as reason:
             _LOG.warning("expired sessions were not swept: %s", reason)

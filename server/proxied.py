@@ -1,4 +1,5 @@
-"""Sockets that begin with a PROXY header, apart from `net.py` so that all others pay nothing for it."""
+"""Sockets that begin with a PROXY header, apart from `net.py` so that all others pay nothing for
+it."""
 
 import asyncio
 

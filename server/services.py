@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from server.addresses import Addresses
+from server.auth.apikeys import ApiKeys
+from server.auth.issuing import Issuer
 from server.auth.keyring import Keyring
 from server.auth.limits import RequestLimits
 from server.auth.logins import Logins
 from server.auth.passwords import Passwords
 from server.auth.rights import Rulebook
+from server.auth.sessions import Sessions
 from server.auth.strategies import Strategies
 from server.auth.tokens import Tokens
 from server.auth.users import Users
@@ -42,7 +45,10 @@ class Services:
     users: Users
     logins: Logins
     keyring: Keyring
+    issuer: Issuer
     tokens: Tokens
+    api_keys: ApiKeys
+    sessions: Sessions
     first_admin: FirstAdmin
     addresses: Addresses
     limits: RequestLimits

@@ -55,7 +55,8 @@ class TokenKind(Enum):
 
 @dataclass(slots=True, eq=False)
 class Caller:
-    """One verified token. `expires_at_ms` is infinity for a token without end; `token_hash` is its
+    """One verified token. `expires_at_ms` is infinity for a token without end; `used_at_ms`
+    is its last use, `written_at_ms` what the store knows of that; `token_hash` is its
     SHA-256."""
 
     person: Person
@@ -63,6 +64,8 @@ class Caller:
     token_hash: bytes = b""
     session_id: str = ""
     expires_at_ms: float = float("inf")
+    used_at_ms: float = 0
+    written_at_ms: float = 0
 
     @property
     def kuid(self) -> str:

@@ -74,8 +74,11 @@ def is_slow(record: Record) -> bool:
 def _verify_bcrypt(password: str, notation: str, cost: int) -> bool | None:
     if not 4 <= cost <= MOST_BCRYPT_COST:
         return None
-    # Others have ignored what follows byte 72.
-    return bcrypt.checkpw(password.encode()[:_BCRYPT_BYTES], notation.encode())
+    try:
+        # Others have ignored what follows byte 72.
+        return bcrypt.checkpw(password.encode()[:_BCRYPT_BYTES], notation.encode())
+    except ValueError:
+        return None  # a salt that is not written the way bcrypt writes it
 
 
 def _verify_django(

@@ -131,11 +131,10 @@ class Passwords:
         ours = _STORED.fullmatch(hashed) if isinstance(hashed, str) else None
         if ours is not None and LEAST_COST <= int(ours[2]) <= MOST_COST:
             return bcrypt.checkpw(_condense(password), ours[1].encode())
-        if foreignhashes.verify(password, record):
-            return True
-        if not foreignhashes.is_slow(record):
+        found = foreignhashes.verify(password, record)
+        if not found and (found is None or not foreignhashes.is_slow(record)):
             bcrypt.checkpw(_condense(password), self._decoy)
-        return False
+        return bool(found)
 
 
 def _condense(password: str) -> bytes:

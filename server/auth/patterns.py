@@ -18,7 +18,7 @@ _LOG = logging.getLogger("manykeys.patterns")
 _MOST_S = 2.0
 _MOST_PROCESSES, _MOST_WAITING = 2, 32
 _RETRY_AFTER_S = 1
-_FOUND, _NOT_FOUND = 0, 1
+_FOUND, _NOT_FOUND = 10, 11  # none that Python gives by itself
 _SEPARATOR = b"\0"
 # ASCII as in the reference's language: there \d and \w know no other letters.
 _FLAGS = {"i": re.IGNORECASE, "m": re.MULTILINE, "s": re.DOTALL, "u": 0, "g": 0, "y": 0}
@@ -45,7 +45,7 @@ def read_pattern(written: str) -> Pattern | None:
     pattern."""
     delimited = _DELIMITED.fullmatch(written)
     text, letters = (delimited[1], delimited[2]) if delimited else (written, "")
-    if "\0" in text or not set(letters) <= _FLAGS.keys():
+    if "\0" in text or not _is_unicode(text) or not set(letters) <= _FLAGS.keys():
         return None
     flags = int(_BASE)
     for letter in letters:
@@ -55,6 +55,10 @@ def read_pattern(written: str) -> Pattern | None:
     except (re.error, RecursionError, OverflowError):
         return None
     return Pattern(text, flags)
+
+
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 class Matcher:
@@ -90,6 +94,9 @@ class Matcher:
             raise error("api.process.overloaded", retry_after_s=_RETRY_AFTER_S) from None
         finally:
             await _end(process)
+        if process.returncode not in (_FOUND, _NOT_FOUND):
+            _LOG.error("matching %r ended with %s", pattern.text, process.returncode)
+            raise error("api.process.overloaded", retry_after_s=_RETRY_AFTER_S)
         return process.returncode == _FOUND
 
 

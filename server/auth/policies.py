@@ -61,12 +61,15 @@ class Policies:
         self._storage = storage
         self._policies = policies
 
-    async def demands_of(self, kuid: str | None) -> Demands:
+    async def demands_of(
+        self, kuid: str | None, profile_ids: Iterable[str] | None = None
+    ) -> Demands:
         """Give what all policies for this user demand together; None is somebody who has no id
-        yet."""
+        yet. `profile_ids` are those of a user who is not stored yet."""
         if not self._policies:
             return Demands()
-        profiles, roles = await self._places_of(kuid)
+        profiles = set(profile_ids) if profile_ids is not None else await self._profiles_of(kuid)
+        roles = await self._roles_in(profiles)
         found = [
             policy.demands
             for policy in self._policies
@@ -77,17 +80,18 @@ class Policies:
         ]
         return _join(found, is_exempt=_ADMIN in roles)
 
-    async def _places_of(self, kuid: str | None) -> tuple[set[str], set[str]]:
-        """Give a user's profiles, and the roles these consist of."""
+    async def _profiles_of(self, kuid: str | None) -> set[str]:
         row = None if kuid is None else await self._storage.get(Table.USERS, kuid=kuid)
-        profiles = set(cast("list[str]", row["profile_ids"])) if row is not None else set()
+        return set() if row is None else set(cast("list[str]", row["profile_ids"]))
+
+    async def _roles_in(self, profiles: Iterable[str]) -> set[str]:
         roles: set[str] = set()
         for profile in profiles:
             stored = await self._storage.get(Table.PROFILES, id=profile)
             if stored is not None:
                 body = cast("dict[str, list[dict[str, str]]]", stored["body"])
                 roles.update(policy["roleId"] for policy in body["policies"])
-        return profiles, roles
+        return roles
 
 
 def _join(found: Iterable[Demands], *, is_exempt: bool) -> Demands:
@@ -153,7 +157,7 @@ def _read(name: str, reader: Callable[[object], T | None], accepted: str, value:
 
 
 def _names(value: object) -> frozenset[str] | None:
-    fine = isinstance(value, list) and value and all(isinstance(one, str) for one in value)
+    fine = isinstance(value, list) and all(isinstance(one, str) for one in value)
     return frozenset(cast("list[str]", value)) if fine else None
 
 

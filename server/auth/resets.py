@@ -9,13 +9,12 @@ import secrets
 from collections.abc import Callable
 from typing import cast
 
-from protocol.errors import error, plain_error
+from protocol.errors import error
 from server.storage.base import (
     Change,
     Delete,
     DeleteAll,
     Insert,
-    Missing,
     Present,
     Row,
     Storage,
@@ -40,9 +39,9 @@ class Resets:
         self._clock_ms = clock_ms
         self._ttl_ms = ttl_ms
 
-    async def issue(self, kuid: str) -> str:
-        """Make a token for a user, in the place of an older one. ApiError 400 without an id if
-        there is no such user."""
+    async def issue(self, kuid: str, credentials: Row) -> str:
+        """Make a token for a user, in the place of an older one. `Missing` unless there are such
+        credentials."""
         token = secrets.token_urlsafe(_TOKEN_BYTES)
         ends_ms = None if self._ttl_ms == NEVER else int(self._clock_ms() + self._ttl_ms)
         row: Row = {
@@ -52,11 +51,8 @@ class Resets:
             "expires_at": ends_ms,
             "data": {},
         }
-        owner = Present(Table.CREDENTIALS, {"kuid": kuid, "strategy": "local"})
-        try:
-            await self._storage.apply([owner, end_all(kuid), Insert(Table.ONE_TIME, row)])
-        except Missing:
-            raise plain_error(400, "_id must be the id of a user with a password") from None
+        owner = Present(Table.CREDENTIALS, credentials)
+        await self._storage.apply([owner, end_all(kuid), Insert(Table.ONE_TIME, row)])
         return token
 
     async def find(self, token: str) -> str:

@@ -1,67 +1,44 @@
-"""Session tokens: issued, verified, revoked (contract/02 §1; design §4).
+"""Tokens are verified here, remembered, and ended (contract/02 §1.5; design §4).
 
 A token that was verified once is live: until it expires or the journal drops it, it costs a look-up
 in memory, no signature and no SQL. Stored is the SHA-256 of the token, never the token.
 """
 
-import hashlib
 import re
-import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from typing import cast
 from weakref import WeakValueDictionary
 
-from protocol.errors import error
+from protocol.errors import ApiError, error
 from server.auth.callers import STALE, Caller, Person, TokenKind
+from server.auth.issuing import hash_token
 from server.auth.keyring import Keyring
+from server.auth.lifetimes import NEVER, TokenLimits
 from server.auth.names import ANONYMOUS_ID
 from server.auth.rights import Rulebook
-from server.auth.users import User, Users
-from server.durations import parse_duration_ms
+from server.auth.users import Users
 from server.storage.base import (
     Change,
     Delete,
     DeleteAll,
     Entry,
-    Insert,
     Missing,
     Note,
     Noted,
-    Present,
     Row,
     Storage,
     Table,
+    Update,
 )
 
-NEVER = -1
-"""A lifetime or an expiry on the wire: without end."""
 SESSION_PREFIX, API_KEY_PREFIX = "kauth-", "kapikey-"
 _MOST_TOKEN_CHARACTERS = 8192
-_MOST_LIFETIME_MS = 1000 * 365 * 24 * 3600 * 1000
 _SWEPT_AT_ONCE = 1000
+_ENDED_AT_ONCE = 1000
+# How much later than the last use the store may say a session was used.
+_USE_PRECISION_MS = 60_000
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
-
-
-@dataclass(frozen=True, slots=True)
-class TokenLimits:
-    """`default_ttl_ms` and `max_ttl_ms` of a session (-1: without end, without limit); `live`
-    tokens kept in memory; `prefix` is written before every token given out."""
-
-    default_ttl_ms: int = 3_600_000
-    max_ttl_ms: int = NEVER
-    live: int = 100_000
-    prefix: str = ""
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Issued:
-    """A new token with its lifetime in ms and its end in ms since 1970, both -1 without end."""
-
-    kuid: str
-    token: str
-    expires_at_ms: int
-    ttl_ms: int
 
 
 class Tokens:
@@ -90,18 +67,19 @@ class Tokens:
         # Grows with every journal entry. What was read before an entry and is kept after it could
         # be what the entry says is no longer so; whoever reads to keep compares before and after.
         self._epoch = 0
+        self._idle_ms = float("inf") if limits.idle_ms == NEVER else limits.idle_ms
 
     def live(self, token: str | None) -> Caller | None:
         """Give who a token stands for if that is known without waiting; None stands for
         anonymous."""
         caller = self._live.get(token)
-        if (
-            caller is not None
-            and caller.person.generation == self._rulebook.generation
-            and self._clock_ms() < caller.expires_at_ms
-        ):
-            return caller
-        return None
+        if caller is None or caller.person.generation != self._rulebook.generation:
+            return None
+        now_ms = self._clock_ms()
+        if now_ms >= caller.expires_at_ms or now_ms - caller.used_at_ms >= self._idle_ms:
+            return None  # an idle anonymous caller or API key costs one look more, and goes on
+        caller.used_at_ms = now_ms
+        return caller
 
     async def verify(self, token: str | None) -> Caller:
         """Give who a token stands for, or raise 401 `security.token.invalid`; a single-use token is
@@ -112,49 +90,11 @@ class Tokens:
             raise error("security.token.invalid")
         token = token.removeprefix(SESSION_PREFIX)
         caller = self.live(token) or await self._verify_again(token)
-        return caller or await self._verify_session(token)
-
-    async def issue(
-        self, user: User, ttl_ms: int, *, single_use: bool = False, shown: Row | None = None
-    ) -> Issued:
-        """Make and store a token for a user; `shown` is what the list of his sessions tells about
-        it.
-
-        401 if the user is gone or disabled by the time it is stored.
-        """
-        now_ms, kuid = self._clock_ms(), user.kuid
-        jti = secrets.token_urlsafe(16)
-        claims: dict[str, object] = {"_id": kuid, "iat": now_ms // 1000}
-        if ttl_ms != NEVER:
-            claims["exp"] = now_ms // 1000 + ttl_ms // 1000
-        token = self._key.sign({**claims, "jti": jti})
-        row: Row = {
-            "token_hash": hash_token(token),
-            "id": jti,
-            "kuid": kuid,
-            "created_at": now_ms,
-            "expires_at": None if ttl_ms == NEVER else now_ms + ttl_ms,
-            "ttl": ttl_ms,
-            "single_use": int(single_use),
-            "refreshed_at": None,
-            "family": jti,
-            "started_at": now_ms,
-            "used_at": now_ms,
-            "data": shown or {},
-        }
-        changes: list[Change] = [Insert(Table.SESSIONS, row)]
-        if kuid != ANONYMOUS_ID:
-            changes.insert(0, Present(Table.USERS, {"kuid": kuid, "disabled": 0}))
-        try:
-            await self._storage.apply(changes)
-        except Missing:
-            raise error("security.token.invalid") from None
-        return Issued(
-            kuid,
-            self._limits.prefix + token,
-            NEVER if ttl_ms == NEVER else now_ms + ttl_ms,
-            ttl_ms,
-        )
+        if caller is not None:
+            return caller
+        if token.startswith(API_KEY_PREFIX):
+            return await self._verify_key(token)
+        return await self._verify_session(token)
 
     async def revoke(self, caller: Caller) -> None:
         """End one session; no error if it is over already."""
@@ -176,28 +116,34 @@ class Tokens:
 
     async def revoke_others(self, caller: Caller) -> None:
         """End every session of the caller's but the one he asks with; his API keys stay."""
-        own = await self._storage.get(Table.SESSIONS, token_hash=caller.token_hash)
-        changes: list[Change] = [DeleteAll(Table.SESSIONS, {"kuid": caller.kuid})]
-        if own is not None:
-            changes.append(Insert(Table.SESSIONS, own))
-        await self._storage.apply([*changes, Note(Noted.SESSIONS, caller.kuid)])
+        while True:
+            rows = await self._storage.find(
+                Table.SESSIONS, limit=_ENDED_AT_ONCE + 1, kuid=caller.kuid
+            )
+            others = [row for row in rows if row["token_hash"] != caller.token_hash]
+            if not others:
+                return
+            await self._storage.apply(_ends(others))
 
     async def sweep(self) -> None:
         """Forget sessions that have expired, a bounded number at a time."""
         ended = {"expires_at": self._clock_ms()}
         await self._storage.apply([DeleteAll(Table.SESSIONS, {}, below=ended, most=_SWEPT_AT_ONCE)])
 
-    def lifetime_ms(self, wanted: object) -> int:
-        """Read a wanted lifetime (contract/02 §1.3): ms, text such as "2h", -1 for no end, nothing
-        for the default."""
-        if wanted is None or wanted == "" or (wanted == 0 and not isinstance(wanted, str)):
-            ttl_ms = self._limits.default_ttl_ms
-        else:
-            ttl_ms = read_lifetime(wanted)
-        most_ms = self._limits.max_ttl_ms
-        if most_ms != NEVER and (ttl_ms == NEVER or ttl_ms > most_ms):
-            raise error("security.token.ttl_exceeded")
-        return ttl_ms
+    async def write_uses(self) -> None:
+        """Tell the store, now and then and a bounded number at a time, when sessions were last
+        used."""
+        now_ms = self._clock_ms()
+        precision_ms = min(_USE_PRECISION_MS, self._idle_ms / 4)
+        for caller in list(self._live.values()):
+            if caller.kind is TokenKind.SESSION and (
+                caller.used_at_ms - caller.written_at_ms >= precision_ms
+            ):
+                key: Row = {"token_hash": caller.token_hash}
+                used_at: Row = {"used_at": int(caller.used_at_ms)}
+                caller.written_at_ms = now_ms
+                with suppress(Missing):
+                    await self._storage.apply([Update(Table.SESSIONS, key, used_at)])
 
     def notice(self, entries: Sequence[Entry]) -> None:
         """Drop what journal entries say is no longer so."""
@@ -205,6 +151,8 @@ class Tokens:
             self._epoch += 1
             if entry.noted in (Noted.SESSION, Noted.API_KEY):
                 self._drop(bytes.fromhex(entry.subject))
+            elif entry.noted is Noted.REFRESHED:
+                self._drop(bytes.fromhex(entry.subject.partition(":")[0]))
             elif entry.noted is Noted.SESSIONS:
                 self._drop_sessions(entry.subject)
             elif entry.noted is Noted.USER:
@@ -218,7 +166,7 @@ class Tokens:
             self._drop(token_hash)
 
     async def _verify_anonymous(self) -> Caller:
-        caller = Caller(await self._person(ANONYMOUS_ID))
+        caller = Caller(await self._person(ANONYMOUS_ID), used_at_ms=self._clock_ms())
         self._live[None] = caller
         return caller
 
@@ -228,25 +176,30 @@ class Tokens:
         caller = self._live.get(token)
         if caller is None:
             return None
-        if caller.expires_at_ms <= self._clock_ms():
+        now_ms = self._clock_ms()
+        is_idle = caller.kind is TokenKind.SESSION and now_ms - caller.used_at_ms >= self._idle_ms
+        if caller.expires_at_ms <= now_ms or is_idle:
             self._drop(caller.token_hash)
             return None
-        person = await self._person(caller.kuid)
+        try:
+            person = await self._person(caller.kuid)
+        except ApiError:
+            self._drop(caller.token_hash)
+            return None
         if self._live.get(token) is not caller:
             return None
         caller.person = person
+        caller.used_at_ms = now_ms
         return caller
 
     async def _verify_session(self, token: str) -> Caller:
         while True:
             epoch = self._epoch
-            # The signature keeps made-up tokens away from the store; the claims themselves decide
-            # nothing.
-            if not _TOKEN.fullmatch(token) or self._key.read(token) is None:
-                raise error("security.token.invalid")
+            self._check_signature(token)
             row = await self._storage.get(Table.SESSIONS, token_hash=hash_token(token))
             if row is None or is_over(row, self._clock_ms()):
                 raise error("security.token.invalid")
+            await self._check_use(row)
             if row["single_use"]:
                 await self._use_up(row)
                 return await self._session_caller(row)
@@ -255,6 +208,38 @@ class Tokens:
                 self._keep(token, caller)
                 return caller
 
+    async def _verify_key(self, token: str) -> Caller:
+        while True:
+            epoch = self._epoch
+            self._check_signature(token.removeprefix(API_KEY_PREFIX))
+            row = await self._storage.get(Table.API_KEYS, token_hash=hash_token(token))
+            if row is None or is_over(row, self._clock_ms()):
+                raise error("security.token.invalid")
+            person = await self._person(cast(str, row["kuid"]))
+            caller = _make_caller(row, person, TokenKind.API_KEY, self._clock_ms())
+            if epoch == self._epoch:
+                self._keep(token, caller)
+                return caller
+
+    def _check_signature(self, token: str) -> None:
+        """Keep made-up tokens away from the store; the claims themselves decide nothing."""
+        if not _TOKEN.fullmatch(token) or self._key.read(token) is None:
+            raise error("security.token.invalid")
+
+    async def _check_use(self, row: Row) -> None:
+        """Refuse a session that nobody used for too long, and one that was refreshed before: used
+        again after its grace, it ends the whole chain (RFC 9700 §4.14)."""
+        now_ms, refreshed_at = self._clock_ms(), cast("int | None", row["refreshed_at"])
+        if now_ms - cast(int, row["used_at"]) >= self._idle_ms:
+            raise error("security.token.invalid")
+        if refreshed_at is None or now_ms < refreshed_at + self._limits.grace_ms:
+            return
+        while rows := await self._storage.find(
+            Table.SESSIONS, limit=_ENDED_AT_ONCE, family=row["family"]
+        ):
+            await self._storage.apply(_ends(rows))
+        raise error("security.token.invalid")
+
     async def _use_up(self, row: Row) -> None:
         try:
             await self._storage.apply([Delete(Table.SESSIONS, {"token_hash": row["token_hash"]})])
@@ -262,14 +247,14 @@ class Tokens:
             raise error("security.token.invalid") from None
 
     async def _session_caller(self, row: Row) -> Caller:
-        ends = cast("int | None", row["expires_at"])
-        return Caller(
-            await self._person(cast(str, row["kuid"])),
-            TokenKind.SINGLE_USE if row["single_use"] else TokenKind.SESSION,
-            token_hash=cast(bytes, row["token_hash"]),
-            session_id=cast(str, row["id"]),
-            expires_at_ms=float("inf") if ends is None else ends,
-        )
+        person = await self._person(cast(str, row["kuid"]))
+        kind = TokenKind.SINGLE_USE if row["single_use"] else TokenKind.SESSION
+        caller = _make_caller(row, person, kind, self._clock_ms())
+        refreshed_at = cast("int | None", row["refreshed_at"])
+        if refreshed_at is not None:
+            grace_ends_ms = refreshed_at + self._limits.grace_ms
+            caller.expires_at_ms = min(caller.expires_at_ms, grace_ends_ms)
+        return caller
 
     async def _person(self, kuid: str) -> Person:
         """Give a user with his rights; 404 `security.user.not_found` if he vanished, 401 if he is
@@ -321,24 +306,23 @@ def is_over(row: Row, now_ms: int) -> bool:
     return ends is not None and ends <= now_ms
 
 
-def hash_token(token: str) -> bytes:
-    """Give what is stored of a token: the SHA-256 of its text."""
-    return hashlib.sha256(token.encode()).digest()
+def _make_caller(row: Row, person: Person, kind: TokenKind, now_ms: int) -> Caller:
+    ends = cast("int | None", row["expires_at"])
+    return Caller(
+        person,
+        kind,
+        token_hash=cast(bytes, row["token_hash"]),
+        session_id=cast(str, row["id"]),
+        expires_at_ms=float("inf") if ends is None else ends,
+        used_at_ms=now_ms,
+        written_at_ms=cast(int, row.get("used_at", now_ms)),
+    )
 
 
-def read_lifetime(wanted: object) -> int:
-    """Give a lifetime in whole ms, -1 for no end; 400 `api.assert.invalid_argument` for anything
-    else."""
-    if isinstance(wanted, str):
-        parsed = parse_duration_ms(wanted)
-    elif isinstance(wanted, (int, float)) and not isinstance(wanted, bool):
-        parsed = wanted
-    else:
-        parsed = None
-    if parsed == NEVER:
-        return NEVER
-    if parsed is None or not 1 <= parsed <= _MOST_LIFETIME_MS:
-        raise error(
-            "api.assert.invalid_argument", "expiresIn", 'milliseconds, or text such as "2h"'
-        )
-    return int(parsed)
+def _ends(rows: Sequence[Row]) -> list[Change]:
+    """Give the changes that end these sessions, each by name for those who follow the journal."""
+    changes: list[Change] = []
+    for row in rows:
+        changes.append(DeleteAll(Table.SESSIONS, {"token_hash": row["token_hash"]}))
+        changes.append(Note(Noted.SESSION, cast(bytes, row["token_hash"]).hex()))
+    return changes

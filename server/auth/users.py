@@ -4,15 +4,16 @@
 A user and all his credentials are one transaction; so is his end, with his sessions and API keys.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import cast
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol, cast, runtime_checkable
 
 from protocol.errors import ApiError, error
 from server.auth.defaults import ADMIN, ANONYMOUS
 from server.auth.names import ANONYMOUS_ID, ANONYMOUS_IDS, check_kuid, is_id, make_kuid
 from server.auth.rights import Rulebook
-from server.auth.strategies import Strategies
+from server.auth.strategies import Strategies, Strategy
 from server.storage.base import (
     Absent,
     Change,
@@ -27,6 +28,7 @@ from server.storage.base import (
     Row,
     Storage,
     Table,
+    Update,
 )
 
 MOST_PROFILES = 100
@@ -60,6 +62,16 @@ class User:
 _ANONYMOUS_USER = User(ANONYMOUS_ID, (ANONYMOUS,), {"name": "Anonymous"})
 
 
+@runtime_checkable
+class KnowsProfiles(Protocol):
+    """A strategy whose credentials depend on their owner's profiles."""
+
+    async def validate_new(
+        self, credentials: Mapping[str, object], kuid: str, profile_ids: Sequence[str]
+    ) -> None:
+        """Raise ApiError if these can't become the credentials of a user to be."""
+
+
 class Users:
     """Reads, creates and deletes users."""
 
@@ -75,6 +87,8 @@ class Users:
         self._rulebook = rulebook
         self._strategies = strategies
         self._clock_ms = clock_ms
+        # A merge reads, then writes: two of them at once would lose one.
+        self._updating = asyncio.Lock()
 
     async def get(self, kuid: str) -> User | None:
         """Give a user; "-1" and "anonymous" are the anonymous one."""
@@ -132,6 +146,24 @@ class Users:
             return user
         raise error("services.storage.too_many_changes")
 
+    async def update(self, kuid: str, content: dict[str, object], updater: str) -> User:
+        """Merge into a user's content: objects member by member, everything else replaced (design
+        §4). ApiError 404 for an unknown one."""
+        kept = {name: value for name, value in content.items() if name not in _NOT_CONTENT}
+        async with self._updating:
+            user = await self.get(kuid)
+            if user is None or kuid in ANONYMOUS_IDS:
+                raise error("security.user.not_found", kuid)
+            info = {**user.info, "updatedAt": self._clock_ms(), "updater": updater}
+            merged = replace(user, content=merge(user.content, kept), info=info)
+            values: Row = {"content": merged.content, "info": info}
+            change = Update(Table.USERS, {"kuid": kuid}, values)
+            try:
+                await self._storage.apply([change, Note(Noted.USER, kuid)])
+            except Missing:
+                raise error("security.user.not_found", kuid) from None
+            return merged
+
     async def delete(self, kuid: str) -> None:
         """End a user, his credentials, sessions and API keys. ApiError 404 for an unknown one."""
         if not is_id(kuid) or not await self._storage.exists(Table.USERS, kuid=kuid):
@@ -182,7 +214,7 @@ class Users:
             if not await self._rulebook.profile_exists(profile_id):
                 raise error("security.profile.not_found", profile_id)
         for name, given in credentials.items():
-            await self._strategies.get(name).validate(given, user.kuid, False)
+            await _validate(self._strategies.get(name), given, user)
         changes = _rows_of(user)
         for name, given in credentials.items():
             prepared = await self._strategies.get(name).create(given, user.kuid, author)
@@ -194,6 +226,14 @@ class Users:
             return (await self._strategies.get(name).delete(kuid)).changes
         except ApiError as refused:
             raise error("security.credentials.rejected", refused.message) from refused
+
+
+async def _validate(strategy: Strategy, given: Mapping[str, object], user: User) -> None:
+    """Have the credentials of a user checked who is not stored yet."""
+    if isinstance(strategy, KnowsProfiles):
+        await strategy.validate_new(given, user.kuid, user.profile_ids)
+    else:
+        await strategy.validate(given, user.kuid, False)
 
 
 def _check_profile_ids(profile_ids: list[str]) -> tuple[str, ...]:
@@ -234,3 +274,13 @@ def _read_user(row: Row) -> User:
         info=cast(dict[str, object], row["info"]),
         is_disabled=bool(row["disabled"]),
     )
+
+
+def merge(old: dict[str, object], new: dict[str, object]) -> dict[str, object]:
+    """Give `old` with what `new` says, objects merged member by member."""
+    merged = dict(old)
+    for name, value in new.items():
+        present = merged.get(name)
+        is_merged = isinstance(present, dict) and isinstance(value, dict)
+        merged[name] = merge(present, value) if is_merged else value  # type: ignore[arg-type]
+    return merged

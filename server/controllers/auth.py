@@ -1,13 +1,15 @@
 """The `auth` controller: logging in and out, and what a caller may know of himself (contract/02
 §4)."""
 
-from protocol.errors import ApiError
+from protocol.errors import ApiError, error
 from protocol.messages import Json, Request
 from server.actions import Outcome, action
 from server.answers import shown_expiry, write_login
-from server.arguments import body_text, read_flag, read_text
+from server.arguments import body_text, read_body, read_flag, read_text
 from server.auth.callers import Caller, TokenKind
+from server.auth.lifetimes import NEVER
 from server.auth.strategies import Challenge, LoginAttempt, Redirect
+from server.auth.tokens import SESSION_PREFIX
 from server.services import Services
 
 _USER_AGENT_CHARACTERS = 256
@@ -18,7 +20,7 @@ async def login(services: Services, caller: Caller, request: Request) -> Outcome
     """Log in with a strategy; the credentials stand in the body or among the arguments. Gives a
     token."""
     name = read_text(request, "strategy")
-    ttl_ms = services.tokens.lifetime_ms(request.args.get("expiresIn"))
+    ttl_ms = services.issuer.limits.lifetime_ms(request.args.get("expiresIn"))
     address = services.addresses.of(request)
     body = request.body if isinstance(request.body, dict) else {}
     attempt = LoginAttempt(body, request.args, request.headers, address)
@@ -32,12 +34,17 @@ async def login(services: Services, caller: Caller, request: Request) -> Outcome
         )
     if isinstance(result, Challenge):
         return Outcome(result.data, is_private=True)
-    shown: dict[str, object] = {
-        "address": address,
+    shown = _shown(services, request, name)
+    return write_login(await services.issuer.issue(result, ttl_ms, shown=shown))
+
+
+def _shown(services: Services, request: Request, strategy: str) -> dict[str, object]:
+    """Give what the list of sessions tells about one that this request begins."""
+    return {
+        "address": services.addresses.of(request),
         "userAgent": request.headers.get("user-agent", "")[:_USER_AGENT_CHARACTERS],
-        "strategy": name,
+        "strategy": strategy,
     }
-    return write_login(await services.tokens.issue(result, ttl_ms, shown=shown))
 
 
 @action("auth:logout", "POST /_logout", granted=("default",), needs_user=True)
@@ -96,3 +103,55 @@ async def get_my_rights(services: Services, caller: Caller, request: Request) ->
 async def get_strategies(services: Services, caller: Caller, request: Request) -> Json:
     """List the strategies users can log in with."""
     return services.strategies.names()
+
+
+@action("auth:refreshToken", "POST /_refreshToken", granted=("default",), needs_user=True)
+async def refresh_token(services: Services, caller: Caller, request: Request) -> Outcome:
+    """Give a new token for the one of this request, which goes on for a moment only."""
+    ttl_ms = services.issuer.limits.lifetime_ms(request.args.get("expiresIn"))
+    token = (request.token or "").removeprefix(SESSION_PREFIX)
+    return write_login(await services.issuer.refresh(caller, token, ttl_ms))
+
+
+@action("auth:createToken", "POST /_createToken")
+async def create_token(services: Services, caller: Caller, request: Request) -> Outcome:
+    """Give a further token of the caller's; with `singleUse` one that is good for one request."""
+    single_use = read_flag(request, "singleUse")
+    ttl_ms = services.issuer.limits.lifetime_ms(request.args.get("expiresIn"))
+    if ttl_ms == NEVER:
+        raise error("security.token.invalid_expiration", "expiresIn", "a lifetime with an end")
+    issued = await services.issuer.issue(
+        caller.person.user, ttl_ms, single_use=single_use, shown=_shown(services, request, "")
+    )
+    result: dict[str, Json] = {
+        "expiresAt": issued.expires_at_ms,
+        "singleUse": single_use,
+        "token": issued.token,
+        "ttl": issued.ttl_ms,
+    }
+    return Outcome(result, is_private=True)
+
+
+@action("auth:checkRights", "POST /_checkRights", granted=("default",))
+async def check_rights(services: Services, caller: Caller, request: Request) -> Json:
+    """Tell whether the caller could do the request in the body."""
+    controller, name = body_text(request, "controller"), body_text(request, "action")
+    allowed = caller.person.rights.allows(controller, name, read_body(request))
+    return {"allowed": allowed}
+
+
+@action(
+    "auth:updateSelf",
+    "PUT /_me",
+    deprecated=("PUT /_updateSelf",),
+    granted=("default",),
+    needs_user=True,
+)
+async def update_self(services: Services, caller: Caller, request: Request) -> Json:
+    """Merge the body into the caller's own document; id and profiles are not his to change."""
+    content = read_body(request)
+    for name in ("_id", "profileIds"):
+        if content.get(name):
+            raise error("api.assert.forbidden_argument", f"body.{name}")
+    user = await services.users.update(caller.kuid, content, caller.kuid)
+    return {"_id": user.kuid, "_source": user.source()}

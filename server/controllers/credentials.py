@@ -10,7 +10,7 @@ from server.arguments import read_body, read_flag, read_text
 from server.auth.callers import Caller
 from server.auth.strategies import Prepared, Strategy
 from server.services import Services
-from server.storage.base import Change, Exists, Missing, Note, Noted, Present, Table
+from server.storage.base import Change, Exists, Missing, Note, Noted, Present, Row, Table
 
 # Each is lost only to somebody else who changes the same credentials in the same moment.
 _ATTEMPTS = 5
@@ -149,12 +149,14 @@ async def _other_way_in(services: Services, caller: Caller, name: str) -> list[C
 
     API keys don't count: they can't be renewed without logging in.
     """
-    others = [other for other in await services.users.strategies_of(caller.kuid) if other != name]
-    if not others:
+    for other in services.strategies.names():
+        kept: Row = {"kuid": caller.kuid, "strategy": other}
+        if other != name and await services.storage.exists(Table.CREDENTIALS, **kept):
+            return [Present(Table.CREDENTIALS, kept)]
+    # A strategy may keep its credentials elsewhere; only it can tell.
+    if all(other == name for other in await services.users.strategies_of(caller.kuid)):
         raise plain_error(412, "these are the last credentials: add others before removing them")
-    kept = {"kuid": caller.kuid, "strategy": others[0]}
-    is_kept_here = await services.storage.exists(Table.CREDENTIALS, **kept)
-    return [Present(Table.CREDENTIALS, dict(kept))] if is_kept_here else []
+    return []
 
 
 def _find_strategy(services: Services, request: Request) -> Strategy:

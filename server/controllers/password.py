@@ -38,7 +38,7 @@ async def reset(services: Services, caller: Caller, request: Request) -> Json | 
     logs him in."""
     body = read_optional_body(request)
     password, token = _read(body, "password"), _read(body, "token")
-    ttl_ms = services.tokens.lifetime_ms(None)
+    ttl_ms = services.issuer.limits.lifetime_ms(None)
     prepared = await _find_local(services).reset(token, password)
     kuid = str(prepared.shown["kuid"])
     ended: list[Change] = [DeleteAll(Table.SESSIONS, {"kuid": kuid}), Note(Noted.SESSIONS, kuid)]
@@ -50,11 +50,11 @@ async def reset(services: Services, caller: Caller, request: Request) -> Json | 
     if user is None:
         raise error("security.user.not_found", kuid)
     shown: dict[str, object] = {
-        "address": "" if request.peer is None else request.peer.address,
+        "address": services.addresses.of(request),
         "userAgent": request.headers.get("user-agent", "")[:_USER_AGENT_CHARACTERS],
         "strategy": "local",
     }
-    return write_login(await services.tokens.issue(user, ttl_ms, shown=shown))
+    return write_login(await services.issuer.issue(user, ttl_ms, shown=shown))
 
 
 def _find_local(services: Services) -> Local:

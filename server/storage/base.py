@@ -139,6 +139,7 @@ class Noted(Enum):
     USER = "user"  # subject: kuid; his document, profiles or state changed, or he is gone
     RIGHTS = "rights"  # subject: role or profile id
     SESSION = "session"  # subject: hexadecimal token hash of a session that is no longer valid
+    REFRESHED = "refreshed"  # subject: hashes of a session and of the one that follows it, its end
     SESSIONS = "sessions"  # subject: kuid; every session of his is no longer valid
     API_KEY = "api_key"  # subject: hexadecimal token hash of a key that is no longer valid
     STRATEGY = "strategy"  # subject: strategy name

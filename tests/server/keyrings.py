@@ -67,7 +67,7 @@ async def following(storage: Storage, signing: Signing) -> AsyncIterator[Keyring
 async def until(is_so: Callable[[], bool]) -> None:
     """Let the loop turn until something is so."""
     async with asyncio.timeout(WAIT_S):
-        while not is_so():
+        while not is_so():  # noqa: ASYNC110  (nobody tells when it comes true)
             await asyncio.sleep(0.001)
 
 

@@ -300,7 +300,7 @@ def test_dump_can_be_loaded_again(tmp_path: Path) -> None:
         "server.node": 'a "node" \\ here',
         "server.trustedProxies": ["10.0.0.0/8"],
         "security.authToken.expiresIn": 1500.5,
-        f"{LOCAL}.passwordPolicies": [{"appliesTo": {"profiles": ["a"]}, "it's": True}],
+        f"{LOCAL}.passwordPolicies": [{"appliesTo": {"profiles": ["it's"]}, "expiresAfter": "1d"}],
     }
     config = load(None, {}, changed)
     file = tmp_path / "dumped.toml"

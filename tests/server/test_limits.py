@@ -56,9 +56,7 @@ def limited(**limits: object) -> Config:
 
 def proxied(config: Config, *, proxy_protocol: bool = False) -> Config:
     """Trust this machine as a proxy."""
-    server = replace(
-        config.server, trusted_proxies=("127.0.0.1",), proxy_protocol=proxy_protocol
-    )
+    server = replace(config.server, trusted_proxies=("127.0.0.1",), proxy_protocol=proxy_protocol)
     return replace(config, server=server)
 
 
@@ -221,9 +219,7 @@ async def test_behind_a_trusted_proxy_clients_count_apart(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("transport", ["http", "websocket"])
-async def test_the_log_names_the_client(
-    caplog: pytest.LogCaptureFixture, transport: str
-) -> None:
+async def test_the_log_names_the_client(caplog: pytest.LogCaptureFixture, transport: str) -> None:
     """H8: what is logged is the client's address, also for a socket opened through a proxy."""
     caplog.set_level(logging.INFO, "request")
     headers = {"X-Forwarded-For": CLIENT}

@@ -4,7 +4,7 @@ Whoever can't log in gets the same answer after the same work, whether it is the
 or the user's state that is wrong. Errors without an id are the reference's.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import cast
 
@@ -13,7 +13,7 @@ from server.auth.names import MOST_ID_BYTES, is_id
 from server.auth.passwordrules import PasswordRules
 from server.auth.passwords import Passwords, check_password
 from server.auth.patterns import Matcher
-from server.auth.policies import Policies, Policy
+from server.auth.policies import Demands, Policies, Policy
 from server.auth.resets import NEVER, Resets, end_all, use_up
 from server.auth.strategies import Authenticated, LoginAttempt, Outcome, Prepared, Refused
 from server.storage.base import (
@@ -103,6 +103,21 @@ class Local:
         self, credentials: Mapping[str, object], kuid: str | None, is_update: bool
     ) -> None:
         """See `Strategy`; new passwords are held against the rules and the user's policies."""
+        await self._validate(credentials, kuid, is_update, None)
+
+    async def validate_new(
+        self, credentials: Mapping[str, object], kuid: str, profile_ids: Iterable[str]
+    ) -> None:
+        """See `Strategy`."""
+        await self._validate(credentials, kuid, False, profile_ids)
+
+    async def _validate(
+        self,
+        credentials: Mapping[str, object],
+        kuid: str | None,
+        is_update: bool,
+        profile_ids: Iterable[str] | None,
+    ) -> None:
         if "kuid" in credentials:
             raise plain_error(400, "credentials may not contain a kuid")
         username, password = credentials.get("username"), credentials.get("password")
@@ -121,7 +136,8 @@ class Local:
                 raise plain_error(412, "the username is taken")
         if not _is_blank(password):
             name = old["id"] if old is not None and _is_blank(username) else username
-            await self._check_new_password(str(password), str(name), kuid, old)
+            demands = await self._policies.demands_of(kuid, profile_ids)
+            await self._check_new_password(str(password), str(name), demands, old)
 
     async def create(self, credentials: Mapping[str, object], kuid: str, by: str) -> Prepared:
         """See `Strategy`; ApiError 412 for who has local credentials."""
@@ -142,9 +158,14 @@ class Local:
 
     async def update(self, credentials: Mapping[str, object], kuid: str, by: str) -> Prepared:
         """See `Strategy`; a new name takes the place of the old one. ApiError 412 for who has no
-        local credentials."""
+        local credentials.
+
+        Making the changes raises `Missing` when somebody else has changed the credentials.
+        """
         old = await self._get(kuid)
-        new = {**old, "updated_at": self._clock_ms()}
+        # Never the same twice: it tells whether a row is still the one that was read.
+        changed_at_ms = max(self._clock_ms(), _set_at_ms(old) + 1)
+        new = {**old, "updated_at": changed_at_ms}
         if not _is_blank(credentials.get("username")):
             new["id"] = _check_username(credentials["username"])
         if not _is_blank(credentials.get("password")):
@@ -156,12 +177,12 @@ class Local:
                 "updater": by,
                 **({"history": history} if history else {}),
             }
-        key = _key(old)
+        key, changes = _key(old), [_unchanged(old)]
         if new["id"] == old["id"]:
             values = {"data": new["data"], "updated_at": new["updated_at"]}
-            changes: list[Change] = [Update(Table.CREDENTIALS, key, values)]
+            changes.append(Update(Table.CREDENTIALS, key, values))
         else:
-            changes = [Delete(Table.CREDENTIALS, key), Insert(Table.CREDENTIALS, new)]
+            changes += [Delete(Table.CREDENTIALS, key), Insert(Table.CREDENTIALS, new)]
         if new["data"] is not old["data"]:
             changes.append(end_all(kuid))
         return Prepared(_shown(new), changes)
@@ -197,15 +218,18 @@ class Local:
             raise plain_error(403, "currentPassword is wrong")
 
     async def make_reset_token(self, kuid: str) -> str:
-        """Give a token with which this user can set a new password, once; ApiError 400 if he has
-        none."""
-        return await self._resets.issue(kuid)
+        """Give a token with which this user can set a new password, once. ApiError 400, without an
+        id, if he has none."""
+        try:
+            return await self._resets.issue(kuid, {"kuid": kuid, "strategy": _NAME})
+        except Missing:
+            raise plain_error(400, "_id must be the id of a user with a password") from None
 
     async def reset(self, token: str, password: str) -> Prepared:
         """Prepare the new password of whoever has this reset token, and the end of the token.
 
         ApiError for a token or a password that won't do. Making the changes raises `Missing` when
-        the token was used, or its user ended or disabled, in the meantime.
+        the token was used, or its user changed or disabled, in the meantime.
         """
         kuid = await self._resets.find(token)
         credentials = {"password": password}
@@ -215,10 +239,9 @@ class Local:
         return Prepared(prepared.shown, [use_up(token), enabled, *prepared.changes])
 
     async def _check_new_password(
-        self, password: str, username: str, kuid: str | None, old: Row | None
+        self, password: str, username: str, demands: Demands, old: Row | None
     ) -> None:
         await self._rules.check(password, username)
-        demands = await self._policies.demands_of(kuid)
         if demands.forbids_login and username.casefold() in password.casefold():
             raise error(_ERRORS + "login_in_password")
         for pattern in demands.patterns:
@@ -231,14 +254,17 @@ class Local:
     async def _check_may_log_in(self, row: Row, kuid: str) -> None:
         """Refuse who must choose another password first, and give him what he needs for that."""
         demands = await self._policies.demands_of(kuid)
-        set_at_ms = cast(int, row["updated_at"] or row["created_at"])
         if demands.must_be_his_own and _data_of(row).get("updater") != kuid:
             refused = "must_change_password"
-        elif self._clock_ms() > set_at_ms + demands.expires_after_ms:
+        elif self._clock_ms() > _set_at_ms(row) + demands.expires_after_ms:
             refused = "expired_password"
         else:
             return
-        token = await self._resets.issue(kuid)
+        try:
+            # Whoever knows a password that has just been changed gets nothing for it.
+            token = await self._resets.issue(kuid, _identity(row))
+        except Missing:
+            raise error("plugin.strategy.missing_user", _WRONG.message) from None
         raise error(_ERRORS + refused, more={"resetToken": token})
 
     def _is_current(self, row: Row) -> bool:
@@ -259,12 +285,11 @@ class Local:
     async def _renew(self, row: Row, password: str) -> None:
         """Replace an outdated hash, as long as nobody has changed the credentials since; a failure
         is no reason to refuse the login."""
-        same = {name: row[name] for name in ("strategy", "id", "kuid", "updated_at")}
         with suppress(ApiError, Exists, Missing, Unavailable):
             data = {**_data_of(row), "hash": await self._passwords.hash(password)}
             data.pop("kuzzle", None)
-            guard = Present(Table.CREDENTIALS, same)
-            await self._storage.apply([guard, Update(Table.CREDENTIALS, _key(row), {"data": data})])
+            renewed = Update(Table.CREDENTIALS, _key(row), {"data": data})
+            await self._storage.apply([_unchanged(row), renewed])
 
 
 def _is_blank(value: object) -> bool:
@@ -282,6 +307,19 @@ def _check_username(value: object) -> str:
 
 def _key(row: Row) -> Row:
     return {"strategy": row["strategy"], "id": row["id"]}
+
+
+def _identity(row: Row) -> Row:
+    """Give what tells these credentials from all others, their own earlier and later states too."""
+    return {name: row[name] for name in ("strategy", "id", "kuid", "updated_at")}
+
+
+def _unchanged(row: Row) -> Change:
+    return Present(Table.CREDENTIALS, _identity(row))
+
+
+def _set_at_ms(row: Row) -> int:
+    return cast(int, row["updated_at"] or row["created_at"])
 
 
 def _data_of(row: Row | None) -> dict[str, object]:

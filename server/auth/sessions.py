@@ -1,0 +1,93 @@
+"""The list of a user's sessions, and how one of them ends (contract/02 §1.2 has no such list).
+
+A session is a chain of refreshed tokens: it began with its login, and goes by the id of its newest
+token. Tokens themselves are never shown.
+"""
+
+from collections.abc import Callable
+from typing import cast
+
+from protocol.errors import error
+from server.auth.lifetimes import NEVER
+from server.auth.names import is_id
+from server.storage.base import (
+    Change,
+    DeleteAll,
+    Missing,
+    Note,
+    Noted,
+    Present,
+    Row,
+    Storage,
+    Table,
+)
+
+MOST_LISTED = 1000
+"""Sessions of one user that are listed, and tokens of one session that are ended one by one."""
+_ATTEMPTS = 5  # each is lost only to a refresh of the same session in the same moment
+
+
+class Sessions:
+    """Lists and ends sessions."""
+
+    def __init__(self, storage: Storage, *, clock_ms: Callable[[], int]) -> None:
+        self._storage = storage
+        self._clock_ms = clock_ms
+
+    async def of(self, kuid: str, current_id: str) -> list[dict[str, object]]:
+        """Give a user's live sessions as the API shows them, newest first; `current_id` is the one
+        that asks."""
+        rows = await self._storage.find(
+            Table.SESSIONS, limit=MOST_LISTED, kuid=kuid, refreshed_at=None
+        )
+        live = [row for row in rows if self._is_live(row)]
+        live.sort(key=lambda row: cast(int, row["started_at"]), reverse=True)
+        return [_shown(row, current_id) for row in live]
+
+    async def end(self, kuid: str, session_id: str) -> None:
+        """End a session of a user's with every token of its chain; 404 if he has no such
+        session."""
+        for _ in range(_ATTEMPTS if is_id(session_id) else 0):
+            asked = await self._storage.get(Table.SESSIONS, id=session_id)
+            if asked is None or asked["kuid"] != kuid:
+                break
+            family: Row = {"family": asked["family"]}
+            newest = await self._storage.find(Table.SESSIONS, limit=1, **family, refreshed_at=None)
+            if not newest or not self._is_live(newest[0]):
+                break
+            members = await self._storage.find(Table.SESSIONS, limit=MOST_LISTED, **family)
+            try:
+                await self._storage.apply(_end(newest[0], members))
+            except Missing:
+                continue
+            return
+        raise error("services.storage.not_found", session_id)
+
+    def _is_live(self, row: Row) -> bool:
+        ends = cast("int | None", row["expires_at"])
+        return ends is None or ends > self._clock_ms()
+
+
+def _end(newest: Row, members: list[Row]) -> list[Change]:
+    """Give what ends a chain, as long as its newest token has no successor yet."""
+    hashes = {cast(bytes, row["token_hash"]) for row in (newest, *members)}
+    return [
+        Present(Table.SESSIONS, {"token_hash": newest["token_hash"], "refreshed_at": None}),
+        DeleteAll(Table.SESSIONS, {"family": newest["family"]}),
+        *(Note(Noted.SESSION, token_hash.hex()) for token_hash in hashes),
+    ]
+
+
+def _shown(row: Row, current_id: str) -> dict[str, object]:
+    data = cast(Row, row["data"])
+    source = {
+        "createdAt": row["started_at"],
+        "expiresAt": NEVER if row["expires_at"] is None else row["expires_at"],
+        "ttl": row["ttl"],
+        "lastUsedAt": row["used_at"],
+        "address": data.get("address", ""),
+        "userAgent": data.get("userAgent", ""),
+        "strategy": data.get("strategy", ""),
+        "current": row["id"] == current_id,
+    }
+    return {"_id": row["id"], "_source": source}

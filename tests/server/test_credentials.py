@@ -1,0 +1,430 @@
+"""The caller's own credentials over every transport (contract/02 §4, contract/05 §1.5)."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+
+import pytest
+
+from server.auth.names import is_id
+from server.auth.strategies import LoginAttempt, Outcome, Prepared, Refused
+from server.storage.base import DeleteAll, Exists, Insert, Missing, Noted, Table, Update
+from tests.server.errors import told
+from tests.server.running import PASSWORD, TRANSPORTS, Running, cheap_config, running
+
+NEW = "battery staple"
+CREATE, UPDATE = "auth:createMyCredentials", "auth:updateMyCredentials"
+VALIDATE, DELETE = "auth:validateMyCredentials", "auth:deleteMyCredentials"
+GET, EXIST = "auth:getMyCredentials", "auth:credentialsExist"
+ALL = (CREATE, UPDATE, VALIDATE, DELETE, GET, EXIST)
+WITH_BODY = (CREATE, UPDATE, VALIDATE)
+FULL = {"username": "someone", "password": NEW}
+
+
+class Badge:
+    """A further strategy: credentials are a number, kept in the clear; nothing can be shown."""
+
+    name = "badge"
+    fields = ("number",)
+
+    def __init__(self, server: Running) -> None:
+        self._storage = server.app.services.storage
+
+    async def verify(self, attempt: LoginAttempt) -> Outcome:
+        return Refused("not tried here")
+
+    async def exists(self, kuid: str) -> bool:
+        return await self._storage.exists(Table.CREDENTIALS, kuid=kuid, strategy=self.name)
+
+    async def validate(
+        self, credentials: Mapping[str, object], kuid: str | None, is_update: bool
+    ) -> None:
+        assert is_id(credentials["number"])
+
+    async def create(self, credentials: Mapping[str, object], kuid: str, by: str) -> Prepared:
+        row = {
+            "strategy": self.name,
+            "id": credentials["number"],
+            "kuid": kuid,
+            "data": {},
+            "created_at": 0,
+            "updated_at": None,
+        }
+        return Prepared({"number": credentials["number"]}, [Insert(Table.CREDENTIALS, row)])
+
+    async def update(self, credentials: Mapping[str, object], kuid: str, by: str) -> Prepared:
+        values = {"id": credentials["number"]}
+        return Prepared({}, [Update(Table.CREDENTIALS, {"strategy": self.name}, values)])
+
+    async def delete(self, kuid: str) -> Prepared:
+        where = {"kuid": kuid, "strategy": self.name}
+        return Prepared({}, [DeleteAll(Table.CREDENTIALS, where)])
+
+
+def asking(name: str) -> Mapping[str, object]:
+    """Give the body an action needs."""
+    return {"body": FULL} if name in WITH_BODY else {}
+
+
+async def status_of_login(server: Running, username: str, password: str) -> int:
+    body = {"username": username, "password": password}
+    return (await server.call("query", "auth:login", strategy="local", body=body))["status"]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_credentials_are_shown_without_secrets(server: Running, transport: str) -> None:
+    """contract/02 §4 getMyCredentials, credentialsExist; contract/05 §1.2: in this order."""
+    user = await server.create_user(await server.create_admin(), "user")
+    shown = await server.call(transport, GET, token=user, strategy="local")
+    assert list(shown["result"].items()) == [("username", "user"), ("kuid", "user")]
+    there = await server.call(transport, EXIST, token=user, strategy="local")
+    assert there["result"] is True
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_password_changes(server: Running, transport: str) -> None:
+    """contract/02 §4 updateMyCredentials; the answer is the strategy's."""
+    user = await server.create_user(await server.create_admin(), "user")
+    body = {"password": NEW}
+    answer = await server.call(transport, UPDATE, token=user, strategy="local", body=body)
+    assert list(answer["result"].items()) == [("username", "user"), ("kuid", "user")]
+    assert await status_of_login(server, "user", PASSWORD) == 401
+    assert await status_of_login(server, "user", NEW) == 200
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_name_changes(server: Running, transport: str) -> None:
+    """contract/05 §1.5: under the new name, the old one is free."""
+    user = await server.create_user(await server.create_admin(), "user")
+    body = {"username": "other"}
+    answer = await server.call(transport, UPDATE, token=user, strategy="local", body=body)
+    assert answer["result"] == {"username": "other", "kuid": "user"}
+    assert await status_of_login(server, "user", PASSWORD) == 401
+    assert await status_of_login(server, "other", PASSWORD) == 200
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_validating_changes_nothing(server: Running, transport: str) -> None:
+    """contract/02 §4 validateMyCredentials: `true`."""
+    user = await server.create_user(await server.create_admin(), "user")
+    body = {"username": "other", "password": NEW}
+    answer = await server.call(transport, VALIDATE, token=user, strategy="local", body=body)
+    assert answer["result"] is True
+    assert await status_of_login(server, "user", PASSWORD) == 200
+    assert await status_of_login(server, "other", NEW) == 401
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("name", ALL)
+async def test_anonymous_has_no_credentials(server: Running, transport: str, name: str) -> None:
+    """contract/02 §4: authenticated only; contract/03 §4: not among the rights of anonymous."""
+    answer = await server.call(transport, name, strategy="local", **asking(name))
+    assert told(answer, "id", "status") == {"id": "security.rights.unauthorized", "status": 401}
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_anonymous_has_none_where_all_is_allowed(transport: str) -> None:
+    """contract/02 §3: after rights, anonymous is 401 with `[controller, action]`."""
+    async with running(open_mode=True) as server:
+        for name in ALL:
+            answer = await server.call(transport, name, strategy="local", **asking(name))
+            assert told(answer, "id", "status", "props") == {
+                "id": "security.rights.unauthorized",
+                "status": 401,
+                "props": name.split(":"),
+            }
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("name", ALL)
+async def test_unknown_strategies(server: Running, transport: str, name: str) -> None:
+    """contract/02 §4: 400 `security.credentials.unknown_strategy`, before the body is looked at."""
+    token = await server.create_admin()
+    answer = await server.call(transport, name, token=token, strategy="pigeon")
+    assert told(answer) == {
+        "id": "security.credentials.unknown_strategy",
+        "code": 117571585,
+        "status": 400,
+    }
+    assert answer["error"]["props"] == ["pigeon"]
+
+
+@pytest.mark.parametrize("name", ALL)
+async def test_a_strategy_is_required(server: Running, name: str) -> None:
+    """contract/02 §4."""
+    token = await server.create_admin()
+    answer = await server.call("websocket", name, token=token, **asking(name))
+    assert told(answer, "id", "status", "props") == {
+        "id": "api.assert.missing_argument",
+        "status": 400,
+        "props": ["strategy"],
+    }
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("name", WITH_BODY)
+async def test_a_body_is_required(server: Running, transport: str, name: str) -> None:
+    """contract/02 §4: body required where used."""
+    token = await server.create_admin()
+    answer = await server.call(transport, name, token=token, strategy="local")
+    assert told(answer, "id", "status") == {"id": "api.assert.body_required", "status": 400}
+
+
+REFUSED = [  # action, body, status
+    (CREATE, {"kuid": "user", **FULL}, 400),
+    (CREATE, {"username": "x"}, 400),
+    (CREATE, {"password": "x"}, 400),
+    (CREATE, {"username": "admin", "password": "x"}, 412),
+    (CREATE, FULL, 412),
+    (UPDATE, {"kuid": "admin", "password": "x"}, 400),
+    (UPDATE, {}, 400),
+    (UPDATE, {"username": "admin"}, 412),
+    (VALIDATE, {"kuid": "user", **FULL}, 400),
+    (VALIDATE, {"password": "x"}, 400),
+    (VALIDATE, {"username": "admin", "password": "x"}, 412),
+]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize(("name", "body", "status"), REFUSED)
+async def test_refused_credentials(
+    server: Running, transport: str, name: str, body: object, status: int
+) -> None:
+    """contract/05 §1.5: these errors have no id."""
+    user = await server.create_user(await server.create_admin(), "user")
+    answer = await server.call(transport, name, token=user, strategy="local", body=body)
+    assert (answer["status"], answer["error"].get("id")) == (status, None)
+    assert await status_of_login(server, "user", PASSWORD) == 200
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("name", WITH_BODY)
+async def test_passwords_that_are_no_text(server: Running, transport: str, name: str) -> None:
+    """design §4: 400 with an id; security check P14 for the one that is too long."""
+    token = await server.create_admin()
+    for password, refused in (
+        (5, "api.assert.invalid_type"),
+        (["x"], "api.assert.invalid_type"),
+        ("x" * 1_000_000, "api.assert.invalid_argument"),
+    ):
+        body = {"username": "admin", "password": password}
+        answer = await server.call(transport, name, token=token, strategy="local", body=body)
+        assert told(answer, "id", "status") == {"id": refused, "status": 400}
+
+
+@pytest.fixture
+async def badged() -> AsyncIterator[Running]:
+    """A server with a second strategy, and a user without credentials of the first one."""
+    async with running() as server:
+        services = server.app.services
+        services.strategies.register("badge", Badge(server))
+        yield server
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_linking_and_unlinking(badged: Running, transport: str) -> None:
+    """contract/02 §4; design §6: one user, several ways in; `{}` where nothing can be shown."""
+    token = await badged.create_admin()
+
+    async def strategies() -> object:
+        answer = await badged.call(transport, "auth:getCurrentUser", token=token)
+        return answer["result"]["strategies"]
+
+    assert await strategies() == ["local"]
+    body = {"number": "b-7"}
+    answer = await badged.call(transport, CREATE, token=token, strategy="badge", body=body)
+    assert answer["result"] == body
+    assert await strategies() == ["local", "badge"]
+    shown = await badged.call(transport, GET, token=token, strategy="badge")
+    assert shown["result"] == {}
+    answer = await badged.call(transport, DELETE, token=token, strategy="local")
+    assert answer["result"] == {"acknowledged": True}
+    assert await strategies() == ["badge"]
+    assert await status_of_login(badged, "admin", PASSWORD) == 401
+    there = await badged.call(transport, EXIST, token=token, strategy="local")
+    assert there["result"] is False
+    for name, body in ((GET, None), (DELETE, None), (UPDATE, {"password": NEW})):
+        answer = await badged.call(transport, name, token=token, strategy="local", body=body)
+        assert (answer["status"], answer["error"].get("id")) == (412, None), name
+    body = {"username": "chief", "password": NEW}
+    answer = await badged.call(transport, CREATE, token=token, strategy="local", body=body)
+    assert answer["result"] == {"username": "chief", "kuid": "admin"}
+    assert await status_of_login(badged, "chief", NEW) == 200
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_the_last_way_in_stays(server: Running, transport: str) -> None:
+    """design §6, security check A15."""
+    token = await server.create_admin()
+    answer = await server.call(transport, DELETE, token=token, strategy="local")
+    assert (answer["status"], answer["error"].get("id")) == (412, None)
+    assert await status_of_login(server, "admin", PASSWORD) == 200
+
+
+async def test_of_two_ways_removed_at_once_one_stays(badged: Running) -> None:
+    """design §6: also when each removal counts on the other one."""
+    token = await badged.create_admin()
+    await badged.call("query", CREATE, token=token, strategy="badge", body={"number": "b-7"})
+    both = [badged.call("query", DELETE, token=token, strategy=name) for name in ("local", "badge")]
+    assert sorted(answer["status"] for answer in await asyncio.gather(*both)) == [200, 412]
+    rows = await badged.app.services.storage.find(Table.CREDENTIALS, limit=9, kuid="admin")
+    assert len(rows) == 1
+
+
+async def test_of_two_callers_who_want_one_name_one_gets_it(server: Running) -> None:
+    """contract/05 §1.2: names are unique; the other one is told 412, never 500."""
+    admin = await server.create_admin()
+    tokens = [await server.create_user(admin, kuid) for kuid in ("first", "second")]
+    body = {"username": "wanted"}
+    both = [server.call("query", UPDATE, token=one, strategy="local", body=body) for one in tokens]
+    assert sorted(answer["status"] for answer in await asyncio.gather(*both)) == [200, 412]
+
+
+@pytest.mark.parametrize("refusal", [Exists(Table.CREDENTIALS), Missing(Table.CREDENTIALS)])
+@pytest.mark.parametrize(("times", "status"), [(1, 200), (99, 500)])
+async def test_lost_races_are_run_again_and_not_for_ever(
+    server: Running, monkeypatch: pytest.MonkeyPatch, refusal: Exception, times: int, status: int
+) -> None:
+    """contract/06 `services.storage.too_many_changes`."""
+    token = await server.create_admin()
+    storage, left = server.app.services.storage, [refusal] * times
+    apply = storage.apply
+
+    async def lose(changes: object) -> None:
+        if left:
+            raise left.pop()
+        await apply(changes)
+
+    monkeypatch.setattr(storage, "apply", lose)
+    body = {"password": NEW}
+    answer = await server.call("query", UPDATE, token=token, strategy="local", body=body)
+    assert answer["status"] == status
+    if status == 500:
+        assert answer["error"]["id"] == "services.storage.too_many_changes"
+
+
+async def test_who_was_deleted_meanwhile_gets_no_credentials(
+    badged: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """contract/06 `security.user.not_found`."""
+    token = await badged.create_admin()
+    storage = badged.app.services.storage
+
+    async def lose(changes: object) -> None:
+        raise Missing(Table.USERS)
+
+    monkeypatch.setattr(storage, "apply", lose)
+    body = {"number": "b-7"}
+    answer = await badged.call("query", CREATE, token=token, strategy="badge", body=body)
+    assert told(answer, "id", "status") == {"id": "security.user.not_found", "status": 404}
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_change_can_end_the_other_sessions(server: Running, transport: str) -> None:
+    """design §4, credentials change; security check S3. Without the flag they go on."""
+    admin = await server.create_admin()
+    user = await server.create_user(admin, "user")
+    other = await server.login("user")
+    for revokes, status in ((False, 200), (True, 401)):
+        answer = await server.call(
+            transport,
+            UPDATE,
+            token=user,
+            strategy="local",
+            body={"password": PASSWORD},
+            revokeTokens=revokes,
+        )
+        assert answer["status"] == 200
+        for token, expected in ((other, status), (user, 200), (admin, 200)):
+            seen = await server.call(transport, "auth:getCurrentUser", token=token)
+            assert seen["status"] == expected
+
+
+async def test_a_refused_change_ends_no_session(server: Running) -> None:
+    """security check P9: nothing changed."""
+    user = await server.create_user(await server.create_admin(), "user")
+    other = await server.login("user")
+    answer = await server.call(
+        "query", UPDATE, token=user, strategy="local", body={}, revokeTokens=True
+    )
+    assert answer["status"] == 400
+    assert (await server.call("query", "auth:getCurrentUser", token=other))["status"] == 200
+
+
+@pytest.fixture
+async def guarded() -> AsyncIterator[Running]:
+    """A server that asks for the present password, with a second strategy."""
+    config = cheap_config()
+    local = replace(config.plugins.local, require_password=True)
+    async with running(replace(config, plugins=replace(config.plugins, local=local))) as server:
+        server.app.services.strategies.register("badge", Badge(server))
+        yield server
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_the_present_password_is_asked_for(guarded: Running, transport: str) -> None:
+    """contract/05 §1.5 `requirePassword`: absent 400, wrong 403, both without id; security check
+    P9."""
+    token = await guarded.create_admin()
+    for given, status in (({}, 400), ({"currentPassword": "wrong"}, 403)):
+        body = {"password": NEW, **given}
+        answer = await guarded.call(transport, UPDATE, token=token, strategy="local", body=body)
+        assert (answer["status"], answer["error"].get("id")) == (status, None)
+        assert await status_of_login(guarded, "admin", PASSWORD) == 200
+    body = {"password": NEW, "currentPassword": PASSWORD}
+    answer = await guarded.call(transport, UPDATE, token=token, strategy="local", body=body)
+    assert answer["result"] == {"username": "admin", "kuid": "admin"}
+    assert await status_of_login(guarded, "admin", NEW) == 200
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_the_present_password_before_credentials_end(
+    guarded: Running, transport: str
+) -> None:
+    """contract/05 §1.5: the argument `password` will do; security check A15."""
+    token = await guarded.create_admin()
+    body = {"number": "b-7"}
+    await guarded.call(transport, CREATE, token=token, strategy="badge", body=body)
+    for given, status in (({}, 400), ({"password": "wrong"}, 403), ({"password": PASSWORD}, 200)):
+        answer = await guarded.call(transport, DELETE, token=token, strategy="local", **given)
+        assert answer["status"] == status
+
+
+ROUTES = [  # action, method, routes, status for a user with local credentials
+    (CREATE, "POST", ("/_me/credentials/local/_create", "/credentials/local/_me/_create"), 412),
+    (UPDATE, "PUT", ("/_me/credentials/local/_update", "/credentials/local/_me/_update"), 200),
+    (
+        VALIDATE,
+        "POST",
+        ("/_me/credentials/local/_validate", "/credentials/local/_me/_validate"),
+        200,
+    ),
+    (GET, "GET", ("/_me/credentials/local", "/credentials/local/_me"), 200),
+    (EXIST, "GET", ("/_me/credentials/local/_exists", "/credentials/local/_me/_exists"), 200),
+    (DELETE, "DELETE", ("/_me/credentials/local", "/credentials/local/_me"), 412),
+]
+
+
+@pytest.mark.parametrize(("name", "method", "paths", "status"), ROUTES)
+async def test_routes(
+    server: Running, name: str, method: str, paths: tuple[str, str], status: int
+) -> None:
+    """contract/02 §4: the routes of now and those of before 2.4.0."""
+    token = await server.create_admin()
+    http = await server.connect()
+    body = FULL if name in WITH_BODY else None
+    for path in paths:
+        answer = await http.ask(method, path, body, token=token)
+        assert (answer.status, answer.json["action"]) == (status, name.partition(":")[2])
+
+
+async def test_changes_are_written_into_the_journal(badged: Running) -> None:
+    """design §5: every change that others must notice; here the strategies of a user."""
+    token = await badged.create_admin()
+    seen = []
+    badged.app.services.storage.follow(seen.extend)
+    body = {"number": "b-7"}
+    await badged.call("query", CREATE, token=token, strategy="badge", body=body)
+    await badged.call("query", UPDATE, token=token, strategy="local", body={"password": NEW})
+    await badged.call("query", DELETE, token=token, strategy="badge")
+    assert [(entry.noted, entry.subject) for entry in seen] == [(Noted.USER, "admin")] * 3

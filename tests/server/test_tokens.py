@@ -1,0 +1,259 @@
+"""Tokens in time: further ones, single-use ones, refreshed ones, and their ends (contract/02)."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import jwt
+import pytest
+
+from server.storage.base import Table
+from tests.server.errors import told
+from tests.server.running import PASSWORD, TRANSPORTS, Running, cheap_config, running
+
+INVALID = {"id": "security.token.invalid", "code": 117506049, "status": 401}
+FORBIDDEN = {"id": "security.token.refresh_forbidden", "code": 117506056, "status": 401}
+START_MS = 1_800_000_000_000
+
+
+class Clock:
+    """A clock that goes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now_ms = START_MS
+
+    def __call__(self) -> int:
+        """Give the time in ms since 1970."""
+        return self.now_ms
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of the servers a test starts."""
+    made = Clock()
+    monkeypatch.setattr("server.app.clock_ms", made)
+    return made
+
+
+@asynccontextmanager
+async def configured(**token: object) -> AsyncIterator[Running]:
+    """Run a server with other settings in `security.authToken`."""
+    config = cheap_config()
+    security = replace(config.security, auth_token=replace(config.security.auth_token, **token))
+    async with running(replace(config, security=security)) as server:
+        yield server
+
+
+async def who(server: Running, transport: str, token: str) -> str | None:
+    """Give whose a token is, None when it is refused as invalid."""
+    answer = await server.call(transport, "auth:getCurrentUser", token=token)
+    if answer["error"] is None:
+        return answer["result"]["_id"]
+    assert told(answer) == INVALID
+    return None
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_further_token(server: Running, transport: str) -> None:
+    """contract/02 §4 createToken."""
+    admin = await server.create_admin()
+    answer = await server.call(transport, "auth:createToken", token=admin, expiresIn="2h")
+    result = answer["result"]
+    assert list(result) == ["expiresAt", "singleUse", "token", "ttl"]
+    assert (result["singleUse"], result["ttl"]) == (False, 7_200_000)
+    for _ in range(2):
+        assert await who(server, transport, result["token"]) == "admin"
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_token_for_one_request(server: Running, transport: str) -> None:
+    """contract/02 §1.5 row 5: used up by the first request, also one that fails."""
+    admin = await server.create_admin()
+    for full_name in ("auth:getCurrentUser", "security:getUser"):
+        made = await server.call(transport, "auth:createToken", token=admin, singleUse=True)
+        assert made["result"]["singleUse"] is True
+        token = made["result"]["token"]
+        used = await server.call(transport, full_name, token=token, _id="nobody")
+        assert used["status"] in (200, 404)
+        assert await who(server, transport, token) is None
+    made = await server.call(transport, "auth:createToken", token=admin, singleUse=True)
+    body = {"token": made["result"]["token"]}
+    for valid in (True, False):
+        checked = await server.call(transport, "auth:checkToken", body=body)
+        assert checked["result"]["valid"] is valid
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_further_token_has_an_end(server: Running, transport: str) -> None:
+    """contract/02 §4 createToken: -1 is refused."""
+    admin = await server.create_admin()
+    answer = await server.call(transport, "auth:createToken", token=admin, expiresIn="-1")
+    assert told(answer) == {
+        "id": "security.token.invalid_expiration",
+        "code": 117506057,
+        "status": 400,
+    }
+    assert answer["error"]["props"][0] == "expiresIn"
+
+
+async def test_default_users_make_no_further_tokens(server: Running) -> None:
+    """contract/03 §4."""
+    user = await server.create_user(await server.create_admin(), "user")
+    answer = await server.call("http", "auth:createToken", token=user)
+    assert answer["error"]["id"] == "security.rights.forbidden"
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_refresh(clock: Clock, transport: str) -> None:
+    """contract/02 §4 refreshToken: the old token goes on for the grace of one second (S7)."""
+    async with configured() as server:
+        old = await server.create_admin()
+        answer = await server.call(transport, "auth:refreshToken", token=old, expiresIn="3h")
+        result = answer["result"]
+        assert list(result) == ["_id", "expiresAt", "jwt", "ttl"]
+        assert (result["_id"], result["ttl"]) == ("admin", 10_800_000)
+        new = result["jwt"]
+        assert new != old
+        clock.now_ms += 999
+        assert await who(server, transport, old) == "admin"
+        clock.now_ms += 1
+        assert await who(server, transport, new) == "admin"
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_refreshes_at_once_give_one_successor(clock: Clock, transport: str) -> None:
+    """Issue 3: within the grace the same successor, however often it is asked for (S8)."""
+    async with configured() as server:
+        old = await server.create_admin()
+        answers = [await server.call(transport, "auth:refreshToken", token=old) for _ in range(3)]
+        assert len({answer["result"]["jwt"] for answer in answers}) == 1
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_refreshed_token_used_later_ends_the_chain(clock: Clock, transport: str) -> None:
+    """Issue 3, security check S8, RFC 9700 §4.14."""
+    async with configured() as server:
+        first = await server.create_admin()
+        other = await server.login("admin")
+        chain = [first]
+        for _ in range(2):
+            answer = await server.call(transport, "auth:refreshToken", token=chain[-1])
+            chain.append(answer["result"]["jwt"])
+        assert await who(server, transport, chain[2]) == "admin"
+        clock.now_ms += 1000
+        assert await who(server, transport, chain[0]) is None
+        for token in chain:
+            assert await who(server, transport, token) is None
+        assert await who(server, transport, other) == "admin"
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_what_is_not_refreshed(server: Running, transport: str) -> None:
+    """contract/02 §4 refreshToken: tokens without end; nobody's."""
+    await server.create_admin()
+    endless = await server.login("admin", expiresIn=-1)
+    answer = await server.call(transport, "auth:refreshToken", token=endless)
+    assert told(answer) == FORBIDDEN
+    answer = await server.call(transport, "auth:refreshToken")
+    assert answer["error"]["id"] == "security.rights.unauthorized"
+
+
+async def test_the_greatest_age_holds_through_refreshes(clock: Clock) -> None:
+    """Issue 3, security check S6."""
+    async with configured(max_age_ms=5_400_000) as server:
+        token = await server.create_admin()
+        clock.now_ms += 3_500_000
+        answer = await server.call("http", "auth:refreshToken", token=token)
+        result = answer["result"]
+        assert (result["ttl"], result["expiresAt"]) == (1_900_000, START_MS + 5_400_000)
+        endless = await server.login("admin", expiresIn=-1)
+        claims = jwt.decode(endless, options={"verify_signature": False, "verify_exp": False})
+        assert claims["exp"] - claims["iat"] == 5400
+        clock.now_ms = START_MS + 5_399_999
+        assert await who(server, "http", result["jwt"]) == "admin"
+        clock.now_ms += 1
+        assert await who(server, "http", result["jwt"]) is None
+
+
+async def test_unused_sessions_end(clock: Clock) -> None:
+    """Issue 3, security check S6: a session lives as long as it is used."""
+    async with configured(idle_ms=600_000) as server:
+        token, unused = await server.create_admin(), await server.login("admin")
+        for _ in range(5):
+            clock.now_ms += 599_999
+            assert await who(server, "websocket", token) == "admin"
+            await server.app.services.tokens.write_uses()
+        assert await who(server, "websocket", unused) is None
+        server.app.services.tokens.forget_all()
+        clock.now_ms += 400_000
+        assert await who(server, "websocket", token) == "admin"
+        clock.now_ms += 600_000
+        assert await who(server, "websocket", token) is None
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_tokens_end_to_the_millisecond(clock: Clock, transport: str) -> None:
+    """contract/02 §1.2, security check T4."""
+    async with configured() as server:
+        await server.create_admin()
+        token = await server.login("admin", expiresIn="90s")
+        clock.now_ms += 89_999
+        assert await who(server, transport, token) == "admin"
+        clock.now_ms += 1
+        assert await who(server, transport, token) is None
+        clock.now_ms += 1
+        await server.app.services.tokens.sweep()
+        clock.now_ms -= 2
+        assert await who(server, transport, token) is None
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_update_self(server: Running, transport: str) -> None:
+    """contract/02 §4 updateSelf; design §4, deep merge in the answer and in the store."""
+    token = await server.create_admin()
+    for body in ({"home": {"town": "İzmir", "zip": "35"}, "tags": [1]}, {"home": {"zip": "36"}}):
+        answer = await server.call(transport, "auth:updateSelf", token=token, body=body)
+        assert answer["status"] == 200, answer
+    source = answer["result"]["_source"]
+    assert source["home"] == {"town": "İzmir", "zip": "36"}
+    assert (source["tags"], source["profileIds"]) == ([1], ["admin"])
+    assert source["_kuzzle_info"]["updater"] == "admin"
+    assert isinstance(source["_kuzzle_info"]["updatedAt"], int)
+    me = await server.call(transport, "auth:getCurrentUser", token=token)
+    assert me["result"]["_source"] == source
+    for name, value in (("_id", "x"), ("profileIds", ["default"])):
+        answer = await server.call(transport, "auth:updateSelf", token=token, body={name: value})
+        assert told(answer, "id", "props") == {
+            "id": "api.assert.forbidden_argument",
+            "props": [f"body.{name}"],
+        }
+    answer = await server.call(transport, "auth:updateSelf", token=token)
+    assert answer["error"]["id"] == "api.assert.body_required"
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_check_rights(server: Running, transport: str) -> None:
+    """contract/02 §4 checkRights: nothing is said about whether the action exists."""
+    user = await server.create_user(await server.create_admin(), "user")
+    for full_name, allowed in (("auth:logout", True), ("auth:login", False), ("a:b", False)):
+        controller, _, name = full_name.partition(":")
+        body = {"controller": controller, "action": name}
+        answer = await server.call(transport, "auth:checkRights", token=user, body=body)
+        assert answer["result"] == {"allowed": allowed}
+    for body, missing in (({}, "controller"), ({"controller": "auth"}, "action")):
+        answer = await server.call(transport, "auth:checkRights", token=user, body=body)
+        assert told(answer, "id", "props") == {
+            "id": "api.assert.missing_argument",
+            "props": [f"body.{missing}"],
+        }
+
+
+async def test_the_store_holds_no_token(server: Running) -> None:
+    """design §4, security check T11: nothing in the store can be used as a credential."""
+    token = await server.create_admin()
+    answer = await server.call("http", "auth:refreshToken", token=token)
+    rows = await server.app.services.storage.find(Table.SESSIONS, limit=10)
+    assert len(rows) == 2
+    for secret in (token, answer["result"]["jwt"], PASSWORD):
+        assert secret not in str(rows)
+        assert secret.rpartition(".")[2] not in str(rows)
