@@ -105,11 +105,17 @@ class Routes(Protocol):
 
 
 class Connected(Protocol):
-    """The peer a request came from, as far as those who answer may know him."""
+    """The peer a request came from, as far as those who answer may know him; `linked` is theirs to
+    remember the token a socket uses."""
+
+    linked: bytes
 
     @property
     def address(self) -> str:
         """His address, or "" where there is none."""
+
+    def push(self, text: bytes) -> None:
+        """Send a message nobody asked for, if this is a WebSocket."""
 
 
 @dataclass(slots=True, eq=False)

@@ -25,6 +25,7 @@ from server.auth.issuing import Issuer
 from server.auth.keyring import Signing, open_keyring
 from server.auth.lifetimes import TokenLimits
 from server.auth.limits import MessageBudget, RequestLimits
+from server.auth.links import Links
 from server.auth.logins import Logins
 from server.auth.passwordrules import (
     STRICT_LEAST_CHARACTERS,
@@ -65,6 +66,7 @@ from server.storage.sqlite import SqliteStorage
 _LOG = logging.getLogger("manykeys.app")
 _SWEEP_S = 60.0
 _DATE_S = 1.0
+_ENDS_S = 0.1
 
 OnReady = Callable[[str, str | None], None]
 """Called once the server answers, with its address and, while there is no administrator, the setup
@@ -156,6 +158,7 @@ async def start(config: Config, *, data: str, open_mode: bool = False) -> App:
             dispatcher.answer_now,
             make_timeouts(config),
             connections=config.limits.connections,
+            unlink=services.links.unlink,
             make_peer=partial(ProxiedPeer, addresses=services.addresses)
             if config.server.proxy_protocol
             else None,
@@ -167,6 +170,7 @@ async def start(config: Config, *, data: str, open_mode: bool = False) -> App:
     chores = [
         asyncio.create_task(_keep_date(wire), name="date"),
         asyncio.create_task(_sweep(services), name="sweep"),
+        asyncio.create_task(_tell_ends(services), name="ends"),
         asyncio.create_task(services.keyring.keep_fresh(), name="keys"),
     ]
     shown = f"[{host}]" if ":" in host else host
@@ -187,12 +191,19 @@ async def build_services(config: Config, storage: Storage, *, open_mode: bool) -
     limits = make_token_limits(config)
     tokens = Tokens(storage, users, rulebook, keyring, limits, clock_ms=clock_ms)
 
+    links = Links(
+        config.server.node,
+        clock_ms=clock_ms,
+        warn_before_ms=config.security.auth_token.warn_before_ms,
+    )
+
     def follow(entries: Sequence[Entry]) -> None:
         for entry in entries:
             rulebook.notice(entry)
         if keyring.notice(entries):
             tokens.forget_all()
         tokens.notice(entries)
+        links.notice(entries)
 
     storage.follow(follow)
     return Services(
@@ -213,6 +224,7 @@ async def build_services(config: Config, storage: Storage, *, open_mode: bool) -
             max_ttl_ms=int(config.security.api_key.max_ttl_ms),
         ),
         sessions=Sessions(storage, clock_ms=clock_ms),
+        links=links,
         first_admin=FirstAdmin(is_wanted=not await users.admin_exists()),
         addresses=Addresses(config.server.trusted_proxies),
         limits=RequestLimits(logins_per_second=config.limits.logins_per_second, clock_s=clock_s),
@@ -351,3 +363,10 @@ async def _sweep(services: Services) -> None:
             await services.tokens.sweep()
         except Unavailable as reason:
             _LOG.warning("expired sessions were not swept: %s", reason)
+
+
+async def _tell_ends(services: Services) -> None:
+    """Tell sockets whose tokens have ended."""
+    while True:
+        await asyncio.sleep(_ENDS_S)
+        services.links.tick()

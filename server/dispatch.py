@@ -12,7 +12,7 @@ from time import monotonic
 from protocol.answers import Wire
 from protocol.bodies import parse_json
 from protocol.errors import ApiError, error
-from protocol.messages import Kept, Request, Response, read_unread
+from protocol.messages import Connected, Kept, Origin, Request, Response, read_unread
 from server.actions import TABLE, Action, Outcome, all_actions, find
 from server.auth.callers import Caller
 from server.logs import RequestLog
@@ -25,6 +25,7 @@ _LOG = logging.getLogger("manykeys.dispatch")
 _OLDEST_SDK = {"js": 7, "csharp": 2, "cpp": 2, "java": 3, "android": 5, "go": 3, "php": 4}
 _SDK_NAME = re.compile(r"([a-z]{1,20})@(([0-9]{1,9})[^\s]{0,64})")
 _RETRY_S = 1
+_WEBSOCKET = Origin.WEBSOCKET
 _KEYS_LIFE_S = 300
 """How long those who verify our tokens may keep our public keys."""
 
@@ -63,6 +64,9 @@ class Dispatcher:
             return None
         if names not in self._quiet:
             return None
+        peer = request.peer
+        if request.origin is _WEBSOCKET and peer is not None and caller.token_hash != peer.linked:
+            self._link(peer, caller)
         return Response(request.request_id or next(self._services.request_ids), *names, kept)
 
     async def answer(self, request: Request) -> Response:
@@ -91,6 +95,8 @@ class Dispatcher:
             caller = services.tokens.live(request.token)
             if caller is None:
                 caller = await services.tokens.verify(request.token)
+            if request.origin is _WEBSOCKET and request.peer is not None:
+                self._link(request.peer, caller)
             person = caller.person
             action = None if args else person.permitted.get((controller, name))
             if action is None:
@@ -101,15 +107,7 @@ class Dispatcher:
                 action = _find_for(caller, controller, name, args)
             if request.volatile is not None and services.config.server.strict_sdk_version:
                 _check_sdk(request.volatile)
-            response.result = person.kept.get((controller, name))
-            if response.result is None:
-                result = await action.handler(services, caller, request)
-                if action.is_personal:
-                    result = person.kept[controller, name] = Kept(result)
-                if isinstance(result, Outcome):
-                    _take_outcome(response, result)
-                else:
-                    response.result = result
+            await self._run(action, caller, request, response)
         except ApiError as refused:
             _fail(response, refused)
         except Unavailable as reason:
@@ -145,6 +143,28 @@ class Dispatcher:
         """contract/01 §5.1: a page from elsewhere is refused before anything is looked up."""
         if origin and not self._wire.allows_origin(origin):
             raise error("api.process.unauthorized_origin", origin)
+
+    async def _run(
+        self, action: Action, caller: Caller, request: Request, response: Response
+    ) -> None:
+        """Do what was asked for, or give what is kept of having done it."""
+        names, person = (action.controller, action.name), caller.person
+        response.result = person.kept.get(names)
+        if response.result is not None:
+            return
+        result = await action.handler(self._services, caller, request)
+        if action.is_personal:
+            result = person.kept[names] = Kept(result)
+        if isinstance(result, Outcome):
+            _take_outcome(response, result)
+        else:
+            response.result = result
+
+    def _link(self, peer: Connected, caller: Caller) -> None:
+        """contract/01 §8: whoever used a token on a socket is told there when it ends; anonymous
+        requests change nothing."""
+        if not caller.is_anonymous and caller.token_hash != peer.linked:
+            self._services.links.link(peer, caller)
 
     async def _check_rights(
         self, caller: Caller, controller: str, name: str, args: dict[str, object]
@@ -233,3 +253,4 @@ def _take_outcome(response: Response, outcome: Outcome) -> None:
 
 def _fail(response: Response, refused: ApiError) -> None:
     response.error, response.status, response.result = refused, refused.status, None
+    response.is_private = refused.more is not None  # it may hold a token

@@ -58,7 +58,9 @@ class Listener:
         *,
         connections: int,
         make_peer: Callable[["Listener"], "Peer"] | None = None,
+        unlink: Callable[["Peer"], None] = lambda peer: None,
     ) -> None:
+        self.unlink = unlink
         self.wire = wire
         self.answer = answer
         self.answer_now = answer_now
@@ -153,6 +155,7 @@ class Peer(asyncio.Protocol):
         "_partial",
         "_transport",
         "deadline_s",
+        "linked",
     )
 
     def __init__(self, listener: Listener) -> None:
@@ -163,6 +166,7 @@ class Peer(asyncio.Protocol):
         self._holds = 0
         self._partial: Phase | None = None  # the phase whose message is not whole
         self.deadline_s = float("inf")
+        self.linked = b""
 
     @property
     def address(self) -> str:
@@ -355,6 +359,8 @@ class Peer(asyncio.Protocol):
         self._transport = None
         self.deadline_s = float("inf")
         self._listener.forget(self)
+        if self.linked:
+            self._listener.unlink(self)
 
 
 @types.coroutine

@@ -11,6 +11,7 @@ from server.auth.apikeys import ApiKeys
 from server.auth.issuing import Issuer
 from server.auth.keyring import Keyring
 from server.auth.limits import RequestLimits
+from server.auth.links import Links
 from server.auth.logins import Logins
 from server.auth.passwords import Passwords
 from server.auth.rights import Rulebook
@@ -49,6 +50,7 @@ class Services:
     tokens: Tokens
     api_keys: ApiKeys
     sessions: Sessions
+    links: Links
     first_admin: FirstAdmin
     addresses: Addresses
     limits: RequestLimits

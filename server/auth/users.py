@@ -35,6 +35,8 @@ MOST_PROFILES = 100
 _PROFILES_ARGUMENT = "body.content.profileIds"
 # Each is lost only to somebody else who changes the same rows in the same moment.
 _ATTEMPTS = 5
+# Keys whose sockets are told at once; those of further ones learn it at their next request.
+_MOST_KEYS = 1000
 # Never part of the content: the id stands beside the document, and the other two have their own
 # columns.
 _NOT_CONTENT = frozenset({"_id", "profileIds", "_kuzzle_info"})
@@ -171,6 +173,8 @@ class Users:
         changes: list[Change] = [Delete(Table.USERS, {"kuid": kuid})]
         for name in await self.strategies_of(kuid):
             changes += await self._prepare_removal(name, kuid)
+        for key in await self._storage.find(Table.API_KEYS, limit=_MOST_KEYS, kuid=kuid):
+            changes.append(Note(Noted.API_KEY, cast(bytes, key["token_hash"]).hex()))
         for table in (Table.USER_PROFILES, Table.CREDENTIALS, Table.SESSIONS, Table.API_KEYS):
             changes.append(DeleteAll(table, {"kuid": kuid}))
         changes += [Note(Noted.SESSIONS, kuid), Note(Noted.USER, kuid)]

@@ -2,11 +2,12 @@
 §4)."""
 
 from protocol.errors import ApiError, error
-from protocol.messages import Json, Request
+from protocol.messages import Json, Origin, Request
 from server.actions import Outcome, action
 from server.answers import shown_expiry, write_login
 from server.arguments import body_text, read_body, read_flag, read_text
 from server.auth.callers import Caller, TokenKind
+from server.auth.issuing import hash_token
 from server.auth.lifetimes import NEVER
 from server.auth.strategies import Challenge, LoginAttempt, Redirect
 from server.auth.tokens import SESSION_PREFIX
@@ -35,7 +36,11 @@ async def login(services: Services, caller: Caller, request: Request) -> Outcome
     if isinstance(result, Challenge):
         return Outcome(result.data, is_private=True)
     shown = _shown(services, request, name)
-    return write_login(await services.issuer.issue(result, ttl_ms, shown=shown))
+    issued = await services.issuer.issue(result, ttl_ms, shown=shown)
+    if request.origin is Origin.WEBSOCKET and request.peer is not None:
+        token_hash = hash_token(issued.token.removeprefix(SESSION_PREFIX))
+        services.links.link_login(request.peer, issued.kuid, token_hash, issued.expires_at_ms)
+    return write_login(issued)
 
 
 def _shown(services: Services, request: Request, strategy: str) -> dict[str, object]:
@@ -50,7 +55,10 @@ def _shown(services: Services, request: Request, strategy: str) -> dict[str, obj
 @action("auth:logout", "POST /_logout", granted=("default",), needs_user=True)
 async def logout(services: Services, caller: Caller, request: Request) -> Json:
     """Revoke the token of this request; with `global` every session of its user. API keys stay."""
-    if read_flag(request, "global"):
+    is_global = read_flag(request, "global")
+    if request.peer is not None:
+        services.links.unlink(request.peer)  # who asks knows
+    if is_global:
         await services.tokens.revoke_all(caller.kuid)
     elif caller.kind is TokenKind.SESSION:
         await services.tokens.revoke(caller)

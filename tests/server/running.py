@@ -105,12 +105,14 @@ class Socket:
     """One WebSocket connection."""
 
     http: Http
-    unread: list[Envelope] = field(default_factory=list)
+    heard: list[Envelope] = field(default_factory=list)
 
     async def ask(self, payload: object) -> Envelope:
-        """Send one message and read the next answer."""
+        """Send one message and read its answer; notifications before it go to `heard`."""
         await self.send(payload)
-        return await self.read()
+        while "type" in (message := await self.read()):
+            self.heard.append(message)
+        return message
 
     async def send(self, payload: object) -> None:
         """Send one text message."""

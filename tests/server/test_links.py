@@ -1,0 +1,197 @@
+"""Sockets are told when the token they use ends (contract/01 §8; design §4, TokenExpired)."""
+
+from dataclasses import replace
+
+import pytest
+
+from server.auth.callers import Caller, Person, TokenKind
+from server.auth.links import Links
+from server.auth.rights import Rights
+from server.auth.users import User
+from server.storage.base import Entry, Noted
+from tests.server.running import PASSWORD, Running, Socket, cheap_config, running
+from tests.waiting import until
+
+EXPIRED = {
+    "status": 200,
+    "info": "This is an automated server notification",
+    "message": "Authentication Token Expired",
+    "type": "TokenExpired",
+    "node": "manykeys",
+    "room": "kuzzle:notification:server",
+}
+
+
+async def linked(server: Running, token: str) -> Socket:
+    """Open a socket and use a token on it."""
+    opened = await server.open_socket()
+    answer = await ask(opened, "auth:getCurrentUser", token)
+    assert answer["status"] == 200
+    return opened
+
+
+async def ask(opened: Socket, full_name: str, token: str | None = None, **args: object) -> dict:
+    """Ask for an action on this socket."""
+    controller, _, action = full_name.partition(":")
+    payload = {"controller": controller, "action": action, **args}
+    return await opened.ask(payload if token is None else {**payload, "jwt": token})
+
+
+async def hears_nothing(opened: Socket) -> None:
+    """See that the next message is the answer to the next question."""
+    await ask(opened, "auth:getCurrentUser")
+    assert opened.heard == []
+
+
+async def test_logout_elsewhere_is_told(server: Running) -> None:
+    """design §4: every other socket of the token, once, with the keys in this order; they stay
+    open."""
+    token = await server.create_admin()
+    first, second = await linked(server, token), await linked(server, token)
+    stranger = await linked(server, await server.login("admin"))
+    await server.call("http", "auth:logout", token=token)
+    for opened in (first, second):
+        heard = await opened.read()
+        assert heard == EXPIRED
+        assert list(heard) == list(EXPIRED)
+        await hears_nothing(opened)
+    await hears_nothing(stranger)
+
+
+async def test_who_logs_out_is_not_told(server: Running) -> None:
+    """design §4: except the one that asked."""
+    token = await server.create_admin()
+    asker, other = await linked(server, token), await linked(server, token)
+    answer = await ask(asker, "auth:logout", token)
+    assert answer["result"] == {"acknowledged": True}
+    assert await other.read() == EXPIRED
+    await hears_nothing(asker)
+
+
+async def test_global_logout_reaches_all_sessions(server: Running) -> None:
+    """design §4."""
+    token = await server.create_admin()
+    others = [await linked(server, await server.login("admin")) for _ in range(3)]
+    await server.call("query", "auth:logout", token=token, **{"global": True})
+    for opened in others:
+        assert await opened.read() == EXPIRED
+
+
+async def test_a_deleted_user_is_told(server: Running) -> None:
+    """design §4; security check S2."""
+    admin = await server.create_admin()
+    opened = await linked(server, await server.create_user(admin, "user"))
+    await server.call("http", "security:deleteUser", token=admin, _id="user")
+    assert await opened.read() == EXPIRED
+
+
+async def test_a_deleted_key_is_told(server: Running) -> None:
+    """design §4."""
+    admin = await server.create_admin()
+    made = await server.call(
+        "http", "auth:createApiKey", token=admin, body={"description": "x"}, _id="key"
+    )
+    opened = await linked(server, made["result"]["_source"]["token"])
+    await server.call("http", "auth:deleteApiKey", token=admin, _id="key")
+    assert await opened.read() == EXPIRED
+
+
+async def test_the_end_by_the_clock_is_told_once(server: Running) -> None:
+    """contract/01 §8: the socket stays open."""
+    await server.create_admin()
+    opened = await linked(server, await server.login("admin", expiresIn=300))
+    assert await opened.read() == EXPIRED
+    await hears_nothing(opened)
+
+
+async def test_a_login_on_a_socket_links_it(server: Running) -> None:
+    """contract/01 §8: no further request is needed."""
+    await server.create_admin()
+    opened = await server.open_socket()
+    body = {"username": "admin", "password": PASSWORD}
+    answer = await ask(opened, "auth:login", strategy="local", body=body)
+    await server.call("http", "auth:logout", token=answer["result"]["jwt"])
+    assert await opened.read() == EXPIRED
+
+
+async def test_sockets_move_along_with_a_refresh(server: Running) -> None:
+    """contract/01 §8: nothing is told at the refresh, only when the new token ends."""
+    token = await server.create_admin()
+    first, second = await linked(server, token), await linked(server, token)
+    answer = await ask(first, "auth:refreshToken", token)
+    for opened in (first, second):
+        await hears_nothing(opened)
+    await server.call("http", "auth:logout", token=answer["result"]["jwt"])
+    for opened in (first, second):
+        assert await opened.read() == EXPIRED
+
+
+async def test_http_is_never_linked(server: Running) -> None:
+    """contract/01 §8."""
+    token = await server.create_admin()
+    http = await server.connect()
+    assert (await http.ask("GET", "/_me", token=token)).status == 200
+    await server.call("query", "auth:logout", token=token)
+    assert (await http.ask("GET", "/_healthcheck")).status == 200
+
+
+async def test_a_warning_before_the_end() -> None:
+    """Issue 3: by option, a notification of its own type."""
+    config = cheap_config()
+    token_settings = replace(config.security.auth_token, warn_before_ms=3_599_900)
+    security = replace(config.security, auth_token=token_settings)
+    async with running(replace(config, security=security)) as server:
+        token = await server.create_admin()
+        opened = await linked(server, token)
+        heard = await opened.read()
+        assert heard["type"] == "TokenExpiring"
+        assert heard["room"] == EXPIRED["room"]
+        assert isinstance(heard["expiresAt"], int)
+        await hears_nothing(opened)
+
+
+class FakeSocket:
+    """Counts what it is told."""
+
+    def __init__(self) -> None:
+        self.linked = b""
+        self.told = 0
+
+    def push(self, text: bytes) -> None:
+        """See `Linkable`."""
+        self.told += 1
+
+
+def make_caller(number: int, ends_ms: float) -> Caller:
+    """Give the caller of a made-up token."""
+    person = Person(User(f"user-{number % 7}", ("default",)), Rights(), 0)
+    return Caller(person, TokenKind.SESSION, token_hash=number.to_bytes(32), expires_at_ms=ends_ms)
+
+
+async def test_many_links_come_and_go_without_a_trace() -> None:
+    """Issue 3: 100,000 tokens cost no timer each, and what is gone is forgotten."""
+    now = [0]
+    links = Links("node", clock_ms=lambda: now[0])
+    sockets = [FakeSocket() for _ in range(20_000)]
+    for number, opened in enumerate(sockets):
+        links.link(opened, make_caller(number, 1000 + number % 10))
+    for opened in sockets[:10_000]:
+        links.unlink(opened)
+    now[0] = 2000
+    links.tick()
+    await until(lambda: all(opened.told for opened in sockets[10_000:]))
+    assert [opened.told for opened in sockets] == [0] * 10_000 + [1] * 10_000
+    assert not links._links and not links._tokens_of and len(links._ends) <= 1024
+
+
+@pytest.mark.parametrize("count", [1, 200])
+async def test_one_token_on_many_sockets(count: int) -> None:
+    """All are told, a bounded number in each turn."""
+    links = Links("node", clock_ms=lambda: 0)
+    caller = make_caller(1, float("inf"))
+    sockets = [FakeSocket() for _ in range(count)]
+    for opened in sockets:
+        links.link(opened, caller)
+    links.notice([Entry(1, Noted.SESSION, caller.token_hash.hex())])
+    await until(lambda: all(opened.told for opened in sockets))
+    assert {opened.told for opened in sockets} == {1}
