@@ -253,4 +253,4 @@ def _take_outcome(response: Response, outcome: Outcome) -> None:
 
 def _fail(response: Response, refused: ApiError) -> None:
     response.error, response.status, response.result = refused, refused.status, None
-    response.is_private = refused.more is not None  # it may hold a token
+    response.is_private = bool(refused.more)  # it may hold a token

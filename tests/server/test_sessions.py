@@ -77,6 +77,17 @@ async def test_a_user_sees_his_sessions(server: Running, transport: str) -> None
     }
 
 
+async def test_an_api_key_is_no_session(server: Running) -> None:
+    """Not even one that has the id of a session; security check T6."""
+    admin = await server.create_admin()
+    session_id = await current_id(server, admin)
+    made = await server.call(
+        "query", "auth:createApiKey", token=admin, _id=session_id, body={"description": "x"}
+    )
+    found = await listed(server, "query", made["result"]["_source"]["token"])
+    assert {one: source["current"] for one, source in found.items()} == {session_id: False}
+
+
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_tokens_never_appear(server: Running, transport: str) -> None:
     """issue 3 point 7; security check T11."""
@@ -180,6 +191,19 @@ async def test_who_may_see_sessions(server: Running, transport: str) -> None:
     ):
         answer = await server.call(transport, full_name, **args)
         assert told(answer, "id") == {"id": "security.rights.unauthorized"}, full_name
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_refreshed_session_ends_by_the_id_it_had(server: Running, transport: str) -> None:
+    """contract/02 §4 refreshToken: the old token would go on for its grace period."""
+    old = await server.create_user(await server.create_admin(), "ann")
+    old_id = await current_id(server, old)
+    new = (await server.call("query", "auth:refreshToken", token=old))["result"]["jwt"]
+    assert old_id not in await listed(server, transport, new)
+    answer = await server.call(transport, "auth:deleteMySession", token=new, _id=old_id)
+    assert answer["result"] == {"_id": old_id}
+    for token in (old, new):
+        assert told(await server.call(transport, "auth:getCurrentUser", token=token)) == INVALID
 
 
 async def test_arguments_are_checked(server: Running) -> None:

@@ -321,6 +321,7 @@ async def test_all_that_is_a_users_goes_with_him_and_nothing_else(users, storage
     storage.follow(entries.extend)
     await users.delete("alice")
     assert {(entry.noted, entry.subject) for entry in entries} == {
+        (Noted.API_KEY, b"alice".hex()),
         (Noted.SESSIONS, "alice"),
         (Noted.USER, "alice"),
     }
