@@ -1,7 +1,7 @@
-"""API keys: long-lived tokens a user gives to programs (contract/02 §5).
+"""API keys: named tokens a user makes for his programs (contract/02 §5).
 
-Stored is the SHA-256 of the whole token, which the API shows as the key's fingerprint; the token
-itself is shown once. Verifying one is the business of `tokens`.
+A key is shown once, when it is made; stored is its SHA-256, which everybody who may list it knows
+as its fingerprint.
 """
 
 import asyncio
@@ -11,11 +11,12 @@ from collections.abc import Callable
 from typing import cast
 
 from protocol.errors import error, plain_error
+from server.auth.issuing import hash_token
 from server.auth.keyring import Keyring
+from server.auth.lifetimes import NEVER, check_ttl, read_lifetime
 from server.auth.names import ANONYMOUS_ID, MOST_ID_BYTES, is_id
-from server.auth.queries import parse_query
-from server.auth.querytree import Everything, Node, evaluate
-from server.auth.tokens import API_KEY_PREFIX, NEVER, hash_token, read_lifetime
+from server.auth.queries import Everything, Query, matches
+from server.auth.users import User
 from server.storage.base import (
     Change,
     Delete,
@@ -30,92 +31,89 @@ from server.storage.base import (
     Table,
 )
 
+API_KEY_PREFIX = "kapikey-"
 MOST_KEYS = 1000
-"""Keys of one user, expired ones included: all of them are read to search among them."""
+"""Keys of one user."""
 MOST_DESCRIPTION_CHARACTERS = 4096
-Shown = dict[str, object]
-"""A document as the API shows it: `_id` and `_source`."""
+FULL_TEXT = frozenset({"description"})
+"""The fields of a key that are searched by word."""
+_MATCHED_AT_ONCE = 16  # so that the worst query on the most keys lets others in between
 
 
 class ApiKeys:
-    """Makes, finds and ends API keys. `max_ttl_ms` bounds those that users make for themselves; -1
-    does not."""
+    """Makes, lists and ends API keys."""
 
     def __init__(
         self,
         storage: Storage,
         keyring: Keyring,
         *,
-        max_ttl_ms: int,
         clock_ms: Callable[[], int],
+        max_ttl_ms: int = NEVER,
     ) -> None:
         self._storage = storage
         self._keyring = keyring
-        self._max_ttl_ms = max_ttl_ms
         self._clock_ms = clock_ms
+        self._max_ttl_ms = max_ttl_ms
+
+    def own_lifetime_ms(self, wanted: object) -> int:
+        """Read the lifetime of a key somebody makes for himself; 400 if it is longer than
+        allowed."""
+        ttl_ms = read_key_lifetime(wanted)
+        check_ttl(ttl_ms, self._max_ttl_ms)
+        return ttl_ms
 
     async def create(
-        self, kuid: str, description: str, ttl_ms: int, *, key_id: str | None, author: str
-    ) -> Shown:
-        """Make a key of a user's and give it with its token, which nobody will see again.
+        self, user: User, description: str, ttl_ms: int, key_id: str | None, author: str
+    ) -> dict[str, object]:
+        """Make a key for a user and give it as the API shows it, for once with its token.
 
-        ApiError 400 for an id that is taken, 404 for a user who is gone or disabled.
+        400 if the id is taken, 404 if the user is gone or disabled by the time it is stored.
         """
-        if len(description) > MOST_DESCRIPTION_CHARACTERS:
-            limit = f"at most {MOST_DESCRIPTION_CHARACTERS} characters"
-            raise error("api.assert.invalid_argument", "body.description", limit)
-        if key_id is not None and not is_id(key_id):
-            limit = f"at most {MOST_ID_BYTES} bytes of text without control characters"
-            raise error("api.assert.invalid_argument", "_id", limit)
-        if len(await self._rows_of(kuid)) >= MOST_KEYS:
-            raise plain_error(412, f"a user has at most {MOST_KEYS} API keys: delete some first")
+        _check_description(description)
         now_ms = self._clock_ms()
-        token = self._sign(kuid, now_ms, ttl_ms)
+        token = API_KEY_PREFIX + self._sign(user.kuid, now_ms, ttl_ms)
         row: Row = {
-            "id": key_id or str(uuid.uuid4()),
+            "id": str(uuid.uuid4()) if key_id is None else _check_id(key_id),
             "token_hash": hash_token(token),
-            "kuid": kuid,
+            "kuid": user.kuid,
             "description": description,
             "expires_at": None if ttl_ms == NEVER else now_ms + ttl_ms,
             "ttl": ttl_ms,
             "info": {"author": author, "createdAt": now_ms, "updatedAt": None, "updater": None},
         }
-        await self._insert(row)
-        source = {**_source(row), "_kuzzle_info": row["info"], "token": token}
-        return {"_id": row["id"], "_source": source}
-
-    def _sign(self, kuid: str, now_ms: int, ttl_ms: int) -> str:
-        claims: dict[str, object] = {"_id": kuid, "iat": now_ms // 1000}
-        if ttl_ms != NEVER:
-            claims["exp"] = now_ms // 1000 + ttl_ms // 1000
-        return API_KEY_PREFIX + self._keyring.sign({**claims, "jti": secrets.token_urlsafe(16)})
-
-    async def _insert(self, row: Row) -> None:
+        if len(await self._rows_of(user.kuid)) >= MOST_KEYS:
+            raise plain_error(412, f"a user has at most {MOST_KEYS} API keys: delete one first")
         changes: list[Change] = [Insert(Table.API_KEYS, row)]
-        if row["kuid"] != ANONYMOUS_ID:
-            changes.insert(0, Present(Table.USERS, {"kuid": row["kuid"], "disabled": 0}))
+        if user.kuid != ANONYMOUS_ID:
+            changes.insert(0, Present(Table.USERS, {"kuid": user.kuid, "disabled": 0}))
         try:
             await self._storage.apply(changes)
         except Exists:
             raise error("services.storage.document_already_exists") from None
         except Missing:
-            raise error("security.user.not_found", row["kuid"]) from None
+            raise error("security.user.not_found", user.kuid) from None
+        source = {**_source(row), "_kuzzle_info": row["info"], "token": token}
+        return {"_id": row["id"], "_source": source}
 
     async def search(
-        self, kuid: str, query: dict[str, object], *, lang: str, start: int, size: int
-    ) -> list[Shown]:
-        """Give `size` keys of a user's that are what a query asks for, oldest first, from the
-        `start`th on."""
-        tree = parse_query(query, lang)
-        rows = await self._rows_of(kuid)
-        rows.sort(key=lambda row: (cast("dict[str, int]", row["info"])["createdAt"], row["id"]))
-        if not isinstance(tree, Everything):
-            rows = await asyncio.to_thread(_select, tree, rows)
-        found = rows[start : start + size]
-        return [{"_id": row["id"], "_source": _source(row)} for row in found]
+        self, kuid: str, query: Query, *, start: int, size: int
+    ) -> list[dict[str, object]]:
+        """Give a page of those keys of a user that a query asks for, oldest first, expired ones
+        too."""
+        rows = sorted(await self._rows_of(kuid), key=_age)
+        if query == Everything():
+            return [_shown(row) for row in rows[start : start + size]]
+        found: list[dict[str, object]] = []
+        for at in range(0, len(rows), _MATCHED_AT_ONCE):
+            for row in rows[at : at + _MATCHED_AT_ONCE]:
+                if matches(query, {"_id": row["id"], **_source(row)}):
+                    found.append(_shown(row))
+            await asyncio.sleep(0)
+        return found[start : start + size]
 
     async def delete(self, kuid: str, key_id: str) -> None:
-        """End a key of a user's. ApiError 404 for one that is unknown or somebody else's."""
+        """End a key of a user's; 404 if he has no such key."""
         row = await self._storage.get(Table.API_KEYS, id=key_id) if is_id(key_id) else None
         if row is None or row["kuid"] != kuid:
             raise error("services.storage.not_found", key_id)
@@ -123,6 +121,7 @@ class ApiKeys:
         try:
             await self._storage.apply(
                 [
+                    # Another key may have got the id since.
                     Present(Table.API_KEYS, {"id": key_id, "token_hash": token_hash}),
                     Delete(Table.API_KEYS, {"id": key_id}),
                     Note(Noted.API_KEY, token_hash.hex()),
@@ -131,34 +130,50 @@ class ApiKeys:
         except Missing:
             raise error("services.storage.not_found", key_id) from None
 
-    def own_lifetime_ms(self, wanted: object) -> int:
-        """Read the lifetime of a key a user makes for himself; ApiError 400 above the longest."""
-        ttl_ms, most_ms = self.lifetime_ms(wanted), self._max_ttl_ms
-        if most_ms != NEVER and (ttl_ms == NEVER or ttl_ms > most_ms):
-            raise error("security.token.ttl_exceeded")
-        return ttl_ms
-
-    def lifetime_ms(self, wanted: object) -> int:
-        """Read a wanted lifetime (contract/02 §1.3); without one a key has no end."""
-        is_absent = wanted is None or wanted == "" or (wanted == 0 and not isinstance(wanted, str))
-        return NEVER if is_absent else read_lifetime(wanted)
+    def _sign(self, kuid: str, now_ms: int, ttl_ms: int) -> str:
+        claims: dict[str, object] = {"_id": kuid, "iat": now_ms // 1000}
+        if ttl_ms != NEVER:
+            claims["exp"] = now_ms // 1000 + ttl_ms // 1000
+        return self._keyring.sign({**claims, "jti": secrets.token_urlsafe(16)})
 
     async def _rows_of(self, kuid: str) -> list[Row]:
-        if not is_id(kuid):
-            return []
         return await self._storage.find(Table.API_KEYS, limit=MOST_KEYS, kuid=kuid)
 
 
-def _select(tree: Node, rows: list[Row]) -> list[Row]:
-    return [row for row in rows if evaluate(tree, {"_id": row["id"], **_source(row)})]
+def read_key_lifetime(wanted: object) -> int:
+    """Give the lifetime of a key in ms, without end (-1) unless something was asked for; 400 for
+    what is no lifetime."""
+    if wanted is None or wanted == "" or (wanted == 0 and not isinstance(wanted, str)):
+        return NEVER
+    return read_lifetime(wanted)
+
+
+def _check_id(key_id: str) -> str:
+    if not is_id(key_id):
+        limit = f"at most {MOST_ID_BYTES} bytes of text without control characters"
+        raise error("api.assert.invalid_argument", "_id", limit)
+    return key_id
+
+
+def _check_description(description: str) -> None:
+    if len(description) > MOST_DESCRIPTION_CHARACTERS:
+        limit = f"at most {MOST_DESCRIPTION_CHARACTERS} characters"
+        raise error("api.assert.invalid_argument", "body.description", limit)
+
+
+def _age(row: Row) -> tuple[int, str]:
+    return cast("dict[str, int]", row["info"])["createdAt"], cast(str, row["id"])
 
 
 def _source(row: Row) -> dict[str, object]:
-    ends = row["expires_at"]
     return {
         "description": row["description"],
-        "expiresAt": NEVER if ends is None else ends,
+        "expiresAt": NEVER if row["expires_at"] is None else row["expires_at"],
         "fingerprint": cast(bytes, row["token_hash"]).hex(),
         "ttl": row["ttl"],
         "userId": row["kuid"],
     }
+
+
+def _shown(row: Row) -> dict[str, object]:
+    return {"_id": row["id"], "_source": _source(row)}

@@ -1,19 +1,30 @@
-"""The sessions of a user, as he or an administrator sees them; beyond the reference.
+"""The list of a user's sessions, and how one of them ends (contract/02 §1.2 has no such list).
 
-Tokens and their hashes never leave this module: a session is named by its own id.
+A session is a chain of refreshed tokens: it began with its login, and goes by the id of its newest
+token. Tokens themselves are never shown.
 """
 
 from collections.abc import Callable
 from typing import cast
 
 from protocol.errors import error
+from server.auth.lifetimes import NEVER
 from server.auth.names import is_id
-from server.auth.tokens import NEVER, is_over
-from server.storage.base import Delete, Missing, Note, Noted, Row, Storage, Table
+from server.storage.base import (
+    Change,
+    DeleteAll,
+    Missing,
+    Note,
+    Noted,
+    Present,
+    Row,
+    Storage,
+    Table,
+)
 
 MOST_LISTED = 1000
-Shown = dict[str, object]
-"""A session as the API shows it: `_id` and `_source`."""
+"""Sessions of one user that are listed, and tokens of one session that are ended one by one."""
+_ATTEMPTS = 5  # each is lost only to a refresh of the same session in the same moment
 
 
 class Sessions:
@@ -23,44 +34,55 @@ class Sessions:
         self._storage = storage
         self._clock_ms = clock_ms
 
-    async def listed(self, kuid: str, current_id: str = "") -> list[Shown]:
-        """Give a user's sessions, newest first, without those that are over or were replaced by a
-        refresh.
-
-        `current_id` is the session that asks. Of a user with more than `MOST_LISTED` stored
-        sessions some are not looked at.
-        """
-        if not is_id(kuid):
-            return []
-        now_ms = self._clock_ms()
-        rows = await self._storage.find(Table.SESSIONS, limit=MOST_LISTED, kuid=kuid)
-        going_on = [row for row in rows if row["refreshed_at"] is None and not is_over(row, now_ms)]
-        going_on.sort(key=lambda row: (-cast(int, row["created_at"]), cast(str, row["id"])))
-        return [_show(row, current_id) for row in going_on]
+    async def of(self, kuid: str, current_id: str) -> list[dict[str, object]]:
+        """Give a user's live sessions as the API shows them, newest first; `current_id` is the one
+        that asks."""
+        rows = await self._storage.find(
+            Table.SESSIONS, limit=MOST_LISTED, kuid=kuid, refreshed_at=None
+        )
+        live = [row for row in rows if self._is_live(row)]
+        live.sort(key=lambda row: cast(int, row["started_at"]), reverse=True)
+        return [_shown(row, current_id) for row in live]
 
     async def end(self, kuid: str, session_id: str) -> None:
-        """End a session of a user's. ApiError 404 for one that is unknown, over or somebody
-        else's."""
-        row = await self._storage.get(Table.SESSIONS, id=session_id) if is_id(session_id) else None
-        if row is None or row["kuid"] != kuid:
-            raise error("services.storage.not_found", session_id)
-        token_hash = cast(bytes, row["token_hash"])
-        try:
-            await self._storage.apply(
-                [
-                    Delete(Table.SESSIONS, {"token_hash": token_hash}),
-                    Note(Noted.SESSION, token_hash.hex()),
-                ]
-            )
-        except Missing:
-            raise error("services.storage.not_found", session_id) from None
+        """End a session of a user's with every token of its chain; 404 if he has no such
+        session."""
+        for _ in range(_ATTEMPTS if is_id(session_id) else 0):
+            asked = await self._storage.get(Table.SESSIONS, id=session_id)
+            if asked is None or asked["kuid"] != kuid:
+                break
+            family: Row = {"family": asked["family"]}
+            newest = await self._storage.find(Table.SESSIONS, limit=1, **family, refreshed_at=None)
+            if not newest or not self._is_live(newest[0]):
+                break
+            members = await self._storage.find(Table.SESSIONS, limit=MOST_LISTED, **family)
+            try:
+                await self._storage.apply(_end(newest[0], members))
+            except Missing:
+                continue
+            return
+        raise error("services.storage.not_found", session_id)
+
+    def _is_live(self, row: Row) -> bool:
+        ends = cast("int | None", row["expires_at"])
+        return ends is None or ends > self._clock_ms()
 
 
-def _show(row: Row, current_id: str) -> Shown:
-    ends, data = row["expires_at"], cast("dict[str, object]", row["data"])
+def _end(newest: Row, members: list[Row]) -> list[Change]:
+    """Give what ends a chain, as long as its newest token has no successor yet."""
+    hashes = {cast(bytes, row["token_hash"]) for row in (newest, *members)}
+    return [
+        Present(Table.SESSIONS, {"token_hash": newest["token_hash"], "refreshed_at": None}),
+        DeleteAll(Table.SESSIONS, {"family": newest["family"]}),
+        *(Note(Noted.SESSION, token_hash.hex()) for token_hash in hashes),
+    ]
+
+
+def _shown(row: Row, current_id: str) -> dict[str, object]:
+    data = cast(Row, row["data"])
     source = {
-        "createdAt": row["created_at"],
-        "expiresAt": NEVER if ends is None else ends,
+        "createdAt": row["started_at"],
+        "expiresAt": NEVER if row["expires_at"] is None else row["expires_at"],
         "ttl": row["ttl"],
         "lastUsedAt": row["used_at"],
         "address": data.get("address", ""),

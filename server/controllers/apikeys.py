@@ -1,7 +1,4 @@
-"""API keys of the caller (`auth`, contract/02 §5) and of any user (`security`, contract/03 §7.6).
-
-`refresh` is accepted and changes nothing: what is answered can be searched at once.
-"""
+"""API keys, one's own (`auth`) and other users' (`security`); contract/02 §5, contract/03 §7.6."""
 
 from protocol.errors import error
 from protocol.messages import Json, Request
@@ -14,8 +11,11 @@ from server.arguments import (
     read_optional_identifier,
     read_text,
 )
+from server.auth.apikeys import FULL_TEXT, read_key_lifetime
 from server.auth.callers import Caller
-from server.auth.queries import ELASTICSEARCH
+from server.auth.names import ANONYMOUS_ID, ANONYMOUS_IDS
+from server.auth.querylanguages import parse_query
+from server.auth.users import User
 from server.services import Services
 
 _PAGE = 10
@@ -23,77 +23,76 @@ _PAGE = 10
 
 @action("auth:createApiKey", "POST /api-keys/_create")
 async def create_api_key(services: Services, caller: Caller, request: Request) -> Outcome:
-    """Make an API key of the caller's. Its token is shown this once."""
+    """Make an API key for the caller. Its token is shown this once."""
     ttl_ms = services.api_keys.own_lifetime_ms(request.args.get("expiresIn"))
-    return await _create(services, caller, request, caller.kuid, ttl_ms)
+    return await _create(services, caller, request, caller.person.user, ttl_ms)
 
 
 @action("auth:searchApiKeys", "POST /api-keys/_search")
 async def search_api_keys(services: Services, caller: Caller, request: Request) -> Json:
-    """Search the caller's API keys; the body is the query itself. `total` counts the keys of this
-    page."""
-    return await _search(services, request, caller.kuid)
+    """Give the caller's API keys that the body, a query, asks for: all without one."""
+    return await _search(services, caller.kuid, request)
 
 
 @action("auth:deleteApiKey", "DELETE /api-keys/:_id")
 async def delete_api_key(services: Services, caller: Caller, request: Request) -> Json:
-    """Delete an API key of the caller's: its token is refused from now on."""
-    return await _delete(services, request, caller.kuid)
+    """End an API key of the caller's at once."""
+    return await _delete(services, caller.kuid, request)
 
 
 @action("security:createApiKey", "POST /users/:userId/api-keys/_create")
-async def create_user_api_key(services: Services, caller: Caller, request: Request) -> Outcome:
-    """Make an API key of a user's, of any lifetime. Its token is shown this once."""
+async def create_users_api_key(services: Services, caller: Caller, request: Request) -> Outcome:
+    """Make an API key for a user, of any lifetime. Its token is shown this once."""
     kuid = read_identifier(request, "userId")
-    body_text(request, "description")
+    ttl_ms = read_key_lifetime(request.args.get("expiresIn"))
     user = await services.users.get(kuid)
     if user is None:
         raise error("security.user.not_found", kuid)
-    ttl_ms = services.api_keys.lifetime_ms(request.args.get("expiresIn"))
-    return await _create(services, caller, request, user.kuid, ttl_ms)
+    return await _create(services, caller, request, user, ttl_ms)
 
 
 @action("security:searchApiKeys", "POST /users/:userId/api-keys/_search")
-async def search_user_api_keys(services: Services, caller: Caller, request: Request) -> Json:
-    """Search a user's API keys; the body is the query itself. `total` counts the keys of this
-    page."""
-    return await _search(services, request, read_identifier(request, "userId"))
+async def search_users_api_keys(services: Services, caller: Caller, request: Request) -> Json:
+    """Give the API keys of a user that the body, a query, asks for: all without one."""
+    return await _search(services, _user_id(request), request)
 
 
 @action("security:deleteApiKey", "DELETE /users/:userId/api-keys/:_id")
-async def delete_user_api_key(services: Services, caller: Caller, request: Request) -> Json:
-    """Delete an API key of a user's: its token is refused from now on."""
-    return await _delete(services, request, read_identifier(request, "userId"))
+async def delete_users_api_key(services: Services, caller: Caller, request: Request) -> Json:
+    """End an API key of a user's at once."""
+    return await _delete(services, _user_id(request), request)
 
 
 async def _create(
-    services: Services, caller: Caller, request: Request, kuid: str, ttl_ms: int
+    services: Services, caller: Caller, request: Request, user: User, ttl_ms: int
 ) -> Outcome:
-    shown = await services.api_keys.create(
-        kuid,
-        body_text(request, "description"),
-        ttl_ms,
-        key_id=read_optional_identifier(request),
-        author=caller.kuid,
-    )
-    return Outcome(shown, is_private=True)
+    description = body_text(request, "description")
+    key_id = read_optional_identifier(request)
+    made = await services.api_keys.create(user, description, ttl_ms, key_id, caller.kuid)
+    return Outcome(made, is_private=True)
 
 
-async def _search(services: Services, request: Request, kuid: str) -> Json:
-    start, size = read_integer(request, "from", 0), read_integer(request, "size", _PAGE)
-    if start < 0 or size < 0:
-        raise error("services.storage.unexpected_bad_request", "from and size are not negative")
-    hits = await services.api_keys.search(
-        kuid,
-        read_optional_body(request),
-        lang=read_text(request, "lang", ELASTICSEARCH),
-        start=start,
-        size=size,
-    )
+async def _search(services: Services, kuid: str, request: Request) -> Json:
+    start, size = _read_count(request, "from", 0), _read_count(request, "size", _PAGE)
+    lang = read_text(request, "lang", "elasticsearch")
+    query = parse_query(read_optional_body(request), lang=lang, full_text=FULL_TEXT)
+    hits = await services.api_keys.search(kuid, query, start=start, size=size)
     return {"hits": hits, "total": len(hits)}
 
 
-async def _delete(services: Services, request: Request, kuid: str) -> Json:
+async def _delete(services: Services, kuid: str, request: Request) -> Json:
     key_id = read_identifier(request)
     await services.api_keys.delete(kuid, key_id)
     return {"_id": key_id}
+
+
+def _read_count(request: Request, name: str, default: int) -> int:
+    count = read_integer(request, name, default)
+    if count < 0:
+        raise error("api.assert.invalid_argument", name, "a number from 0 up")
+    return count
+
+
+def _user_id(request: Request) -> str:
+    kuid = read_identifier(request, "userId")
+    return ANONYMOUS_ID if kuid in ANONYMOUS_IDS else kuid

@@ -1,4 +1,5 @@
-"""Where a user is logged in, for himself (`auth`) and for an administrator (`security`)."""
+"""Sessions, one's own (`auth`) and other users' (`security`): listed and ended one by one (design
+§4, default role)."""
 
 from protocol.errors import error
 from protocol.messages import Json, Request
@@ -10,15 +11,15 @@ from server.services import Services
 
 @action("auth:getMySessions", "GET /_me/sessions", granted=("default",), needs_user=True)
 async def get_my_sessions(services: Services, caller: Caller, request: Request) -> Json:
-    """List the caller's sessions, newest first: since when, last used when, from where. API keys
-    are not among them."""
-    hits = await services.sessions.listed(caller.kuid, caller.session_id)
+    """List the caller's sessions, newest first: since when, from where and how; `current` is the
+    one that asks."""
+    hits = await services.sessions.of(caller.kuid, caller.session_id)
     return {"hits": hits, "total": len(hits)}
 
 
 @action("auth:deleteMySession", "DELETE /_me/sessions/:_id", granted=("default",), needs_user=True)
 async def delete_my_session(services: Services, caller: Caller, request: Request) -> Json:
-    """End one of the caller's sessions: its token is refused from now on."""
+    """End one of the caller's sessions at once."""
     session_id = read_identifier(request)
     await services.sessions.end(caller.kuid, session_id)
     return {"_id": session_id}
@@ -26,18 +27,18 @@ async def delete_my_session(services: Services, caller: Caller, request: Request
 
 @action("security:getUserSessions", "GET /users/:_id/sessions")
 async def get_user_sessions(services: Services, caller: Caller, request: Request) -> Json:
-    """List a user's sessions, newest first."""
+    """List the sessions of a user, newest first."""
     kuid = read_identifier(request)
     user = await services.users.get(kuid)
     if user is None:
         raise error("security.user.not_found", kuid)
-    hits = await services.sessions.listed(user.kuid, caller.session_id)
+    hits = await services.sessions.of(user.kuid, caller.session_id)
     return {"hits": hits, "total": len(hits)}
 
 
 @action("security:deleteUserSession", "DELETE /users/:_id/sessions/:sessionId")
 async def delete_user_session(services: Services, caller: Caller, request: Request) -> Json:
-    """End one session of a user."""
+    """End a session of a user's at once."""
     kuid, session_id = read_identifier(request), read_identifier(request, "sessionId")
     await services.sessions.end(kuid, session_id)
     return {"_id": session_id}

@@ -3,13 +3,12 @@
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from server.auth.keyring import Keyring, Signing, open_keyring
-from server.storage.base import Note, Noted, Row, Storage, Table, Update
+from server.storage.base import Entry, Note, Noted, Row, Storage, Table, Update
 from server.storage.sqlite import SqliteStorage
-from tests.server.running import WAIT_S
 
 ALGORITHMS = ("HS256", "HS384", "HS512", "ES256", "RS256", "EdDSA")
 ASYMMETRIC = ("ES256", "RS256", "EdDSA")
@@ -55,20 +54,17 @@ async def opened(path: str = ":memory:") -> AsyncIterator[SqliteStorage]:
 async def following(storage: Storage, signing: Signing) -> AsyncIterator[Keyring]:
     """Open a keyring that follows the store, as the one of a server does."""
     keyring = await open_keyring(storage, signing, clock_ms=clock_ms)
-    storage.follow(lambda entries: keyring.notice(entries) and None)
+
+    def follow(entries: Sequence[Entry]) -> None:
+        keyring.notice(entries)
+
+    storage.follow(follow)
     chore = asyncio.create_task(keyring.keep_fresh())
     try:
         yield keyring
     finally:
         chore.cancel()
         await asyncio.gather(chore, return_exceptions=True)
-
-
-async def until(is_so: Callable[[], bool]) -> None:
-    """Let the loop turn until something is so."""
-    async with asyncio.timeout(WAIT_S):
-        while not is_so():  # noqa: ASYNC110  (nobody tells when it comes true)
-            await asyncio.sleep(0.001)
 
 
 async def stored_keys(storage: Storage) -> list[Row]:

@@ -1,6 +1,7 @@
 """All signing keys: made at first start, rotated, retired, and kept as the store has them."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -32,8 +33,8 @@ from tests.server.keyrings import (
     opened,
     retire,
     stored_keys,
-    until,
 )
+from tests.waiting import until
 
 HOUR_MS = 3_600_000
 
@@ -44,9 +45,9 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keyrings_module, "SETTLE_S", 0.0)
 
 
-async def ring(storage: SqliteStorage, *signing: str | None) -> Keyring:
+async def ring(storage: SqliteStorage, algorithm: str, secret: str | None = None) -> Keyring:
     """Open a keyring of an algorithm and perhaps a secret."""
-    return await open_keyring(storage, Signing(*signing), clock_ms=clock_ms)  # type: ignore[arg-type]
+    return await open_keyring(storage, Signing(algorithm, secret), clock_ms=clock_ms)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -184,9 +185,11 @@ async def test_only_key_entries_matter() -> None:
 class Slow(SqliteStorage):
     """A store whose answer about keys can be held back, or fail."""
 
-    held: asyncio.Event | None = None
-    has_read = asyncio.Event()
-    failures = 0
+    def __init__(self) -> None:
+        super().__init__(":memory:", clock_ms=clock_ms)
+        self.held: asyncio.Event | None = None
+        self.has_read = asyncio.Event()
+        self.failures = 0
 
     async def find(self, table: Table, *, limit: int, **where: Value) -> list[Row]:
         """Read now, answer later."""
@@ -201,9 +204,8 @@ class Slow(SqliteStorage):
 
 
 @pytest.fixture
-async def slow() -> Slow:
-    storage = Slow(":memory:", clock_ms=clock_ms)
-    storage.has_read = asyncio.Event()
+async def slow() -> AsyncIterator[Slow]:
+    storage = Slow()
     await storage.open()
     yield storage
     await storage.close()
@@ -319,7 +321,6 @@ async def test_a_changed_secret_ends_all_sessions(
         # The other servers on this store are told, by the name of the key whose tokens have ended.
         told = kid_of(token) in [entry.subject for entry in noted]
         assert told == (sessions == 0)
-        await storage.apply([])
         noted.clear()
         await ring(storage, *after)
         assert not noted

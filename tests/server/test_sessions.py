@@ -77,17 +77,6 @@ async def test_a_user_sees_his_sessions(server: Running, transport: str) -> None
     }
 
 
-async def test_an_api_key_is_no_session(server: Running) -> None:
-    """Not even one that has the id of a session; security check T6."""
-    admin = await server.create_admin()
-    session_id = await current_id(server, admin)
-    made = await server.call(
-        "query", "auth:createApiKey", token=admin, _id=session_id, body={"description": "x"}
-    )
-    found = await listed(server, "query", made["result"]["_source"]["token"])
-    assert {one: source["current"] for one, source in found.items()} == {session_id: False}
-
-
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_tokens_never_appear(server: Running, transport: str) -> None:
     """issue 3 point 7; security check T11."""
