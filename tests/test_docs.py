@@ -66,14 +66,15 @@ def test_the_five_minute_path(port: int, tmp_path: Path) -> None:
     assert len(steps) == 9
     script = "set -e\n" + "".join(f"{command}\necho; echo ---\n" for command, _ in steps)
     script = script.replace("localhost:7512", f"127.0.0.1:{port}").replace("npx wscat", str(WSCAT))
+    file = tmp_path / "path.sh"
+    file.write_text(script)
     # wscat ends with its input, so it gets one that stays open.
     with subprocess.Popen(
-        ["bash"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=tmp_path, text=True
+        ["bash", str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=tmp_path, text=True
     ) as shell:
-        assert shell.stdin is not None and shell.stdout is not None
-        shell.stdin.write(script + "exit\n")
-        shell.stdin.flush()
+        assert shell.stdout is not None
         output = shell.stdout.read()
+        shell.wait(WAIT_S)
     parts = output.split("---\n")
     for (command, shown), printed in zip(steps, parts, strict=False):
         if shown is not None:

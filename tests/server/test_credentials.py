@@ -8,6 +8,7 @@ import pytest
 
 from server.auth.names import is_id
 from server.auth.strategies import LoginAttempt, Outcome, Prepared, Refused
+from server.auth.strategies.local import Local
 from server.storage.base import DeleteAll, Exists, Insert, Missing, Noted, Table, Update
 from tests.server.errors import told
 from tests.server.running import PASSWORD, TRANSPORTS, Running, cheap_config, running
@@ -301,6 +302,43 @@ async def test_lost_races_are_run_again_and_not_for_ever(
     assert answer["status"] == status
     if status == 500:
         assert answer["error"]["id"] == "services.storage.too_many_changes"
+
+
+RIVALS = [  # what the slower one asks for, and the name and password that hold at last
+    ({"username": "other"}, "other", NEW),
+    ({"password": "a third"}, "admin", "a third"),
+]
+
+
+@pytest.mark.parametrize(("body", "username", "password"), RIVALS)
+async def test_a_change_brings_back_nothing_that_was_changed_meanwhile(
+    server: Running,
+    monkeypatch: pytest.MonkeyPatch,
+    body: Mapping[str, object],
+    username: str,
+    password: str,
+) -> None:
+    """security check S3: a new name, given in the same moment, does not restore the password of
+    before."""
+    token = await server.create_admin()
+    services = server.app.services
+    services.strategies.register(
+        "local", Local(services.storage, services.passwords, clock_ms=lambda: 0)
+    )
+    apply = services.storage.apply
+
+    async def come_second(changes: object) -> None:
+        monkeypatch.setattr(services.storage, "apply", apply)
+        first = {"password": NEW}
+        answer = await server.call("query", UPDATE, token=token, strategy="local", body=first)
+        assert answer["status"] == 200
+        await apply(changes)
+
+    monkeypatch.setattr(services.storage, "apply", come_second)
+    answer = await server.call("query", UPDATE, token=token, strategy="local", body=body)
+    assert answer["status"] == 200
+    assert await status_of_login(server, username, password) == 200
+    assert await status_of_login(server, username, PASSWORD) == 401
 
 
 async def test_who_was_deleted_meanwhile_gets_no_credentials(

@@ -1,360 +1,426 @@
-"""Password policies: how they are read, whom they are for, and what they refuse (contract/05
-§1.6)."""
+"""Password policies: what is read from the configuration, whom each is for, and what it demands at
+login and at a change (contract/05 §1.6)."""
 
 import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
 
 from protocol.errors import ApiError
-from server import app as app_module
-from server.auth import patterns as patterns_module
+from server.auth.passwords import Passwords
 from server.auth.patterns import Matcher, Pattern, read_pattern
-from server.auth.policies import Demands, Policies, read_policies
-from server.config import Config, load
+from server.auth.policies import SETTING, Demands, Policies, read_policies
+from server.auth.strategies.local import Local
+from server.config import load
 from server.configtree import ConfigError
-from server.storage.base import Insert, Table
-from server.storage.sqlite import SqliteStorage
+from server.storage.base import Note, Noted, Put, Table, Update
 from tests.server.errors import told
 from tests.server.running import PASSWORD, TRANSPORTS, Running, cheap_config, running
 
-PLUGIN = "plugins.kuzzle-plugin-auth-passport-local"
-PREFIX = "plugin.kuzzle-plugin-auth-passport-local."
+ERRORS = "plugin.kuzzle-plugin-auth-passport-local."
+CODES = {  # contract/06
+    "expired_password": (67108865, 401),
+    "login_in_password": (67108868, 400),
+    "must_change_password": (67108869, 401),
+    "reused_password": (67108870, 400),
+    "weak_password": (67108871, 400),
+}
 DAY_MS = 86_400_000
-NEW = "battery staple"
 
 
-def with_policies(*policies: dict[str, object]) -> Config:
+def refusal(name: str) -> dict[str, object]:
+    """Give what is told of an error of the strategy `local`."""
+    code, status = CODES[name]
+    return {"id": ERRORS + name, "code": code, "status": status}
+
+
+@asynccontextmanager
+async def under(*policies: Mapping[str, object]) -> AsyncIterator[Running]:
+    """Run a server with these policies."""
     config = cheap_config()
-    local = replace(config.plugins.local, password_policies=policies)
-    return replace(config, plugins=replace(config.plugins, local=local))
+    local = replace(config.plugins.local, password_policies=tuple(map(dict, policies)))
+    async with running(replace(config, plugins=replace(config.plugins, local=local))) as server:
+        yield server
 
 
-# Written, the key that is named, what is accepted there.
-UNREADABLE = [
-    ({}, "appliesTo", '"*"'),
-    ({"appliesTo": "all"}, "appliesTo", '"*"'),
-    ({"appliesTo": {}}, "appliesTo", "profiles, roles, users"),
-    ({"appliesTo": {"groups": ["a"]}}, "appliesTo", "profiles, roles, users"),
-    ({"appliesTo": {"users": "a"}}, "appliesTo.users", "a list of ids"),
-    ({"appliesTo": {"profiles": [5]}}, "appliesTo.profiles", "a list of ids"),
-    ({"appliesTo": "*", "expiresAfter": "soon"}, "expiresAfter", "a duration"),
-    ({"appliesTo": "*", "expiresAfter": "-1d"}, "expiresAfter", "a duration"),
-    ({"appliesTo": "*", "expiresAfter": 90}, "expiresAfter", "a duration"),
-    (
-        {"appliesTo": "*", "mustChangePasswordIfSetByAdmin": 1},
-        "mustChangePasswordIfSetByAdmin",
-        "true or false",
-    ),
-    ({"appliesTo": "*", "forbidLoginInPassword": "yes"}, "forbidLoginInPassword", "true or false"),
-    (
-        {"appliesTo": "*", "forbidReusedPasswordCount": -1},
-        "forbidReusedPasswordCount",
-        "from 0 to 24",
-    ),
-    (
-        {"appliesTo": "*", "forbidReusedPasswordCount": 25},
-        "forbidReusedPasswordCount",
-        "from 0 to 24",
-    ),
-    (
-        {"appliesTo": "*", "forbidReusedPasswordCount": True},
-        "forbidReusedPasswordCount",
-        "from 0 to 24",
-    ),
-    ({"appliesTo": "*", "passwordRegex": "("}, "passwordRegex", "a regular expression"),
-    ({"appliesTo": "*", "passwordRegex": "/a/x"}, "passwordRegex", "a regular expression"),
-    ({"appliesTo": "*", "passwordRegex": 5}, "passwordRegex", "a regular expression"),
-    ({"appliesTo": "*", "expireAfter": "1d"}, "expireAfter", "expiresAfter"),
-]
+async def log_in(server: Running, transport: str, name: str, password: str = PASSWORD) -> dict:
+    body = {"username": name, "password": password}
+    return await server.call(transport, "auth:login", strategy="local", body=body)
 
 
-@pytest.mark.parametrize(("written", "key", "accepted"), UNREADABLE)
-def test_unreadable_policies_refuse_to_start(
-    written: dict[str, object], key: str, accepted: str
-) -> None:
-    policies = [{"appliesTo": "*"}, written]
-    with pytest.raises(ConfigError) as refused:
-        load(None, {}, {f"{PLUGIN}.passwordPolicies": policies})
-    assert str(refused.value).startswith(f"{PLUGIN}.passwordPolicies[1].{key}: ")
-    assert accepted in str(refused.value)
-
-
-LEAST = {"expiresAfter": "1d", "forbidReusedPasswordCount": 2}
-SCOPES = [
-    ("*", {"alice", "bob", "boss", None}),
-    ({"users": ["bob"]}, {"bob"}),
-    ({"profiles": ["staff"]}, {"bob"}),
-    ({"roles": ["editor"]}, {"bob", "alice"}),
-    ({"users": ["alice"], "profiles": ["admins"]}, {"alice", "boss"}),
-    ({"users": ["nobody"], "profiles": ["none"], "roles": ["none"]}, set()),
-]
-PEOPLE = {"alice": ["writers"], "bob": ["staff"], "boss": ["admins", "gone"]}
-PROFILES = {"writers": ["editor"], "staff": ["clerk", "editor"], "admins": ["admin"]}
-
-
-@pytest.fixture
-async def storage():
-    made = SqliteStorage(":memory:", clock_ms=lambda: 0)
-    await made.open()
-    for profile, roles in PROFILES.items():
-        body = {"policies": [{"roleId": role} for role in roles]}
-        await made.apply([Insert(Table.PROFILES, {"id": profile, "body": body, "info": {}})])
-    for kuid, profiles in PEOPLE.items():
-        row = {"kuid": kuid, "profile_ids": profiles, "content": {}, "info": {}, "disabled": 0}
-        await made.apply([Insert(Table.USERS, row)])
-    yield made
-    await made.close()
-
-
-@pytest.mark.parametrize(("scope", "covered"), SCOPES)
-async def test_whom_a_policy_is_for(
-    storage: SqliteStorage, scope: object, covered: set[str | None]
-) -> None:
-    policies = Policies(storage, read_policies([{"appliesTo": scope, **LEAST}]))
-    found = {kuid for kuid in (*PEOPLE, None) if (await policies.demands_of(kuid)).remembered == 2}
-    assert found == covered
-
-
-async def test_all_policies_for_a_user_count(storage: SqliteStorage) -> None:
-    written = [
-        {"appliesTo": "*", "expiresAfter": "2d", "passwordRegex": "a"},
-        {"appliesTo": {"users": ["alice"]}, "expiresAfter": "1d", "forbidReusedPasswordCount": 5},
-        {"appliesTo": {"roles": ["editor"]}, "passwordRegex": "/B/i", **LEAST},
-        {"appliesTo": "*", "mustChangePasswordIfSetByAdmin": True, "forbidLoginInPassword": True},
-        {"appliesTo": "*"},
-    ]
-    policies = Policies(storage, read_policies(written))
-    demands = await policies.demands_of("alice")
-    assert (demands.expires_after_ms, demands.remembered) == (DAY_MS, 5)
-    assert (demands.must_be_his_own, demands.forbids_login) == (True, True)
-    assert [pattern.text for pattern in demands.patterns] == ["a", "B"]
-    boss = await policies.demands_of("boss")
-    assert (boss.must_be_his_own, boss.forbids_login) == (False, True)
-
-
-async def test_without_policies_nothing_is_demanded_or_read() -> None:
-    """Security checks P5, P10: no composition, no rotation by default."""
-    assert await Policies(None).demands_of("alice") == Demands()  # type: ignore[arg-type]
-    assert Demands() == Demands(float("inf"), False, False, 0, ())
-
-
-# Written, a password that passes, one that does not.
-PATTERNS = [
-    ("[0-9]", "a1b", "abc"),
-    ("^.{8,}$", "12345678", "1234567"),
-    ("^(?=.*[A-Z])(?=.*\\d).+$", "aB1", "ab1"),
-    ("/secret/i", "my SECRET", "my secre"),
-    ("/^b$/m", "a\nb", "ab"),
-    ("/a.b/s", "a\nb", "a\rc"),
-    ("/a/gu", "xax", "xxx"),
-    ("/", "a/b", "ab"),
-    ("/a", "x/a", "xa"),
-    ("\\W", "pässword", "password"),
-    ("^é$", "é", "e\u0301"),
-]
-
-
-@pytest.mark.parametrize(("written", "fitting", "other"), PATTERNS)
-async def test_patterns(written: str, fitting: str, other: str) -> None:
-    pattern = read_pattern(written)
-    assert pattern is not None
-    assert await Matcher().is_found(pattern, fitting)
-    assert not await Matcher().is_found(pattern, other)
-
-
-@pytest.mark.parametrize("written", ["(", "/a/q", "a\0b", "\ud800", "[b-a]", "x{2,1}"])
-def test_what_is_no_pattern(written: str) -> None:
-    assert read_pattern(written) is None
-
-
-EXPLODING = Pattern("^(a+)+$")
-LONG = "a" * 64 + "!"
-
-
-async def test_an_exploding_pattern_ends_and_does_not_hold_the_loop() -> None:
-    """The loop goes on: it is the loop that ends the match."""
-    with pytest.raises(ApiError) as refused:
-        await Matcher(most_s=0.2).is_found(EXPLODING, LONG)
-    assert (refused.value.id, refused.value.status) == ("api.process.overloaded", 503)
-    assert refused.value.retry_after_s == 1
-
-
-async def test_only_so_many_wait_for_a_match(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patterns_module, "_MOST_WAITING", 1)
-    matcher = Matcher()
-    first = asyncio.create_task(matcher.is_found(Pattern("a"), "a"))
-    await asyncio.sleep(0)
-    with pytest.raises(ApiError) as refused:
-        await matcher.is_found(Pattern("a"), "a")
-    assert refused.value.id == "api.process.overloaded"
-    assert await first
-    assert await matcher.is_found(Pattern("a"), "a")
-
-
-async def test_who_gives_up_leaves_no_process_and_no_place(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    begun: list[asyncio.subprocess.Process] = []
-    is_begun = asyncio.Event()
-    create = asyncio.create_subprocess_exec
-
-    async def begin(*given: object, **named: object) -> asyncio.subprocess.Process:
-        begun.append(await create(*given, **named))  # type: ignore[arg-type]
-        is_begun.set()
-        return begun[-1]
-
-    monkeypatch.setattr(patterns_module.asyncio, "create_subprocess_exec", begin)
-    monkeypatch.setattr(patterns_module, "_MOST_WAITING", 1)
-    matcher = Matcher(most_s=20)
-    task = asyncio.create_task(matcher.is_found(EXPLODING, LONG))
-    async with asyncio.timeout(20):
-        await is_begun.wait()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert begun[0].returncode is not None
-    assert await matcher.is_found(Pattern("a"), "a")
-
-
-@pytest.mark.parametrize("ending", ["sys.exit(1)", "raise MemoryError", "import os; os.abort()"])
-async def test_a_match_that_fails_is_no_answer(
-    monkeypatch: pytest.MonkeyPatch, ending: str
-) -> None:
-    monkeypatch.setattr(patterns_module, "_SEARCH", "import sys\n" + ending)
-    with pytest.raises(ApiError) as refused:
-        await Matcher().is_found(Pattern("a"), "a")
-    assert refused.value.status == 503
-
-
-async def change(server: Running, transport: str, token: str, **body: str) -> dict:
+async def change(server: Running, transport: str, token: str, **body: object) -> dict:
     return await server.call(
         transport, "auth:updateMyCredentials", token=token, strategy="local", body=body
     )
 
 
-async def log_in(server: Running, transport: str, username: str, password: str) -> dict:
-    body = {"username": username, "password": password}
-    return await server.call(transport, "auth:login", strategy="local", body=body)
+async def make_user(server: Running, admin: str, kuid: str, *profile_ids: str, **given: str):
+    """Ask for a user and give the answer."""
+    body = {
+        "content": {"profileIds": list(profile_ids or ("default",))},
+        "credentials": {"local": {"username": kuid, "password": PASSWORD, **given}},
+    }
+    return await server.call("query", "security:createUser", token=admin, body=body, _id=kuid)
 
 
-STRICT = {
-    "appliesTo": {"profiles": ["default"]},
-    "forbidLoginInPassword": True,
-    "passwordRegex": "/^.{6,}$/",
-    "forbidReusedPasswordCount": 3,
-}
-# A password for the user alice, and how it is refused.
-REFUSED = [
-    ("short", "weak_password", 67108871),
-    ("my ALICE password", "login_in_password", 67108868),
-    (PASSWORD, "reused_password", 67108870),
+BAD = [  # policies, what the refusal names
+    ([{}], r"\[0\]\.appliesTo: expected"),
+    ([{"appliesTo": "all"}], r"\[0\]\.appliesTo: expected"),
+    ([{"appliesTo": {}}], r"\[0\]\.appliesTo: expected"),
+    ([{"appliesTo": ["users"]}], r"\[0\]\.appliesTo: expected"),
+    ([{"appliesTo": {"user": ["x"]}}], r"\[0\]\.appliesTo: expected"),
+    ([{"appliesTo": {"users": "x"}}], r"\[0\]\.appliesTo\.users: 'x' is not accepted"),
+    ([{"appliesTo": {"roles": [1]}}], r"\[0\]\.appliesTo\.roles: "),
+    ([{"appliesTo": "*"}, {"appliesTo": "*", "expires": "1d"}], r"\[1\]\.expires: there is no"),
+    ([{"appliesTo": "*", "expiresAfter": "soon"}], r"\[0\]\.expiresAfter: 'soon'"),
+    ([{"appliesTo": "*", "expiresAfter": 90}], r"\[0\]\.expiresAfter: "),
+    ([{"appliesTo": "*", "expiresAfter": "-1"}], r"\[0\]\.expiresAfter: "),
+    ([{"appliesTo": "*", "expiresAfter": "0"}], r"\[0\]\.expiresAfter: "),
+    ([{"appliesTo": "*", "mustChangePasswordIfSetByAdmin": "yes"}], r"IfSetByAdmin: 'yes'"),
+    ([{"appliesTo": "*", "forbidLoginInPassword": 1}], r"forbidLoginInPassword: 1"),
+    ([{"appliesTo": "*", "forbidReusedPasswordCount": -1}], r"forbidReusedPasswordCount: -1"),
+    ([{"appliesTo": "*", "forbidReusedPasswordCount": 25}], r"whole number from 0 to 24"),
+    ([{"appliesTo": "*", "forbidReusedPasswordCount": 1.5}], r"forbidReusedPasswordCount: 1.5"),
+    ([{"appliesTo": "*", "forbidReusedPasswordCount": True}], r"Count: True"),
+    ([{"appliesTo": "*", "passwordRegex": "("}], r"passwordRegex: '\('"),
+    ([{"appliesTo": "*", "passwordRegex": 5}], r"passwordRegex: 5"),
+    ([{"appliesTo": "*", "passwordRegex": "/x/q"}], r"passwordRegex: '/x/q'"),
 ]
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_refused_at_change(transport: str) -> None:
-    async with running(with_policies(STRICT)) as server:
-        alice = await server.create_user(await server.create_admin(), "alice")
-        for password, suffix, code in REFUSED:
-            answer = await change(server, transport, alice, password=password)
-            assert told(answer) == {"id": PREFIX + suffix, "code": code, "status": 400}
-        # Without a password the policies are not asked.
-        assert (await change(server, transport, alice, username="correct"))["status"] == 200
-        both = await change(server, transport, alice, username="clara", password="to clara")
-        assert told(both)["id"] == PREFIX + "login_in_password"
+@pytest.mark.parametrize(("written", "said"), BAD)
+def test_bad_policies_refuse_to_start(written: list[dict], said: str) -> None:
+    """contract/05 §1.1; design §3: naming key, value and what is accepted."""
+    with pytest.raises(ConfigError, match=said) as raised:
+        load(None, {}, {SETTING: written})
+    assert str(raised.value).startswith(SETTING)
+
+
+def test_policies_are_read() -> None:
+    """contract/05 §1.6."""
+    everything = {
+        "appliesTo": {"users": ["a"], "profiles": [], "roles": ["b", "c"]},
+        "expiresAfter": "90d",
+        "mustChangePasswordIfSetByAdmin": True,
+        "forbidLoginInPassword": True,
+        "forbidReusedPasswordCount": 3,
+        "passwordRegex": "/^.{6,}$/i",
+    }
+    first, second = read_policies([everything, {"appliesTo": "*"}])
+    assert (first.scope.users, first.scope.roles) == ({"a"}, {"b", "c"})
+    assert not first.scope.everybody and second.scope.everybody
+    assert first.demands.expires_after_ms == 90 * DAY_MS
+    assert first.demands.must_be_his_own and first.demands.forbids_login
+    assert first.demands.remembered == 3
+    assert [pattern.text for pattern in first.demands.patterns] == ["^.{6,}$"]
+    assert second.demands == Demands()
+
+
+SCOPES = [  # appliesTo, kuid, whether the policy is for him
+    ("*", "admin", True),
+    ("*", "user", True),
+    ("*", None, True),
+    ({"users": ["user"]}, "user", True),
+    ({"users": ["user"]}, "admin", False),
+    ({"users": ["user"]}, None, False),
+    ({"profiles": ["default"]}, "user", True),
+    ({"profiles": ["default"]}, "admin", False),
+    ({"roles": ["admin"]}, "admin", True),
+    ({"roles": ["admin"]}, "user", False),
+    ({"users": ["x"], "profiles": ["y"], "roles": ["default"]}, "user", True),
+    ({"users": []}, "user", False),
+    ({"users": ["gone"]}, "gone", True),
+    ({"profiles": ["default"]}, "gone", False),
+]
+
+
+@pytest.mark.parametrize(("written", "kuid", "is_his"), SCOPES)
+async def test_whom_a_policy_is_for(
+    server: Running, written: object, kuid: str | None, is_his: bool
+) -> None:
+    """contract/05 §1.6 `appliesTo`."""
+    await server.create_user(await server.create_admin(), "user")
+    policies = read_policies([{"appliesTo": written, "forbidLoginInPassword": True}])
+    demands = await Policies(server.app.services.storage, policies).demands_of(kuid)
+    assert demands.forbids_login == is_his
+
+
+async def test_all_policies_of_a_user_apply(server: Running) -> None:
+    """contract/05 §1.6: all matching ones; of two the harder one counts."""
+    policies = read_policies(
+        [
+            {"appliesTo": "*", "expiresAfter": "2d", "forbidReusedPasswordCount": 1},
+            {"appliesTo": "*", "expiresAfter": "1d", "passwordRegex": "a"},
+            {"appliesTo": "*", "forbidReusedPasswordCount": 5, "passwordRegex": "b"},
+            {"appliesTo": {"users": ["other"]}, "expiresAfter": "1ms"},
+        ]
+    )
+    demands = await Policies(server.app.services.storage, policies).demands_of("user")
+    assert demands.expires_after_ms == DAY_MS
+    assert demands.remembered == 5
+    assert [pattern.text for pattern in demands.patterns] == ["a", "b"]
+
+
+async def test_without_policies_nothing_is_read() -> None:
+    """design §7: a login costs no more than it must; security check P10."""
+    assert await Policies(None).demands_of("anybody") == Demands()
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_refused_at_creation_by_the_profiles_to_come(transport: str) -> None:
-    async with running(with_policies(STRICT)) as server:
-        admin = await server.create_admin()
-
-        async def create(profile: str, kuid: str) -> dict:
-            body = {
-                "content": {"profileIds": [profile]},
-                "credentials": {"local": {"username": kuid, "password": "short"}},
-            }
-            return await server.call(
-                transport, "security:createUser", token=admin, body=body, _id=kuid
-            )
-
-        answer = await create("default", "alice")
-        assert told(answer) == {"id": PREFIX + "weak_password", "code": 67108871, "status": 400}
-        assert (await create("admin", "root"))["status"] == 200
-
-
-async def test_earlier_passwords_come_back_only_after_so_many() -> None:
-    async with running(with_policies(STRICT)) as server:
-        alice = await server.create_user(await server.create_admin(), "alice")
-        for password in ("second one", "third one", "fourth one"):
-            assert (await change(server, "http", alice, password=password))["status"] == 200
-        storage = server.app.services.storage
-        row = await storage.get(Table.CREDENTIALS, strategy="local", id="alice")
-        history = row["data"]["history"]
-        # Two earlier ones beside the present one, hashed like all others (security check P11).
-        assert len(history) == 2
-        assert all(known["hash"].startswith("mk1$$2b$") for known in history)
-        for password in ("second one", "third one", "fourth one"):
-            answer = await change(server, "http", alice, password=password)
-            assert told(answer)["id"] == PREFIX + "reused_password"
-        assert (await change(server, "http", alice, password=PASSWORD))["status"] == 200
-        assert (await change(server, "http", alice, password="second one"))["status"] == 200
-
-
-async def test_nothing_is_remembered_where_nothing_asks_for_it(server: Running) -> None:
-    admin = await server.create_admin()
-    assert (await change(server, "http", admin, password=NEW))["status"] == 200
-    assert (await change(server, "http", admin, password=PASSWORD))["status"] == 200
-    storage = server.app.services.storage
-    row = await storage.get(Table.CREDENTIALS, strategy="local", id="admin")
-    assert row["data"].keys() == {"hash", "updater"}
-
-
-@pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_passwords_grow_too_old(transport: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    now_ms = app_module.clock_ms()
-    later_ms = 0
-    monkeypatch.setattr(app_module, "clock_ms", lambda: now_ms + later_ms)
-    policy = {"appliesTo": "*", "expiresAfter": "90d"}
-    async with running(with_policies(policy)) as server:
-        await server.create_admin()
-        later_ms = 90 * DAY_MS
-        assert (await log_in(server, transport, "admin", PASSWORD))["status"] == 200
-        later_ms += 1
-        answer = await log_in(server, transport, "admin", PASSWORD)
-        expected = {"id": PREFIX + "expired_password", "code": 67108865, "status": 401}
-        assert told(answer) == expected
+async def test_expired_passwords(transport: str) -> None:
+    """contract/05 §1.6 `expiresAfter`, §1.7: `error.resetToken`; only for the right password."""
+    async with under({"appliesTo": {"users": ["user"]}, "expiresAfter": "1d"}) as server:
+        user = await server.create_user(await server.create_admin(), "user")
+        await age(server, "user", DAY_MS - 60_000)
+        assert (await log_in(server, transport, "user"))["status"] == 200
+        await age(server, "user", DAY_MS + 60_000)
+        answer = await log_in(server, transport, "user")
+        assert told(answer) == refusal("expired_password")
+        assert answer["result"] is None
         assert len(answer["error"]["resetToken"]) >= 43
-        # Security check A1: who does not know the password learns nothing of its age.
-        wrong = await log_in(server, transport, "admin", "wrong")
+        wrong = await log_in(server, transport, "user", "wrong")
         assert told(wrong, "id") == {"id": "plugin.strategy.missing_user"}
         assert "resetToken" not in wrong["error"]
+        assert (await change(server, transport, user, password="fresh"))["status"] == 200
+        assert (await log_in(server, transport, "user", "fresh"))["status"] == 200
 
 
-OWN = {"appliesTo": "*", "mustChangePasswordIfSetByAdmin": True}
+async def age(server: Running, name: str, by_ms: int) -> None:
+    """Let credentials be this old."""
+    services = server.app.services
+    when = {"created_at": services.clock_ms() - by_ms}
+    change_ = Update(Table.CREDENTIALS, {"strategy": "local", "id": name}, when)
+    await services.storage.apply([change_])
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_password_of_ones_own(transport: str) -> None:
-    async with running(with_policies(OWN)) as server:
-        admin = await server.create_admin()  # exempt: he has the role admin
-        body = {
-            "content": {"profileIds": ["default"]},
-            "credentials": {"local": {"username": "alice", "password": PASSWORD}},
-        }
-        made = await server.call(
-            transport, "security:createUser", token=admin, body=body, _id="alice"
+async def test_passwords_set_by_others(transport: str) -> None:
+    """contract/05 §1.6 `mustChangePasswordIfSetByAdmin`; who has the role admin is exempt."""
+    async with under({"appliesTo": "*", "mustChangePasswordIfSetByAdmin": True}) as server:
+        admin = await server.create_admin()
+        assert (await make_user(server, admin, "user"))["status"] == 200
+        answer = await log_in(server, transport, "user")
+        assert told(answer) == refusal("must_change_password")
+        assert answer["error"]["resetToken"]
+        services = server.app.services
+        prepared = await services.strategies.get("local").update(
+            {"password": "his own"}, "user", "user"
         )
-        assert made["status"] == 200
-        answer = await log_in(server, transport, "alice", PASSWORD)
-        expected = {"id": PREFIX + "must_change_password", "code": 67108869, "status": 401}
-        assert told(answer) == expected
-        again = await log_in(server, transport, "alice", PASSWORD)
-        # The newest token is the only one, so that logins leave nothing behind.
-        tokens = [one["error"]["resetToken"] for one in (answer, again)]
-        assert tokens[0] != tokens[1]
-        rows = await server.app.services.storage.find(
-            Table.ONE_TIME, limit=10, kuid="alice", kind="reset"
+        await services.storage.apply(prepared.changes)
+        assert (await log_in(server, transport, "user", "his own"))["status"] == 200
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_the_name_within_the_password(transport: str) -> None:
+    """contract/05 §1.6 `forbidLoginInPassword`: whatever the case; only with a password."""
+    async with under({"appliesTo": "*", "forbidLoginInPassword": True}) as server:
+        token = await server.create_admin()
+        for body in ({"password": "my ADMIN word"}, {"username": "Bob", "password": "bobby"}):
+            answer = await change(server, transport, token, **body)
+            assert told(answer) == refusal("login_in_password")
+        assert (await change(server, transport, token, username="correct"))["status"] == 200
+        assert (await change(server, transport, token, password="admin"))["status"] == 200
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_passwords_used_before(transport: str) -> None:
+    """contract/05 §1.6 `forbidReusedPasswordCount`: the present one and those before it."""
+    async with under({"appliesTo": "*", "forbidReusedPasswordCount": 3}) as server:
+        token = await server.create_admin()
+        for password, is_reused in (
+            (PASSWORD, True),
+            ("second", False),
+            ("second", True),
+            (PASSWORD, True),
+            ("third", False),
+            (PASSWORD, True),
+            ("second", True),
+            ("fourth", False),
+            ("second", True),
+            (PASSWORD, False),
+        ):
+            answer = await change(server, transport, token, password=password)
+            assert (answer["status"] == 400) == is_reused, password
+            if is_reused:
+                assert told(answer) == refusal("reused_password")
+        row = await server.app.services.storage.get(
+            Table.CREDENTIALS, strategy="local", id="admin"
         )
-        assert len(rows) == 1
+        assert len(row["data"]["history"]) == 2
+
+
+async def test_a_new_name_keeps_the_history() -> None:
+    """contract/05 §1.5: the record is recreated, not begun again."""
+    async with under({"appliesTo": "*", "forbidReusedPasswordCount": 2}) as server:
+        token = await server.create_admin()
+        for body, status in (
+            ({"password": "second"}, 200),
+            ({"username": "chief"}, 200),
+            ({"password": PASSWORD}, 400),
+            ({"username": "admin", "password": PASSWORD}, 400),
+        ):
+            assert (await change(server, "query", token, **body))["status"] == status
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_passwords_against_a_pattern(transport: str) -> None:
+    """contract/05 §1.6 `passwordRegex`, at a change and at validation."""
+    async with under({"appliesTo": "*", "passwordRegex": "/[0-9]$|horse/"}) as server:
+        token = await server.create_admin()
+        assert told(await change(server, transport, token, password="none")) == refusal(
+            "weak_password"
+        )
+        answer = await server.call(
+            transport,
+            "auth:validateMyCredentials",
+            token=token,
+            strategy="local",
+            body={"username": "admin", "password": "none"},
+        )
+        assert told(answer) == refusal("weak_password")
+        assert (await change(server, transport, token, password="some 1"))["status"] == 200
+
+
+PLACES = [{"users": ["user"]}, {"profiles": ["default"]}, {"roles": ["default"]}]
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_policies_hold_for_users_who_are_being_created(place: object) -> None:
+    """contract/05 §1.6: a policy for a profile is for those who get it, from the first password
+    on."""
+    async with under({"appliesTo": place, "forbidLoginInPassword": True}) as server:
+        admin = await server.create_admin()
+        answer = await make_user(server, admin, "user", password="user 1")
+        assert told(answer) == refusal("login_in_password")
+        assert (await make_user(server, admin, "user", "admin", password="user 1"))["status"] == (
+            400 if "users" in place else 200
+        )
+        assert (await make_user(server, admin, "other"))["status"] == 200
+
+
+async def test_roles_that_change_change_whom_a_policy_is_for() -> None:
+    """contract/02 §1.7: profile and role changes are effective at once."""
+    async with under({"appliesTo": {"roles": ["watched"]}, "passwordRegex": "x"}) as server:
+        token = await server.create_admin()
+        assert (await change(server, "query", token, password="second"))["status"] == 200
+        storage = server.app.services.storage
+        profile = await storage.get(Table.PROFILES, id="admin")
+        profile["body"]["policies"].append({"roleId": "watched"})
+        role = {"id": "watched", "body": {"controllers": {}}, "info": {}}
+        noted = Note(Noted.RIGHTS, "admin")
+        await storage.apply([Put(Table.ROLES, role), Put(Table.PROFILES, profile), noted])
+        assert (await change(server, "query", token, password="third"))["status"] == 400
+
+
+async def test_whoever_knows_a_password_of_before_gets_no_reset_token(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """security check A13: a reset token dies on password change, also if it is issued in the same
+    moment."""
+    await server.create_admin()
+    services = server.app.services
+    policies = read_policies([{"appliesTo": "*", "expiresAfter": "1d"}])
+    local = Local(services.storage, services.passwords, clock_ms=services.clock_ms)
+    expiring = Local(
+        services.storage, services.passwords, clock_ms=services.clock_ms, policies=policies
+    )
+    services.strategies.register("local", expiring)
+    await age(server, "admin", 2 * DAY_MS)
+    verify = Passwords.verify
+
+    async def verify_and_change(passwords: Passwords, password: str, stored: object) -> bool:
+        is_same = await verify(passwords, password, stored)
+        prepared = await local.update({"password": "second"}, "admin", "admin")
+        await services.storage.apply(prepared.changes)
+        return is_same
+
+    monkeypatch.setattr(Passwords, "verify", verify_and_change)
+    answer = await log_in(server, "query", "admin")
+    assert told(answer, "id", "status") == {"id": "plugin.strategy.missing_user", "status": 401}
+    assert "resetToken" not in answer["error"]
+    assert await services.storage.count(Table.ONE_TIME) == 0
+
+
+PATTERNS = [  # written, text, whether it is found
+    ("^.{6,}$", "abcdef", True),
+    ("^.{6,}$", "abcde", False),
+    ("/ABC/i", "xabcx", True),
+    ("/ABC/", "xabcx", False),
+    ("/^b$/m", "a\nb\nc", True),
+    ("/a.b/s", "a\nb", True),
+    ("/a.b/", "a\nb", False),
+    (r"^\d+$", "٣٤", False),
+    (r"^\w+$", "é", False),
+    ("é", "né", True),
+    ("a/b", "xa/by", True),
+    (r"/a\/b/", "xa/by", True),
+    ("x", "a\0x", True),
+    ("(?=.*[a-z])(?=.*[0-9])", "a1", True),
+    ("", "anything", True),
+]
+
+
+@pytest.mark.parametrize(("written", "text", "is_found"), PATTERNS)
+async def test_patterns(written: str, text: str, is_found: bool) -> None:
+    """contract/05 §1.6 `passwordRegex`: pattern text, or `/pattern/flags`; found anywhere."""
+    pattern = read_pattern(written)
+    assert pattern is not None
+    assert await Matcher().is_found(pattern, text) is is_found
+
+
+@pytest.mark.parametrize("written", ["(", "[", "/x/q", "a\0b", "\ud800", "a{1}{2}", r"\p{L}"])
+def test_what_is_no_pattern(written: str) -> None:
+    """contract/05 §1.1: validated at start."""
+    assert read_pattern(written) is None
+
+
+HANGS = Pattern("(a+)+$")
+TRAP = "a" * 64 + "!"
+
+
+async def test_a_pattern_that_takes_for_ever_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
+    """house style: nothing blocks the loop, every wait is bounded. The log says the pattern, not
+    the password."""
+    with pytest.raises(ApiError) as refused:
+        await Matcher(most_s=0.05).is_found(HANGS, TRAP)
+    assert (refused.value.id, refused.value.status) == ("api.process.overloaded", 503)
+    assert HANGS.text in caplog.text and TRAP not in caplog.text
+
+
+async def test_the_loop_goes_on_while_a_pattern_hangs() -> None:
+    """house style, review question 10: the matching is cancelled from the loop it runs beside."""
+    matcher = Matcher(most_s=60)
+    hanging = asyncio.create_task(matcher.is_found(HANGS, TRAP))
+    assert await matcher.is_found(Pattern("x"), "x") is True
+    assert not hanging.done()
+    hanging.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await hanging
+
+
+async def test_only_so_many_wait_for_patterns() -> None:
+    """house style: the queue is bounded; who finds it full is refused at once."""
+    matcher = Matcher(most_s=60)
+    waiting = [asyncio.create_task(matcher.is_found(HANGS, TRAP)) for _ in range(32)]
+    await asyncio.sleep(0)
+    with pytest.raises(ApiError) as refused:
+        await matcher.is_found(Pattern("x"), "x")
+    assert refused.value.status == 503
+    await cancel(waiting)
+    assert await matcher.is_found(Pattern("x"), "x") is True
+
+
+async def cancel(tasks: Iterable[asyncio.Task[bool]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_pattern_that_fails_lets_nobody_pass(caplog: pytest.LogCaptureFixture) -> None:
+    """Not found out is neither yes nor no: 503."""
+    with pytest.raises(ApiError) as refused:
+        await Matcher().is_found(Pattern("(", 0), "x")
+    assert refused.value.status == 503
+    assert "ended with 1" in caplog.text

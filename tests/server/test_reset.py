@@ -1,300 +1,322 @@
-"""The reset flow: a new password for who can't log in (contract/05 §1.7, repaired by design §4)."""
+"""A new password for who can't log in: reset tokens over every transport (contract/05 §1.7; security
+checks A3, A13)."""
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
 
-from server import app as app_module
-from server.storage.base import Table, Update
+from server.storage.base import Noted, Table, Update
 from tests.server.errors import told
 from tests.server.running import PASSWORD, TRANSPORTS, Running, cheap_config, running
 
-CONTROLLER = "kuzzle-plugin-auth-passport-local/password"
-GIVE, RESET = f"{CONTROLLER}:getResetPasswordToken", f"{CONTROLLER}:reset"
-PREFIX = "plugin.kuzzle-plugin-auth-passport-local."
-INVALID = {"id": PREFIX + "invalid_token", "code": 67108867, "status": 400}
-EXPIRED = {"id": PREFIX + "expired_token", "code": 67108866, "status": 401}
+LOCAL = "kuzzle-plugin-auth-passport-local"
+CONTROLLER = f"{LOCAL}/password"
+ISSUE, RESET = f"{CONTROLLER}:getResetPasswordToken", f"{CONTROLLER}:reset"
 NEW = "battery staple"
+INVALID = {"id": f"plugin.{LOCAL}.invalid_token", "code": 67108867, "status": 400}
+EXPIRED = {"id": f"plugin.{LOCAL}.expired_token", "code": 67108866, "status": 401}
 
 
 @pytest.fixture
-async def opened() -> AsyncIterator[Running]:
-    """A server where everybody may reset passwords, with the user `admin`."""
-    async with running(open_mode=True, config=cheap_config()) as server:
-        await server.create_admin()
+async def open_server() -> AsyncIterator[Running]:
+    """A server where anonymous may ask for everything, with the user `user`."""
+    async with running(open_mode=True) as server:
+        await server.create_user(await server.create_admin(), "user")
         yield server
 
 
-async def give_token(server: Running, transport: str = "query", kuid: str = "admin") -> str:
-    answer = await server.call(transport, GIVE, _id=kuid)
+async def issue(server: Running, transport: str = "query", kuid: str = "user") -> str:
+    answer = await server.call(transport, ISSUE, _id=kuid)
     assert answer["status"] == 200, answer
-    assert list(answer["result"]) == ["resetToken"]
     return answer["result"]["resetToken"]
 
 
-async def reset(server: Running, transport: str, token: object, password: object = NEW) -> dict:
-    return await server.call(transport, RESET, body={"token": token, "password": password})
+async def reset(
+    server: Running, token: object, password: object = NEW, transport: str = "query"
+) -> dict:
+    return await server.call(transport, RESET, body={"password": password, "token": token})
 
 
-async def status_of_login(server: Running, password: str, username: str = "admin") -> int:
-    body = {"username": username, "password": password}
-    return (await server.call("query", "auth:login", strategy="local", body=body))["status"]
+async def log_in(server: Running, password: str) -> dict:
+    body = {"username": "user", "password": password}
+    return await server.call("query", "auth:login", strategy="local", body=body)
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_reset_sets_the_password_and_logs_in(opened: Running, transport: str) -> None:
-    """Security checks A13, S3: other sessions end."""
-    before = await opened.login("admin")
-    token = await give_token(opened, transport)
-    answer = await reset(opened, transport, token)
+async def test_a_token_sets_a_new_password_and_logs_in(
+    open_server: Running, transport: str
+) -> None:
+    """contract/05 §1.7: the result is that of a login."""
+    answer = await open_server.call(transport, ISSUE, _id="user")
+    assert list(answer["result"]) == ["resetToken"]
+    answer = await reset(open_server, answer["result"]["resetToken"], transport=transport)
     result = answer["result"]
     assert list(result) == ["_id", "expiresAt", "jwt", "ttl"]
-    assert (result["_id"], result["ttl"]) == ("admin", 3_600_000)
-    me = await opened.call(transport, "auth:getCurrentUser", token=result["jwt"])
-    assert me["result"]["_id"] == "admin"
-    ended = await opened.call(transport, "auth:getCurrentUser", token=before)
-    assert told(ended, "id") == {"id": "security.token.invalid"}
-    assert await status_of_login(opened, PASSWORD) == 401
-    assert await status_of_login(opened, NEW) == 200
+    assert (result["_id"], result["ttl"]) == ("user", 3_600_000)
+    me = await open_server.call(transport, "auth:getCurrentUser", token=result["jwt"])
+    assert me["result"]["_id"] == "user"
+    assert (await log_in(open_server, PASSWORD))["status"] == 401
+    assert (await log_in(open_server, NEW))["status"] == 200
+
+
+ROUTES = (f"/_plugin/{CONTROLLER}", "/_/password")
+
+
+@pytest.mark.parametrize("base", ROUTES)
+async def test_routes(open_server: Running, base: str) -> None:
+    """contract/05 §1.7; design §4: answers that hold a token are not stored."""
+    http = await open_server.connect()
+    issued = await http.ask("GET", f"{base}/resetToken/user")
+    assert (issued.status, issued.json["controller"]) == (200, CONTROLLER)
+    body = {"password": NEW, "token": issued.json["result"]["resetToken"]}
+    done = await http.ask("POST", f"{base}/reset", body)
+    assert (done.status, done.json["action"]) == (200, "reset")
+    assert issued.headers["cache-control"] == done.headers["cache-control"] == "no-store"
+
+
+async def test_tokens_are_random_and_stored_as_a_hash(open_server: Running) -> None:
+    """security check A13; design §4, stored tokens."""
+    first, second = await issue(open_server), await issue(open_server)
+    assert first != second and len(first) >= 43
+    rows = await open_server.app.services.storage.find(Table.ONE_TIME, limit=9, kuid="user")
+    assert len(rows) == 1
+    assert first not in repr(rows) and second not in repr(rows)
+
+
+async def test_a_user_has_one_token_at_a_time(open_server: Running) -> None:
+    """security check A13."""
+    first, second = await issue(open_server), await issue(open_server)
+    assert told(await reset(open_server, first)) == INVALID
+    assert (await reset(open_server, second))["status"] == 200
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_token_is_good_once(opened: Running, transport: str) -> None:
-    """Security check A13."""
-    token = await give_token(opened)
-    assert (await reset(opened, transport, token))["status"] == 200
-    assert told(await reset(opened, transport, token, "another")) == INVALID
-    assert await status_of_login(opened, NEW) == 200
+async def test_a_token_is_good_once(open_server: Running, transport: str) -> None:
+    """security check A13; the reference let it be used until its end."""
+    token = await issue(open_server, transport)
+    assert (await reset(open_server, token, transport=transport))["status"] == 200
+    assert told(await reset(open_server, token, "again", transport)) == INVALID
+    assert (await log_in(open_server, NEW))["status"] == 200
 
 
-async def test_of_two_resets_at_once_one_wins(opened: Running) -> None:
-    token = await give_token(opened)
-    answers = await asyncio.gather(
-        *(reset(opened, "http", token, f"password {number}") for number in range(4))
-    )
-    assert sorted(answer["status"] for answer in answers) == [200, 400, 400, 400]
-    winner = [answer["status"] for answer in answers].index(200)
-    assert await status_of_login(opened, f"password {winner}") == 200
+async def test_of_two_who_use_a_token_at_once_one_succeeds(open_server: Running) -> None:
+    """security check A13."""
+    token = await issue(open_server)
+    answers = await asyncio.gather(*(reset(open_server, token, text) for text in ("one", "two")))
+    assert sorted(answer["status"] for answer in answers) == [200, 400]
 
 
-async def test_only_a_hash_is_stored(opened: Running) -> None:
-    token = await give_token(opened)
-    assert len(token) >= 43  # 256 random bits
-    digest = hashlib.sha256(token.encode()).digest()
-    (row,) = await opened.app.services.storage.find(
-        Table.ONE_TIME, limit=10, kuid="admin", kind="reset"
-    )
-    assert row["token_hash"] == digest and token not in str(row)
+async def test_a_refused_password_does_not_use_the_token_up(open_server: Running) -> None:
+    """contract/05 §1.7: who chose a bad one may choose again."""
+    token = await issue(open_server)
+    answer = await reset(open_server, token, "x" * 5000)
+    assert told(answer, "id", "status") == {"id": "api.assert.invalid_argument", "status": 400}
+    assert (await log_in(open_server, PASSWORD))["status"] == 200
+    assert (await reset(open_server, token))["status"] == 200
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_token_ends(transport: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`resetPasswordExpiresIn`; security check A13."""
-    now_ms = app_module.clock_ms()
-    later_ms = 0
-    monkeypatch.setattr(app_module, "clock_ms", lambda: now_ms + later_ms)
-    config = cheap_config()
-    local = replace(config.plugins.local, reset_password_expires_in_ms=1000)
-    config = replace(config, plugins=replace(config.plugins, local=local))
-    async with running(config, open_mode=True) as server:
-        await server.create_admin()
-        token = await give_token(server)
-        later_ms = 1000
-        assert told(await reset(server, transport, token)) == EXPIRED
-        token = await give_token(server)
-        later_ms += 999
-        assert (await reset(server, transport, token))["status"] == 200
-
-
-async def test_without_a_lifetime_a_token_does_not_end(
-    opened: Running, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await give_token(opened)
-    (row,) = await opened.app.services.storage.find(
-        Table.ONE_TIME, limit=10, kuid="admin", kind="reset"
-    )
-    assert row["expires_at"] is None
-
-
-async def test_a_changed_password_ends_the_token(opened: Running) -> None:
-    """Security check A13."""
-    session = await opened.login("admin")
-    token = await give_token(opened)
-    change = {"token": session, "strategy": "local"}
-    update = "auth:updateMyCredentials"
-    renamed = await opened.call("http", update, body={"username": "root"}, **change)
-    assert renamed["status"] == 200
-    changed = await opened.call("http", update, body={"password": "own choice"}, **change)
-    assert changed["status"] == 200
-    assert told(await reset(opened, "http", token)) == INVALID
-    assert await status_of_login(opened, "own choice", "root") == 200
-
-
-async def test_the_next_token_ends_the_one_before(opened: Running) -> None:
-    first, second = await give_token(opened), await give_token(opened)
-    assert told(await reset(opened, "http", first)) == INVALID
-    assert (await reset(opened, "http", second))["status"] == 200
-
-
-async def test_a_refused_password_leaves_the_token(opened: Running) -> None:
-    token = await give_token(opened)
-    refused = await reset(opened, "http", token, "x" * 4097)
-    assert told(refused, "id", "status") == {"id": "api.assert.invalid_argument", "status": 400}
-    assert (await reset(opened, "http", token))["status"] == 200
-
-
-async def test_disabled_and_deleted_users_are_not_let_in(opened: Running) -> None:
-    admin = await opened.login("admin")
-    for kuid in ("alice", "bob"):
-        await opened.create_user(admin, kuid)
-    alice, bob = await give_token(opened, kuid="alice"), await give_token(opened, kuid="bob")
-    disabled = Update(Table.USERS, {"kuid": "alice"}, {"disabled": 1})
-    await opened.app.services.storage.apply([disabled])
-    gone = await opened.call("http", "security:deleteUser", token=admin, _id="bob")
-    assert gone["status"] == 200
-    assert told(await reset(opened, "http", alice)) == INVALID
-    assert (await reset(opened, "http", bob))["status"] in (400, 412)
-    row = await opened.app.services.storage.get(Table.CREDENTIALS, strategy="local", id="alice")
-    assert await opened.app.services.passwords.verify(PASSWORD, row["data"]["hash"])
-
-
-async def test_tokens_of_one_kind_are_not_tokens_of_another(opened: Running) -> None:
-    """Security check T6."""
-    token, session = await give_token(opened), await opened.login("admin")
-    as_session = await opened.call("http", "auth:getCurrentUser", token=token)
-    assert told(as_session, "id", "status") == {"id": "security.token.invalid", "status": 401}
-    for transport in TRANSPORTS:
-        for foreign in (session, token + "x", token[:-1], "é", "x" * 10_000):
-            assert told(await reset(opened, transport, foreign)) == INVALID
-
-
-# A body for reset with `password` or `token` missing, blank, or no text.
-INCOMPLETE = [
-    None,
-    {},
-    {"token": "x"},
-    {"password": NEW},
-    {"token": "", "password": NEW},
-    {"token": " ", "password": NEW},
-    {"token": "x", "password": ""},
-    {"token": "x", "password": " \t"},
-    {"token": "x", "password": 5},
-    {"token": ["x"], "password": NEW},
-    {"token": "x", "password": None},
+ENDINGS = [  # an action that ends a token, its arguments
+    ("auth:updateMyCredentials", {"strategy": "local", "body": {"password": NEW}}, False),
+    ("auth:updateMyCredentials", {"strategy": "local", "body": {"username": "me"}}, True),
+    ("auth:logout", {"global": True}, True),
 ]
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
-@pytest.mark.parametrize("body", INCOMPLETE)
-async def test_incomplete_resets(opened: Running, transport: str, body: object) -> None:
-    answer = await opened.call(transport, RESET, body=body)
-    assert answer["error"].keys() == {"message", "status"}
-    assert answer["status"] == 400
+@pytest.mark.parametrize(("name", "args", "lives"), ENDINGS)
+async def test_a_token_dies_with_the_password(
+    open_server: Running, name: str, args: dict, lives: bool
+) -> None:
+    """security check A13: on password change, not on anything else."""
+    session, token = await open_server.login("user"), await issue(open_server)
+    assert (await open_server.call("query", name, token=session, **args))["status"] == 200
+    answer = await reset(open_server, token, "a third")
+    assert (answer["status"] == 200) == lives
+    assert lives or told(answer) == INVALID
+
+
+async def test_a_token_dies_with_its_user(open_server: Running) -> None:
+    """security check A13."""
+    token = await issue(open_server)
+    admin = await open_server.login("admin")
+    await open_server.call("query", "security:deleteUser", token=admin, _id="user")
+    assert told(await reset(open_server, token)) == INVALID
+    await open_server.create_user(admin, "user")
+    assert told(await reset(open_server, token)) == INVALID
+
+
+async def test_a_disabled_user_resets_nothing(open_server: Running) -> None:
+    """design §4: a disabled user does not get in, and is not told apart."""
+    token = await issue(open_server)
+    storage = open_server.app.services.storage
+    await storage.apply([Update(Table.USERS, {"kuid": "user"}, {"disabled": 1})])
+    assert told(await reset(open_server, token)) == INVALID
+    await storage.apply([Update(Table.USERS, {"kuid": "user"}, {"disabled": 0})])
+    assert (await log_in(open_server, PASSWORD))["status"] == 200
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-@pytest.mark.parametrize("kuid", ["nobody", "-1", " "])
-async def test_tokens_for_nobody(opened: Running, transport: str, kuid: str) -> None:
-    answer = await opened.call(transport, GIVE, _id=kuid)
-    assert answer["error"].keys() == {"message", "status"}
-    assert answer["status"] == 400
+async def test_a_reset_ends_the_sessions(open_server: Running, transport: str) -> None:
+    """security check S3; those of others go on."""
+    mine, others = await open_server.login("user"), await open_server.login("admin")
+    seen = []
+    open_server.app.services.storage.follow(seen.extend)
+    await reset(open_server, await issue(open_server), transport=transport)
+    for token, status in ((mine, 401), (others, 200)):
+        answer = await open_server.call(transport, "auth:getCurrentUser", token=token)
+        assert answer["status"] == status
+    assert (Noted.SESSIONS, "user") in [(entry.noted, entry.subject) for entry in seen]
 
 
-@pytest.mark.parametrize("transport", ["query", "websocket"])
-@pytest.mark.parametrize("args", [{}, {"_id": None}, {"_id": 5}])
-async def test_tokens_without_an_id(opened: Running, transport: str, args: dict) -> None:
-    answer = await opened.call(transport, GIVE, **args)
-    assert (answer["status"], answer["error"].keys()) == (400, {"message", "status"})
-
-
-@pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_nobody_may_do_it_at_first(server: Running, transport: str) -> None:
-    """Security check A3: a stranger learns nothing, whether there is such a user or not."""
-    admin = await server.create_admin()
-    alice = await server.create_user(admin, "alice")
-    answers = []
-    for kuid in ("alice", "nobody"):
-        answers.append(await server.call(transport, GIVE, _id=kuid))
-        assert told(answers[-1], "id", "status") == {
-            "id": "security.rights.unauthorized",
-            "status": 401,
-        }
-    assert answers[0]["error"] == answers[1]["error"]
-    forbidden = {"id": "security.rights.forbidden", "status": 403}
-    assert (
-        told(await server.call(transport, GIVE, token=alice, _id="alice"), *forbidden) == forbidden
-    )
-    body = {"token": "x", "password": NEW}
-    assert (await server.call(transport, RESET, body=body))["status"] == 401
-    assert (await server.call(transport, RESET, token=alice, body=body))["status"] == 403
-    allowed = await server.call(transport, GIVE, token=admin, _id="alice")
-    assert allowed["status"] == 200
-
-
-ROUTES = ("/_plugin/kuzzle-plugin-auth-passport-local/password", "/_/password")
-
-
-@pytest.mark.parametrize("route", ROUTES)
-async def test_routes_and_caches(opened: Running, route: str) -> None:
-    """Security check H4: answers that hold a token are not kept."""
-    http = await opened.connect()
-    given = await http.ask("GET", f"{route}/resetToken/admin")
-    assert (given.status, given.headers["cache-control"]) == (200, "no-store")
-    body = {"token": given.json["result"]["resetToken"], "password": NEW}
-    done = await http.ask("POST", f"{route}/reset", body)
-    assert (done.status, done.headers["cache-control"]) == (200, "no-store")
-    assert (done.json["controller"], done.json["action"]) == (CONTROLLER, "reset")
-
-
-async def test_the_actions_are_shown(opened: Running) -> None:
-    answer = await opened.call("http", "server:publicApi")
-    shown = answer["result"][CONTROLLER]
-    assert shown.keys() == {"getResetPasswordToken", "reset"}
-    assert [one["url"] for one in shown["reset"]["http"]] == [f"{path}/reset" for path in ROUTES]
+FOREIGN = ["", "x", "x" * 43, "x" * 10_000, "é", "a\0b"]
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_refused_login_leads_to_a_password_of_ones_own(transport: str) -> None:
-    """design §4: `error.resetToken` is sent, and the reset counts as the user's own change."""
+async def test_what_is_no_reset_token(open_server: Running, transport: str) -> None:
+    """contract/05 §1.6 `invalid_token`; a session is no reset token."""
+    session = await open_server.login("user")
+    for token in (*FOREIGN[1:], session):
+        answer = await reset(open_server, token, transport=transport)
+        assert told(answer) == INVALID
+    assert (await log_in(open_server, PASSWORD))["status"] == 200
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_reset_token_is_no_session(open_server: Running, transport: str) -> None:
+    """issue, bad input: 401 with the contract's id."""
+    token = await issue(open_server)
+    answer = await open_server.call(transport, "auth:getCurrentUser", token=token)
+    assert told(answer, "id", "status") == {"id": "security.token.invalid", "status": 401}
+    assert (await reset(open_server, token))["status"] == 200
+
+
+MISSING = [None, {}, {"token": "t"}, {"password": "p"}]
+BLANK = [None, "", " ", 5, ["x"], {}]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_missing_and_blank_members(open_server: Running, transport: str) -> None:
+    """contract/05 §1.7: missing, blank, non-string: 400 without an id."""
+    token = await issue(open_server)
+    bodies = [*MISSING]
+    bodies += [{"password": NEW, "token": blank} for blank in BLANK]
+    bodies += [{"password": blank, "token": token} for blank in BLANK]
+    for body in bodies:
+        answer = await open_server.call(transport, RESET, body=body)
+        assert (answer["status"], answer["error"].get("id")) == (400, None), body
+    assert (await reset(open_server, token))["status"] == 200
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_users_there_are_no_tokens_for(open_server: Running, transport: str) -> None:
+    """contract/05 §1.7: missing or unknown kuid: 400 without an id."""
+    for kuid in ("nobody", " ", "-1", "\u00e9", "a\0b"):
+        answer = await open_server.call(transport, ISSUE, _id=kuid)
+        assert (answer["status"], answer["error"].get("id")) == (400, None), kuid
+    if transport != "http":
+        for kuid in ({}, {"_id": 5}, {"_id": None}):
+            answer = await open_server.call(transport, ISSUE, **kuid)
+            assert (answer["status"], answer["error"].get("id")) == (400, None), kuid
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_neither_action_is_for_everybody(server: Running, transport: str) -> None:
+    """contract/05 §1.7: not among the restricted rights; security check A3: who exists and who does
+    not is answered alike."""
+    user = await server.create_user(await server.create_admin(), "user")
+    for token, status in ((None, 401), (user, 403)):
+        told_ = []
+        for kuid in ("user", "nobody"):
+            answer = await server.call(transport, ISSUE, token=token, _id=kuid)
+            told_.append(told(answer, "id", "status", "message"))
+        assert told_[0] == told_[1] and told_[0]["status"] == status
+        body = {"password": NEW, "token": "t"}
+        answer = await server.call(transport, RESET, token=token, body=body)
+        assert answer["status"] == status
+
+
+@asynccontextmanager
+async def expiring(expires_in_ms: int) -> AsyncIterator[Running]:
     config = cheap_config()
-    policy = {"appliesTo": "*", "mustChangePasswordIfSetByAdmin": True}
+    local = replace(config.plugins.local, reset_password_expires_in_ms=expires_in_ms)
+    config = replace(config, plugins=replace(config.plugins, local=local))
+    async with running(config, open_mode=True) as server:
+        await server.create_user(await server.create_admin(), "user")
+        yield server
+
+
+@pytest.mark.parametrize(("expires_in_ms", "is_over"), [(1, True), (7_200_000, False), (-1, False)])
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_tokens_end(transport: str, expires_in_ms: int, is_over: bool) -> None:
+    """contract/05 §1.1 `resetPasswordExpiresIn`, -1 for no end; security check A13."""
+    async with expiring(expires_in_ms) as server:
+        token = await issue(server)
+        rows = await server.app.services.storage.find(Table.ONE_TIME, limit=1, kuid="user")
+        ends_at, now_ms = rows[0]["expires_at"], server.app.services.clock_ms()
+        if expires_in_ms == -1:
+            assert ends_at is None
+        else:
+            assert now_ms + expires_in_ms - 60_000 < ends_at <= now_ms + expires_in_ms
+        if is_over:
+            key = {"token_hash": rows[0]["token_hash"]}
+            ended = Update(Table.ONE_TIME, key, {"expires_at": now_ms})
+            await server.app.services.storage.apply([ended])
+        answer = await reset(server, token, transport=transport)
+        assert (answer["status"] == 401) == is_over
+        assert not is_over or told(answer) == EXPIRED
+
+
+@pytest.fixture
+async def demanding() -> AsyncIterator[Running]:
+    """A server whose users must have a password of their own that is not older than a day."""
+    config = cheap_config()
+    policy = {
+        "appliesTo": "*",
+        "mustChangePasswordIfSetByAdmin": True,
+        "forbidReusedPasswordCount": 2,
+    }
     local = replace(config.plugins.local, password_policies=(policy,))
     config = replace(config, plugins=replace(config.plugins, local=local))
     async with running(config, open_mode=True) as server:
         admin = await server.create_admin()
         body = {
             "content": {"profileIds": ["default"]},
-            "credentials": {"local": {"username": "alice", "password": PASSWORD}},
+            "credentials": {"local": {"username": "user", "password": PASSWORD}},
         }
-        made = await server.call("http", "security:createUser", token=admin, body=body, _id="alice")
-        assert made["status"] == 200
-        login = {"username": "alice", "password": PASSWORD}
-        refused = await server.call(transport, "auth:login", strategy="local", body=login)
-        assert refused["status"] == 401
-        answer = await reset(server, transport, refused["error"]["resetToken"])
-        assert answer["result"]["_id"] == "alice"
-        assert await status_of_login(server, NEW, "alice") == 200
-        assert await status_of_login(server, PASSWORD, "alice") == 401
+        await server.call("query", "security:createUser", token=admin, body=body, _id="user")
+        yield server
 
 
-async def test_a_refusal_with_a_token_is_not_kept_by_caches() -> None:
-    """Security check H4."""
-    config = cheap_config()
-    policy = {"appliesTo": {"users": ["admin"]}, "expiresAfter": "1ms"}
-    local = replace(config.plugins.local, password_policies=(policy,))
-    config = replace(config, plugins=replace(config.plugins, local=local))
-    async with running(config) as server:
-        credentials = {"local": {"username": "admin", "password": PASSWORD}}
-        body = {"credentials": credentials}
-        made = await server.call("http", "security:createFirstAdmin", body=body, _id="admin")
-        assert made["status"] == 200
-        key = {"strategy": "local", "id": "admin"}
-        old = Update(Table.CREDENTIALS, key, {"created_at": 0})
-        await server.app.services.storage.apply([old])
-        http = await server.connect()
-        answer = await http.ask("POST", "/_login/local", credentials["local"])
-        assert answer.status == 401 and "resetToken" in answer.json["error"]
-        assert answer.headers.get("cache-control") == "no-store"
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_who_must_change_his_password_can(demanding: Running, transport: str) -> None:
+    """contract/05 §1.7: the refused login gives the token, and after the reset, done by anonymous,
+    nobody else has set the password."""
+    answer = await log_in(demanding, PASSWORD)
+    assert told(answer, "id") == {"id": f"plugin.{LOCAL}.must_change_password"}
+    token = answer["error"]["resetToken"]
+    answer = await reset(demanding, token, PASSWORD, transport)
+    assert told(answer, "id", "status") == {
+        "id": f"plugin.{LOCAL}.reused_password",
+        "status": 400,
+    }
+    answer = await reset(demanding, token, NEW, transport)
+    assert answer["result"]["_id"] == "user"
+    assert (await log_in(demanding, NEW))["status"] == 200
+    row = await demanding.app.services.storage.get(
+        Table.CREDENTIALS, strategy="local", id="user"
+    )
+    assert row["data"]["updater"] == "user"
+
+
+async def test_the_session_list_tells_of_the_reset(open_server: Running) -> None:
+    """issue, session list: where from and how."""
+    http = await open_server.connect()
+    body = {"password": NEW, "token": await issue(open_server)}
+    answer = await http.ask("POST", "/_/password/reset", body, headers={"User-Agent": "tester/1"})
+    rows = await open_server.app.services.storage.find(Table.SESSIONS, limit=9, kuid="user")
+    assert answer.status == 200
+    assert [row["data"] for row in rows] == [
+        {"address": "127.0.0.1", "userAgent": "tester/1", "strategy": "local"}
+    ]
