@@ -245,9 +245,7 @@ async def test_passwords_used_before(transport: str) -> None:
             assert (answer["status"] == 400) == is_reused, password
             if is_reused:
                 assert told(answer) == refusal("reused_password")
-        row = await server.app.services.storage.get(
-            Table.CREDENTIALS, strategy="local", id="admin"
-        )
+        row = await server.app.services.storage.get(Table.CREDENTIALS, strategy="local", id="admin")
         assert len(row["data"]["history"]) == 2
 
 
