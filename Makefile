@@ -19,7 +19,7 @@ check: .venv/tested
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q tests/test_layout.py tests/test_docs.py
+	$(BIN)/python -m pytest -q -m "not interop" tests/test_layout.py tests/test_docs.py
 
 bench: .venv/measured
 	$(BIN)/python -m bench $(OPTIONS)
