@@ -83,11 +83,15 @@ def make_breach_check(file: str, url: str) -> BreachCheck | None:
 
 
 def range_lookup(url: str) -> Lookup:
-    """Look up in a service of ranges: `<url><five digits>` gives lines `<other digits>:<count>`."""
-    parts = urlsplit(url)
+    """Look up in a service of ranges: `<url><five digits>` gives lines `<other digits>:<count>`.
+    LocalError for what is no URL."""
+    try:
+        parts = urlsplit(url)
+        host, port, path = parts.hostname or "", parts.port, parts.path or "/"
+    except ValueError as reason:
+        raise LocalError(f"security.passwords.breachUrl: {reason}") from None
     is_safe = parts.scheme == "https"
     connect = http.client.HTTPSConnection if is_safe else http.client.HTTPConnection
-    host, port, path = parts.hostname or "", parts.port, parts.path or "/"
 
     def is_known(digest: str) -> bool:
         connection = connect(host, port, timeout=TIMEOUT_S)
@@ -97,10 +101,13 @@ def range_lookup(url: str) -> Lookup:
             answer = connection.getresponse()
             if answer.status != 200:
                 raise ValueError(f"the service answered {answer.status}")
-            lines = answer.read(_MOST_ANSWER_BYTES).decode("ascii", "replace").splitlines()
+            body = answer.read(_MOST_ANSWER_BYTES)
+            if answer.length or len(body) == _MOST_ANSWER_BYTES:
+                raise ValueError("the service's answer is cut short, or too long")
         finally:
             connection.close()
         wanted = digest[_PREFIX_DIGITS:]
+        lines = body.decode("ascii", "replace").splitlines()
         return any(_is_hit(line, wanted) for line in lines)
 
     return is_known

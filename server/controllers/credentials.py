@@ -1,6 +1,7 @@
 """The `auth` controller's part about the caller's own credentials (contract/02 §4, contract/05
 §1.5)."""
 
+from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 from protocol.errors import ApiError, error, plain_error
@@ -64,9 +65,8 @@ async def update_my_credentials(services: Services, caller: Caller, request: Req
     the server asks for it, `currentPassword` in the body is the present password."""
     strategy = _find_strategy(services, request)
     revokes = read_flag(request, "revokeTokens")
-    credentials = dict(read_body(request))
+    credentials = read_body(request)
     await _check_present_password(strategy, caller, request)
-    credentials.pop(_PRESENT_PASSWORD, None)
     prepared = await _update(services, caller, strategy, credentials)
     if revokes:
         await services.tokens.revoke_others(caller)
@@ -74,7 +74,7 @@ async def update_my_credentials(services: Services, caller: Caller, request: Req
 
 
 async def _update(
-    services: Services, caller: Caller, strategy: Strategy, credentials: dict[str, object]
+    services: Services, caller: Caller, strategy: Strategy, credentials: Mapping[str, object]
 ) -> Prepared:
     for _ in range(_ATTEMPTS):
         await strategy.validate(credentials, caller.kuid, True)

@@ -3,6 +3,7 @@ lets a password pass (security check P7)."""
 
 import asyncio
 import hashlib
+import logging
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -71,6 +72,25 @@ async def test_a_service_learns_five_digits(lines: tuple[str, ...], is_breached:
     assert head.startswith("GET /range/5BAA6 HTTP/1.1\r\n")
     assert "\r\nAdd-Padding: true\r\n" in head
     assert PASSWORD not in head and DIGEST[5:] not in head.upper()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n",
+        b"SSH-2.0-OpenSSH\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nfew",
+        b"",
+    ],
+)
+async def test_a_service_in_trouble_lets_passwords_pass(answer: bytes, caplog) -> None:
+    """security check P7: fails open, with a line in the log that says no password."""
+    async with service(answer) as (url, _), checking(range_lookup(url)) as check:
+        assert await check.is_breached(PASSWORD) is False
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert "passwords are not checked against breaches" in caplog.text
+    assert PASSWORD + " " not in caplog.text and DIGEST not in caplog.text.upper()
 
 
 async def test_a_service_that_is_not_there_lets_passwords_pass(caplog) -> None:
@@ -173,6 +193,13 @@ def test_a_file_that_cant_be_read_is_told_at_start(tmp_path: Path) -> None:
     """design §3: what is wrong is named before the server starts."""
     with pytest.raises(LocalError, match=r"breachFile: .*absent\.txt"):
         make_breach_check(str(tmp_path / "absent.txt"), "")
+
+
+@pytest.mark.parametrize("url", ["http://host:99999/", "http://host:port/", "http://[::1/"])
+def test_a_url_that_is_none_is_told_at_start(url: str) -> None:
+    """design §3."""
+    with pytest.raises(LocalError, match="breachUrl"):
+        make_breach_check("", url)
 
 
 def test_the_digest_is_sha_1() -> None:

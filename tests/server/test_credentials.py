@@ -318,13 +318,15 @@ async def test_a_change_brings_back_nothing_that_was_changed_meanwhile(
     username: str,
     password: str,
 ) -> None:
-    """security check S3: a new name, given in the same moment, does not restore the password of
-    before."""
+    """security check S3: a new name, given in the same millisecond, does not restore the password
+    of before."""
     token = await server.create_admin()
     services = server.app.services
     services.strategies.register(
         "local", Local(services.storage, services.passwords, clock_ms=lambda: 0)
     )
+    body_of_before = {"password": PASSWORD, "username": "admin"}
+    await server.call("query", UPDATE, token=token, strategy="local", body=body_of_before)
     apply = services.storage.apply
 
     async def come_second(changes: object) -> None:

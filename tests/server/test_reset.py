@@ -2,13 +2,16 @@
 security checks A3, A13)."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
 
-from server.storage.base import Noted, Table, Update
+from protocol.errors import ApiError
+from server.auth.resets import Resets
+from server.storage.base import Insert, Noted, Table, Update
 from tests.server.errors import told
 from tests.server.running import PASSWORD, TRANSPORTS, Running, cheap_config, running
 
@@ -109,6 +112,38 @@ async def test_of_two_who_use_a_token_at_once_one_succeeds(open_server: Running)
     assert sorted(answer["status"] for answer in answers) == [200, 400]
 
 
+async def test_a_token_replaced_in_the_same_moment_is_over(
+    open_server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """security check A13: the next one ends it until the very end."""
+    token = await issue(open_server)
+    storage = open_server.app.services.storage
+    apply = storage.apply
+
+    async def come_second(changes: object) -> None:
+        monkeypatch.setattr(storage, "apply", apply)
+        await issue(open_server)
+        await apply(changes)
+
+    monkeypatch.setattr(storage, "apply", come_second)
+    assert told(await reset(open_server, token)) == INVALID
+    assert (await log_in(open_server, PASSWORD))["status"] == 200
+
+
+async def test_a_token_of_another_kind_resets_nothing(open_server: Running) -> None:
+    """security check A13: what is for something else is not for this."""
+    token = "another-kind"
+    row = {
+        "token_hash": hashlib.sha256(token.encode()).digest(),
+        "kind": "step",
+        "kuid": "user",
+        "expires_at": None,
+        "data": {},
+    }
+    await open_server.app.services.storage.apply([Insert(Table.ONE_TIME, row)])
+    assert told(await reset(open_server, token)) == INVALID
+
+
 async def test_a_refused_password_does_not_use_the_token_up(open_server: Running) -> None:
     """contract/05 §1.7: who chose a bad one may choose again."""
     token = await issue(open_server)
@@ -167,7 +202,8 @@ async def test_a_reset_ends_the_sessions(open_server: Running, transport: str) -
     for token, status in ((mine, 401), (others, 200)):
         answer = await open_server.call(transport, "auth:getCurrentUser", token=token)
         assert answer["status"] == status
-    assert (Noted.SESSIONS, "user") in [(entry.noted, entry.subject) for entry in seen]
+    noted = {(entry.noted, entry.subject) for entry in seen}
+    assert {(Noted.SESSIONS, "user"), (Noted.USER, "user")} <= noted
 
 
 FOREIGN = ["x", "x" * 43, "x" * 10_000, "é", "a\0b"]
@@ -266,6 +302,24 @@ async def test_tokens_end(transport: str, expires_in_ms: int, is_over: bool) -> 
         answer = await reset(server, token, transport=transport)
         assert (answer["status"] == 401) == is_over
         assert not is_over or told(answer) == EXPIRED
+
+
+@pytest.mark.parametrize(("after_ms", "is_over"), [(0, False), (99, False), (100, True)])
+async def test_the_end_to_the_millisecond(
+    open_server: Running, after_ms: int, is_over: bool
+) -> None:
+    """security check A13: over when its time is reached."""
+    now_ms = [1_000]
+    storage = open_server.app.services.storage
+    resets = Resets(storage, clock_ms=lambda: now_ms[0], ttl_ms=100)
+    token = await resets.issue("user", {"kuid": "user", "strategy": "local"})
+    now_ms[0] += after_ms
+    if is_over:
+        with pytest.raises(ApiError) as refused:
+            await resets.find(token)
+        assert refused.value.id == EXPIRED["id"]
+    else:
+        assert await resets.find(token) == "user"
 
 
 @pytest.fixture
