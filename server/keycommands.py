@@ -27,6 +27,8 @@ from server.storage.sqlite import MEMORY, SqliteStorage
 _MOST_LISTED = 10_000
 _HEADINGS = ("KID", "ALGORITHM", "CREATED", "STATE")
 _ERASED = ""
+_READING_S = 0.1
+"""What a server takes, amply, to read its keys again once it has heard of a change."""
 
 
 @asynccontextmanager
@@ -66,7 +68,7 @@ async def rotate(storage: Storage, signing: Signing, now_ms: int) -> str:
     # Clocks may be set back; the newest key is the one that signs.
     newest_ms = max((key.created_at_ms for key in keys), default=0)
     kid = await add_key(storage, signing.algorithm, max(now_ms, newest_ms + 1))
-    await asyncio.sleep(JOURNAL_S + SETTLE_S)
+    await asyncio.sleep(JOURNAL_S + _READING_S + SETTLE_S)
     return f"key {kid} ({signing.algorithm}) signs from now on; older keys verify until retired"
 
 

@@ -30,8 +30,9 @@ FORGIVE_S = 600.0
 ADDRESS_FACTOR = 10
 MOST_COUNTERS = 65_536
 """Accounts, and as many addresses, whose failures are kept: some 20 MB of each at the very most."""
-MOST_WAITING = 64
-"""Attempts on one account that may wait for those in progress; further ones are refused."""
+MOST_WAITING = 1024
+"""Attempts on one account, or from one address, that may wait for those in progress; further ones
+are refused. Far more than one account needs: load benchmarks log in with a single one."""
 _MOST_DOUBLINGS = 10  # 1,024 s: beyond the longest wait, more failures would only be slower to go
 _IPV6_SITE_BITS = 64  # what one customer is given at least: he can choose among all these addresses
 

@@ -271,15 +271,20 @@ class Tokens:
                 raise error("security.token.invalid")
             rights = await self._rulebook.rights_of(user.profile_ids)
             if epoch == self._epoch and generation == self._rulebook.generation:
-                self._people[kuid] = person = Person(user, rights, generation)
-                return person
+                return self._know(Person(user, rights, generation))
+
+    def _know(self, person: Person) -> Person:
+        """Give the one Person a user has: a second one, read in the same moment, would never hear
+        of a change."""
+        known = self._people.get(person.kuid)
+        if known is None or known.generation != person.generation:
+            self._people[person.kuid] = known = person
+        return known
 
     def _keep(self, token: str, caller: Caller) -> None:
-        live = self._live
-        while len(live) >= self._limits.live:
-            oldest = next(held for held in live.values() if held.token_hash)
-            self._drop(oldest.token_hash)
-        live[token] = caller
+        while len(self._tokens) >= self._limits.live:
+            self._drop(next(iter(self._tokens)))  # the oldest
+        self._live[token] = caller
         self._tokens[caller.token_hash] = token
         self._tokens_of.setdefault(caller.kuid, set()).add(token)
 

@@ -41,8 +41,8 @@ REFUSED = 2
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands run in the test itself do not wait for other servers."""
-    monkeypatch.setattr(keycommands, "JOURNAL_S", 0.0)
-    monkeypatch.setattr(keycommands, "SETTLE_S", 0.0)
+    for name in ("JOURNAL_S", "_READING_S", "SETTLE_S"):
+        monkeypatch.setattr(keycommands, name, 0.0)
 
 
 async def manykeys(*arguments: str) -> tuple[int, str]:
@@ -138,6 +138,31 @@ async def test_a_changed_secret_drops_sessions_cleanly(tmp_path: Path) -> None:
             errors = await server.stop()
         assert ("all sessions have ended" in errors) == (secret == OTHER_SECRET)
         assert SECRET not in errors
+
+
+async def test_api_keys_come_back_with_their_secret(tmp_path: Path) -> None:
+    """contract/02 §1.6: a changed secret ends sessions for good and only silences API keys; the
+    start after that ends nothing more."""
+    data = str(tmp_path / "keys.db")
+    async with running(signing_with("HS256", SECRET), data=data) as server:
+        session = await server.create_admin()
+        body = {"description": "a program's"}
+        made = await server.call("http", "auth:createApiKey", token=session, body=body)
+        api_key = made["result"]["_source"]["token"]
+        assert await statuses(server, session, api_key) == [200, 200]
+    async with running(signing_with("HS256", OTHER_SECRET), data=data) as server:
+        assert await statuses(server, session, api_key) == [401, 401]
+        later = await server.login("admin")
+    async with running(signing_with("HS256", OTHER_SECRET), data=data) as server:
+        assert await statuses(server, session, api_key, later) == [401, 401, 200]
+    async with running(signing_with("HS256", SECRET), data=data) as server:
+        assert await statuses(server, session, api_key, later) == [401, 200, 401]
+
+
+async def statuses(server: Running, *tokens: str) -> list[object]:
+    """Ask with each token."""
+    http = await server.connect()
+    return [(await ask_me(http, token))["status"] for token in tokens]
 
 
 @pytest.mark.parametrize("algorithm", ["ES256", "RS256", "EdDSA"])
