@@ -8,6 +8,7 @@ one takes a restart.
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Protocol
@@ -18,6 +19,7 @@ from server.storage.base import Unavailable
 from server.storage.sqlite_schema import bring_up_to_date, check_ours
 
 _CACHED_STATEMENTS = 256
+_TRY_AGAIN_S = 0.01
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _PASSING = _BUSY | {sqlite3.SQLITE_FULL}
 """What leaves the connection sound."""
@@ -78,8 +80,7 @@ class FilePlace:
             connection = self.connect()
             try:
                 check_ours(connection, self._name)  # before anything in a stranger's file changes
-                mode = connection.execute("PRAGMA journal_mode = WAL").fetchall()[0][0]
-                if mode != "wal":
+                if self._turn_on_log(connection) != "wal":
                     raise LocalError(f"{self._name} is where no write-ahead log can be kept")
                 bring_up_to_date(connection, self._name)
             finally:
@@ -90,6 +91,18 @@ class FilePlace:
             if _code(exc) in _BUSY:
                 raise Unavailable(f"{self._name}: {exc}") from exc
             raise LocalError(f"{self._name} can't be used as the database: {exc}") from exc
+
+    def _turn_on_log(self, connection: sqlite3.Connection) -> str:
+        """Give the journal's mode. Of several that turn it on at once SQLite refuses all but one
+        without a wait, whatever the busy timeout says: the others try again until it is over."""
+        deadline_s = time.monotonic() + self._busy_timeout_ms / 1000
+        while True:
+            try:
+                return str(connection.execute("PRAGMA journal_mode = WAL").fetchall()[0][0])
+            except sqlite3.OperationalError as exc:
+                if _code(exc) not in _BUSY or time.monotonic() >= deadline_s:
+                    raise
+                time.sleep(_TRY_AGAIN_S)
 
     def connect(self) -> sqlite3.Connection:
         """Give a connection. `Unavailable` if the file isn't the one that was prepared."""

@@ -34,6 +34,7 @@ from server.storage.base import (
     Unavailable,
 )
 from server.storage.sqlite import SqliteStorage
+from server.storage.sqlite_file import FilePlace
 from server.storage.sqlite_journal import KEEP_MS
 from server.storage.sqlite_schema import APPLICATION_ID, bring_up_to_date
 from server.storage.sqlite_threads import Job, Lane
@@ -558,3 +559,31 @@ async def test_another_process_is_heard(storage: SqliteStorage, path: Path) -> N
     assert [entry.sequence for entry in heard] == list(range(1, len(heard) + 1))
     row: Row | None = await storage.get(Table.USER_PROFILES, kuid="a0", profile_id="p")
     assert row is not None
+
+
+class BusyAtFirst:
+    """A connection whose file others are turning into one with a log."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+
+    def execute(self, statement: str) -> "BusyAtFirst":
+        """Refuse as often as it was made to."""
+        if self.times > 0:
+            self.times -= 1
+            refused = sqlite3.OperationalError("database is locked")
+            refused.sqlite_errorcode = sqlite3.SQLITE_BUSY
+            raise refused
+        return self
+
+    def fetchall(self) -> list[tuple[str]]:
+        """Give the mode."""
+        return [("wal",)]
+
+
+def test_the_log_is_turned_on_again_while_others_do_it() -> None:
+    """SQLite does not wait here, whatever the busy timeout says."""
+    patient, hasty = FilePlace("x", 10_000), FilePlace("x", 0)
+    assert patient._turn_on_log(BusyAtFirst(3)) == "wal"  # type: ignore[arg-type]
+    with pytest.raises(sqlite3.OperationalError):
+        hasty._turn_on_log(BusyAtFirst(3))  # type: ignore[arg-type]
