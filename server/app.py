@@ -8,6 +8,7 @@ import re
 import signal
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import formatdate
 from functools import partial
@@ -20,9 +21,9 @@ from server.actions import Router, all_actions
 from server.addresses import Addresses
 from server.auth import defaults
 from server.auth.apikeys import ApiKeys
-from server.auth.breaches import make_breach_check
+from server.auth.breaches import BreachCheck, make_breach_check
 from server.auth.issuing import Issuer
-from server.auth.keyring import Signing, open_keyring
+from server.auth.keyring import Keyring, Signing, open_keyring
 from server.auth.lifetimes import TokenLimits
 from server.auth.limits import MessageBudget, RequestLimits
 from server.auth.links import Links
@@ -98,7 +99,9 @@ class App:
         for chore in self.chores:
             chore.cancel()
         await asyncio.gather(*self.chores, return_exceptions=True)
-        self.services.passwords.close()
+        with suppress(Unavailable):
+            await self.services.tokens.write_uses(0)
+        self.services.close()
         await self.services.storage.close()
 
 
@@ -138,7 +141,7 @@ async def create_admin(config: Config, *, data: str, name: str, password: str) -
             credentials={"local": {"username": name, "password": password}},
             author="-1",
         )
-        services.passwords.close()
+        services.close()
     finally:
         await storage.close()
 
@@ -181,8 +184,12 @@ async def build_services(config: Config, storage: Storage, *, open_mode: bool) -
     """Put together what handlers use, on an open store."""
     await defaults.install(storage, all_actions(), clock_ms=clock_ms)
     passwords = make_passwords(config)
+    breaches = make_breach_check(
+        config.security.passwords.breach_file, config.security.passwords.breach_url
+    )
+    rules = make_password_rules(config, breaches)
     strategies = Strategies()
-    strategies.register("local", make_local(config, storage, passwords))
+    strategies.register("local", make_local(config, storage, passwords, rules))
     rulebook = Rulebook(storage, open_mode=open_mode)
     users = Users(storage, rulebook, strategies, clock_ms=clock_ms)
     token = config.security.auth_token
@@ -197,19 +204,12 @@ async def build_services(config: Config, storage: Storage, *, open_mode: bool) -
         warn_before_ms=config.security.auth_token.warn_before_ms,
     )
 
-    def follow(entries: Sequence[Entry]) -> None:
-        for entry in entries:
-            rulebook.notice(entry)
-        if keyring.notice(entries):
-            tokens.forget_all()
-        tokens.notice(entries)
-        links.notice(entries)
-
-    storage.follow(follow)
+    storage.follow(make_follower(rulebook, keyring, tokens, links))
     return Services(
         config=config,
         storage=storage,
         passwords=passwords,
+        breaches=breaches,
         strategies=strategies,
         rulebook=rulebook,
         users=users,
@@ -235,6 +235,22 @@ async def build_services(config: Config, storage: Storage, *, open_mode: bool) -
     )
 
 
+def make_follower(
+    rulebook: Rulebook, keyring: Keyring, tokens: Tokens, links: Links
+) -> Callable[[Sequence[Entry]], None]:
+    """Give what tells everybody who keeps something that it is no longer so."""
+
+    def follow(entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            rulebook.notice(entry)
+        if keyring.notice(entries):
+            tokens.forget_all()
+        tokens.notice(entries)
+        links.notice(entries)
+
+    return follow
+
+
 def make_passwords(config: Config) -> Passwords:
     """Give what hashes; one thread for each core unless the configuration says otherwise."""
     given = config.security.passwords
@@ -242,7 +258,9 @@ def make_passwords(config: Config) -> Passwords:
     return Passwords(cost=given.cost, threads=threads, queue=given.queue)
 
 
-def make_local(config: Config, storage: Storage, passwords: Passwords) -> Local:
+def make_local(
+    config: Config, storage: Storage, passwords: Passwords, rules: PasswordRules
+) -> Local:
     """Give the strategy of user names and passwords."""
     given = config.plugins.local
     return Local(
@@ -250,7 +268,7 @@ def make_local(config: Config, storage: Storage, passwords: Passwords) -> Local:
         passwords,
         clock_ms=clock_ms,
         require_password=given.require_password or config.security.strict,
-        rules=make_password_rules(config),
+        rules=rules,
         policies=read_policies(given.password_policies),
         reset_ttl_ms=given.reset_password_expires_in_ms,
     )
@@ -270,16 +288,18 @@ def make_token_limits(config: Config) -> TokenLimits:
     )
 
 
-def make_password_rules(config: Config) -> PasswordRules:
+def make_password_rules(config: Config, breaches: BreachCheck | None) -> PasswordRules:
     """Give the configured rules for new passwords; `security.strict` asks for more by itself."""
     given, is_strict = config.security.passwords, config.security.strict
+    if is_strict and breaches is None:
+        _LOG.warning("security.strict: breached passwords pass, no source of them is configured")
     least = max(given.min_length, STRICT_LEAST_CHARACTERS if is_strict else 0)
     refuses_common = given.forbid_common or is_strict
     return PasswordRules(
         least_characters=least,
         common=read_common_passwords() if refuses_common else frozenset(),
         forbids_context=given.forbid_context,
-        breaches=make_breach_check(given.breach_file, given.breach_url),
+        breaches=breaches,
     )
 
 

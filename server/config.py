@@ -100,7 +100,10 @@ class AuthToken:
         "maxAge", duration(1, unlimited=True), -1, "Longest life of a session over all refreshes."
     )
     idle_ms: Milliseconds = setting(
-        "idle", duration(1, unlimited=True), -1, "Life of a session nobody uses."
+        "idle",
+        duration(300_000, unlimited=True),  # the store hears of a use a minute or two late
+        -1,
+        "Life of a session nobody uses.",
     )
     warn_before_ms: Milliseconds = setting(
         "warnBefore", duration(), 0, "How long before its end a socket is told of it; 0 for not."

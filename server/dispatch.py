@@ -73,11 +73,12 @@ class Dispatcher:
         """Give the answer to a request. Never raises: what goes wrong becomes an error answer."""
         started_s = monotonic()
         services = self._services
-        if request.unread is not None:
-            await asyncio.to_thread(read_unread, request, self._wire.body_limits)
         response = Response(request.request_id or next(services.request_ids))
         caller: Caller | None = None
         try:
+            if request.unread is not None:
+                await asyncio.to_thread(read_unread, request, self._wire.body_limits)
+                response.request_id = request.request_id or response.request_id
             if request.refused is not None:
                 raise request.refused
             if request.endpoint is not None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from server.addresses import Addresses
 from server.auth.apikeys import ApiKeys
+from server.auth.breaches import BreachCheck
 from server.auth.issuing import Issuer
 from server.auth.keyring import Keyring
 from server.auth.limits import RequestLimits
@@ -41,6 +42,7 @@ class Services:
     config: Config
     storage: Storage
     passwords: Passwords
+    breaches: BreachCheck | None
     strategies: Strategies
     rulebook: Rulebook
     users: Users
@@ -59,3 +61,9 @@ class Services:
     node: str
     started_at_ms: int
     counters: Counters = field(default_factory=Counters)
+
+    def close(self) -> None:
+        """Let go of the threads."""
+        self.passwords.close()
+        if self.breaches is not None:
+            self.breaches.close()

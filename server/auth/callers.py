@@ -62,7 +62,7 @@ class Caller:
     person: Person
     kind: TokenKind = TokenKind.NONE
     token_hash: bytes = b""
-    session_id: str = ""
+    session_id: str = ""  # of a session only: an API key has an id its owner chose
     expires_at_ms: float = float("inf")
     used_at_ms: float = 0
     written_at_ms: float = 0

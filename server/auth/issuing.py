@@ -8,7 +8,7 @@ uses a token that was refreshed before ends it all, since one of two people must
 
 import hashlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import cast
 
@@ -21,6 +21,7 @@ from server.auth.callers import Caller, TokenKind
 from server.auth.keyring import Keyring
 from server.auth.lifetimes import NEVER, TokenLimits
 from server.auth.names import ANONYMOUS_ID
+from server.auth.strategies import WRONG
 from server.auth.users import User
 from server.storage.base import (
     Change,
@@ -75,17 +76,26 @@ class Issuer:
         self._clock_ms = clock_ms
 
     async def issue(
-        self, user: User, ttl_ms: int, *, single_use: bool = False, shown: Row | None = None
+        self,
+        user: User,
+        ttl_ms: int,
+        *,
+        single_use: bool = False,
+        shown: Row | None = None,
+        guards: Iterable[Change] = (),
     ) -> Issued:
         """Make a token for a user; `shown` is what the list of his sessions tells about it.
 
-        401 if the user is gone or disabled by the time it is stored.
+        401 if he is gone or disabled by the time it is stored, or if `guards` do not hold any more:
+        what proved that it is he was changed since.
         """
         issued, row = self._make(user.kuid, ttl_ms, _Chain(self._clock_ms(), shown or {}))
         row["single_use"] = int(single_use)
         try:
-            await self._storage.apply([*_owner(user.kuid), Insert(Table.SESSIONS, row)])
-        except Missing:
+            await self._storage.apply([*_owner(user.kuid), *guards, Insert(Table.SESSIONS, row)])
+        except Missing as missing:
+            if missing.table is Table.CREDENTIALS:
+                raise error("plugin.strategy.missing_user", WRONG) from None
             raise error("security.token.invalid") from None
         return issued
 

@@ -5,10 +5,13 @@ checked before it counts.
 """
 
 import asyncio
-import logging
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 from protocol.errors import ApiError, error
 from server.auth.strategies import (
+    WRONG,
     Authenticated,
     Challenge,
     LoginAttempt,
@@ -17,13 +20,17 @@ from server.auth.strategies import (
     Strategies,
     Strategy,
 )
-from server.auth.throttle import Throttle
+from server.auth.throttle import Attempt, Throttle
 from server.auth.users import User, Users
-from server.storage.base import Unavailable
+from server.storage.base import Change
 
-_LOG = logging.getLogger("manykeys.logins")
-_REFUSED = "wrong user or password"
-_MISSING_USER = "plugin.strategy.missing_user"
+
+@dataclass(frozen=True, slots=True)
+class LoggedIn:
+    """Who logged in, as long as `guards` hold when his token is stored."""
+
+    user: User
+    guards: tuple[Change, ...]
 
 
 class Logins:
@@ -36,7 +43,7 @@ class Logins:
         self._users = users
         self._throttle = throttle
 
-    async def attempt(self, name: str, attempt: LoginAttempt) -> User | Redirect | Challenge:
+    async def attempt(self, name: str, attempt: LoginAttempt) -> LoggedIn | Redirect | Challenge:
         """Give who logged in, or the next step of a login with several.
 
         400 for an unknown strategy, 401 `plugin.strategy.missing_user` for a refusal, 429 for one
@@ -45,35 +52,31 @@ class Logins:
         strategy = self._strategies.get(name)
         account = _account_of(name, strategy, attempt)
         begun = await self._throttle.begin(account, attempt.address)
-        try:
+        with _settling(begun):
             found = await self._run(name, strategy, attempt)
-            if isinstance(found, User):
+            if isinstance(found, LoggedIn):
                 begun.succeeded()
             return found
-        except ApiError as refused:
-            if refused.id == _MISSING_USER:
-                begun.failed()
-            raise
-        finally:
-            begun.cancelled()
+
+    async def confirm(self, kuid: str, address: str, check: Callable[[], Awaitable[None]]) -> None:
+        """Run a check of something only this user should know, throttled as logins are."""
+        begun = await self._throttle.begin(f"\0{kuid}", address)
+        with _settling(begun):
+            await check()
+            begun.succeeded()
 
     async def _run(
         self, name: str, strategy: Strategy, attempt: LoginAttempt
-    ) -> User | Redirect | Challenge:
-        try:
-            outcome = await asyncio.create_task(strategy.verify(attempt), name=f"login with {name}")
-        except (ApiError, Unavailable):
-            raise
-        except Exception:
-            _LOG.exception("strategy %s failed", name)
-            raise error("plugin.runtime.unexpected_error", f"strategy {name} failed") from None
+    ) -> LoggedIn | Redirect | Challenge:
+        # In a task of its own: a strategy of somebody else's may use what only works in one.
+        outcome = await asyncio.create_task(strategy.verify(attempt), name=f"login with {name}")
         if isinstance(outcome, Refused):
-            raise error(_MISSING_USER, outcome.message or _REFUSED)
+            raise error("plugin.strategy.missing_user", outcome.message or WRONG)
         if isinstance(outcome, (Redirect, Challenge)):
             return outcome
         if not isinstance(outcome, Authenticated):
             raise error("plugin.strategy.invalid_verify_resolve", name)
-        return await self._find_user(name, outcome.kuid)
+        return LoggedIn(await self._find_user(name, outcome.kuid), outcome.guards)
 
     async def _find_user(self, name: str, kuid: object) -> User:
         if not isinstance(kuid, str):
@@ -82,8 +85,24 @@ class Logins:
         if user is None:
             raise error("plugin.strategy.unknown_kuid", name)
         if user.is_disabled:
-            raise error(_MISSING_USER, _REFUSED)
+            raise error("plugin.strategy.missing_user", WRONG)
         return user
+
+
+@contextmanager
+def _settling(begun: Attempt) -> Iterator[None]:
+    """Count a refusal as a failed attempt, and anything else but a success as none at all.
+
+    A refusal that hands out something, like a reset token, followed a right password.
+    """
+    try:
+        yield
+    except ApiError as refused:
+        if refused.status in (401, 403) and not refused.more:
+            begun.failed()
+        raise
+    finally:
+        begun.cancelled()
 
 
 def _account_of(name: str, strategy: Strategy, attempt: LoginAttempt) -> str | None:

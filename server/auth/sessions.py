@@ -47,6 +47,12 @@ class Sessions:
     async def end(self, kuid: str, session_id: str) -> None:
         """End a session of a user's with every token of its chain; 404 if he has no such
         session."""
+        if not await self.try_to_end(kuid, session_id):
+            raise error("services.storage.not_found", session_id)
+
+    async def try_to_end(self, kuid: str, session_id: str) -> bool:
+        """End a session with every token of its chain; False if the user has no such session, or
+        no more."""
         for _ in range(_ATTEMPTS if is_id(session_id) else 0):
             asked = await self._storage.get(Table.SESSIONS, id=session_id)
             if asked is None or asked["kuid"] != kuid:
@@ -60,8 +66,8 @@ class Sessions:
                 await self._storage.apply(_end(newest[0], members))
             except Missing:
                 continue
-            return
-        raise error("services.storage.not_found", session_id)
+            return True
+        return False
 
     def _is_live(self, row: Row) -> bool:
         ends = cast("int | None", row["expires_at"])

@@ -4,6 +4,7 @@ A token that was verified once is live: until it expires or the journal drops it
 in memory, no signature and no SQL. Stored is the SHA-256 of the token, never the token.
 """
 
+import asyncio
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -36,6 +37,7 @@ SESSION_PREFIX, API_KEY_PREFIX = "kauth-", "kapikey-"
 _MOST_TOKEN_CHARACTERS = 8192
 _SWEPT_AT_ONCE = 1000
 _ENDED_AT_ONCE = 1000
+_WRITTEN_AT_ONCE = 200
 # How much later than the last use the store may say a session was used.
 _USE_PRECISION_MS = 60_000
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
@@ -88,25 +90,15 @@ class Tokens:
             return self.live(None) or await self._verify_anonymous()
         if len(token) > _MOST_TOKEN_CHARACTERS:
             raise error("security.token.invalid")
-        token = token.removeprefix(SESSION_PREFIX)
+        is_key = token.startswith(API_KEY_PREFIX)
+        if not is_key:
+            token = token.removeprefix(SESSION_PREFIX)
+            if token.startswith(API_KEY_PREFIX):
+                raise error("security.token.invalid")  # a key under the name of a session
         caller = self.live(token) or await self._verify_again(token)
         if caller is not None:
             return caller
-        if token.startswith(API_KEY_PREFIX):
-            return await self._verify_key(token)
-        return await self._verify_session(token)
-
-    async def revoke(self, caller: Caller) -> None:
-        """End one session; no error if it is over already."""
-        try:
-            await self._storage.apply(
-                [
-                    Delete(Table.SESSIONS, {"token_hash": caller.token_hash}),
-                    Note(Noted.SESSION, caller.token_hash.hex()),
-                ]
-            )
-        except Missing:
-            self._drop(caller.token_hash)
+        return await (self._verify_key(token) if is_key else self._verify_session(token))
 
     async def revoke_all(self, kuid: str) -> None:
         """End every session of a user; his API keys stay."""
@@ -114,36 +106,49 @@ class Tokens:
             [DeleteAll(Table.SESSIONS, {"kuid": kuid}), Note(Noted.SESSIONS, kuid)]
         )
 
+    async def ends_of_others(self, caller: Caller) -> list[Change]:
+        """Give what ends the caller's sessions but the one he asks with, a bounded number of them;
+        his API keys stay. Nothing when there are no others."""
+        own = await self._storage.get(Table.SESSIONS, token_hash=caller.token_hash)
+        rows = await self._storage.find(Table.SESSIONS, limit=_ENDED_AT_ONCE, kuid=caller.kuid)
+        return _ends([row for row in rows if own is None or row["family"] != own["family"]])
+
     async def revoke_others(self, caller: Caller) -> None:
         """End every session of the caller's but the one he asks with; his API keys stay."""
-        while True:
-            rows = await self._storage.find(
-                Table.SESSIONS, limit=_ENDED_AT_ONCE + 1, kuid=caller.kuid
-            )
-            others = [row for row in rows if row["token_hash"] != caller.token_hash]
-            if not others:
-                return
-            await self._storage.apply(_ends(others))
+        while changes := await self.ends_of_others(caller):
+            await self._storage.apply(changes)
 
     async def sweep(self) -> None:
-        """Forget sessions that have expired, a bounded number at a time."""
+        """Forget sessions and one-time tokens that have expired, a bounded number at a time."""
         ended = {"expires_at": self._clock_ms()}
-        await self._storage.apply([DeleteAll(Table.SESSIONS, {}, below=ended, most=_SWEPT_AT_ONCE)])
+        await self._storage.apply(
+            [
+                DeleteAll(table, {}, below=ended, most=_SWEPT_AT_ONCE)
+                for table in (Table.SESSIONS, Table.ONE_TIME)
+            ]
+        )
 
-    async def write_uses(self) -> None:
-        """Tell the store, now and then and a bounded number at a time, when sessions were last
-        used."""
-        now_ms = self._clock_ms()
-        precision_ms = min(_USE_PRECISION_MS, self._idle_ms / 4)
-        for caller in list(self._live.values()):
-            if caller.kind is TokenKind.SESSION and (
-                caller.used_at_ms - caller.written_at_ms >= precision_ms
-            ):
-                key: Row = {"token_hash": caller.token_hash}
-                used_at: Row = {"used_at": int(caller.used_at_ms)}
-                caller.written_at_ms = now_ms
-                with suppress(Missing):
-                    await self._storage.apply([Update(Table.SESSIONS, key, used_at)])
+    async def write_uses(self, precision_ms: float = _USE_PRECISION_MS) -> None:
+        """Tell the store when sessions were last used, those it is behind with by this much."""
+        late = [
+            caller
+            for caller in self._live.values()
+            if caller.kind is TokenKind.SESSION
+            and caller.used_at_ms - caller.written_at_ms >= precision_ms
+        ]
+        for at in range(0, len(late), _WRITTEN_AT_ONCE):
+            # Each by itself, since one that is gone must not keep back the others; the store
+            # commits them together.
+            await asyncio.gather(
+                *(self._write_use(caller) for caller in late[at : at + _WRITTEN_AT_ONCE])
+            )
+
+    async def _write_use(self, caller: Caller) -> None:
+        used_at_ms = int(caller.used_at_ms)
+        key: Row = {"token_hash": caller.token_hash}
+        with suppress(Missing):
+            await self._storage.apply([Update(Table.SESSIONS, key, {"used_at": used_at_ms})])
+        caller.written_at_ms = used_at_ms
 
     def notice(self, entries: Sequence[Entry]) -> None:
         """Drop what journal entries say is no longer so."""
@@ -317,7 +322,7 @@ def _make_caller(row: Row, person: Person, kind: TokenKind, now_ms: int) -> Call
         person,
         kind,
         token_hash=cast(bytes, row["token_hash"]),
-        session_id=cast(str, row["id"]),
+        session_id="" if kind is TokenKind.API_KEY else cast(str, row["id"]),
         expires_at_ms=float("inf") if ends is None else ends,
         used_at_ms=now_ms,
         written_at_ms=cast(int, row.get("used_at", now_ms)),

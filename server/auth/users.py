@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, cast, runtime_checkable
 
+import orjson
+
 from protocol.errors import ApiError, error
 from server.auth.defaults import ADMIN, ANONYMOUS
 from server.auth.names import ANONYMOUS_ID, ANONYMOUS_IDS, check_kuid, is_id, make_kuid
@@ -32,11 +34,20 @@ from server.storage.base import (
 )
 
 MOST_PROFILES = 100
+MOST_CONTENT_BYTES = 1024 * 1024
+"""Of a document that grows by one update after the other; JSON without spaces."""
 _PROFILES_ARGUMENT = "body.content.profileIds"
 # Each is lost only to somebody else who changes the same rows in the same moment.
 _ATTEMPTS = 5
 # Keys whose sockets are told at once; those of further ones learn it at their next request.
 _MOST_KEYS = 1000
+_HIS = (
+    Table.USER_PROFILES,
+    Table.CREDENTIALS,
+    Table.SESSIONS,
+    Table.API_KEYS,
+    Table.ONE_TIME,
+)
 # Never part of the content: the id stands beside the document, and the other two have their own
 # columns.
 _NOT_CONTENT = frozenset({"_id", "profileIds", "_kuzzle_info"})
@@ -158,6 +169,9 @@ class Users:
                 raise error("security.user.not_found", kuid)
             info = {**user.info, "updatedAt": self._clock_ms(), "updater": updater}
             merged = replace(user, content=merge(user.content, kept), info=info)
+            if len(orjson.dumps(merged.content)) > MOST_CONTENT_BYTES:
+                limit = f"a document of at most {MOST_CONTENT_BYTES} bytes"
+                raise error("api.assert.invalid_argument", "body", limit)
             values: Row = {"content": merged.content, "info": info}
             change = Update(Table.USERS, {"kuid": kuid}, values)
             try:
@@ -175,7 +189,7 @@ class Users:
             changes += await self._prepare_removal(name, kuid)
         for key in await self._storage.find(Table.API_KEYS, limit=_MOST_KEYS, kuid=kuid):
             changes.append(Note(Noted.API_KEY, cast(bytes, key["token_hash"]).hex()))
-        for table in (Table.USER_PROFILES, Table.CREDENTIALS, Table.SESSIONS, Table.API_KEYS):
+        for table in _HIS:
             changes.append(DeleteAll(table, {"kuid": kuid}))
         changes += [Note(Noted.SESSIONS, kuid), Note(Noted.USER, kuid)]
         try:

@@ -36,7 +36,7 @@ async def login(services: Services, caller: Caller, request: Request) -> Outcome
     if isinstance(result, Challenge):
         return Outcome(result.data, is_private=True)
     shown = _shown(services, request, name)
-    issued = await services.issuer.issue(result, ttl_ms, shown=shown)
+    issued = await services.issuer.issue(result.user, ttl_ms, shown=shown, guards=result.guards)
     if request.origin is Origin.WEBSOCKET and request.peer is not None:
         token_hash = hash_token(issued.token.removeprefix(SESSION_PREFIX))
         services.links.link_login(request.peer, issued.kuid, token_hash, issued.expires_at_ms)
@@ -54,14 +54,15 @@ def _shown(services: Services, request: Request, strategy: str) -> dict[str, obj
 
 @action("auth:logout", "POST /_logout", granted=("default",), needs_user=True)
 async def logout(services: Services, caller: Caller, request: Request) -> Json:
-    """Revoke the token of this request; with `global` every session of its user. API keys stay."""
+    """End the session of this request, with every token of its chain of refreshes; with `global`
+    every session of its user. API keys stay."""
     is_global = read_flag(request, "global")
     if request.peer is not None:
         services.links.unlink(request.peer)  # who asks knows
     if is_global:
         await services.tokens.revoke_all(caller.kuid)
     elif caller.kind is TokenKind.SESSION:
-        await services.tokens.revoke(caller)
+        await services.sessions.try_to_end(caller.kuid, caller.session_id)
     return {"acknowledged": True}
 
 

@@ -1,7 +1,7 @@
 """The `auth` controller's part about the caller's own credentials (contract/02 §4, contract/05
 §1.5)."""
 
-from collections.abc import Mapping
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 from protocol.errors import ApiError, error, plain_error
@@ -9,7 +9,7 @@ from protocol.messages import Json, Request
 from server.actions import action
 from server.arguments import read_body, read_flag, read_text
 from server.auth.callers import Caller
-from server.auth.strategies import Prepared, Strategy
+from server.auth.strategies import Strategy
 from server.services import Services
 from server.storage.base import Change, Exists, Missing, Note, Noted, Present, Row, Table
 
@@ -50,7 +50,7 @@ async def create_my_credentials(services: Services, caller: Caller, request: Req
         prepared = await strategy.create(credentials, caller.kuid, caller.kuid)
         if await _is_applied(services, caller, prepared.changes):
             return prepared.shown
-    raise error("services.storage.too_many_changes")
+    raise _too_many_changes()
 
 
 @action(
@@ -66,22 +66,18 @@ async def update_my_credentials(services: Services, caller: Caller, request: Req
     strategy = _find_strategy(services, request)
     revokes = read_flag(request, "revokeTokens")
     credentials = read_body(request)
-    await _check_present_password(strategy, caller, request)
-    prepared = await _update(services, caller, strategy, credentials)
-    if revokes:
-        await services.tokens.revoke_others(caller)
-    return prepared.shown
-
-
-async def _update(
-    services: Services, caller: Caller, strategy: Strategy, credentials: Mapping[str, object]
-) -> Prepared:
+    await _check_present_password(services, strategy, caller, request)
     for _ in range(_ATTEMPTS):
         await strategy.validate(credentials, caller.kuid, True)
         prepared = await strategy.update(credentials, caller.kuid, caller.kuid)
-        if await _is_applied(services, caller, prepared.changes):
-            return prepared
-    raise error("services.storage.too_many_changes")
+        ends = await services.tokens.ends_of_others(caller) if revokes else []
+        if await _is_applied(services, caller, [*prepared.changes, *ends]):
+            if revokes:
+                # Those that began since, or were too many for one transaction. With the old
+                # password none can begin any more.
+                await services.tokens.revoke_others(caller)
+            return prepared.shown
+    raise _too_many_changes()
 
 
 @action(
@@ -134,13 +130,13 @@ async def delete_my_credentials(services: Services, caller: Caller, request: Req
     """Remove the caller's credentials of a strategy, unless they are his last. Where the server
     asks for it, the argument `password` is the present password."""
     strategy = _find_strategy(services, request)
-    await _check_present_password(strategy, caller, request)
+    await _check_present_password(services, strategy, caller, request)
     for _ in range(_ATTEMPTS):
         prepared = await strategy.delete(caller.kuid)
         guards = await _other_way_in(services, caller, read_text(request, "strategy"))
         if await _is_applied(services, caller, [*guards, *prepared.changes]):
             return {"acknowledged": True}
-    raise error("services.storage.too_many_changes")
+    raise _too_many_changes()
 
 
 async def _other_way_in(services: Services, caller: Caller, name: str) -> list[Change]:
@@ -163,14 +159,17 @@ def _find_strategy(services: Services, request: Request) -> Strategy:
     return services.strategies.get(read_text(request, "strategy"))
 
 
-async def _check_present_password(strategy: Strategy, caller: Caller, request: Request) -> None:
+async def _check_present_password(
+    services: Services, strategy: Strategy, caller: Caller, request: Request
+) -> None:
     if not isinstance(strategy, AsksForPassword):
         return
     body = request.body if isinstance(request.body, dict) else {}
     given = body.get(_PRESENT_PASSWORD)
     if given is None:
         given = request.args.get("password")
-    await strategy.check_present_password(caller.kuid, given)
+    check = partial(strategy.check_present_password, caller.kuid, given)
+    await services.logins.confirm(caller.kuid, services.addresses.of(request), check)
 
 
 async def _is_applied(services: Services, caller: Caller, changes: list[Change]) -> bool:
@@ -182,10 +181,10 @@ async def _is_applied(services: Services, caller: Caller, changes: list[Change])
         return False
     except Missing as missing:
         if missing.table is Table.USERS:
-            raise _user_not_found(caller) from None
+            raise error("security.user.not_found", caller.kuid) from None
         return False
     return True
 
 
-def _user_not_found(caller: Caller) -> ApiError:
-    return error("security.user.not_found", caller.kuid)
+def _too_many_changes() -> ApiError:
+    return error("services.storage.too_many_changes")

@@ -46,7 +46,12 @@ def bring_up_to_date(
 
 def check_ours(connection: sqlite3.Connection, name: str) -> None:
     """Raise `LocalError` if the file `name` is another program's, or newer than this one."""
-    _version(connection, name, 1 + len(MIGRATIONS))
+    # In one transaction: read one by one, what says so could be of before and after its creation.
+    connection.execute("BEGIN")
+    try:
+        _version(connection, name, 1 + len(MIGRATIONS))
+    finally:
+        connection.execute("ROLLBACK")
 
 
 def _version(connection: sqlite3.Connection, name: str, newest: int) -> int:

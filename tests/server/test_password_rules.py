@@ -38,7 +38,7 @@ class Leaked:
 async def test_by_default_everything_goes(password: str) -> None:
     """design §4: the published guide logs in with `password`; security check P5."""
     assert await refusal(PasswordRules(), password) is None
-    assert await refusal(make_password_rules(Config()), password) is None
+    assert await refusal(make_password_rules(Config(), None), password) is None
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_strict_mode_asks_for_more(is_strict: bool, least: int, expected: int) -
     config = Config()
     given = replace(config.security.passwords, min_length=least)
     security = replace(config.security, strict=is_strict, passwords=given)
-    rules = make_password_rules(replace(config, security=security))
+    rules = make_password_rules(replace(config, security=security), None)
     assert rules.least_characters == expected
     assert bool(rules.common) == is_strict
 

@@ -374,3 +374,14 @@ async def test_the_list_is_bounded(bench: Bench) -> None:
     rows = [stored_session(f"s{number}") for number in range(MOST_LISTED + 1)]
     await bench.storage.apply([Insert(Table.SESSIONS, row) for row in rows])
     assert len(await bench.ids()) == MOST_LISTED
+
+
+async def test_an_api_key_is_no_session(server: Running) -> None:
+    """Not even one that has the id of a session; security check T6."""
+    admin = await server.create_admin()
+    session_id = await current_id(server, admin)
+    made = await server.call(
+        "query", "auth:createApiKey", token=admin, _id=session_id, body={"description": "x"}
+    )
+    found = await listed(server, "query", made["result"]["_source"]["token"])
+    assert {one: source["current"] for one, source in found.items()} == {session_id: False}

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -36,7 +36,7 @@ from server.storage.base import (
 from server.storage.sqlite import SqliteStorage
 from server.storage.sqlite_file import FilePlace
 from server.storage.sqlite_journal import KEEP_MS
-from server.storage.sqlite_schema import APPLICATION_ID, bring_up_to_date
+from server.storage.sqlite_schema import APPLICATION_ID, bring_up_to_date, check_ours
 from server.storage.sqlite_threads import Job, Lane
 
 DEADLINE_S = 20.0
@@ -587,3 +587,20 @@ def test_the_log_is_turned_on_again_while_others_do_it() -> None:
     assert patient._turn_on_log(BusyAtFirst(3)) == "wal"  # type: ignore[arg-type]
     with pytest.raises(sqlite3.OperationalError):
         hasty._turn_on_log(BusyAtFirst(3))  # type: ignore[arg-type]
+
+
+def test_a_file_that_is_being_created_is_nobody_elses(path: Path) -> None:
+    """What says whose a file is changes in one moment, and is read as of one."""
+    path.touch()
+    reader, creator = (sqlite3.connect(path, isolation_level=None, timeout=0) for _ in range(2))
+
+    def create_meanwhile(statement: str) -> None:
+        if "application_id" in statement:
+            with suppress(sqlite3.OperationalError):
+                bring_up_to_date(creator, "x")
+
+    reader.set_trace_callback(create_meanwhile)
+    check_ours(reader, "x")
+    reader.set_trace_callback(None)
+    for connection in (reader, creator):
+        connection.close()

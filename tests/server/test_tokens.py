@@ -3,11 +3,15 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import jwt
 import pytest
 
-from server.storage.base import Table
+from protocol.errors import ApiError
+from server.auth.logins import LoggedIn
+from server.auth.strategies import LoginAttempt
+from server.storage.base import Insert, Table
 from tests.server.errors import told
 from tests.server.running import PASSWORD, TRANSPORTS, Running, cheap_config, running
 
@@ -257,3 +261,88 @@ async def test_the_store_holds_no_token(server: Running) -> None:
     for secret in (token, answer["result"]["jwt"], PASSWORD):
         assert secret not in str(rows)
         assert secret.rpartition(".")[2] not in str(rows)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("shown", [0, 1])
+async def test_logout_ends_the_whole_chain(clock: Clock, transport: str, shown: int) -> None:
+    """Security check S1: neither the token that was refreshed nor the one that followed goes on,
+    whichever of them logs out."""
+    async with configured(grace_period_ms=60_000) as server:
+        old = await server.create_admin()
+        other = await server.login("admin")
+        answer = await server.call(transport, "auth:refreshToken", token=old)
+        chain = (old, answer["result"]["jwt"])
+        await server.call(transport, "auth:logout", token=chain[shown])
+        for token in chain:
+            assert await who(server, transport, token) is None
+        assert await who(server, transport, other) == "admin"
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_key_is_no_session_token(server: Running, transport: str) -> None:
+    """Security check T6: the prefix tells what a token is, and there is only one."""
+    admin = await server.create_admin()
+    made = await server.call("query", "auth:createApiKey", token=admin, body={"description": "x"})
+    key = made["result"]["_source"]["token"]
+    assert await who(server, transport, key) == "admin"
+    for other in (f"kauth-{key}", key.removeprefix("kapikey-"), f"kapikey-{admin}"):
+        assert await who(server, transport, other) is None
+
+
+async def test_a_login_does_not_outlive_the_password_it_showed(server: Running) -> None:
+    """Security check S3: credentials that change while a login is in progress end it."""
+    admin = await server.create_admin()
+    services = server.app.services
+    shown = LoginAttempt({"username": "admin", "password": PASSWORD})
+    found = await services.logins.attempt("local", shown)
+    assert isinstance(found, LoggedIn)
+    changed = await server.call(
+        "query",
+        "auth:updateMyCredentials",
+        token=admin,
+        strategy="local",
+        body={"password": "another one"},
+    )
+    assert changed["status"] == 200, changed
+    with pytest.raises(ApiError) as refused:
+        await services.issuer.issue(found.user, 1000, guards=found.guards)
+    assert (refused.value.id, refused.value.status) == ("plugin.strategy.missing_user", 401)
+
+
+async def test_documents_do_not_grow_without_end(server: Running) -> None:
+    """Each update is within the limit of a request; what they make together is bounded too."""
+    token = await server.create_admin()
+    for name, status in (("a", 200), ("b", 400), ("a", 200)):
+        body = {name: "x" * 600_000}
+        answer = await server.call("query", "auth:updateSelf", token=token, body=body)
+        assert answer["status"] == status
+    me = await server.call("query", "auth:getCurrentUser", token=token)
+    assert set(me["result"]["_source"]) == {"profileIds", "a", "_kuzzle_info"}
+
+
+async def test_uses_are_known_after_a_restart(clock: Clock, tmp_path: Path) -> None:
+    """A session in use does not end because the server was stopped."""
+    config = cheap_config()
+    token_settings = replace(config.security.auth_token, idle_ms=600_000)
+    config = replace(config, security=replace(config.security, auth_token=token_settings))
+    data = str(tmp_path / "keys.db")
+    async with running(config, data=data) as server:
+        token = await server.create_admin()
+        clock.now_ms += 30_000
+        assert await who(server, "http", token) == "admin"
+    clock.now_ms += 599_999
+    async with running(config, data=data) as server:
+        assert await who(server, "http", token) == "admin"
+
+
+async def test_expired_one_time_tokens_are_swept(clock: Clock) -> None:
+    """Nothing that has an end stays for ever, and nothing without one goes."""
+    async with configured() as server:
+        storage = server.app.services.storage
+        for number, ends_ms in enumerate((clock.now_ms - 1, clock.now_ms + 1, None)):
+            row = {"token_hash": bytes([number]), "kind": "x", "kuid": None, "data": {}}
+            await storage.apply([Insert(Table.ONE_TIME, {**row, "expires_at": ends_ms})])
+        await server.app.services.tokens.sweep()
+        left = await storage.find(Table.ONE_TIME, limit=10)
+        assert [row["token_hash"] for row in left] == [b"\x01", b"\x02"]

@@ -24,11 +24,17 @@ class LoginAttempt:
     address: str = ""
 
 
+WRONG = "wrong user or password"
+"""What everybody is told who may not log in, whatever is wrong."""
+
+
 @dataclass(frozen=True, slots=True)
 class Authenticated:
-    """He is this user."""
+    """He is this user, as long as `guards` hold: what proved it may change before his token is
+    stored."""
 
     kuid: str
+    guards: tuple[Change, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,14 @@ from server.auth.passwords import Passwords, check_password
 from server.auth.patterns import Matcher
 from server.auth.policies import Demands, Policies, Policy
 from server.auth.resets import NEVER, Resets, end_all, use_up
-from server.auth.strategies import Authenticated, LoginAttempt, Outcome, Prepared, Refused
+from server.auth.strategies import (
+    WRONG,
+    Authenticated,
+    LoginAttempt,
+    Outcome,
+    Prepared,
+    Refused,
+)
 from server.storage.base import (
     Change,
     Delete,
@@ -34,7 +41,7 @@ from server.storage.base import (
 _NAME = "local"
 _ERRORS = "plugin.kuzzle-plugin-auth-passport-local."
 _NO_RULES = PasswordRules()
-_WRONG = Refused("wrong user or password")
+_WRONG = Refused(WRONG)
 _INCOMPLETE = Refused("username and password are required")
 
 
@@ -87,7 +94,8 @@ class Local:
         if not self._is_current(row):
             await self._renew(row, password)
         await self._check_may_log_in(row, kuid)
-        return Authenticated(kuid)
+        same: Row = {**_key(row), "kuid": kuid, "updated_at": row["updated_at"]}
+        return Authenticated(kuid, (Present(Table.CREDENTIALS, same),))
 
     def account_of(self, attempt: LoginAttempt) -> str | None:
         """Give the name that is tried; without a password nothing is."""
@@ -264,7 +272,7 @@ class Local:
             # Whoever knows a password that has just been changed gets nothing for it.
             token = await self._resets.issue(kuid, _identity(row))
         except Missing:
-            raise error("plugin.strategy.missing_user", _WRONG.message) from None
+            raise error("plugin.strategy.missing_user", WRONG) from None
         raise error(_ERRORS + refused, more={"resetToken": token})
 
     def _is_current(self, row: Row) -> bool:
