@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 
 from protocol.bodies import BodyLimits
 from protocol.chunks import ChunkLimits
+from protocol.envelopes import write_envelope, write_plain
 from protocol.errors import LocalError
 from protocol.http11 import TOKEN, HeadLimits, field_tokens, status_line
-from protocol.messages import Request, Response, Routes, write_envelope, write_plain
+from protocol.messages import Request, Response, Routes
 from protocol.websocket import MessageLimits
 
 COMPRESS_FROM_BYTES = 1024

@@ -6,11 +6,11 @@ valid ones before it. The shell stops reading while `is_full`: that bounds what 
 """
 
 from collections.abc import Callable
-from enum import Enum
 
 from protocol.answers import Wire, write_answer, write_upgrade
 from protocol.buffer import Buffer
 from protocol.chunks import ChunkedBody
+from protocol.envelopes import write_envelope
 from protocol.errors import ProtocolError, error
 from protocol.frames import Opcode, take_whole_text, write_frame
 from protocol.http11 import BARE, CONTINUE, HEAD_END, NO_HEAD, Head, parse_head
@@ -25,8 +25,8 @@ from protocol.messages import (
     from_http,
     from_websocket,
     is_ping,
-    write_envelope,
 )
+from protocol.phases import NEXT, Phase, Step
 from protocol.websocket import (
     GOING_AWAY,
     NORMAL,
@@ -38,52 +38,6 @@ from protocol.websocket import (
     close_frame,
     is_upgrade,
 )
-
-
-class Phase(Enum):
-    """What the next byte received belongs to."""
-
-    __hash__ = object.__hash__  # that of Enum is not compiled
-
-    HEAD = "a request's head"
-    BODY = "a body of known length"
-    CHUNKS = "a chunked body"
-    SWITCHING = "WebSocket frames, once the answers before the handshake have left"
-    SOCKET = "WebSocket frames"
-    LEAVING = "nothing: WebSocket frames up to the peer's Close are skipped"
-    ENDING = "nothing: the last answers leave, then the connection ends"
-
-
-class Step(Enum):
-    """What moves a connection from phase to phase."""
-
-    __hash__ = object.__hash__  # that of Enum is not compiled
-
-    LENGTH = "a head announces a body of known length"
-    CHUNKED = "a head announces a chunked body"
-    WHOLE = "a message is whole"
-    HANDSHAKE = "a head asks for a WebSocket"
-    LAST = "the client or we want this to be the last request"
-    BROKEN = "the peer broke the protocol or is gone"
-    LEAVE = "we close a WebSocket"
-
-
-NEXT: dict[tuple[Phase, Step], Phase] = {
-    (Phase.HEAD, Step.LENGTH): Phase.BODY,
-    (Phase.HEAD, Step.CHUNKED): Phase.CHUNKS,
-    (Phase.HEAD, Step.WHOLE): Phase.HEAD,
-    (Phase.HEAD, Step.HANDSHAKE): Phase.SWITCHING,
-    (Phase.HEAD, Step.LAST): Phase.ENDING,
-    (Phase.BODY, Step.WHOLE): Phase.HEAD,
-    (Phase.BODY, Step.LAST): Phase.ENDING,
-    (Phase.CHUNKS, Step.WHOLE): Phase.HEAD,
-    (Phase.CHUNKS, Step.LAST): Phase.ENDING,
-    (Phase.SWITCHING, Step.WHOLE): Phase.SOCKET,
-    (Phase.SOCKET, Step.LEAVE): Phase.LEAVING,
-    (Phase.SOCKET, Step.LAST): Phase.ENDING,
-    (Phase.LEAVING, Step.LAST): Phase.ENDING,
-    **{(phase, Step.BROKEN): Phase.ENDING for phase in Phase},
-}
 
 # Looking a member up in its enum takes ten times as long as a name of the module, and these are
 # looked up several times for each request.

@@ -1,9 +1,13 @@
 """Answers that more than one controller gives."""
 
+from protocol.messages import Request
 from server.actions import Outcome
 from server.auth.callers import Caller
 from server.auth.issuing import Issued
 from server.auth.lifetimes import NEVER
+from server.services import Services
+
+_USER_AGENT_CHARACTERS = 256
 
 
 def write_login(issued: Issued) -> Outcome:
@@ -23,3 +27,12 @@ def shown_expiry(caller: Caller) -> int:
     """Give when a token expires as the wire says it: ms since 1970, -1 without end."""
     ends = caller.expires_at_ms
     return NEVER if ends == float("inf") else int(ends)
+
+
+def describe_session(services: Services, request: Request, strategy: str) -> dict[str, object]:
+    """Give what the list of sessions tells about one that this request begins."""
+    return {
+        "address": services.addresses.of(request),
+        "userAgent": request.headers.get("user-agent", "")[:_USER_AGENT_CHARACTERS],
+        "strategy": strategy,
+    }

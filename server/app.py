@@ -8,13 +8,14 @@ import re
 import signal
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from email.utils import formatdate
 from functools import partial
 
 from protocol.answers import Wire
 from protocol.bodies import BodyLimits
+from protocol.errors import LocalError
 from protocol.http11 import HeadLimits
 from protocol.websocket import MessageLimits
 from server.actions import Router, all_actions
@@ -148,28 +149,21 @@ async def create_admin(config: Config, *, data: str, name: str, password: str) -
 
 async def start(config: Config, *, data: str, open_mode: bool = False) -> App:
     """Open the store, put the parts together and listen."""
+    if config.strategies:
+        name = next(iter(config.strategies))
+        raise LocalError(f"strategies.{name}: this version knows no strategy but local")
     storage = SqliteStorage(data, clock_ms=clock_ms)
-    await storage.open()
-    try:
+    async with AsyncExitStack() as undo:
+        await storage.open()
+        undo.push_async_callback(storage.close)
         services = await build_services(config, storage, open_mode=open_mode)
+        undo.callback(services.close)
         wire = make_wire(config, services.node)
         wire.set_date(formatdate(usegmt=True))
         dispatcher = Dispatcher(services, wire, RequestLog(config.logs.requests))
-        listener = Listener(
-            wire,
-            dispatcher.answer,
-            dispatcher.answer_now,
-            make_timeouts(config),
-            connections=config.limits.connections,
-            unlink=services.links.unlink,
-            make_peer=partial(ProxiedPeer, addresses=services.addresses)
-            if config.server.proxy_protocol
-            else None,
-        )
+        listener = make_listener(config, services, wire, dispatcher)
         host, port = await listener.listen(config.server.host, config.server.port)
-    except BaseException:
-        await storage.close()
-        raise
+        undo.pop_all()
     chores = [
         asyncio.create_task(_keep_date(wire), name="date"),
         asyncio.create_task(_sweep(services), name="sweep"),
@@ -178,6 +172,22 @@ async def start(config: Config, *, data: str, open_mode: bool = False) -> App:
     ]
     shown = f"[{host}]" if ":" in host else host
     return App(services, listener, f"http://{shown}:{port}", chores)
+
+
+def make_listener(
+    config: Config, services: Services, wire: Wire, dispatcher: Dispatcher
+) -> Listener:
+    """Give what will hold the sockets."""
+    is_proxied = config.server.proxy_protocol
+    return Listener(
+        wire,
+        dispatcher.answer,
+        dispatcher.answer_now,
+        make_timeouts(config),
+        connections=config.limits.connections,
+        unlink=services.links.unlink,
+        make_peer=partial(ProxiedPeer, addresses=services.addresses) if is_proxied else None,
+    )
 
 
 async def build_services(config: Config, storage: Storage, *, open_mode: bool) -> Services:

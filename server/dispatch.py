@@ -11,8 +11,9 @@ from time import monotonic
 
 from protocol.answers import Wire
 from protocol.bodies import parse_json
+from protocol.envelopes import Kept
 from protocol.errors import ApiError, error
-from protocol.messages import Connected, Kept, Origin, Request, Response, read_unread
+from protocol.messages import Connected, Origin, Request, Response, read_unread
 from server.actions import TABLE, Action, Outcome, all_actions, find
 from server.auth.callers import Caller
 from server.logs import RequestLog

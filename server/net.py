@@ -13,9 +13,10 @@ from functools import partial
 from typing import cast
 
 from protocol.answers import Wire
-from protocol.connection import Connection, Phase
+from protocol.connection import Connection
 from protocol.errors import LocalError, error
 from protocol.messages import Request, Response
+from protocol.phases import Phase
 
 _LOG = logging.getLogger("manykeys.net")
 _LINGER_S = 2.0
@@ -59,6 +60,7 @@ class Listener:
         connections: int,
         make_peer: Callable[["Listener"], "Peer"] | None = None,
         unlink: Callable[["Peer"], None] = lambda peer: None,
+        clock_s: Callable[[], float] | None = None,
     ) -> None:
         self.unlink = unlink
         self.wire = wire
@@ -68,9 +70,8 @@ class Listener:
         self.loop = asyncio.get_running_loop()
         self.peers: set[Peer] = set()
         self.tasks: set[asyncio.Task[None]] = set()
-        self.now_s = (
-            self.loop.time()
-        )  # of the last tick: enough for deadlines that are renewed often
+        self._clock_s = clock_s or self.loop.time
+        self.now_s = self._clock_s()  # of the last tick, near enough for deadlines
         self._connections = connections
         self._make_peer = make_peer or Peer
         self._server: asyncio.Server | None = None
@@ -121,12 +122,15 @@ class Listener:
         self.peers.discard(peer)
         self._empty.set()
 
-    def _tick(self) -> None:
+    def check_deadlines(self) -> None:
         """Cut off the peers whose deadline has passed. One pass over all is cheaper than a timer
         for each."""
-        now_s = self.now_s = self.loop.time()
+        now_s = self.now_s = self._clock_s()
         for peer in [peer for peer in self.peers if peer.deadline_s <= now_s]:
             peer.miss_deadline()
+
+    def _tick(self) -> None:
+        self.check_deadlines()
         self._ticking = self.loop.call_later(self._tick_s, self._tick)
 
 

@@ -11,14 +11,13 @@ from collections.abc import Callable
 from typing import cast
 
 from protocol.errors import error, plain_error
-from server.auth.issuing import hash_token
 from server.auth.keyring import Keyring
 from server.auth.lifetimes import NEVER, check_ttl, read_lifetime
-from server.auth.names import ANONYMOUS_ID, MOST_ID_BYTES, is_id
+from server.auth.names import MOST_ID_BYTES, is_id
 from server.auth.queries import Everything, Query, matches
-from server.auth.users import User
+from server.auth.tokenforms import API_KEY_PREFIX, hash_token, owner_guard
+from server.auth.users import User, make_info
 from server.storage.base import (
-    Change,
     Delete,
     Exists,
     Insert,
@@ -31,7 +30,6 @@ from server.storage.base import (
     Table,
 )
 
-API_KEY_PREFIX = "kapikey-"
 MOST_KEYS = 1000
 """Keys of one user."""
 MOST_DESCRIPTION_CHARACTERS = 4096
@@ -80,15 +78,12 @@ class ApiKeys:
             "description": description,
             "expires_at": None if ttl_ms == NEVER else now_ms + ttl_ms,
             "ttl": ttl_ms,
-            "info": {"author": author, "createdAt": now_ms, "updatedAt": None, "updater": None},
+            "info": make_info(author, now_ms),
         }
         if len(await self._rows_of(user.kuid)) >= MOST_KEYS:
             raise plain_error(412, f"a user has at most {MOST_KEYS} API keys: delete one first")
-        changes: list[Change] = [Insert(Table.API_KEYS, row)]
-        if user.kuid != ANONYMOUS_ID:
-            changes.insert(0, Present(Table.USERS, {"kuid": user.kuid, "disabled": 0}))
         try:
-            await self._storage.apply(changes)
+            await self._storage.apply([*owner_guard(user.kuid), Insert(Table.API_KEYS, row)])
         except Exists:
             raise error("services.storage.document_already_exists") from None
         except Missing:

@@ -8,7 +8,7 @@ the journal, never changed in place. Knows nothing of requests or storage.
 from dataclasses import dataclass, field
 from enum import Enum
 
-from protocol.messages import Kept
+from protocol.envelopes import Kept
 from server.actions import Action
 from server.auth.names import ANONYMOUS_ID
 from server.auth.rights import Rights

@@ -20,8 +20,8 @@ from protocol.errors import error
 from server.auth.callers import Caller, TokenKind
 from server.auth.keyring import Keyring
 from server.auth.lifetimes import NEVER, TokenLimits
-from server.auth.names import ANONYMOUS_ID
 from server.auth.strategies import WRONG
+from server.auth.tokenforms import hash_token, owner_guard
 from server.auth.users import User
 from server.storage.base import (
     Change,
@@ -92,7 +92,9 @@ class Issuer:
         issued, row = self._make(user.kuid, ttl_ms, _Chain(self._clock_ms(), shown or {}))
         row["single_use"] = int(single_use)
         try:
-            await self._storage.apply([*_owner(user.kuid), *guards, Insert(Table.SESSIONS, row)])
+            await self._storage.apply(
+                [*owner_guard(user.kuid), *guards, Insert(Table.SESSIONS, row)]
+            )
         except Missing as missing:
             if missing.table is Table.CREDENTIALS:
                 raise error("plugin.strategy.missing_user", WRONG) from None
@@ -161,22 +163,12 @@ class Issuer:
         hashes = cast(bytes, old["token_hash"]).hex(), cast(bytes, row["token_hash"]).hex()
         data = {**cast(Row, old["data"]), "successor": _seal_successor(issued, token)}
         return [
-            *_owner(issued.kuid),
+            *owner_guard(issued.kuid),
             Present(Table.SESSIONS, {**key, "refreshed_at": None}),
             Update(Table.SESSIONS, key, {"refreshed_at": self._clock_ms(), "data": data}),
             Insert(Table.SESSIONS, row),
             Note(Noted.REFRESHED, ":".join((*hashes, str(issued.expires_at_ms)))),
         ]
-
-
-def hash_token(token: str) -> bytes:
-    """Give what is stored of a token: the SHA-256 of its text."""
-    return hashlib.sha256(token.encode()).digest()
-
-
-def _owner(kuid: str) -> list[Change]:
-    """Give the guard that a token's user is still there; the anonymous one always is."""
-    return [] if kuid == ANONYMOUS_ID else [Present(Table.USERS, {"kuid": kuid, "disabled": 0})]
 
 
 def _cipher(token: str) -> AESGCM:

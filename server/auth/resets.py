@@ -4,12 +4,13 @@ Random, good for one use, and stored as SHA-256 only. A user has one at a time: 
 any change of his password, ends it. Nothing else takes such a token, and this takes nothing else.
 """
 
-import hashlib
 import secrets
 from collections.abc import Callable
 from typing import cast
 
 from protocol.errors import error
+from server.auth.lifetimes import NEVER
+from server.auth.tokenforms import hash_token
 from server.storage.base import (
     Change,
     Delete,
@@ -21,7 +22,6 @@ from server.storage.base import (
     Table,
 )
 
-NEVER = -1
 _KIND = "reset"
 _TOKEN_BYTES = 32
 _MOST_CHARACTERS = 256
@@ -45,7 +45,7 @@ class Resets:
         token = secrets.token_urlsafe(_TOKEN_BYTES)
         ends_ms = None if self._ttl_ms == NEVER else int(self._clock_ms() + self._ttl_ms)
         row: Row = {
-            "token_hash": _hash(token),
+            "token_hash": hash_token(token),
             "kind": _KIND,
             "kuid": kuid,
             "expires_at": ends_ms,
@@ -59,7 +59,7 @@ class Resets:
         """Give whose token it is. ApiError 400 `invalid_token`, 401 `expired_token`."""
         row = None
         if len(token) <= _MOST_CHARACTERS and token.isascii():
-            row = await self._storage.get(Table.ONE_TIME, token_hash=_hash(token))
+            row = await self._storage.get(Table.ONE_TIME, token_hash=hash_token(token))
         if row is None or row["kind"] != _KIND:
             raise error(_PREFIX + "invalid_token")
         ends_ms = cast("int | None", row["expires_at"])
@@ -70,13 +70,9 @@ class Resets:
 
 def use_up(token: str) -> Delete:
     """Give the change that ends a token; `Missing` if somebody was faster."""
-    return Delete(Table.ONE_TIME, {"token_hash": _hash(token)})
+    return Delete(Table.ONE_TIME, {"token_hash": hash_token(token)})
 
 
 def end_all(kuid: str) -> Change:
     """Give the change that ends whatever token a user has."""
     return DeleteAll(Table.ONE_TIME, {"kuid": kuid, "kind": _KIND})
-
-
-def _hash(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()

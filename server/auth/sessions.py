@@ -10,6 +10,7 @@ from typing import cast
 from protocol.errors import error
 from server.auth.lifetimes import NEVER
 from server.auth.names import is_id
+from server.auth.tokenforms import is_over
 from server.storage.base import (
     Change,
     DeleteAll,
@@ -40,7 +41,7 @@ class Sessions:
         rows = await self._storage.find(
             Table.SESSIONS, limit=MOST_LISTED, kuid=kuid, refreshed_at=None
         )
-        live = [row for row in rows if self._is_live(row)]
+        live = [row for row in rows if not is_over(row, self._clock_ms())]
         live.sort(key=lambda row: cast(int, row["started_at"]), reverse=True)
         return [_shown(row, current_id) for row in live]
 
@@ -59,7 +60,7 @@ class Sessions:
                 break
             family: Row = {"family": asked["family"]}
             newest = await self._storage.find(Table.SESSIONS, limit=1, **family, refreshed_at=None)
-            if not newest or not self._is_live(newest[0]):
+            if not newest or is_over(newest[0], self._clock_ms()):
                 break
             members = await self._storage.find(Table.SESSIONS, limit=MOST_LISTED, **family)
             try:
@@ -68,10 +69,6 @@ class Sessions:
                 continue
             return True
         return False
-
-    def _is_live(self, row: Row) -> bool:
-        ends = cast("int | None", row["expires_at"])
-        return ends is None or ends > self._clock_ms()
 
 
 def _end(newest: Row, members: list[Row]) -> list[Change]:

@@ -17,6 +17,7 @@ import asyncio
 import hashlib
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_address
 from math import ceil
@@ -180,14 +181,13 @@ class Attempt:
 
     async def reserve(self, account: bytes | None, address: bytes | None) -> None:
         """Count it in, on both or not at all. ApiError 429."""
-        try:
+        with ExitStack() as undo:
+            undo.callback(self.cancelled)
             if account is not None:
                 self._account = await self._accounts.reserve(account)
             if address is not None:
                 self._address = await self._addresses.reserve(address)
-        except BaseException:
-            self.cancelled()
-            raise
+            undo.pop_all()
 
     def failed(self) -> None:
         """The credentials were refused."""

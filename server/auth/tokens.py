@@ -13,11 +13,11 @@ from weakref import WeakValueDictionary
 
 from protocol.errors import ApiError, error
 from server.auth.callers import STALE, Caller, Person, TokenKind
-from server.auth.issuing import hash_token
 from server.auth.keyring import Keyring
 from server.auth.lifetimes import NEVER, TokenLimits
 from server.auth.names import ANONYMOUS_ID
 from server.auth.rights import Rulebook
+from server.auth.tokenforms import API_KEY_PREFIX, SESSION_PREFIX, hash_token, is_over
 from server.auth.users import Users
 from server.storage.base import (
     Change,
@@ -33,7 +33,6 @@ from server.storage.base import (
     Update,
 )
 
-SESSION_PREFIX, API_KEY_PREFIX = "kauth-", "kapikey-"
 _MOST_TOKEN_CHARACTERS = 8192
 _SWEPT_AT_ONCE = 1000
 _ENDED_AT_ONCE = 1000
@@ -308,12 +307,6 @@ class Tokens:
             caller = self._live[token]
             if caller.kind is not TokenKind.API_KEY:
                 self._drop(caller.token_hash)
-
-
-def is_over(row: Row, now_ms: int) -> bool:
-    """Tell whether a stored session or key has reached its end."""
-    ends = cast("int | None", row["expires_at"])
-    return ends is not None and ends <= now_ms
 
 
 def _make_caller(row: Row, person: Person, kind: TokenKind, now_ms: int) -> Caller:

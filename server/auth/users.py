@@ -302,3 +302,8 @@ def merge(old: dict[str, object], new: dict[str, object]) -> dict[str, object]:
         is_merged = isinstance(present, dict) and isinstance(value, dict)
         merged[name] = merge(present, value) if is_merged else value  # type: ignore[arg-type]
     return merged
+
+
+def make_info(author: str, now_ms: int) -> dict[str, object]:
+    """Give the `_kuzzle_info` of something new (contract/03 §1, with the real author)."""
+    return {"author": author, "createdAt": now_ms, "updatedAt": None, "updater": None}

@@ -4,16 +4,13 @@
 from protocol.errors import ApiError, error
 from protocol.messages import Json, Origin, Request
 from server.actions import Outcome, action
-from server.answers import shown_expiry, write_login
+from server.answers import describe_session, shown_expiry, write_login
 from server.arguments import body_text, read_body, read_flag, read_text
 from server.auth.callers import Caller, TokenKind
-from server.auth.issuing import hash_token
 from server.auth.lifetimes import NEVER
 from server.auth.strategies import Challenge, LoginAttempt, Redirect
-from server.auth.tokens import SESSION_PREFIX
+from server.auth.tokenforms import SESSION_PREFIX, hash_token
 from server.services import Services
-
-_USER_AGENT_CHARACTERS = 256
 
 
 @action("auth:login", "GET /_login/:strategy", "POST /_login/:strategy", granted=("anonymous",))
@@ -35,21 +32,12 @@ async def login(services: Services, caller: Caller, request: Request) -> Outcome
         )
     if isinstance(result, Challenge):
         return Outcome(result.data, is_private=True)
-    shown = _shown(services, request, name)
+    shown = describe_session(services, request, name)
     issued = await services.issuer.issue(result.user, ttl_ms, shown=shown, guards=result.guards)
     if request.origin is Origin.WEBSOCKET and request.peer is not None:
         token_hash = hash_token(issued.token.removeprefix(SESSION_PREFIX))
         services.links.link_login(request.peer, issued.kuid, token_hash, issued.expires_at_ms)
     return write_login(issued)
-
-
-def _shown(services: Services, request: Request, strategy: str) -> dict[str, object]:
-    """Give what the list of sessions tells about one that this request begins."""
-    return {
-        "address": services.addresses.of(request),
-        "userAgent": request.headers.get("user-agent", "")[:_USER_AGENT_CHARACTERS],
-        "strategy": strategy,
-    }
 
 
 @action("auth:logout", "POST /_logout", granted=("default",), needs_user=True)
@@ -130,7 +118,10 @@ async def create_token(services: Services, caller: Caller, request: Request) -> 
     if ttl_ms == NEVER:
         raise error("security.token.invalid_expiration", "expiresIn", "a lifetime with an end")
     issued = await services.issuer.issue(
-        caller.person.user, ttl_ms, single_use=single_use, shown=_shown(services, request, "")
+        caller.person.user,
+        ttl_ms,
+        single_use=single_use,
+        shown=describe_session(services, request, ""),
     )
     result: dict[str, Json] = {
         "expiresAt": issued.expires_at_ms,

@@ -4,7 +4,7 @@
 from protocol.errors import error, plain_error
 from protocol.messages import Json, Request
 from server.actions import Outcome, action
-from server.answers import write_login
+from server.answers import describe_session, write_login
 from server.arguments import read_optional_body
 from server.auth.callers import Caller
 from server.auth.strategies.local import Local
@@ -12,7 +12,6 @@ from server.services import Services
 from server.storage.base import Change, DeleteAll, Missing, Note, Noted, Table
 
 _CONTROLLER = "kuzzle-plugin-auth-passport-local/password"
-_USER_AGENT_CHARACTERS = 256
 
 
 @action(
@@ -49,11 +48,7 @@ async def reset(services: Services, caller: Caller, request: Request) -> Json | 
     user = await services.users.get(kuid)
     if user is None:
         raise error("security.user.not_found", kuid)
-    shown: dict[str, object] = {
-        "address": services.addresses.of(request),
-        "userAgent": request.headers.get("user-agent", "")[:_USER_AGENT_CHARACTERS],
-        "strategy": "local",
-    }
+    shown = describe_session(services, request, "local")
     return write_login(await services.issuer.issue(user, ttl_ms, shown=shown))
 
 

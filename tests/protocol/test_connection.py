@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from protocol.answers import Wire
 from protocol.bodies import BodyLimits
-from protocol.connection import NEXT, Connection, Phase
+from protocol.connection import Connection
 from protocol.errors import LocalError
 from protocol.http11 import CONTINUE, HeadLimits
 from protocol.messages import Response
+from protocol.phases import NEXT, Phase
 from tests.protocol.cases import (
     GET,
     HANDSHAKE,

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol.bodies import BodyLimits
+from protocol.envelopes import write_envelope
 from protocol.errors import LocalError, error
 from protocol.http11 import Head, HeadLimits, parse_head
 from protocol.messages import (
@@ -16,7 +17,6 @@ from protocol.messages import (
     is_ping,
     read_unread,
     split_path,
-    write_envelope,
 )
 from tests.protocol.cases import NODE, TwoRoutes, answer
 

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from protocol.envelopes import write_envelope
 from protocol.errors import error
 from protocol.http11 import NO_HEAD
-from protocol.messages import Origin, Request, write_envelope
+from protocol.messages import Origin, Request
 from server.app import build_services, make_wire
 from server.auth.issuing import hash_token
 from server.config import Config

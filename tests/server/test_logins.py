@@ -1,4 +1,4 @@
-"""What counts against somebody who tries to be somebody else (design §4; security checks A8, P9)."""
+"""What counts against who tries to be somebody else (design §4; security checks A8, P9)."""
 
 from dataclasses import replace
 

@@ -12,7 +12,7 @@ from protocol.answers import Wire
 from protocol.bodies import BodyLimits
 from protocol.messages import Request, Response
 from server.actions import Router
-from server.net import Listener, Timeouts
+from server.net import Listener, Peer, Timeouts
 from tests.server.running import WAIT_S, Http, Socket, write_client_frame
 from tests.waiting import until
 
@@ -49,13 +49,45 @@ class Answers:
 
 
 @dataclass
+class Clock:
+    """Time that passes when a test says so."""
+
+    now_s: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class CountingPeer(Peer):
+    """A peer whose bytes are counted, so that a test knows what has arrived."""
+
+    received_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        """See `Peer`."""
+        super().data_received(data)
+        self.received_bytes += len(data)
+
+
+@dataclass
 class Under:
     """A listener under test."""
 
     listener: Listener
     answers: Answers
     port: int
+    clock: Clock
+    peers: list["CountingPeer"]
     opened: list[Http] = field(default_factory=list)
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass, and the listener notice."""
+        self.clock.now_s += seconds
+        self.listener.check_deadlines()
+
+    async def until_received(self, size_bytes: int) -> None:
+        """Wait until so much has arrived from all peers."""
+        await until(lambda: sum(peer.received_bytes for peer in self.peers) == size_bytes)
 
     async def connect(self, *, small_buffer: bool = False) -> Http:
         """Open a connection; with `small_buffer` one that takes little unread."""
@@ -88,11 +120,23 @@ async def listening(
     wire = Wire(Router(()), "node", in_flight=in_flight, body_limits=BodyLimits())
     wire.set_date("Thu, 01 Jan 1970 00:00:00 GMT")
     answers = Answers(result)
+    clock, peers = Clock(), list[CountingPeer]()
+
+    def make_peer(listener: Listener) -> Peer:
+        peers.append(CountingPeer(listener))
+        return peers[-1]
+
     listener = Listener(
-        wire, answers.answer, answers.answer_now, Timeouts(**timeouts), connections=connections
+        wire,
+        answers.answer,
+        answers.answer_now,
+        Timeouts(**timeouts),
+        connections=connections,
+        make_peer=make_peer,
+        clock_s=clock,
     )
     _, port = await listener.listen("127.0.0.1", 0)
-    under = Under(listener, answers, port)
+    under = Under(listener, answers, port, clock, peers)
     try:
         yield under
     finally:
@@ -149,24 +193,33 @@ async def test_socket_answers_come_when_they_are_ready() -> None:
         assert (await opened.read())["requestId"] == "wait"
 
 
+CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
 @pytest.mark.parametrize(
-    ("begun", "status"),
+    ("begun", "limit_s", "status"),
     [
-        (b"GET / HT", 408),
-        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab", 408),
-        (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab", 408),
-        (GET % 1 + b"GET / HT", 408),
-        (b"", None),
-        (GET % 1, None),
+        (b"GET / HT", 10, 408),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab", 20, 408),
+        (CHUNKED + b"5\r\nab", 20, 408),
+        (GET % 1 + b"GET / HT", 10, 408),
+        (b"", 10, None),
+        (GET % 1, 30, None),
     ],
 )
-async def test_slow_peers_meet_a_deadline(begun: bytes, status: int | None) -> None:
+async def test_slow_peers_meet_a_deadline(begun: bytes, limit_s: int, status: int | None) -> None:
     """RFC 9110 §15.5.9: a request begun is answered 408, silence is ended without a word."""
-    async with listening(head_s=0.2, body_s=0.2, idle_s=0.2) as under:
+    async with listening(head_s=10, body_s=20, idle_s=30) as under:
         http = await under.connect()
         await http.send(begun)
+        await until(lambda: len(under.listener.peers) == 1)
+        await under.until_received(len(begun))
         if begun.startswith(GET % 1):
             assert (await http.read()).status == 200
+        under.pass_time(limit_s - 1)
+        assert not http.reader.at_eof()
+        assert len(under.listener.peers) == 1
+        under.pass_time(1)
         if status is not None:
             answer = await http.read()
             assert (answer.status, answer.headers["connection"]) == (status, "close")
@@ -181,36 +234,39 @@ async def test_slow_peers_meet_a_deadline(begun: bytes, status: int | None) -> N
 
 async def test_a_byte_at_a_time_gains_no_time() -> None:
     """Slow loris: the deadline of a head counts from its first byte."""
-    async with listening(head_s=0.3, body_s=60, idle_s=60) as under:
+    async with listening(head_s=10, body_s=60, idle_s=60) as under:
         http = await under.connect()
-        async with asyncio.timeout(WAIT_S):
-            while not http.reader.at_eof() and under.listener.peers:
-                http.writer.write(b"G")
-                await asyncio.sleep(0.02)
-                if http.reader._buffer:  # noqa: SLF001 (an answer has come)
-                    break
-            assert (await http.read()).status == 408
+        for number in range(1, 10):
+            await http.send(b"G")
+            await under.until_received(number)
+            under.pass_time(1)
+        assert len(under.listener.peers) == 1
+        under.pass_time(1)
+        assert (await http.read()).status == 408
 
 
 async def test_silent_sockets_are_dropped() -> None:
     """contract/01 §7: abruptly; any byte received counts."""
-    async with listening(socket_s=0.3, head_s=0.4, idle_s=0.4) as under:
+    async with listening(socket_s=10, head_s=20, idle_s=20) as under:
         opened = await under.open_socket()
         for _ in range(5):
-            await asyncio.sleep(0.1)
+            under.pass_time(9)
             await opened.http.send(write_client_frame(0x89, b"x"))
             assert await opened.read_frame() == (0x8A, b"x")
+        under.pass_time(10)
         with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
             await opened.read_frame()
 
 
 async def test_a_peer_that_does_not_read_is_dropped() -> None:
     """Nothing more of his is understood while answers wait for him, and at last he is let go."""
-    async with listening(write_s=0.3, head_s=0.4, idle_s=60, result="x" * 100_000) as under:
+    async with listening(write_s=10, head_s=20, idle_s=60, result="x" * 100_000) as under:
         http = await under.connect(small_buffer=True)
         http.reader._transport.pause_reading()  # type: ignore[attr-defined]  # noqa: SLF001
         for number in range(400):
             http.writer.write(GET % number)
+        await until(lambda: bool(under.peers) and under.peers[0].deadline_s == 10)
+        under.pass_time(10)
         await under.until_alone()
         assert len(under.answers.asked) < 400
         http.close()

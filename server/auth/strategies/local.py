@@ -9,12 +9,13 @@ from contextlib import suppress
 from typing import cast
 
 from protocol.errors import ApiError, error, plain_error
+from server.auth.lifetimes import NEVER
 from server.auth.names import MOST_ID_BYTES, is_id
 from server.auth.passwordrules import PasswordRules
 from server.auth.passwords import Passwords, check_password
 from server.auth.patterns import Matcher
 from server.auth.policies import Demands, Policies, Policy
-from server.auth.resets import NEVER, Resets, end_all, use_up
+from server.auth.resets import Resets, end_all, use_up
 from server.auth.strategies import (
     WRONG,
     Authenticated,
