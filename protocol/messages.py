@@ -95,7 +95,8 @@ class Request:
     parameters, which are text. `request_id` is None when the client chose none. `headers` are the
     HTTP request's, or the upgrade request's of a socket. `unread` holds a large payload until
     `read_unread`, which may still set any field. `refused` is the answer when the request itself is
-    wrong. A connection gives the same Request again when its client repeats it byte for byte.
+    wrong. A connection gives the same Request again when its client repeats it byte for byte, over
+    WebSocket with another `request_id`.
     `weight_bytes` is what its payload counts for in the connection's bounds.
     """
 
