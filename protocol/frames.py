@@ -3,6 +3,7 @@
 Knows nothing of messages, the handshake or connections.
 """
 
+import struct
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -29,6 +30,7 @@ _RESERVED = 0x70
 _MASKED = 0x80
 _MOST_CONTROL_BYTES = 125
 _WHOLE_TEXT = _FIN | 0x1
+_MIDDLE_HEAD = struct.Struct("!HH").pack
 
 
 @dataclass(slots=True)
@@ -102,5 +104,5 @@ def write_frame(opcode: int, payload: bytes) -> bytes:
     if size < 126:
         return bytes((_FIN | opcode, size)) + payload
     if size < 65536:
-        return bytes((_FIN | opcode, 126, size >> 8, size & 0xFF)) + payload
+        return _MIDDLE_HEAD((_FIN | opcode) << 8 | 126, size) + payload
     return bytes((_FIN | opcode, 127)) + size.to_bytes(8, "big") + payload

@@ -206,6 +206,7 @@ async def build_services(config: Config, storage: Storage, *, open_mode: bool) -
     signing = Signing(token.algorithm, token.secret, token.issuer, token.audience)
     keyring = await open_keyring(storage, signing, clock_ms=clock_ms)
     limits = make_token_limits(config)
+    own_sessions = Sessions(storage, clock_ms=clock_ms)
     tokens = Tokens(storage, users, rulebook, keyring, limits, clock_ms=clock_ms)
 
     links = Links(
@@ -225,7 +226,7 @@ async def build_services(config: Config, storage: Storage, *, open_mode: bool) -
         users=users,
         logins=Logins(strategies, users, Throttle(config.limits.failed_logins, clock_s=clock_s)),
         keyring=keyring,
-        issuer=Issuer(storage, keyring, limits, clock_ms=clock_ms),
+        issuer=Issuer(storage, keyring, limits, own_sessions, clock_ms=clock_ms),
         tokens=tokens,
         api_keys=ApiKeys(
             storage,
@@ -233,7 +234,7 @@ async def build_services(config: Config, storage: Storage, *, open_mode: bool) -
             clock_ms=clock_ms,
             max_ttl_ms=int(config.security.api_key.max_ttl_ms),
         ),
-        sessions=Sessions(storage, clock_ms=clock_ms),
+        sessions=own_sessions,
         links=links,
         first_admin=FirstAdmin(is_wanted=not await users.admin_exists()),
         addresses=Addresses(config.server.trusted_proxies),
@@ -294,6 +295,7 @@ def make_token_limits(config: Config) -> TokenLimits:
         idle_ms=int(given.idle_ms),
         grace_ms=int(given.grace_period_ms),
         live=config.limits.live_sessions,
+        sessions=given.max_sessions,
         prefix=given.prefix,
     )
 

@@ -105,6 +105,12 @@ class AuthToken:
         -1,
         "Life of a session nobody uses.",
     )
+    max_sessions: int = setting(
+        "maxSessions",
+        whole(0, 500),
+        0,
+        "Sessions of one user; a further login ends his oldest one. 0 for any number.",
+    )
     warn_before_ms: Milliseconds = setting(
         "warnBefore", duration(), 0, "How long before its end a socket is told of it; 0 for not."
     )

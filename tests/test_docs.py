@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import checks
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 WSCAT = ROOT / "tests/interop/node_modules/.bin/wscat"
@@ -87,6 +89,16 @@ def test_links_lead_somewhere() -> None:
     for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("bench/*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
             assert (document.parent / target).exists(), (document.name, target)
+
+
+def test_every_security_check_is_shown_or_explained() -> None:
+    """docs/security-checks.md is what the tests say, and leaves no check without a word."""
+    assert (ROOT / "docs/security-checks.md").read_text() == checks.page()
+    tests = checks.named()
+    assert tests.keys() <= checks.CHECKS.keys()
+    assert [
+        name for name in checks.CHECKS if name not in tests and name not in checks.EXPLAINED
+    ] == []
 
 
 def test_the_table_is_the_benchs() -> None:

@@ -1,6 +1,7 @@
 """The rules of the map: who may import whom, and what no module does (house style §1)."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +33,9 @@ PURE = {
     "urllib",
     "zlib",
 }
+# What must not be compared byte by byte with what somebody sent (CWE-208). Hashes of tokens may be:
+# who could guess one from the time it takes has no use for it.
+SECRET = re.compile(r"(.*_)?(secret|password|digest|token|hashed)")
 SQL = ("SELECT ", "INSERT ", "UPDATE ", "DELETE FROM", "CREATE TABLE", "PRAGMA ")
 
 
@@ -85,3 +89,20 @@ def test_modules_keep_to_the_style(path: Path) -> None:
             assert last - node.lineno < 60, f"{node.name} is too long"
     if not under(path, "server", "storage"):
         assert not any(word in text for word in SQL)
+
+
+@pytest.mark.parametrize(
+    "path",
+    # Who types a password twice at his own terminal learns nothing from the time it takes.
+    [path for path in MODULES if under(path, "server") and path.name != "cli.py"],
+    ids=str,
+)
+def test_secrets_are_compared_in_constant_time(path: Path) -> None:
+    """security check T12: `hmac.compare_digest`, never `==`, `!=` or `in`; constants are no
+    secrets."""
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        if isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.Eq | ast.NotEq | ast.In):
+            sides = [node.left, *node.comparators]
+            names = [ast.unparse(side).rpartition(".")[2] for side in sides]
+            is_constant = any(isinstance(side, ast.Constant) for side in sides)
+            assert is_constant or not any(map(SECRET.fullmatch, names)), ast.unparse(node)

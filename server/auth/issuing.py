@@ -20,6 +20,7 @@ from protocol.errors import error
 from server.auth.callers import Caller, TokenKind
 from server.auth.keyring import Keyring
 from server.auth.lifetimes import NEVER, TokenLimits
+from server.auth.sessions import Sessions
 from server.auth.strategies import WRONG
 from server.auth.tokenforms import hash_token, owner_guard
 from server.auth.users import User
@@ -67,12 +68,14 @@ class Issuer:
         storage: Storage,
         keyring: Keyring,
         limits: TokenLimits,
+        sessions: Sessions,
         *,
         clock_ms: Callable[[], int],
     ) -> None:
         self.limits = limits
         self._storage = storage
         self._keyring = keyring
+        self._sessions = sessions
         self._clock_ms = clock_ms
 
     async def issue(
@@ -87,7 +90,8 @@ class Issuer:
         """Make a token for a user; `shown` is what the list of his sessions tells about it.
 
         401 if he is gone or disabled by the time it is stored, or if `guards` do not hold any more:
-        what proved that it is he was changed since.
+        what proved that it is he was changed since. Where a user may have only so many sessions,
+        his oldest ones end.
         """
         issued, row = self._make(user.kuid, ttl_ms, _Chain(self._clock_ms(), shown or {}))
         row["single_use"] = int(single_use)
@@ -99,6 +103,8 @@ class Issuer:
             if missing.table is Table.CREDENTIALS:
                 raise error("plugin.strategy.missing_user", WRONG) from None
             raise error("security.token.invalid") from None
+        if self.limits.sessions:
+            await self._sessions.keep_newest(user.kuid, self.limits.sessions)
         return issued
 
     async def refresh(self, caller: Caller, token: str, ttl_ms: int) -> Issued:

@@ -18,7 +18,8 @@ class TokenLimits:
 
     `default_ttl_ms` and `max_ttl_ms` of a session; `max_age_ms` of a chain of refreshes from its
     first login; `idle_ms` until an unused session ends; `grace_ms` an already refreshed token goes
-    on. `live` tokens are kept in memory. `prefix` is written before every session token given out.
+    on. `live` tokens are kept in memory; `sessions` is how many a user may have, 0 for any number.
+    `prefix` is written before every session token given out.
     """
 
     default_ttl_ms: int = 3_600_000
@@ -27,6 +28,7 @@ class TokenLimits:
     idle_ms: int = NEVER
     grace_ms: int = 1000
     live: int = 100_000
+    sessions: int = 0
     prefix: str = ""
 
     def lifetime_ms(self, wanted: object) -> int:

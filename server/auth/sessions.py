@@ -38,12 +38,22 @@ class Sessions:
     async def of(self, kuid: str, current_id: str) -> list[dict[str, object]]:
         """Give a user's live sessions as the API shows them, newest first; `current_id` is the one
         that asks."""
+        return [_shown(row, current_id) for row in await self._live(kuid)]
+
+    async def _live(self, kuid: str) -> list[Row]:
+        """Give the newest token of each of a user's sessions, the session that began last first."""
         rows = await self._storage.find(
             Table.SESSIONS, limit=MOST_LISTED, kuid=kuid, refreshed_at=None
         )
         live = [row for row in rows if not is_over(row, self._clock_ms())]
         live.sort(key=lambda row: cast(int, row["started_at"]), reverse=True)
-        return [_shown(row, current_id) for row in live]
+        return live
+
+    async def keep_newest(self, kuid: str, most: int) -> None:
+        """End a user's oldest sessions beyond `most` of them."""
+        live = await self._live(kuid)
+        for row in live[most:]:
+            await self.try_to_end(kuid, cast(str, row["id"]))
 
     async def end(self, kuid: str, session_id: str) -> None:
         """End a session of a user's with every token of its chain; 404 if he has no such

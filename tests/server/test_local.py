@@ -88,7 +88,6 @@ async def test_credentials_come_from_the_body_or_else_from_the_arguments(local, 
     assert await local.verify(attempt) == Authenticated("k-alice")
 
 
-# Security checks A1, A2: same answer, after one check against a hash of the same cost.
 @pytest.mark.parametrize(
     ("name", "password"),
     [
@@ -106,6 +105,7 @@ async def test_credentials_come_from_the_body_or_else_from_the_arguments(local, 
 async def test_all_who_cant_log_in_cost_and_learn_the_same(
     local, storage, monkeypatch, name, password
 ):
+    """Security checks A1, A2: the same answer, after one check against a hash of the same cost."""
     costs, real = [], passwords_module.bcrypt.checkpw
 
     def check(given: bytes, hashed: bytes) -> bool:
@@ -150,14 +150,14 @@ async def test_names_and_passwords_are_text(local, value):
         assert (found.status, found.id) == (400, "api.assert.invalid_type")
 
 
-# Security check P14.
 async def test_a_huge_password_is_refused_before_hashing(local, monkeypatch):
+    """Security check P14."""
     monkeypatch.setattr(passwords_module.bcrypt, "checkpw", None)
     assert (await refused(log_in(local, "alice", "x" * 1_000_000))).status == 400
 
 
-# Security check P12.
 async def test_an_outdated_hash_is_renewed_at_login(local, storage, clock):
+    """Security check P12."""
     dearer = Passwords(cost=5, threads=1, queue=1)
     renewing = Local(storage, dearer, clock_ms=clock)
     before = await stored(storage, "alice")
@@ -348,8 +348,8 @@ async def test_who_has_no_credentials_is_told_412(local):
         assert (found.status, found.id) == (412, None)
 
 
-# Security check P9.
 async def test_the_present_password_where_it_is_required(local, storage, passwords, clock):
+    """Security check P9."""
     strict = Local(storage, passwords, clock_ms=clock, require_password=True)
     assert await strict.check_present_password("k-alice", "password") is None
     for kuid, password, status in (

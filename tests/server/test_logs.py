@@ -214,6 +214,7 @@ def test_started_logs_take_all_loggers_above_the_level() -> None:
 
 
 def test_request_line(collected: Collected) -> None:
+    """Security check A9: what stood in a query string or a header is no part of it."""
     log("all", "login", 200)
     (made,) = collected.records
     made.created = AT_S

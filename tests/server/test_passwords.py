@@ -39,7 +39,6 @@ def held(monkeypatch):
     event.set()
 
 
-# Security checks P2, P3, P4, P5.
 PASSWORDS = (
     "password",
     "x" * 64,
@@ -57,6 +56,7 @@ PASSWORDS = (
 
 @pytest.mark.parametrize("password", PASSWORDS, ids=lambda text: ascii(text[:12]) + str(len(text)))
 async def test_each_byte_of_a_password_matters(passwords, password):
+    """Security checks P2, P3, P4, P5."""
     hashed = await passwords.hash(password)
     assert await passwords.verify(password, hashed)
     others = {password[:-1], password + "x", password[:-1] + "y", "y" + password[1:]}
@@ -71,6 +71,7 @@ async def test_each_byte_of_a_password_matters(passwords, password):
 
 
 async def test_stored_form_is_ours_salted_and_not_of_the_bare_password(passwords):
+    """Security check P11."""
     first, second = await passwords.hash("password"), await passwords.hash("password")
     assert first.startswith("mk1$$2b$04$") and len(first) == 64
     assert first != second
@@ -100,7 +101,6 @@ async def test_a_hash_of_another_cost_is_verified(passwords):
     assert await passwords.verify("password", hashed)
 
 
-# Security check P13: unknown formats and absurd costs neither raise nor hang.
 UNREADABLE = (
     None,
     "",
@@ -119,6 +119,7 @@ UNREADABLE = (
 async def test_without_a_readable_hash_the_same_work_is_done_in_vain(
     passwords, hashed, monkeypatch
 ):
+    """Security check P13: unknown formats and absurd costs neither raise nor hang."""
     checked, real = [], bcrypt.checkpw
 
     def check(password: bytes, against: bytes) -> bool:
@@ -161,6 +162,7 @@ def test_a_password_of_the_greatest_length_passes():
 
 
 async def test_a_full_queue_refuses_at_once_and_opens_again(held):
+    """Security check X3: 503 before any hashing."""
     passwords = Passwords(cost=COST, threads=1, queue=2)
     waiting = [asyncio.create_task(passwords.verify("x", None)) for _ in range(3)]
     await asyncio.sleep(0)
@@ -201,6 +203,7 @@ async def test_the_loop_runs_while_a_thread_hashes(passwords, held):
 
 
 async def test_hashing_threads_yield_to_everything_else(passwords, monkeypatch):
+    """Security check X3."""
     asked = []
     monkeypatch.setattr(module.sys, "platform", "linux")
     monkeypatch.setattr(module.os, "SCHED_IDLE", "idle", raising=False)

@@ -123,7 +123,8 @@ async def open_socket(server: Process) -> Socket:
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_a_kill_under_load_loses_nothing_acknowledged(tmp_path: Path, seed: int) -> None:
-    """Issue 2, design §5: users, sessions and revocations that were answered are there again."""
+    """design §5, security checks X5, X6: users, sessions and revocations that were answered are
+    there again, and no user without his credentials."""
     data = tmp_path / "keys.db"
     kept: list[tuple[str, str]] = []
     revoked: list[str] = []

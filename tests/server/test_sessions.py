@@ -3,7 +3,7 @@ of tokens a session is."""
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -12,7 +12,7 @@ from server.auth.sessions import MOST_LISTED, Sessions
 from server.storage.base import Entry, Insert, Noted, Row, Table, Update
 from server.storage.sqlite import SqliteStorage
 from tests.server.errors import told
-from tests.server.running import PASSWORD, TRANSPORTS, Running
+from tests.server.running import PASSWORD, TRANSPORTS, Running, cheap_config, running
 
 INVALID = {"id": "security.token.invalid", "code": 117506049, "status": 401}
 FORBIDDEN = {"id": "security.rights.forbidden", "code": 117637122, "status": 403}
@@ -385,3 +385,23 @@ async def test_an_api_key_is_no_session(server: Running) -> None:
     )
     found = await listed(server, "query", made["result"]["_source"]["token"])
     assert {one: source["current"] for one, source in found.items()} == {session_id: False}
+
+
+async def test_a_further_login_ends_the_oldest_session() -> None:
+    """security check S12, `security.authToken.maxSessions`: by option; a session that was refreshed
+    is as old as its login."""
+    security = cheap_config().security
+    token = replace(security.auth_token, max_sessions=2)
+    async with running(cheap_config(security=replace(security, auth_token=token))) as server:
+        admin = await server.create_admin()
+        await server.create_user(admin, "ann")
+        ends = await server.call(
+            "http", "auth:logout", token=await server.login("ann"), **{"global": "true"}
+        )
+        assert ends["status"] == 200
+        first, second = await server.login("ann"), await server.login("ann")
+        refreshed = await server.call("http", "auth:refreshToken", token=first)
+        third = await server.login("ann")
+        tokens = (str(refreshed["result"]["jwt"]), second, third, admin)
+        answers = [await server.call("http", "auth:getCurrentUser", token=one) for one in tokens]
+        assert [answer["status"] for answer in answers] == [401, 200, 200, 200]

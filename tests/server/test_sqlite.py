@@ -522,6 +522,7 @@ def start(program: str, *args: object) -> subprocess.Popen[str]:
 
 
 async def test_kill_9_loses_nothing_that_was_acknowledged_and_halves_nothing(path: Path) -> None:
+    """Security checks X5, X6."""
     chance = random.Random(7)
     acknowledged: set[str] = set()
     for round_ in range(4):

@@ -276,8 +276,8 @@ async def test_a_store_that_never_holds_still_is_given_up(users, strategies, sto
     assert await counts(storage) == [0, 0, 0]
 
 
-# Security check A7.
 async def test_of_several_first_admins_exactly_one_wins(users, storage):
+    """Security check A7."""
     assert not await users.admin_exists()
     calls = (
         create(users, f"admin{n}", profile_ids=["admin"], only_if_no_admin=True) for n in range(5)
@@ -312,8 +312,8 @@ def api_key(token: bytes, kuid: str) -> Insert:
     return Insert(Table.API_KEYS, {**row, "expires_at": None, "info": {}})
 
 
-# Security check S2.
 async def test_all_that_is_a_users_goes_with_him_and_nothing_else(users, storage):
+    """Security check S2."""
     for number, kuid in (("1", "alice"), ("2", "bob")):
         await create(users, kuid, credentials={"badge": {"number": number}})
         await storage.apply([session(kuid.encode(), kuid), api_key(kuid.encode(), kuid)])
