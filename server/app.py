@@ -25,12 +25,13 @@ from server.auth.apikeys import ApiKeys
 from server.auth.breaches import BreachCheck, make_breach_check
 from server.auth.issuing import Issuer
 from server.auth.keyring import Keyring, Signing, open_keyring
-from server.auth.lifetimes import TokenLimits
+from server.auth.lifetimes import NEVER, TokenLimits
 from server.auth.limits import MessageBudget, RequestLimits
 from server.auth.links import Links
 from server.auth.logins import Logins
 from server.auth.passwordrules import (
     STRICT_LEAST_CHARACTERS,
+    STRICT_RESET_MS,
     PasswordRules,
     read_common_passwords,
 )
@@ -281,8 +282,14 @@ def make_local(
         require_password=given.require_password or config.security.strict,
         rules=rules,
         policies=read_policies(given.password_policies),
-        reset_ttl_ms=given.reset_password_expires_in_ms,
+        reset_ttl_ms=reset_ttl_ms(config),
     )
+
+
+def reset_ttl_ms(config: Config) -> float:
+    """Give the life of a reset token; in strict mode every one has an end."""
+    given = config.plugins.local.reset_password_expires_in_ms
+    return STRICT_RESET_MS if given == NEVER and config.security.strict else given
 
 
 def make_token_limits(config: Config) -> TokenLimits:

@@ -369,7 +369,10 @@ class LocalStrategy:
         "Rules for passwords, each for some users (contract of the API).",
     )
     reset_password_expires_in_ms: Milliseconds = setting(
-        "resetPasswordExpiresIn", duration(1, unlimited=True), -1, "Life of a reset token."
+        "resetPasswordExpiresIn",
+        duration(1, unlimited=True),
+        -1,
+        "Life of a reset token; with security.strict an hour where none is given.",
     )
 
 

@@ -12,6 +12,8 @@ from typing import Protocol
 from protocol.errors import ApiError, error
 
 STRICT_LEAST_CHARACTERS = 8
+STRICT_RESET_MS = 3_600_000
+"""Life of a reset token in strict mode where none is configured."""
 _COMMON = Path(__file__).with_name("common_passwords.txt")
 _PRODUCT_WORDS = ("manykeys", "kuzzle")
 # A shorter name may be part of any word; it is only refused as the whole password.

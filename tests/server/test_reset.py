@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from protocol.errors import ApiError
+from server.app import reset_ttl_ms
 from server.auth.resets import Resets
 from server.storage.base import Insert, Noted, Table, Update
 from tests.server.errors import told
@@ -320,6 +321,22 @@ async def test_the_end_to_the_millisecond(
         assert refused.value.id == EXPIRED["id"]
     else:
         assert await resets.find(token) == "user"
+
+
+@pytest.mark.parametrize(
+    ("is_strict", "given_ms", "ttl_ms"),
+    [(False, -1, -1), (True, -1, 3_600_000), (True, 5_000, 5_000), (False, 5_000, 5_000)],
+)
+def test_strict_mode_gives_every_token_an_end(is_strict: bool, given_ms: int, ttl_ms: int) -> None:
+    """security check A13: short life."""
+    config = cheap_config()
+    local = replace(config.plugins.local, reset_password_expires_in_ms=given_ms)
+    config = replace(
+        config,
+        plugins=replace(config.plugins, local=local),
+        security=replace(config.security, strict=is_strict),
+    )
+    assert reset_ttl_ms(config) == ttl_ms
 
 
 @pytest.fixture
