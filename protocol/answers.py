@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 
 from protocol.bodies import BodyLimits
 from protocol.chunks import ChunkLimits
+from protocol.deflate import COMPRESS_FROM_BYTES
 from protocol.envelopes import write_envelope, write_plain
 from protocol.errors import LocalError
 from protocol.http11 import TOKEN, HeadLimits, field_tokens, status_line
 from protocol.messages import Request, Response, Routes
 from protocol.websocket import MessageLimits
 
-COMPRESS_FROM_BYTES = 1024
 _COMPRESSION_LEVEL = 4  # most of level 9's gain at a quarter of its time
 _FIELD_NAME = re.compile(TOKEN.decode())
 _FIELD_VALUE = re.compile(r"[\t -~\x80-\xff]*")
@@ -48,6 +48,7 @@ class Wire:
     in_flight: int = 64
     in_flight_bytes: int = 1024 * 1024
     websocket_enabled: bool = True
+    compresses_messages: bool = False
     message_budget: Callable[[], Callable[[], bool]] | None = None
     common: bytes = b""
     common_json: bytes = b""

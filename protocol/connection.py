@@ -13,7 +13,7 @@ from protocol.chunks import ChunkedBody
 from protocol.envelopes import write_envelope
 from protocol.errors import ProtocolError, error
 from protocol.frames import Opcode, take_whole_text, write_frame
-from protocol.http11 import BARE, CONTINUE, HEAD_END, NO_HEAD, Head, parse_head
+from protocol.http11 import BARE, CONTINUE, HEAD_END, NO_HEAD, Head, check_head_size, parse_head
 from protocol.messages import (
     PING_MOST_BYTES,
     PONG,
@@ -38,6 +38,7 @@ from protocol.websocket import (
     accept_handshake,
     close_frame,
     is_upgrade,
+    write_text,
 )
 
 # Looking a member up in its enum takes ten times as long as a name of the module, and these are
@@ -45,9 +46,6 @@ from protocol.websocket import (
 _HEAD, _SWITCHING, _SOCKET = Phase.HEAD, Phase.SWITCHING, Phase.SOCKET
 _LEAVING, _ENDING = Phase.LEAVING, Phase.ENDING
 _WEBSOCKET, _TEXT = Origin.WEBSOCKET, int(Opcode.TEXT)
-
-# What a request line holds beyond its target, with room for the longest method in use.
-_LINE_EXTRA_BYTES = 32
 
 
 class Connection:
@@ -183,11 +181,12 @@ class Connection:
         """
         awaited = self._awaited
         if request.origin is _WEBSOCKET:
-            if self.phase is _SOCKET:
+            if self.phase is _SOCKET and self._websocket is not None:
                 envelope = write_envelope(request, response, self._wire.node)
                 awaited.remove(request)
                 self._weight_bytes -= request.weight_bytes
-                self._out.append(write_frame(_TEXT, envelope))
+                agreement = None if response.is_private else self._websocket.agreement
+                self._out.append(write_text(envelope, agreement))
             return
         is_last = self.phase is _ENDING and awaited[-1] is request
         closes = is_last or not request.head.keep_alive
@@ -284,12 +283,12 @@ class Connection:
         if raw is None:
             if buffer.holds_new(BARE):
                 raise ProtocolError("bare CR, LF or NUL in a head")
-            self._check_head_size(len(buffer), buffer.line_end())
+            check_head_size(len(buffer), buffer.line_end(), self._wire.head_limits)
             return False
         if raw == self._last_raw and self._last_request is not None:
             self._head = self._last_request.head
         else:
-            self._check_head_size(len(raw), raw.find(b"\r\n"))
+            check_head_size(len(raw), raw.find(b"\r\n"), self._wire.head_limits)
             self._head = parse_head(raw, self._wire.head_limits)
         self._skipped_line = False
         if self._wire.websocket_enabled and is_upgrade(self._head):
@@ -301,15 +300,6 @@ class Connection:
             if request.refused is None:
                 self._last_raw, self._last_request = raw, request
         return True
-
-    def _check_head_size(self, size: int, line_end: int) -> None:
-        """Refuse a head that is too large, also before it is whole; `line_end` may be -1 then."""
-        limits = self._wire.head_limits
-        line_bytes = size - 1 if line_end < 0 else line_end  # the last byte may be the CR
-        if line_bytes > limits.target_bytes + _LINE_EXTRA_BYTES:
-            raise ProtocolError("request target too long", status=414)
-        if size > limits.head_bytes:
-            raise ProtocolError("head too large", status=431)
 
     def _expect_body(self, head: Head) -> None:
         most = self._wire.body_limits.body_bytes
@@ -341,8 +331,9 @@ class Connection:
         return True
 
     def _switch(self, requests: list[Request]) -> bool:
-        self._out.append(write_upgrade(accept_handshake(self._head)))
-        self._websocket = WebSocket(self._wire.message_limits)
+        fields, agreement = accept_handshake(self._head, compresses=self._wire.compresses_messages)
+        self._out.append(write_upgrade(fields))
+        self._websocket = WebSocket(self._wire.message_limits, agreement)
         if self._wire.message_budget is not None:
             self._budget = self._wire.message_budget()
         self.phase = NEXT[self.phase, Step.WHOLE]

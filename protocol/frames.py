@@ -26,6 +26,7 @@ class Opcode(IntEnum):
 FIRST_CONTROL = 0x8
 _KNOWN = frozenset(int(opcode) for opcode in Opcode)
 _FIN = 0x80
+_COMPRESSED = 0x40  # the first reserved bit (RFC 7692 §6)
 _RESERVED = 0x70
 _MASKED = 0x80
 _MOST_CONTROL_BYTES = 125
@@ -41,10 +42,12 @@ class FrameHead:
     is_final: bool
     length: int
     mask: bytes
+    is_compressed: bool = False
 
 
-def parse_frame_head(buffer: Buffer) -> FrameHead | None:
-    """Take a client's frame head out of `buffer`, or give None while it has not all arrived.
+def parse_frame_head(buffer: Buffer, *, compresses: bool = False) -> FrameHead | None:
+    """Take a client's frame head out of `buffer`, or give None while it has not all arrived. With
+    `compresses` the first frame of a message may say that it is compressed.
 
     Reserved bits and opcodes, unmasked frames, fragmented or long control frames and lengths that
     are not written in their shortest form (RFC 6455 §5.1, §5.2, §5.5) end the connection with 1002.
@@ -54,8 +57,11 @@ def parse_frame_head(buffer: Buffer) -> FrameHead | None:
         return None
     first, second = start[0], start[1]
     opcode, short = first & 0x0F, second & 0x7F
-    if first & _RESERVED or opcode not in _KNOWN:
+    is_compressed = bool(first & _COMPRESSED)
+    if opcode not in _KNOWN or first & (_RESERVED ^ _COMPRESSED):
         raise ProtocolError("reserved bits or opcode")
+    if is_compressed and not (compresses and 0 < opcode < FIRST_CONTROL):
+        raise ProtocolError("compressed, which was not agreed or can't be")
     if not second & _MASKED:
         raise ProtocolError("unmasked frame")
     if opcode >= FIRST_CONTROL and (short > _MOST_CONTROL_BYTES or not first & _FIN):
@@ -67,7 +73,7 @@ def parse_frame_head(buffer: Buffer) -> FrameHead | None:
     if (short == 126 and length < 126) or (short == 127 and not 65536 <= length < 1 << 63):
         raise ProtocolError("length not in its shortest form")
     buffer.take(size)
-    return FrameHead(opcode, bool(first & _FIN), length, start[size - 4 : size])
+    return FrameHead(opcode, bool(first & _FIN), length, start[size - 4 : size], is_compressed)
 
 
 def take_whole_text(data: bytes) -> bytes | None:
@@ -98,11 +104,12 @@ def unmask(payload: bytes, mask: bytes, offset: int = 0) -> bytes:
     )
 
 
-def write_frame(opcode: int, payload: bytes) -> bytes:
+def write_frame(opcode: int, payload: bytes, *, is_compressed: bool = False) -> bytes:
     """Give one whole, unmasked frame, as a server sends it."""
     size = len(payload)
+    first = _FIN | opcode | (_COMPRESSED if is_compressed else 0)
     if size < 126:
-        return bytes((_FIN | opcode, size)) + payload
+        return bytes((first, size)) + payload
     if size < 65536:
-        return _MIDDLE_HEAD((_FIN | opcode) << 8 | 126, size) + payload
-    return bytes((_FIN | opcode, 127)) + size.to_bytes(8, "big") + payload
+        return _MIDDLE_HEAD(first << 8 | 126, size) + payload
+    return bytes((first, 127)) + size.to_bytes(8, "big") + payload

@@ -50,6 +50,10 @@ _SINGLE = frozenset(
 )
 
 
+# What a request line holds beyond its target, with room for the longest method in use.
+_LINE_EXTRA_BYTES = 32
+
+
 @dataclass(frozen=True, slots=True)
 class HeadLimits:
     """Bounds of a request's head."""
@@ -96,6 +100,15 @@ NO_HEAD = Head(
     expects_continue=False,
     is_plain=False,
 )
+
+
+def check_head_size(size: int, line_end: int, limits: HeadLimits) -> None:
+    """Refuse a head that is too large, also before it is whole; `line_end` may be -1 then."""
+    line_bytes = size - 1 if line_end < 0 else line_end  # the last byte may be the CR
+    if line_bytes > limits.target_bytes + _LINE_EXTRA_BYTES:
+        raise ProtocolError("request target too long", status=414)
+    if size > limits.head_bytes:
+        raise ProtocolError("head too large", status=431)
 
 
 def parse_head(raw: bytes, limits: HeadLimits) -> Head:

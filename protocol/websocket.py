@@ -14,10 +14,19 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from protocol.buffer import Buffer
+from protocol.deflate import (
+    COMPRESS_FROM_BYTES,
+    Agreement,
+    InflateLimits,
+    Inflating,
+    choose_offer,
+    deflate,
+)
 from protocol.errors import ProtocolError
 from protocol.frames import FIRST_CONTROL, FrameHead, Opcode, parse_frame_head, unmask, write_frame
 from protocol.http11 import TOKEN, Head, field_tokens
 
+_TEXT = int(Opcode.TEXT)
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _SUBPROTOCOL = re.compile(TOKEN.decode())
 _UTF8 = codecs.getincrementaldecoder("utf-8")
@@ -30,10 +39,12 @@ NOT_UTF8, TOO_BIG, INTERNAL_ERROR = 1007, 1009, 1011
 
 @dataclass(frozen=True, slots=True)
 class MessageLimits:
-    """Bounds of one message: its size in bytes, and the frames it may be cut into."""
+    """Bounds of one message: its size in bytes, the frames it may be cut into, and how many times
+    its compressed size it may have."""
 
     message_bytes: int = 1024 * 1024
     frames: int = 1024
+    ratio: int = 100
 
 
 class Message(NamedTuple):
@@ -73,8 +84,11 @@ def is_upgrade(head: Head) -> bool:
     return "upgrade" in options and "websocket" in field_tokens(offered)
 
 
-def accept_handshake(head: Head) -> list[tuple[str, str]]:
-    """Check a handshake (RFC 6455 §4.2.1) and give the 101 answer's fields.
+def accept_handshake(
+    head: Head, *, compresses: bool = False
+) -> tuple[list[tuple[str, str]], Agreement | None]:
+    """Check a handshake (RFC 6455 §4.2.1) and give the 101 answer's fields, and what was agreed
+    about compression where that is on.
 
     A bad one is a ProtocolError 400, another version than 13 a 426: the connection ends, so that a
     proxy that believes in the upgrade has nothing to smuggle through.
@@ -99,7 +113,11 @@ def accept_handshake(head: Head) -> list[tuple[str, str]]:
         if not _SUBPROTOCOL.fullmatch(first):
             raise ProtocolError("malformed Sec-WebSocket-Protocol")
         fields.append(("Sec-WebSocket-Protocol", first))
-    return fields
+    extensions = head.headers.get("sec-websocket-extensions") if compresses else None
+    agreement = None if extensions is None else choose_offer(extensions)
+    if agreement is not None:
+        fields.append(("Sec-WebSocket-Extensions", str(agreement)))
+    return fields, agreement
 
 
 def _is_key(key: str) -> bool:
@@ -115,18 +133,39 @@ def close_frame(code: int, reason: str = "") -> bytes:
     return write_frame(Opcode.CLOSE, struct.pack("!H", code) + text)
 
 
+def write_text(payload: bytes, agreement: Agreement | None) -> bytes:
+    """Give a text message in one frame, compressed where that was agreed and is worth it."""
+    if agreement is None or len(payload) < COMPRESS_FROM_BYTES:
+        return write_frame(_TEXT, payload)
+    return write_frame(_TEXT, deflate(payload, agreement), is_compressed=True)
+
+
 class WebSocket:
     """Reads one client's frames. After a Close event or a ProtocolError nothing more is read."""
 
-    __slots__ = ("_decoder", "_frame", "_frames", "_is_text", "_limits", "_read", "_received")
+    __slots__ = (
+        "_decoder",
+        "_frame",
+        "_frames",
+        "_inflating",
+        "_is_text",
+        "_limits",
+        "_read",
+        "_received",
+        "_size_bytes",
+        "agreement",
+    )
 
-    def __init__(self, limits: MessageLimits) -> None:
+    def __init__(self, limits: MessageLimits, agreement: Agreement | None = None) -> None:
+        self.agreement = agreement
         self._limits = limits
         self._frame: FrameHead | None = None
         self._read = 0  # bytes of the current frame's payload taken
         self._is_text: bool | None = None  # None: no message begun
         self._received = bytearray()  # what came of a message that is not whole yet
         self._frames = 0
+        self._size_bytes = 0  # of the message's frames so far
+        self._inflating: Inflating | None = None  # the message, if it is compressed
         self._decoder: codecs.IncrementalDecoder | None = None  # of text that is not all ASCII
 
     @property
@@ -139,7 +178,9 @@ class WebSocket:
         while True:
             frame = self._frame
             if frame is None:
-                frame = self._frame = parse_frame_head(buffer)
+                frame = self._frame = parse_frame_head(
+                    buffer, compresses=self.agreement is not None
+                )
                 if frame is None:
                     return None
                 self._read = 0
@@ -167,8 +208,12 @@ class WebSocket:
             raise ProtocolError("a message inside a message")
         else:
             self._is_text = frame.opcode == Opcode.TEXT
+            if frame.is_compressed:
+                limits = InflateLimits(self._limits.message_bytes, self._limits.ratio)
+                self._inflating = Inflating(limits)
         self._frames += 1
-        if len(self._received) + frame.length > self._limits.message_bytes:
+        self._size_bytes += frame.length
+        if self._size_bytes > self._limits.message_bytes:
             raise ProtocolError("message too big", close_code=TOO_BIG)
         if self._frames > self._limits.frames:
             raise ProtocolError("message in too many frames", close_code=TOO_BIG)
@@ -182,6 +227,8 @@ class WebSocket:
         self._read += len(part)
         is_whole = self._read == frame.length
         is_last = is_whole and frame.is_final
+        if self._inflating is not None:
+            part = self._inflating.feed(part, is_last=is_last)
         if self._is_text:
             self._check_text(part, is_last)
         if is_whole:
@@ -206,8 +253,8 @@ class WebSocket:
         self._is_text = None
         if self._received:
             self._received = bytearray()
-        self._decoder = None
-        self._frames = 0
+        self._decoder = self._inflating = None
+        self._frames = self._size_bytes = 0
         return message
 
 

@@ -354,7 +354,10 @@ def make_wire(config: Config, node: str) -> Wire:
             more_types=tuple(protocols.http.additional_content_types),
             allow_compression=protocols.http.allow_compression,
         ),
-        message_limits=MessageLimits(most_bytes, protocols.websocket.max_frames),
+        message_limits=MessageLimits(
+            most_bytes, protocols.websocket.max_frames, protocols.websocket.max_ratio
+        ),
+        compresses_messages=protocols.websocket.compression,
         in_flight=limits.pipelined,
         websocket_enabled=protocols.websocket.enabled,
         message_budget=partial(MessageBudget, protocols.websocket.rate_limit, clock_s)

@@ -219,6 +219,12 @@ class WebSocketProtocol:
         "rateLimit", whole(0, 1_000_000), 0, "Messages a second on one socket; 0 for no limit."
     )
     compression: bool = setting("compression", YES_NO, False, "Compress messages (RFC 7692).")
+    max_ratio: int = setting(
+        "maxRatio",
+        whole(1, 1100),
+        100,
+        "How many times its compressed size a message may have, beyond 64 KiB.",
+    )
     max_frames: int = setting(
         "maxFrames", whole(1, 1_000_000), 1024, "Frames one message may be cut into."
     )
