@@ -60,11 +60,14 @@ from server.dispatch import Dispatcher
 from server.firstadmin import FirstAdmin
 from server.logs import RequestLog
 from server.net import Listener, Timeouts
+from server.notices import READY, STOPPING, reloading, tell
+from server.places import Place, inherited_fd, shown_address
 from server.proxied import ProxiedPeer
 from server.requestids import make_ids
 from server.services import Services
 from server.storage.base import Entry, Storage, Unavailable
 from server.storage.sqlite import SqliteStorage
+from server.tls import Tls
 
 _LOG = logging.getLogger("manykeys.app")
 _SWEEP_S = 60.0
@@ -94,6 +97,19 @@ class App:
     listener: Listener
     address: str
     chores: list[asyncio.Task[None]]
+    tls: Tls | None = None
+
+    def reload(self) -> None:
+        """Read the certificates again; those that are no longer good stay unused."""
+        if self.tls is None:
+            return
+        tell(reloading())
+        try:
+            self.tls.reload()
+            _LOG.info("certificates read again")
+        except (LocalError, OSError) as reason:
+            _LOG.error("the certificates stay as they were: %s", reason)
+        tell(READY)
 
     async def stop(self) -> None:
         """Answer what is in progress, keep what was acknowledged, and end."""
@@ -108,15 +124,27 @@ class App:
 
 
 async def serve(config: Config, *, data: str, open_mode: bool, on_ready: OnReady) -> None:
-    """Run a server until SIGTERM or SIGINT."""
+    """Run a server until SIGTERM or SIGINT; a second one does not wait for anybody."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    app: App | None = None
+
+    def stop() -> None:
+        if stopped.is_set() and app is not None:
+            app.listener.cut_off()
+        stopped.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
+        loop.add_signal_handler(number, stop)
     app = await start(config, data=data, open_mode=open_mode)
+    if app.tls is not None:
+        loop.add_signal_handler(signal.SIGHUP, app.reload)
     _calm_collector()
     on_ready(app.address, app.services.first_admin.code)
+    tell(READY)
     await stopped.wait()
+    tell(STOPPING)
     await app.stop()
 
 
@@ -163,7 +191,8 @@ async def start(config: Config, *, data: str, open_mode: bool = False) -> App:
         wire.set_date(formatdate(usegmt=True))
         dispatcher = Dispatcher(services, wire, RequestLog(config.logs.requests))
         listener = make_listener(config, services, wire, dispatcher)
-        host, port = await listener.listen(config.server.host, config.server.port)
+        tls = make_tls(config)
+        bound = await listener.listen(make_place(config), None if tls is None else tls.context)
         undo.pop_all()
     chores = [
         asyncio.create_task(_keep_date(wire), name="date"),
@@ -171,8 +200,7 @@ async def start(config: Config, *, data: str, open_mode: bool = False) -> App:
         asyncio.create_task(_tell_ends(services), name="ends"),
         asyncio.create_task(services.keyring.keep_fresh(), name="keys"),
     ]
-    shown = f"[{host}]" if ":" in host else host
-    return App(services, listener, f"http://{shown}:{port}", chores)
+    return App(services, listener, shown_address(bound, is_tls=tls is not None), chores, tls)
 
 
 def make_listener(
@@ -322,6 +350,23 @@ def make_password_rules(config: Config, breaches: BreachCheck | None) -> Passwor
     )
 
 
+def make_place(config: Config) -> Place:
+    """Give where to listen."""
+    given = config.server
+    fd = given.fd if given.fd >= 0 else inherited_fd(os.environ, os.getpid())
+    return Place(given.host, given.port, given.uds, fd)
+
+
+def make_tls(config: Config) -> Tls | None:
+    """Give certificate and key, None where there are none configured."""
+    given = config.server.tls
+    if not given.cert:
+        if given.key:
+            raise LocalError("server.tls.key: expected server.tls.cert beside it")
+        return None
+    return Tls(given.cert, given.key, given.min_version)
+
+
 def make_wire(config: Config, node: str) -> Wire:
     """Give what the connections of a server share."""
     http, protocols, limits = config.http, config.server.protocols, config.limits
@@ -334,6 +379,9 @@ def make_wire(config: Config, node: str) -> Wire:
         "Access-Control-Allow-Methods": http.access_control_allow_methods,
         "X-Content-Type-Options": "nosniff",
     }
+    strict_s = int(http.strict_transport_security_ms) // 1000
+    if config.server.tls.cert and strict_s:
+        fields["Strict-Transport-Security"] = f"max-age={strict_s}"
     most_bytes = config.server.max_request_size_bytes
     return Wire(
         routes=Router(all_actions()),

@@ -33,6 +33,10 @@ _LOG = logging.getLogger("manykeys")
 _FLAGS = {
     "host": "server.host",
     "port": "server.port",
+    "uds": "server.uds",
+    "fd": "server.fd",
+    "tls_cert": "server.tls.cert",
+    "tls_key": "server.tls.key",
     "data": "server.data",
     "log_format": "logs.format",
     "grace": "timeouts.grace",
@@ -125,6 +129,10 @@ def _server_flags() -> argparse.ArgumentParser:
     flags = argparse.ArgumentParser(add_help=False)
     flags.add_argument("--host", help="address to listen on (127.0.0.1)")
     flags.add_argument("--port", help="port to listen on (7512); 0 picks a free one")
+    flags.add_argument("--uds", metavar="PATH", help="Unix socket to listen on instead of a port")
+    flags.add_argument("--fd", metavar="N", help="open socket to listen on instead of a port")
+    flags.add_argument("--tls-cert", metavar="FILE", help="certificate in PEM; turns TLS on")
+    flags.add_argument("--tls-key", metavar="FILE", help="its key, unless beside the certificate")
     flags.add_argument("--log-format", metavar="FORM", help="plain or json (plain)")
     flags.add_argument("--grace", metavar="TIME", help="time to finish requests at the end (10s)")
     return flags
@@ -190,7 +198,7 @@ def read_config(given: argparse.Namespace) -> Config:
 def _serve(given: argparse.Namespace) -> int:
     config = read_config(given)
     host = config.server.host
-    is_local = host == "localhost" or is_loopback(host)
+    is_local = bool(config.server.uds) or host == "localhost" or is_loopback(host)
     if given.workers != "1":
         raise ConfigError(f"--workers: {given.workers} is not accepted; expected 1 for now")
     if given.open and not is_local:

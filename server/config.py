@@ -239,11 +239,27 @@ class Protocols:
 
 
 @dataclass(frozen=True, slots=True)
+class TlsSettings:
+    """`[server.tls]`"""
+
+    cert: str = setting(
+        "cert", text(), "", "File with the certificate and its chain, in PEM; turns TLS on."
+    )
+    key: str = setting("key", text(), "", "File with its key, unless that is in `cert` too.")
+    min_version: str = setting("minVersion", choice("1.2", "1.3"), "1.2", "Oldest TLS spoken.")
+
+
+@dataclass(frozen=True, slots=True)
 class Server:
     """`[server]`"""
 
     host: str = setting("host", text(1), "127.0.0.1", "Address to listen on.")
     port: int = setting("port", whole(0, 65_535), 7512, "Port to listen on; 0 picks a free one.")
+    uds: str = setting("uds", text(), "", "Unix socket to listen on instead of a port.")
+    fd: int = setting(
+        "fd", whole(-1, 65_535), -1, "Open socket to listen on instead; -1 for systemd's, if any."
+    )
+    tls: TlsSettings = table("tls", TlsSettings)
     node: str = setting("node", text(1, 128), "manykeys", "Name sent as `node` in every answer.")
     data: str = setting(
         "data",
@@ -281,6 +297,12 @@ class Http:
         YES_NO,
         False,
         "Read the origins as regular expressions.",
+    )
+    strict_transport_security_ms: Milliseconds = setting(
+        "strictTransportSecurity",
+        duration(),
+        0,
+        "How long browsers must use TLS only (RFC 6797); 0 says nothing. Needs `server.tls`.",
     )
     access_control_allow_methods: str = setting(
         "accessControlAllowMethods", text(), _METHODS, "Sent to browsers as it is."

@@ -6,17 +6,20 @@ Knows nothing of tokens, actions or storage: requests go to `answer`, and what c
 
 import asyncio
 import logging
+import socket
+import ssl
 import types
 from collections.abc import Callable, Coroutine, Generator
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 from protocol.answers import Wire
 from protocol.connection import Connection
 from protocol.errors import LocalError, error
 from protocol.messages import Request, Response
 from protocol.phases import Phase
+from server.places import Place
 
 _LOG = logging.getLogger("manykeys.net")
 _LINGER_S = 2.0
@@ -75,24 +78,46 @@ class Listener:
         self._connections = connections
         self._make_peer = make_peer or Peer
         self._server: asyncio.Server | None = None
+        self._place: Place | None = None
         self._empty = asyncio.Event()
         self._tick_s = min(_LONGEST_TICK_S, timeouts.head_s / 4, timeouts.idle_s / 4)
         self._ticking: asyncio.TimerHandle | None = None
 
-    async def listen(self, host: str, port: int) -> tuple[str, int]:
-        """Begin to accept; give the address. OSError if it can't be had."""
-        self._server = await self.loop.create_server(
-            lambda: self._make_peer(self), host, port, backlog=_BACKLOG
-        )
+    async def listen(self, place: Place, context: ssl.SSLContext | None = None) -> object:
+        """Begin to accept, with TLS where there is a context; give what the socket calls itself.
+
+        OSError or LocalError if the place can't be had.
+        """
+        opened = place.open()
+        handshake_s = None if context is None else self.timeouts.head_s
+        options: dict[str, Any] = {
+            "backlog": _BACKLOG,
+            "ssl": context,
+            "ssl_handshake_timeout": handshake_s,
+            "ssl_shutdown_timeout": None if context is None else _LINGER_S,
+        }
+
+        def make_peer() -> Peer:
+            return self._make_peer(self)
+
+        if opened is None:
+            server = await self.loop.create_server(make_peer, place.host, place.port, **options)
+        elif opened.family == socket.AF_UNIX:
+            server = await self.loop.create_unix_server(make_peer, sock=opened, **options)
+        else:
+            server = await self.loop.create_server(make_peer, sock=opened, **options)
+        self._server, self._place = server, place
         self._tick()
-        bound = self._server.sockets[0].getsockname()
-        return bound[0], bound[1]
+        bound: object = server.sockets[0].getsockname()
+        return bound
 
     async def stop(self) -> None:
         """Accept nobody more, let everybody finish what is in progress, then cut off who has not
         after the grace."""
         if self._server is not None:
             self._server.close()
+        if self._place is not None:
+            self._place.close()
         for peer in tuple(self.peers):
             peer.finish()
         try:
@@ -102,13 +127,17 @@ class Listener:
                     await self._empty.wait()
         except TimeoutError:
             _LOG.warning("%d connections were cut off after the grace", len(self.peers))
-        for peer in tuple(self.peers):
-            peer.abort()
+        self.cut_off()
         for task in tuple(self.tasks):
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
         if self._ticking is not None:
             self._ticking.cancel()
+
+    def cut_off(self) -> None:
+        """Drop everybody now."""
+        for peer in tuple(self.peers):
+            peer.abort()
 
     def admit(self, peer: "Peer") -> bool:
         """Count a new peer in, unless there are too many."""

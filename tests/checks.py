@@ -117,7 +117,6 @@ EXPLAINED = {
     "A14": _ABSENT,
     **{f"O{number}": _ABSENT for number in range(1, 9)},
     **{f"D{number}": _ABSENT for number in range(1, 6)},
-    "H10": "open: TLS is left to a proxy so far",
     "X7": "open",
     "A10": _OPEN,
     "A16": _OPEN,

@@ -13,6 +13,7 @@ from protocol.bodies import BodyLimits
 from protocol.messages import Request, Response
 from server.actions import Router
 from server.net import Listener, Peer, Timeouts
+from server.places import Place
 from tests.server.running import WAIT_S, Http, Socket, write_client_frame
 from tests.waiting import until
 
@@ -135,7 +136,9 @@ async def listening(
         make_peer=make_peer,
         clock_s=clock,
     )
-    _, port = await listener.listen("127.0.0.1", 0)
+    bound = await listener.listen(Place())
+    assert isinstance(bound, tuple)
+    port = bound[1]
     under = Under(listener, answers, port, clock, peers)
     try:
         yield under

@@ -56,7 +56,7 @@ async def serving(data: Path | str, *options: str) -> AsyncIterator[Process]:
                 line = (await process.stdout.readline()).decode()
                 assert line, await process.communicate()
                 lines.append(line.rstrip("\n"))
-                found = re.fullmatch(r"manykeys listens on http://127\.0\.0\.1:([0-9]+)\n", line)
+                found = re.fullmatch(r"manykeys listens on https?://127\.0\.0\.1:([0-9]+)\n", line)
                 if found is not None:
                     break
         yield Process(process, int(found[1]), lines)
