@@ -345,7 +345,7 @@ class Connection:
         if event is None:
             return False
         if isinstance(event, Message):
-            self._take_message(event.payload, requests)
+            self._take_message(event, requests)
         elif isinstance(event, Ping):
             self._out.append(write_frame(Opcode.PONG, event.payload))
         else:
@@ -354,7 +354,8 @@ class Connection:
             self._end(Step.LAST)
         return True
 
-    def _take_message(self, payload: bytes, requests: list[Request]) -> None:
+    def _take_message(self, message: Message, requests: list[Request]) -> None:
+        payload = message.payload
         if self._budget is not None and payload and not self._budget():
             # Dropped unread, so its id is not known (contract/01 §7).
             refused = error("network.websocket.ratelimit_exceeded")
