@@ -40,6 +40,11 @@ class _Part(Enum):
     DONE = "done"
 
 
+# Fields that say how to read a message and to whom it goes come before it (RFC 9110 §6.5.1).
+# Stricter: refused, since ignoring them is what somebody who does not would be misled by.
+_FRAMING = frozenset({"content-length", "transfer-encoding", "host", "connection", "upgrade"})
+
+
 class ChunkedBody:
     """Collects one chunked body out of a buffer; `body` holds what has arrived."""
 
@@ -112,7 +117,8 @@ class ChunkedBody:
         if not line:
             self._part = _Part.DONE
             return
-        parse_fields([line])
+        if parse_fields([line]).keys() & _FRAMING:
+            raise ProtocolError("a trailer that frames the message")
         self._trailers += 1
         self._trailers_bytes += len(line) + 2
         if self._trailers > self._limits.trailer_fields:

@@ -57,6 +57,7 @@ class Connection:
         "_buffer",
         "_chunked",
         "_early",
+        "_farewell",
         "_head",
         "_last_raw",
         "_last_request",
@@ -82,6 +83,7 @@ class Connection:
         self._awaited: list[Request] = []
         self._weight_bytes = 0  # of all awaited ones
         self._early: dict[Request, bytes] = {}  # HTTP answers that wait for earlier ones
+        self._farewell = b""  # a Close that waits for the answers before it
         self._head: Head = NO_HEAD  # of the request being received, then of the upgrade
         self._chunked: ChunkedBody | None = None
         self._websocket: WebSocket | None = None
@@ -181,12 +183,14 @@ class Connection:
         """
         awaited = self._awaited
         if request.origin is _WEBSOCKET:
-            if self.phase is _SOCKET and self._websocket is not None:
+            websocket = self._websocket
+            if websocket is not None and (self.phase is _SOCKET or self._farewell):
                 envelope = write_envelope(request, response, self._wire.node)
                 awaited.remove(request)
                 self._weight_bytes -= request.weight_bytes
-                agreement = None if response.is_private else self._websocket.agreement
+                agreement = None if response.is_private else websocket.agreement
                 self._out.append(write_text(envelope, agreement))
+                self._take_leave()
             return
         is_last = self.phase is _ENDING and awaited[-1] is request
         closes = is_last or not request.head.keep_alive
@@ -246,9 +250,15 @@ class Connection:
         self._buffer.take_all()
         self._chunked = None
         self._owes_continue = False
-        if self._websocket is not None:
+        if self._websocket is not None and not self._farewell:
             self._drop_awaited()
         self.phase = NEXT[self.phase, step]
+
+    def _take_leave(self) -> None:
+        """Send the Close that waits, if there is one, once no answer does."""
+        if self._farewell and not self._awaited:
+            self._out.append(self._farewell)
+            self._farewell = b""
 
     def _drop_awaited(self) -> None:
         """RFC 6455 §5.5.1: no data frame follows a Close."""
@@ -350,7 +360,9 @@ class Connection:
             self._out.append(write_frame(Opcode.PONG, event.payload))
         else:
             code = NORMAL if event.code is None else event.code
-            self._out.append(close_frame(code, event.reason))
+            # What was asked before is answered before our Close, as RFC 6455 §5.5.1 allows.
+            self._farewell = close_frame(code, event.reason)
+            self._take_leave()
             self._end(Step.LAST)
         return True
 
@@ -382,7 +394,8 @@ class Connection:
         """End the connection for the peer's fault: a Close frame, or one last refused request."""
         if self._websocket is not None:
             if self.phase is _SOCKET:
-                self._out.append(close_frame(broken.close_code, broken.reason))
+                self._farewell = close_frame(broken.close_code, broken.reason)
+                self._take_leave()
         else:
             name = "request_too_large" if broken.status == 413 else "unexpected_error"
             refused = error(f"network.http.{name}", broken.reason, status=broken.status)

@@ -485,6 +485,26 @@ def test_close_codes(wire: bytes, code: int) -> None:
     assert connection.is_finished
 
 
+def test_what_came_before_a_broken_frame_is_answered() -> None:
+    """Issue 5: valid ones ahead of a bad one first, then the Close, then nothing more."""
+    ask = b'{"controller":"a","action":"b","requestId":"%d"}'
+    wire = frame(1, ask % 1) + frame(1, ask % 2) + frame(3, b"") + frame(1, ask % 3)
+    for parts in ([wire], [wire[:9], wire[9:]]):
+        connection = Connection(small_wire())
+        serve(connection, HANDSHAKE)
+        first, second = [request for part in parts for request in connection.receive(part)]
+        assert connection.bytes_to_send() == b""
+        connection.send(second, answer(second))
+        [(opcode, payload)] = frames_sent(connection.bytes_to_send())
+        assert (opcode, as_json(payload)["requestId"]) == (1, "2")
+        assert not connection.is_finished
+        connection.send(first, answer(first))
+        sent = frames_sent(connection.bytes_to_send())
+        assert [opcode for opcode, _ in sent] == [1, 8]
+        assert sent[1][1][:2] == b"\x03\xea"
+        assert connection.is_finished
+
+
 def test_our_close_waits_for_theirs_and_answers_nothing_more() -> None:
     connection = opened()
     requests = connection.receive(frame(TEXT, b"{}") * 3)
@@ -517,12 +537,14 @@ def test_a_peer_that_breaks_the_protocol_while_we_leave_gets_no_second_close() -
     assert (connection.is_finished, connection.bytes_to_send()) == (True, b"")
 
 
-def test_answers_after_the_peer_closed_are_dropped() -> None:
+def test_what_came_before_the_peers_close_is_answered() -> None:
+    """RFC 6455 §5.5.1: our Close may wait for the message before it."""
     connection = opened()
-    (request,) = connection.receive(frame(TEXT, b"{}") + frame(CLOSE))
-    connection.bytes_to_send()
+    (request,) = connection.receive(frame(TEXT, b"{}") + frame(CLOSE) + frame(TEXT, b"{}"))
+    assert (connection.bytes_to_send(), connection.is_finished) == (b"", False)
     connection.send(request, answer(request))
-    assert (connection.bytes_to_send(), connection.is_finished) == (b"", True)
+    assert [opcode for opcode, _ in frames_sent(connection.bytes_to_send())] == [TEXT, CLOSE]
+    assert connection.is_finished
 
 
 def test_push() -> None:
