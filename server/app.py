@@ -44,7 +44,7 @@ from server.auth.strategies.local import Local
 from server.auth.throttle import Throttle
 from server.auth.tokens import Tokens
 from server.auth.users import Users
-from server.config import Config
+from server.config import Config, Http
 
 # They fill the action table.
 from server.controllers import (  # noqa: F401
@@ -56,6 +56,7 @@ from server.controllers import (  # noqa: F401
     sessions,
 )
 from server.controllers import password as password_actions  # noqa: F401
+from server.cookies import Cookies
 from server.dispatch import Dispatcher
 from server.firstadmin import FirstAdmin
 from server.logs import RequestLog
@@ -73,6 +74,7 @@ _LOG = logging.getLogger("manykeys.app")
 _SWEEP_S = 60.0
 _DATE_S = 1.0
 _ENDS_S = 0.1
+_NO_ORIGIN = "https://nobody.invalid"  # RFC 2606 §2: no page has it
 
 OnReady = Callable[[str, str | None], None]
 """Called once the server answers, with its address and, while there is no administrator, the setup
@@ -238,6 +240,8 @@ async def build_services(config: Config, storage: Storage, *, open_mode: bool) -
     own_sessions = Sessions(storage, clock_ms=clock_ms)
     tokens = Tokens(storage, users, rulebook, keyring, limits, clock_ms=clock_ms)
 
+    addresses = Addresses(config.server.trusted_proxies)
+
     links = Links(
         config.server.node,
         clock_ms=clock_ms,
@@ -266,7 +270,12 @@ async def build_services(config: Config, storage: Storage, *, open_mode: bool) -
         sessions=own_sessions,
         links=links,
         first_admin=FirstAdmin(is_wanted=not await users.admin_exists()),
-        addresses=Addresses(config.server.trusted_proxies),
+        addresses=addresses,
+        cookies=Cookies(
+            addresses,
+            is_enabled=config.http.cookie_authentication,
+            trusts_origin=make_trust_check(config.http),
+        ),
         limits=RequestLimits(logins_per_second=config.limits.logins_per_second, clock_s=clock_s),
         request_ids=make_ids(),
         clock_ms=clock_ms,
@@ -390,6 +399,7 @@ def make_wire(config: Config, node: str) -> Wire:
         allows_origin=make_origin_check(
             http.access_control_allow_origin, http.access_control_allow_origin_use_reg_exp
         ),
+        trusts_origin=make_trust_check(http),
         head_limits=HeadLimits(
             protocols.http.max_url_length,
             protocols.http.max_header_size_bytes,
@@ -422,6 +432,16 @@ def make_origin_check(allowed: Sequence[str], uses_patterns: bool) -> Callable[[
         return frozenset(allowed).__contains__
     patterns = [re.compile(pattern) for pattern in allowed]
     return lambda origin: any(pattern.fullmatch(origin) for pattern in patterns)
+
+
+def make_trust_check(http: Http) -> Callable[[str], bool]:
+    """Give the test of an Origin header whose pages may use the cookie: it is listed by name, or
+    by a pattern that not everybody matches. Pages in a sandbox all have the origin `null`."""
+    named = [origin for origin in http.access_control_allow_origin if origin != "*"]
+    is_listed = make_origin_check(named, http.access_control_allow_origin_use_reg_exp)
+    if not http.cookie_authentication or is_listed(_NO_ORIGIN):
+        return lambda origin: False
+    return lambda origin: origin != "null" and is_listed(origin)
 
 
 def make_timeouts(config: Config) -> Timeouts:
