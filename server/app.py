@@ -4,7 +4,6 @@ import asyncio
 import gc
 import logging
 import os
-import re
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -44,7 +43,7 @@ from server.auth.strategies.local import Local
 from server.auth.throttle import Throttle
 from server.auth.tokens import Tokens
 from server.auth.users import Users
-from server.config import Config, Http
+from server.config import Config
 
 # They fill the action table.
 from server.controllers import (  # noqa: F401
@@ -62,6 +61,7 @@ from server.firstadmin import FirstAdmin
 from server.logs import RequestLog
 from server.net import Listener, Timeouts
 from server.notices import READY, STOPPING, reloading, tell
+from server.origins import make_origin_check, make_trust_check
 from server.places import Place, inherited_fd, shown_address
 from server.proxied import ProxiedPeer
 from server.requestids import make_ids
@@ -74,7 +74,6 @@ _LOG = logging.getLogger("manykeys.app")
 _SWEEP_S = 60.0
 _DATE_S = 1.0
 _ENDS_S = 0.1
-_NO_ORIGIN = "https://nobody.invalid"  # RFC 2606 §2: no page has it
 
 OnReady = Callable[[str, str | None], None]
 """Called once the server answers, with its address and, while there is no administrator, the setup
@@ -239,7 +238,6 @@ async def build_services(config: Config, storage: Storage, *, open_mode: bool) -
     limits = make_token_limits(config)
     own_sessions = Sessions(storage, clock_ms=clock_ms)
     tokens = Tokens(storage, users, rulebook, keyring, limits, clock_ms=clock_ms)
-
     addresses = Addresses(config.server.trusted_proxies)
 
     links = Links(
@@ -271,11 +269,7 @@ async def build_services(config: Config, storage: Storage, *, open_mode: bool) -
         links=links,
         first_admin=FirstAdmin(is_wanted=not await users.admin_exists()),
         addresses=addresses,
-        cookies=Cookies(
-            addresses,
-            is_enabled=config.http.cookie_authentication,
-            trusts_origin=make_trust_check(config.http),
-        ),
+        cookies=make_cookies(config, addresses),
         limits=RequestLimits(logins_per_second=config.limits.logins_per_second, clock_s=clock_s),
         request_ids=make_ids(),
         clock_ms=clock_ms,
@@ -376,6 +370,15 @@ def make_tls(config: Config) -> Tls | None:
     return Tls(given.cert, given.key, given.min_version)
 
 
+def make_cookies(config: Config, addresses: Addresses) -> Cookies:
+    """Give what reads and writes the session cookie."""
+    return Cookies(
+        addresses,
+        is_enabled=config.http.cookie_authentication,
+        trusts_origin=make_trust_check(config.http),
+    )
+
+
 def make_wire(config: Config, node: str) -> Wire:
     """Give what the connections of a server share."""
     http, protocols, limits = config.http, config.server.protocols, config.limits
@@ -422,26 +425,6 @@ def make_wire(config: Config, node: str) -> Wire:
         if protocols.websocket.rate_limit
         else None,
     )
-
-
-def make_origin_check(allowed: Sequence[str], uses_patterns: bool) -> Callable[[str], bool]:
-    """Give the test of an Origin header against the configured list (contract/01 §5.1)."""
-    if "*" in allowed:
-        return lambda origin: True
-    if not uses_patterns:
-        return frozenset(allowed).__contains__
-    patterns = [re.compile(pattern) for pattern in allowed]
-    return lambda origin: any(pattern.fullmatch(origin) for pattern in patterns)
-
-
-def make_trust_check(http: Http) -> Callable[[str], bool]:
-    """Give the test of an Origin header whose pages may use the cookie: it is listed by name, or
-    by a pattern that not everybody matches. Pages in a sandbox all have the origin `null`."""
-    named = [origin for origin in http.access_control_allow_origin if origin != "*"]
-    is_listed = make_origin_check(named, http.access_control_allow_origin_use_reg_exp)
-    if not http.cookie_authentication or is_listed(_NO_ORIGIN):
-        return lambda origin: False
-    return lambda origin: origin != "null" and is_listed(origin)
 
 
 def make_timeouts(config: Config) -> Timeouts:

@@ -81,14 +81,14 @@ class Cookies:
         """Tell whether the token of a request's answer is to be kept in a cookie, or the one it is
         about is in it: `cookieAuth` says so, for the actions that know it.
 
-        A refresh over HTTP by a cookie alone goes back into the cookie in any case.
+        A refresh over HTTP by a cookie goes back into the cookie in any case.
         """
         if request.controller != "auth" or request.action not in _IN_COOKIE:
             return False
         if read_flag(request, "cookieAuth"):
             return True
         is_refresh = request.action == "refreshToken" and request.origin is Origin.HTTP
-        return is_refresh and request.token is None and self._read(request) is not None
+        return is_refresh and self._read(request) is not None
 
     def token_of(self, request: Request) -> str:
         """Give the token a request shows, by its cookie or otherwise; "" for none."""
@@ -152,6 +152,8 @@ class Cookies:
         return f"{scheme}://{host.removesuffix(_DEFAULT_PORTS[scheme])}"
 
     def _is_secure(self, request: Request) -> bool:
-        """Tell whether the client reached us over TLS, which ends at a proxy of ours."""
+        """Tell whether the client uses TLS, with us or with a proxy of ours."""
         peer = request.peer
-        return peer is not None and self._addresses.is_https(peer.address, request.headers)
+        if peer is None:
+            return False
+        return peer.is_encrypted or self._addresses.is_https(peer.address, request.headers)

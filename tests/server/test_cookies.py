@@ -1,11 +1,12 @@
 """Sessions in a cookie: how one begins and ends, and whose pages may use it (contract/02 §2 with
-the repairs of design §4; security checks S10, S11, H2, H5, H9)."""
+the repairs of design §4)."""
 
 import json
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from email.utils import formatdate
+from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
@@ -13,8 +14,10 @@ import pytest
 from server.config import Config, Http
 from server.logs import JsonLines, PlainLines
 from server.storage.base import Note, Noted, Put, Row, Table
+from tests.server.certificates import Authority
 from tests.server.errors import told
 from tests.server.running import PASSWORD, TRANSPORTS, Envelope, Running, cheap_config, running
+from tests.server.test_tls import connect, over_tls, trusting
 
 APP = "https://app.example"
 EVIL = "https://evil.example"
@@ -227,6 +230,26 @@ async def test_refresh_over_http_goes_back_into_the_cookie(server: Running) -> N
     assert str(seen.cookie).startswith("authToken=eyJ")
 
 
+async def test_refresh_over_websocket_gives_what_was_asked_for(server: Running) -> None:
+    """No cookie can be set there, and the old token is over."""
+    seen = await ask(server, "websocket", "refreshToken", cookie=await log_in(server), headers=SELF)
+    assert await who(server, token=seen.json["result"]["jwt"]) == "ann"
+
+
+@pytest.mark.parametrize("transport", ["query", "websocket"])
+async def test_the_flag_is_an_argument_of_few_actions(server: Running, transport: str) -> None:
+    """contract/01 §2: elsewhere it is one of those nobody reads; where it is read it is checked."""
+    seen = await ask(server, transport, "getCurrentUser", cookieAuth="maybe")
+    assert seen.status == 200
+    other = await server.call(transport, "server:login", cookieAuth="maybe")
+    assert told(other, "id") == {"id": "security.rights.unauthorized"}
+    seen = await ask(server, transport, "login", cookieAuth="maybe")
+    assert told(seen.json, "id", "props") == {
+        "id": "api.assert.invalid_type",
+        "props": ["cookieAuth", "boolean"],
+    }
+
+
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize(
     "cookie", ["authToken=null", "authToken=", 'authToken=""', "other=1", "authtoken=x", ""]
@@ -311,8 +334,9 @@ async def test_a_cookie_that_is_over(server: Running, transport: str) -> None:
     ):
         seen = await ask(server, transport, action, cookie=cookie, headers=SELF, **args)
         assert (seen.status, seen.error_id) == (401, "security.token.invalid"), action
-    seen = await ask(server, transport, "login", cookie=cookie, headers=SELF, cookieAuth=True)
-    assert seen.status == 200
+    for fields in (SELF, {}):
+        seen = await ask(server, transport, "login", cookie=cookie, headers=fields, cookieAuth=True)
+        assert seen.status == 200
     seen = await ask(server, transport, "checkToken", cookie=cookie, body={}, cookieAuth=True)
     assert (seen.status, seen.json["result"]["valid"]) == (200, False)
 
@@ -362,6 +386,9 @@ async def test_a_logout_without_the_flag(server: Running) -> None:
     seen = await ask(server, "http", "logout", cookie=cookie)
     assert (seen.status, seen.cookie) == (200, ERASED)
     assert await who(server, cookie=cookie) == "security.token.invalid"
+    for header in (cookie, f"{cookie}; {cookie}"):
+        seen = await ask(server, "http", "logout", cookie=header)
+        assert (seen.status, seen.cookie) == (200, ERASED)
     seen = await ask(server, "http", "logout", token=await server.login("ann"))
     assert (seen.status, seen.cookie) == (200, None)
     seen = await ask(server, "http", "logout")
@@ -450,6 +477,7 @@ PAGES = [
     # Nobody's word but a trusted proxy's counts.
     ({"Origin": EVIL, "X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "https"}, ""),
     ({"Origin": EVIL, "Forwarded": "host=evil.example;proto=https"}, ""),
+    ({"Origin": "http://evil.example", "X-Forwarded-Host": "evil.example"}, ""),
     ({"Origin": EVIL, "Referer": "http://localhost/"}, ""),
     # No page at all, as far as one can see: no proof either.
     ({}, "RL"),
@@ -588,6 +616,29 @@ async def test_behind_a_proxy_of_ours() -> None:
                 assert seen.error_id == UNAUTHORIZED
             seen = await ask(server, "http", "logout", cookie=cookie, headers=here)
             assert seen.cookie == f"{name}=null; Path=/; HttpOnly; SameSite=Strict{secure}"
+
+
+async def test_tls_of_our_own(tmp_path: Path) -> None:
+    """S10, without a proxy; and a page of ours is one that came over TLS."""
+    authority = Authority(tmp_path)
+    async with running(over_tls(authority.sign("first"))) as server:
+        await server.app.services.users.create(
+            kuid="ann",
+            kind="human",
+            profile_ids=["default"],
+            content={},
+            credentials={"local": ACCOUNT},
+            author="-1",
+        )
+        http = await connect(server.port, trusting(authority))
+        login = await http.ask("POST", "/_login/local?cookieAuth", ACCOUNT)
+        cookie, _, attributes = login.headers["set-cookie"].partition("; ")
+        assert cookie.startswith("__Host-authToken=eyJ")
+        assert attributes.endswith("; HttpOnly; SameSite=Strict; Secure")
+        for origin, status in (("https://localhost", 200), ("http://localhost", 401)):
+            headers = {"Cookie": cookie, "Origin": origin}
+            assert (await http.ask("PUT", "/_me", {"a": 1}, headers=headers)).status == status
+        http.close()
 
 
 async def test_a_planted_cookie() -> None:
