@@ -31,16 +31,17 @@ class Wire:
     """What all connections of a server share: routes, bounds, the constant part of every answer.
 
     `fields` are the header lines of every answer but Date and Content-Type; `allows_origin` says
-    which origins are echoed. `set_date` is called by the shell once a second. `in_flight` and
-    `in_flight_bytes` bound the requests of one connection that wait for their answers.
-    `message_budget` gives each WebSocket what tells whether it may send one more message now; None
-    where all may.
+    which origins are echoed, `trusts_origin` whose pages may use cookies. `set_date` is called by
+    the shell once a second. `in_flight` and `in_flight_bytes` bound the requests of one connection
+    that wait for their answers. `message_budget` gives each WebSocket what tells whether it may
+    send one more message now; None where all may.
     """
 
     routes: Routes
     node: str
     fields: bytes = b""
     allows_origin: Callable[[str], bool] = lambda origin: True
+    trusts_origin: Callable[[str], bool] = lambda origin: False
     head_limits: HeadLimits = field(default_factory=HeadLimits)
     body_limits: BodyLimits = field(default_factory=BodyLimits)
     chunk_limits: ChunkLimits = field(default_factory=ChunkLimits)
@@ -109,6 +110,8 @@ def _particular_fields(
         varies.append("Origin")
         if wire.allows_origin(origin):
             fields.append(("Access-Control-Allow-Origin", origin))
+            if wire.trusts_origin(origin):
+                fields.append(("Access-Control-Allow-Credentials", "true"))
     if len(body) >= COMPRESS_FROM_BYTES and not response.is_private:
         varies.append("Accept-Encoding")
         encoding = choose_encoding(head.headers.get("accept-encoding", ""))

@@ -69,7 +69,8 @@ class Head:
 
     `headers` has lower-case names; fields sent more than once are joined with ", ", cookies with
     "; ". `content_length` is None when the body is chunked, 0 when there is none. `is_plain` means
-    that nothing here changes the head of an answer.
+    that nothing here changes the head of an answer, `needs_check` that the request may come from a
+    page, or with a cookie: neither is answered without a look at who asks.
     """
 
     method: str
@@ -81,6 +82,7 @@ class Head:
     is_http10: bool
     expects_continue: bool
     is_plain: bool
+    needs_check: bool
 
     @property
     def has_body(self) -> bool:
@@ -99,6 +101,7 @@ NO_HEAD = Head(
     is_http10=False,
     expects_continue=False,
     is_plain=False,
+    needs_check=False,
 )
 
 
@@ -143,6 +146,7 @@ def parse_head(raw: bytes, limits: HeadLimits) -> Head:
         and not is_http10
         and name != "HEAD"
         and not headers.keys() & {"origin", "accept-encoding"},
+        needs_check="origin" in headers or "cookie" in headers,
     )
 
 

@@ -83,6 +83,10 @@ class Connected(Protocol):
     def address(self) -> str:
         """His address, or "" where there is none."""
 
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether he speaks TLS with us."""
+
     def push(self, text: bytes) -> None:
         """Send a message nobody asked for, if this is a WebSocket."""
 

@@ -72,7 +72,20 @@ class Action:
         return f"{self.controller}:{self.name}"
 
 
+# How the names of actions begin that change nothing; the list follows contract/02 to 04.
+_READING = (
+    *("get", "mGet", "search", "scroll", "list", "check", "validate", "has", "credentialsExist"),
+    *("now", "info", "exists", "adminExists", "healthCheck", "publicApi", "openapi"),
+    *("capabilities", "metrics"),
+)
+_GIVING_ACCESS = ("getResetPasswordToken",)
+
 TABLE: dict[str, dict[str, Action]] = {}
+
+
+def is_reading(name: str) -> bool:
+    """Tell whether an action of this name changes nothing and gives no access."""
+    return name.startswith(_READING) and name not in _GIVING_ACCESS
 
 
 def action(

@@ -1,5 +1,5 @@
 """Where a request really comes from: what trusted proxies say of it, and nobody else
-(RFC 7239, `X-Forwarded-For`, `X-Forwarded-Proto`).
+(RFC 7239, `X-Forwarded-For`, `X-Forwarded-Host`, `X-Forwarded-Proto`).
 
 Every proxy adds the address it was called from at the right of the list, so the list is believed
 from the right, as long as proxies of ours speak: the first address that is none of theirs is the
@@ -60,10 +60,15 @@ class Addresses:
         """Tell whether a proxy of ours says that it was called over TLS."""
         if not self._networks or not self.is_trusted(peer_address):
             return False
-        named = headers.get("x-forwarded-proto")
-        if named is None:
-            named = next(_forwarded(headers, "proto"), "")
-        return named.rpartition(",")[2].strip(" \t").lower() == "https"
+        # Some proxies name what a WebSocket came over by its own scheme.
+        return _nearest(headers, "proto").lower() in ("https", "wss")
+
+    def host_of(self, peer_address: str, headers: Mapping[str, str]) -> str:
+        """Give the name and port a client called us by, from the request or a proxy of ours."""
+        named = ""
+        if self._networks and self.is_trusted(peer_address):
+            named = _nearest(headers, "host")
+        return named or headers.get("host", "")
 
 
 def read_address(text: str) -> IPv4Address | IPv6Address | None:
@@ -88,6 +93,14 @@ def read_node(text: str) -> IPv4Address | IPv6Address | None:
     """Read one entry of a list of proxies, port or not; None for names and nonsense."""
     found = _NODE.fullmatch(text)
     return None if found is None else read_address(found[1] or found[2] or found[3])
+
+
+def _nearest(headers: Mapping[str, str], name: str) -> str:
+    """Give what the proxy next to us says of the request it got, "" for nothing."""
+    named = headers.get(f"x-forwarded-{name}")
+    if named is None:
+        named = next(_forwarded(headers, name), "")
+    return named.rpartition(",")[2].strip(" \t")
 
 
 def _forwarded_for(headers: Mapping[str, str]) -> Iterator[str]:

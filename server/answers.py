@@ -1,6 +1,6 @@
 """Answers that more than one controller gives."""
 
-from protocol.messages import Request
+from protocol.messages import Json, Request
 from server.actions import Outcome
 from server.auth.callers import Caller
 from server.auth.issuing import Issued
@@ -10,17 +10,16 @@ from server.services import Services
 _USER_AGENT_CHARACTERS = 256
 
 
-def write_login(issued: Issued) -> Outcome:
-    """Hand out a session token (contract/02 §4 login)."""
-    return Outcome(
-        {
-            "_id": issued.kuid,
-            "expiresAt": issued.expires_at_ms,
-            "jwt": issued.token,
-            "ttl": issued.ttl_ms,
-        },
-        is_private=True,
-    )
+def write_login(services: Services, request: Request, issued: Issued) -> Outcome:
+    """Hand out a session token (contract/02 §4 login), in a cookie alone where that is wanted."""
+    result: dict[str, Json] = {"_id": issued.kuid, "expiresAt": issued.expires_at_ms}
+    headers: dict[str, str] = {}
+    if services.cookies.is_wanted(request):
+        headers = services.cookies.write(request, issued)
+    else:
+        result["jwt"] = issued.token
+    result["ttl"] = issued.ttl_ms
+    return Outcome(result, headers=headers, is_private=True)
 
 
 def shown_expiry(caller: Caller) -> int:

@@ -4,7 +4,6 @@ import asyncio
 import gc
 import logging
 import os
-import re
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -56,11 +55,13 @@ from server.controllers import (  # noqa: F401
     sessions,
 )
 from server.controllers import password as password_actions  # noqa: F401
+from server.cookies import Cookies
 from server.dispatch import Dispatcher
 from server.firstadmin import FirstAdmin
 from server.logs import RequestLog
 from server.net import Listener, Timeouts
 from server.notices import READY, STOPPING, reloading, tell
+from server.origins import make_origin_check, make_trust_check
 from server.places import Place, inherited_fd, shown_address
 from server.proxied import ProxiedPeer
 from server.requestids import make_ids
@@ -237,6 +238,7 @@ async def build_services(config: Config, storage: Storage, *, open_mode: bool) -
     limits = make_token_limits(config)
     own_sessions = Sessions(storage, clock_ms=clock_ms)
     tokens = Tokens(storage, users, rulebook, keyring, limits, clock_ms=clock_ms)
+    addresses = Addresses(config.server.trusted_proxies)
 
     links = Links(
         config.server.node,
@@ -266,7 +268,8 @@ async def build_services(config: Config, storage: Storage, *, open_mode: bool) -
         sessions=own_sessions,
         links=links,
         first_admin=FirstAdmin(is_wanted=not await users.admin_exists()),
-        addresses=Addresses(config.server.trusted_proxies),
+        addresses=addresses,
+        cookies=make_cookies(config, addresses),
         limits=RequestLimits(logins_per_second=config.limits.logins_per_second, clock_s=clock_s),
         request_ids=make_ids(),
         clock_ms=clock_ms,
@@ -367,6 +370,15 @@ def make_tls(config: Config) -> Tls | None:
     return Tls(given.cert, given.key, given.min_version)
 
 
+def make_cookies(config: Config, addresses: Addresses) -> Cookies:
+    """Give what reads and writes the session cookie."""
+    return Cookies(
+        addresses,
+        is_enabled=config.http.cookie_authentication,
+        trusts_origin=make_trust_check(config.http),
+    )
+
+
 def make_wire(config: Config, node: str) -> Wire:
     """Give what the connections of a server share."""
     http, protocols, limits = config.http, config.server.protocols, config.limits
@@ -390,6 +402,7 @@ def make_wire(config: Config, node: str) -> Wire:
         allows_origin=make_origin_check(
             http.access_control_allow_origin, http.access_control_allow_origin_use_reg_exp
         ),
+        trusts_origin=make_trust_check(http),
         head_limits=HeadLimits(
             protocols.http.max_url_length,
             protocols.http.max_header_size_bytes,
@@ -412,16 +425,6 @@ def make_wire(config: Config, node: str) -> Wire:
         if protocols.websocket.rate_limit
         else None,
     )
-
-
-def make_origin_check(allowed: Sequence[str], uses_patterns: bool) -> Callable[[str], bool]:
-    """Give the test of an Origin header against the configured list (contract/01 §5.1)."""
-    if "*" in allowed:
-        return lambda origin: True
-    if not uses_patterns:
-        return frozenset(allowed).__contains__
-    patterns = [re.compile(pattern) for pattern in allowed]
-    return lambda origin: any(pattern.fullmatch(origin) for pattern in patterns)
 
 
 def make_timeouts(config: Config) -> Timeouts:

@@ -274,7 +274,7 @@ class Server:
         "strictSdkVersion", YES_NO, True, "Refuse clients too old for this API."
     )
     trusted_proxies: tuple[str, ...] = setting(
-        "trustedProxies", NETWORKS, (), "Whose X-Forwarded-For and X-Forwarded-Proto are believed."
+        "trustedProxies", NETWORKS, (), "Whose X-Forwarded-For, -Host and -Proto are believed."
     )
     proxy_protocol: bool = setting(
         "proxyProtocol",
@@ -290,7 +290,10 @@ class Http:
     """`[http]`"""
 
     access_control_allow_origin: tuple[str, ...] = setting(
-        "accessControlAllowOrigin", texts(), ("*",), "Origins whose pages may call; * for all."
+        "accessControlAllowOrigin",
+        texts(),
+        ("*",),
+        "Origins whose pages may call; * for all, but only those named here may use the cookie.",
     )
     access_control_allow_origin_use_reg_exp: bool = setting(
         "accessControlAllowOriginUseRegExp",

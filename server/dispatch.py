@@ -54,16 +54,14 @@ class Dispatcher:
         Most requests of most clients are like that; it saves them two coroutines.
         """
         is_refused = request.refused is not None or request.unread is not None
-        if is_refused or request.args or request.volatile is not None:
+        if is_refused or request.head.needs_check or request.args or request.volatile is not None:
             return None
         caller = self._services.tokens.live(request.token)
         if caller is None:
             return None
         names, person = (request.controller, request.action), caller.person
         kept = person.kept.get(names)
-        if kept is None or person.rights.rate_limit or "origin" in request.head.headers:
-            return None
-        if names not in self._quiet:
+        if kept is None or person.rights.rate_limit or names not in self._quiet:
             return None
         peer = request.peer
         if request.origin is _WEBSOCKET and peer is not None and caller.token_hash != peer.linked:
@@ -92,15 +90,20 @@ class Dispatcher:
             if not name:
                 raise error("api.assert.missing_argument", "action")
             args = request.args if "targets" not in request.args else _target_args(request.args)
-            if "origin" in request.head.headers:
-                self._check_origin(request.head.headers["origin"])
-            caller = services.tokens.live(request.token)
+            token, is_farewell = request.token, False
+            if request.head.needs_check or "cookieAuth" in args:
+                self._check_origin(request.head.headers.get("origin"))
+                token, is_farewell = services.cookies.choose_token(request)
+            caller = services.tokens.live(token)
             if caller is None:
-                caller = await services.tokens.verify(request.token)
+                caller = await self._verify(token, is_farewell)
             if request.origin is _WEBSOCKET and request.peer is not None:
                 self._link(request.peer, caller)
             person = caller.person
-            action = None if args else person.permitted.get((controller, name))
+            if is_farewell:
+                action = find(controller, name)  # nobody needs a right to end his own cookie
+            else:
+                action = None if args else person.permitted.get((controller, name))
             if action is None:
                 await self._check_rights(caller, controller, name, args)
             if person.rights.rate_limit or services.limits.logins_per_second:
@@ -141,10 +144,19 @@ class Dispatcher:
             address=self._services.addresses.of(request),
         )
 
-    def _check_origin(self, origin: str) -> None:
+    def _check_origin(self, origin: str | None) -> None:
         """contract/01 §5.1: a page from elsewhere is refused before anything is looked up."""
         if origin and not self._wire.allows_origin(origin):
             raise error("api.process.unauthorized_origin", origin)
+
+    async def _verify(self, token: str | None, is_farewell: bool) -> Caller:
+        """Give who a token stands for; in a farewell a token that is over stands for nobody."""
+        try:
+            return await self._services.tokens.verify(token)
+        except ApiError:
+            if not is_farewell:
+                raise
+        return await self._services.tokens.verify(None)
 
     async def _run(
         self, action: Action, caller: Caller, request: Request, response: Response

@@ -1,8 +1,8 @@
 """Log lines on stderr, plain or JSON, written by a thread of their own.
 
 Nothing here waits for stderr but that thread: above a bound, lines are dropped and counted. What
-clients sent is escaped, so that nobody can write a line of his own. Tokens, passwords and query
-strings must never be handed to this module.
+clients sent is escaped, so that nobody can write a line of his own. Tokens, cookies, passwords and
+query strings must never be handed to this module.
 """
 
 import json
@@ -13,6 +13,8 @@ import time
 from collections import deque
 from typing import TextIO
 
+from server.actions import is_reading
+
 MOST_WAITING_LINES = 10_000
 MOST_LINE_CHARACTERS = 8192
 MOST_VALUE_CHARACTERS = 256
@@ -20,13 +22,6 @@ _ROOT = logging.getLogger()
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _PLAIN_VALUE = re.compile(r"[!-~]+")
 _FACTS = "facts"
-# How the names of actions begin that change nothing; the list follows contract/02 to 04.
-_READING = (
-    *("get", "mGet", "search", "scroll", "list", "check", "validate", "has", "credentialsExist"),
-    *("now", "info", "exists", "adminExists", "healthCheck", "publicApi", "openapi"),
-    *("capabilities", "metrics"),
-)
-_GIVING_ACCESS = ("getResetPasswordToken",)
 Facts = dict[str, str | int | float | None]
 
 
@@ -183,9 +178,7 @@ class RequestLog:
         """Tell whether a request with this end is to be logged."""
         if self._which != "notable":
             return self._which == "all"
-        if status >= 300 or action is None or action in _GIVING_ACCESS:
-            return True
-        return not action.startswith(_READING)
+        return status >= 300 or action is None or not is_reading(action)
 
 
 def _time(record: logging.LogRecord) -> str:

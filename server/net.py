@@ -206,6 +206,12 @@ class Peer(asyncio.Protocol):
         """See `protocol.messages.Connected`."""
         return self._address
 
+    @property
+    def is_encrypted(self) -> bool:
+        """See `protocol.messages.Connected`."""
+        transport = self._transport
+        return transport is not None and transport.get_extra_info("ssl_object") is not None
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socket is open."""
         self._transport = cast(asyncio.Transport, transport)

@@ -21,6 +21,7 @@ from server.auth.strategies import Strategies
 from server.auth.tokens import Tokens
 from server.auth.users import Users
 from server.config import Config
+from server.cookies import Cookies
 from server.firstadmin import FirstAdmin
 from server.storage.base import Storage
 
@@ -55,6 +56,7 @@ class Services:
     links: Links
     first_admin: FirstAdmin
     addresses: Addresses
+    cookies: Cookies
     limits: RequestLimits
     request_ids: Iterator[str]
     clock_ms: Callable[[], int]

@@ -120,11 +120,6 @@ EXPLAINED = {
     "X7": "open",
     "A10": _OPEN,
     "A16": _OPEN,
-    "S10": _OPEN,
-    "S11": _OPEN,
-    "H2": _OPEN,
-    "H5": _OPEN,
-    "H9": _OPEN,
     "X2": _OPEN,
 }
 """What is to be said of checks that no test shows, or not wholly."""

@@ -16,7 +16,7 @@ from server.services import Services
 @action("auth:login", "GET /_login/:strategy", "POST /_login/:strategy", granted=("anonymous",))
 async def login(services: Services, caller: Caller, request: Request) -> Outcome:
     """Log in with a strategy; the credentials stand in the body or among the arguments. Gives a
-    token."""
+    token, with `cookieAuth` in a cookie."""
     name = read_text(request, "strategy")
     ttl_ms = services.issuer.limits.lifetime_ms(request.args.get("expiresIn"))
     address = services.addresses.of(request)
@@ -37,30 +37,34 @@ async def login(services: Services, caller: Caller, request: Request) -> Outcome
     if request.origin is Origin.WEBSOCKET and request.peer is not None:
         token_hash = hash_token(issued.token.removeprefix(SESSION_PREFIX))
         services.links.link_login(request.peer, issued.kuid, token_hash, issued.expires_at_ms)
-    return write_login(issued)
+    return write_login(services, request, issued)
 
 
 @action("auth:logout", "POST /_logout", granted=("default",), needs_user=True)
-async def logout(services: Services, caller: Caller, request: Request) -> Json:
+async def logout(services: Services, caller: Caller, request: Request) -> Outcome:
     """End the session of this request, with every token of its chain of refreshes; with `global`
-    every session of its user. API keys stay."""
+    every session of its user. API keys stay. A cookie is ended too, whatever it is worth."""
     is_global = read_flag(request, "global")
-    if request.peer is not None:
-        services.links.unlink(request.peer)  # who asks knows
-    if is_global:
-        await services.tokens.revoke_all(caller.kuid)
-    elif caller.kind is TokenKind.SESSION:
-        await services.sessions.try_to_end(caller.kuid, caller.session_id)
-    return {"acknowledged": True}
+    if not caller.is_anonymous:
+        if request.peer is not None:
+            services.links.unlink(request.peer)  # who asks knows
+        if is_global:
+            await services.tokens.revoke_all(caller.kuid)
+        elif caller.kind is TokenKind.SESSION:
+            await services.sessions.try_to_end(caller.kuid, caller.session_id)
+    return Outcome({"acknowledged": True}, headers=services.cookies.write_erased(request))
 
 
 @action("auth:checkToken", "POST /_checkToken", granted=("default", "anonymous"))
 async def check_token(services: Services, caller: Caller, request: Request) -> Json:
-    """Tell whether the token in the body is valid, whose it is and when it expires."""
-    token = body_text(request, "token", "")
-    if not token:
-        return {"expiresAt": None, "kuid": "-1", "valid": True}
+    """Tell whether the token in the body is valid, whose it is and when it expires; with
+    `cookieAuth` the one in the cookie."""
+    is_in_cookie = services.cookies.is_wanted(request)
     try:
+        shown = services.cookies.token_of(request) if is_in_cookie else ""
+        token = shown if is_in_cookie else body_text(request, "token", "")
+        if not token:
+            return {"expiresAt": None, "kuid": "-1", "valid": True}
         found = await services.tokens.verify(token)
     except ApiError as refused:
         if refused.status != 401:
@@ -104,10 +108,12 @@ async def get_strategies(services: Services, caller: Caller, request: Request) -
 
 @action("auth:refreshToken", "POST /_refreshToken", granted=("default",), needs_user=True)
 async def refresh_token(services: Services, caller: Caller, request: Request) -> Outcome:
-    """Give a new token for the one of this request, which goes on for a moment only."""
+    """Give a new token for the one of this request, which goes on for a moment only; with
+    `cookieAuth` in a cookie."""
     ttl_ms = services.issuer.limits.lifetime_ms(request.args.get("expiresIn"))
-    token = (request.token or "").removeprefix(SESSION_PREFIX)
-    return write_login(await services.issuer.refresh(caller, token, ttl_ms))
+    token = services.cookies.token_of(request).removeprefix(SESSION_PREFIX)
+    issued = await services.issuer.refresh(caller, token, ttl_ms)
+    return write_login(services, request, issued)
 
 
 @action("auth:createToken", "POST /_createToken")

@@ -49,7 +49,8 @@ async def reset(services: Services, caller: Caller, request: Request) -> Json | 
     if user is None:
         raise error("security.user.not_found", kuid)
     shown = describe_session(services, request, "local")
-    return write_login(await services.issuer.issue(user, ttl_ms, shown=shown))
+    issued = await services.issuer.issue(user, ttl_ms, shown=shown)
+    return write_login(services, request, issued)
 
 
 def _find_local(services: Services) -> Local:

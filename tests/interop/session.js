@@ -1,11 +1,11 @@
 // What an application does with the SDK, in Node and in browsers alike.
 
 // Gives the SDK's object for a server on this machine, over "websocket" or "http".
-// What the SDK reports besides answers is collected in `events`.
-function open(sdk, transport, port, events = []) {
+// What the SDK reports besides answers is collected in `events`; `given` are options of the SDK's.
+function open(sdk, transport, port, events = [], given = {}) {
   const Protocol = transport === "http" ? sdk.Http : sdk.WebSocket;
   const options = transport === "http" ? { port } : { port, pingInterval: 50, autoReconnect: false };
-  const kuzzle = new sdk.Kuzzle(new Protocol("127.0.0.1", options));
+  const kuzzle = new sdk.Kuzzle(new Protocol("127.0.0.1", options), given);
   for (const name of ["networkError", "discarded", "tokenExpired", "queryError"]) {
     kuzzle.on(name, () => events.push(name));
   }

@@ -234,6 +234,15 @@ def test_what_changes_an_answers_head_is_not_plain(line: bytes) -> None:
     assert not head(line).is_plain
 
 
+@pytest.mark.parametrize(
+    ("line", "needs_check"),
+    [(b"Origin: http://a", True), (b"Cookie: a=b", True), (b"Accept: */*", False)],
+)
+def test_what_pages_send_needs_a_check(line: bytes, needs_check: bool) -> None:
+    """The short way to an answer is closed to them."""
+    assert head(line).needs_check is needs_check
+
+
 def test_status_lines() -> None:
     assert status_line(404) == b"HTTP/1.1 404 Not Found\r\n"
     assert status_line(299) == b"HTTP/1.1 299 \r\n"

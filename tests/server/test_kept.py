@@ -189,7 +189,9 @@ def ask(
     volatile: dict[str, object] | None = None,
 ) -> Request:
     """Make a request for an action of the controller `auth`."""
-    head = NO_HEAD if origin is None else replace(NO_HEAD, headers={"origin": origin})
+    head = NO_HEAD
+    if origin is not None:
+        head = replace(NO_HEAD, headers={"origin": origin}, needs_check=True)
     return Request(
         Origin.WEBSOCKET,
         head,
