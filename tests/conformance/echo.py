@@ -1,6 +1,7 @@
-"""An echo server for the Autobahn suite over our own `protocol/` and shell: a program for tests.
+"""A server for conformance suites over our own `protocol/` and shell: a program for tests.
 
-Every message comes back as it was sent, text as text and binary as binary. Prints its port.
+Every message comes back as it was sent, text as text and binary as binary; every HTTP request is
+answered with success. Prints its port.
 """
 
 import asyncio
@@ -11,9 +12,8 @@ from protocol.answers import Wire
 from protocol.connection import Connection
 from protocol.deflate import deflate
 from protocol.frames import Opcode, write_frame
-from protocol.messages import Request, Response
+from protocol.messages import Match, Request, Response
 from protocol.websocket import Message, MessageLimits
-from server.actions import Router
 from server.net import Listener, Peer, Timeouts
 from server.places import Place
 
@@ -50,14 +50,24 @@ def no_answer(request: Request) -> None:
     """No request is answered at once."""
 
 
+class EveryRoute:
+    """Every path leads somewhere."""
+
+    def match(self, verb: str, path: str) -> Match:
+        """See `protocol.messages.Routes`."""
+        return Match("echo", "echo", {})
+
+
 async def answer(request: Request) -> Response:
-    """Answer what is no message: there is nothing here."""
-    return Response("", status=404)
+    """Answer what is no message, as long as it is sound HTTP, whatever its body says."""
+    refused = request.refused if request.controller is None else None
+    status = 200 if refused is None else refused.status
+    return Response("id", status=status, error=refused, result={})
 
 
 async def main() -> None:
     """Listen until killed."""
-    wire = Wire(Router(()), "echo", message_limits=LIMITS, compresses_messages=True)
+    wire = Wire(EveryRoute(), "echo", message_limits=LIMITS, compresses_messages=True)
     wire.set_date("Thu, 01 Jan 1970 00:00:00 GMT")
     listener = Listener(wire, answer, no_answer, Timeouts(), connections=1000, make_peer=EchoPeer)
     bound = await listener.listen(Place())

@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.conformance.fuzzer import Verdict, run_case
 
 ROOT = Path(__file__).parents[2]
-_LIMIT_S = 600.0
+_LIMIT_S = 120.0
 
 
 @contextmanager

@@ -1,9 +1,12 @@
-"""The Autobahn test suite against our WebSocket, over real sockets (RFC 6455, RFC 7692)."""
+"""Conformance over real sockets: the Autobahn suite (RFC 6455, RFC 7692), and HTTP as raw bytes."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
+from tests.conformance.http_cases import CASES
+from tests.conformance.http_client import run_http_case
 from tests.conformance.running import echoing, run_suite
 from tests.conformance.suite import SuiteMissing, fetch, load_cases
 from tests.interop.programs import do_without
@@ -34,3 +37,12 @@ async def test_every_case_is_ok(cases: list[type]) -> None:
     }
     assert others.keys() == INFORMATIONAL, others
     assert all(one.is_passed for one in others.values()), others
+
+
+@pytest.mark.interop
+async def test_every_http_case_is_met() -> None:
+    """security check H6: the sound is answered, what could be read in two ways is refused."""
+    with echoing() as port:
+        outcomes = await asyncio.gather(*(run_http_case(case, port) for case in CASES))
+    missed = [(one.case.section, one.case.title, one.reason) for one in outcomes if one.reason]
+    assert missed == []
