@@ -13,6 +13,7 @@ from enum import Enum, auto
 import orjson
 
 from server.storage.base import (
+    MOST_COUNTED,
     SHAPES,
     Absent,
     Change,
@@ -133,6 +134,39 @@ def find_any(table: Table, where: Row) -> Query:
 def count_rows(table: Table) -> Query:
     """Ask for the number of rows, as `rows`; SQLite walks the table's smallest index."""
     return Query(f'SELECT count(*) FROM "{table.value}"', (), {"rows": Kind.INTEGER})  # noqa: S608
+
+
+def find_latest(
+    table: Table, where: Row, *, least: str, below: str, start: int, limit: int
+) -> tuple[Query, Query]:
+    """Ask for a page of rows in falling order of their key, and for how many there are, as `rows`;
+    see `Storage.latest`."""
+    shape = SHAPES[table]
+    if len(shape.key) != 1 or min(start, limit) < 0:
+        raise ValueError(f"{table.value} needs a key of one column, start and limit none below 0")
+    condition, values = _condition(table, where)
+    key = quoted(shape.key)
+    within = f'"{table.value}"{condition or " WHERE 1"} AND {key} >= ? AND {key} < ?'
+    values += tuple(_to_sql(table, "key", Kind.TEXT, bound) for bound in (least, below))
+    sql = (
+        f"SELECT {quoted(tuple(shape.columns))} FROM {within}"  # noqa: S608
+        f" ORDER BY {key} DESC LIMIT ? OFFSET ?"
+    )
+    counted = f"SELECT count(*) FROM (SELECT 1 FROM {within} LIMIT ?)"  # noqa: S608
+    return (
+        Query(sql, (*values, limit, start), shape.columns),
+        Query(counted, (*values, MOST_COUNTED), {"rows": Kind.INTEGER}),
+    )
+
+
+def tally_rows(table: Table, columns: tuple[str, ...]) -> Query:
+    """Ask for the number of rows of each combination of values, as `rows`; see `Storage.tally`."""
+    shape = SHAPES[table]
+    if columns not in shape.indexed:
+        raise ValueError(f"{table.value}: {columns} have no index")
+    names = quoted(columns)
+    sql = f'SELECT {names}, count(*) FROM "{table.value}" GROUP BY {names}'  # noqa: S608
+    return Query(sql, (), {**{name: shape.columns[name] for name in columns}, "rows": Kind.INTEGER})
 
 
 def _step(change: Change, at_ms: int) -> Step:
