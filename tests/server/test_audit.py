@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
+import bcrypt
 import pytest
 
 from server.actions import all_actions
@@ -83,6 +84,41 @@ async def test_the_reason_of_a_refused_login_is_told_here_alone(
     ]
     assert {one["address"] for one in found} == {"127.0.0.1"}
     assert [one["strategy"] for one in found[:6]] == ["", *["local"] * 5]
+
+
+async def test_a_renewed_hash_is_not_the_login(server: Running) -> None:
+    """P12: the line goes with the session, not with what is written while the password is
+    checked."""
+    admin = await server.create_admin()
+    await server.create_user(admin, "ann")
+    foreign = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
+    storage, key = server.app.services.storage, {"strategy": "local", "id": "ann"}
+    await storage.apply([Update(Table.CREDENTIALS, key, {"data": {"hash": foreign}})])
+    await server.login("ann")
+    renewed = await storage.get(Table.CREDENTIALS, **key)
+    assert renewed is not None and renewed["data"]["hash"] != foreign
+    last = (await events(server, admin, kind="auth:login"))[0]
+    sessions = {row["id"] for row in await storage.find(Table.SESSIONS, limit=9, kuid="ann")}
+    assert last["target"] in sessions
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_who_must_change_his_password_is_told_of(transport: str) -> None:
+    """contract/05 §1.6: refused, with a reset token for who knew the password."""
+    config = cheap_config()
+    policies = ({"appliesTo": "*", "mustChangePasswordIfSetByAdmin": True},)
+    local = replace(config.plugins.local, password_policies=policies)
+    async with running(replace(config, plugins=replace(config.plugins, local=local))) as server:
+        admin = await server.create_admin()
+        body = {
+            "content": {"profileIds": ["default"]},
+            "credentials": {"local": {"username": "ann", "password": PASSWORD}},
+        }
+        await server.call("http", "security:createUser", token=admin, body=body, _id="ann")
+        await log_in(server, transport, 401, username="ann", password=PASSWORD)
+        reason = "plugin.kuzzle-plugin-auth-passport-local.must_change_password"
+        last = (await events(server, admin, kind="auth:login"))[:1]
+        assert ends(last) == [("refused", reason, "ann", "-1")]
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
