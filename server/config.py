@@ -181,7 +181,7 @@ class Audit:
         "maxEvents",
         whole(1000, 100_000_000),
         500_000,
-        "Most events kept, some half a kilobyte each; the most frequent kind gives way.",
+        "Most events kept, some 600 bytes each; the most frequent kind gives way.",
     )
 
 

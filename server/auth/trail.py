@@ -2,11 +2,12 @@
 
 What changes nothing, above all a refusal, has no transaction to go with. Such events are gathered:
 the same one again within `WINDOW_S` only counts, and no more than `MOST_GATHERED` different ones
-are kept apart; what is beyond is counted as well. So a flood of refused logins costs the login path
-nothing and the disk little. A crash may lose the events of the last second and the counts of the
-last minute.
+are kept apart, `MOST_FROM_ONE` from one address; what is beyond is counted as well. So a flood of
+refused logins costs the login path nothing and the disk little. A crash may lose the events of the
+last second and the counts of the last minute.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import cast
@@ -20,11 +21,12 @@ from server.storage.base import DeleteAll, Put, Row, Storage, Table
 
 WINDOW_S = 60
 MOST_GATHERED = 1000
+MOST_FROM_ONE = 100
 DROPPED = "audit:dropped"
 """The kind of the event that says how many were not kept."""
 _WRITTEN_AT_ONCE = 200
-_SWEPT_AT_ONCE = 500
-_STEPS = 20  # of one sweep: more than can come until the next
+_SWEPT_AT_ONCE = 200  # some 15 ms of the writing thread, for which logins wait
+_STEPS = 50  # of one sweep: more than can come until the next
 _ENDLESS_ID = "g"  # above every id, which are hexadecimal
 
 
@@ -73,6 +75,7 @@ class Trail:
         self._most_events = most_events
         self.on_event = on_event
         self._gathered: dict[tuple[object, ...], _Gathered] = {}
+        self._from_one: Counter[object] = Counter()
         self._window_ends_ms = 0
         self._dropped = 0
 
@@ -162,24 +165,26 @@ class Trail:
     def _gather(self, event: Event) -> None:
         if not self.is_on:
             return
-        place = address_key(event.address)
+        place = address_key(event.address) or event.address
         key = (
             *(event.kind, event.ending, event.reason, event.subject, event.actor, event.strategy),
-            event.address if place is None else place,
+            place,
         )
         known = self._gathered.get(key)
         if known is not None:
             known.count += 1
-        elif len(self._gathered) >= MOST_GATHERED:
+        elif len(self._gathered) >= MOST_GATHERED or self._from_one[place] >= MOST_FROM_ONE:
             self._dropped += 1
         else:
             if not self._gathered:
                 self._window_ends_ms = event.at_ms + WINDOW_S * 1000
             self._gathered[key] = _Gathered(event)
+            self._from_one[place] += 1
 
     async def _close_window(self) -> None:
         """Forget what is stored as it is, and say how many events were not kept."""
         self._gathered = {key: one for key, one in self._gathered.items() if one.stored < one.count}
+        self._from_one.clear()
         dropped, self._dropped = self._dropped, 0
         if dropped:
             line = self.begin(DROPPED)

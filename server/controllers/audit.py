@@ -9,7 +9,8 @@ from server.auth.callers import Caller
 from server.auth.trail import Wanted
 from server.services import Services
 
-_TEXTS = ("subject", "actor", "kind", "address", "outcome")
+# Those that tell the most come first: by them it is looked up.
+_TEXTS = ("subject", "actor", "address", "kind", "outcome")
 _TIMES = ("since", "until")
 _OUTCOMES = tuple(ending.value for ending in Ending)
 _PAGE = 10

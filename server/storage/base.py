@@ -311,7 +311,8 @@ class Storage(Protocol):
         self, table: Table, where: Row, *, least: str, below: str, start: int, limit: int
     ) -> Page:
         """Give at most `limit` rows, behind the first `start`, whose columns equal `where` and
-        whose key, one text, lies from `least` to before `below`; in falling order of the key."""
+        whose key, one text, lies from `least` to before `below`; in falling order of the key. The
+        first column named should be the one that tells the most."""
 
     async def exists(self, table: Table, **where: Value) -> bool:
         """Tell whether a row's columns equal `where`."""

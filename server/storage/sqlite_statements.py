@@ -144,7 +144,7 @@ def find_latest(
     shape = SHAPES[table]
     if len(shape.key) != 1 or min(start, limit) < 0:
         raise ValueError(f"{table.value} needs a key of one column, start and limit none below 0")
-    condition, values = _condition(table, where)
+    condition, values = _led_condition(table, where)
     key = quoted(shape.key)
     within = f'"{table.value}"{condition or " WHERE 1"} AND {key} >= ? AND {key} < ?'
     values += tuple(_to_sql(table, "key", Kind.TEXT, bound) for bound in (least, below))
@@ -270,6 +270,16 @@ def _condition(
         terms.append(f'"{name}" < ?')
         values.append(_to_sql(table, name, Kind.INTEGER, bound))
     return (" WHERE " + " AND ".join(terms) if terms else ""), tuple(values)
+
+
+def _led_condition(table: Table, where: Row) -> tuple[str, tuple[SqlValue, ...]]:
+    """Write a condition that is looked up by its first column, unless there is an index of exactly
+    these: the planner does not know which column tells the most, and `+` keeps it from guessing."""
+    condition, values = _condition(table, where)
+    if tuple(where) in SHAPES[table].indexed:
+        return condition, values
+    first, *others = condition.split(" AND ")
+    return " AND ".join([first, *(f"+{term}" for term in others)]), values
 
 
 def _column(table: Table, name: str, value: Value) -> SqlValue:

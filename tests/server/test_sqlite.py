@@ -37,6 +37,7 @@ from server.storage.sqlite import SqliteStorage
 from server.storage.sqlite_file import FilePlace
 from server.storage.sqlite_journal import KEEP_MS
 from server.storage.sqlite_schema import APPLICATION_ID, MIGRATIONS, bring_up_to_date, check_ours
+from server.storage.sqlite_statements import find_latest
 from server.storage.sqlite_threads import Job, Lane
 
 DEADLINE_S = 20.0
@@ -241,6 +242,28 @@ def test_a_failing_migration_changes_nothing() -> None:
         connection.execute("ROLLBACK")
         assert connection.execute("PRAGMA user_version").fetchall() == [(1,)]
         assert len(connection.execute("PRAGMA table_info(settings)").fetchall()) == 2
+
+
+@pytest.mark.parametrize(
+    ("names", "index"),
+    [
+        (("subject", "outcome"), "by_audit_subject"),
+        (("address", "outcome"), "by_audit_address"),
+        (("actor", "kind", "outcome"), "by_audit_actor"),
+        (("kind", "outcome"), "by_audit_kind_outcome"),
+        ((), "PRIMARY KEY"),
+    ],
+)
+def test_pages_are_looked_up_by_what_tells_the_most(names: Sequence[str], index: str) -> None:
+    """And they come out of the index in order: nothing is sorted."""
+    where: Row = dict.fromkeys(names, "x")
+    queries = find_latest(Table.AUDIT, where, least="", below="~", start=0, limit=1)
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        bring_up_to_date(connection, "x")
+        for query in queries:
+            sql = f"EXPLAIN QUERY PLAN {query.sql}"
+            plan = str(connection.execute(sql, query.values).fetchall())
+            assert index in plan and "TEMP B-TREE" not in plan and "SCAN audit" not in plan
 
 
 @pytest.mark.parametrize("table", Table)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from protocol.errors import error
 from server.auth.audit import Ending, Event, Line, Source, aside, carry, tell
 from server.auth.recorder import Recorder
-from server.auth.trail import DROPPED, MOST_GATHERED, WINDOW_S, Trail, Wanted
+from server.auth.trail import DROPPED, MOST_FROM_ONE, MOST_GATHERED, WINDOW_S, Trail, Wanted
 from server.storage.base import (
     Change,
     DeleteAll,
@@ -132,6 +132,24 @@ async def test_a_flood_is_bounded_and_said(bench: Bench) -> None:
     refuse(trail, "192.0.2.1")
     await trail.flush()
     assert len(await bench.rows()) == MOST_GATHERED + 2
+
+
+async def test_one_address_leaves_room_for_others(bench: Bench) -> None:
+    """Whoever makes up subjects by the thousand hides nobody else's attempts among them."""
+    trail = bench.trail()
+    for number in range(MOST_GATHERED):
+        line = trail.begin("security:deleteUser", subject=str(number), source=Source("192.0.2.1"))
+        trail.refuse(line, REFUSED)
+    refuse(trail, "192.0.2.2")
+    await trail.flush(is_last=True)
+    rows = await bench.rows()
+    assert len(rows) == MOST_FROM_ONE + 2
+    assert len(await bench.rows(address="192.0.2.2")) == 1
+    assert rows[-1]["count"] == MOST_GATHERED - MOST_FROM_ONE
+    for number in range(MOST_FROM_ONE):
+        refuse(trail, "192.0.2.1", reason=str(number))
+    await trail.flush(is_last=True)
+    assert len(await bench.rows()) == 2 * MOST_FROM_ONE + 2
 
 
 async def test_events_wait_for_the_store(bench: Bench) -> None:
