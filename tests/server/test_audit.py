@@ -1,5 +1,5 @@
-"""The audit trail over every transport: who did what, from where, and how it ended (security checks
-X1, A16, D4)."""
+"""The audit trail over every transport: who did what, from where, and how it ended (security check
+X1)."""
 
 import logging
 import random
@@ -61,7 +61,7 @@ async def disable(server: Running, kuid: str) -> None:
 async def test_the_reason_of_a_refused_login_is_told_here_alone(
     server: Running, transport: str
 ) -> None:
-    """X1: one line per login; A1: the callers were all told the same."""
+    """X1: one line per login, while the callers were all told the same."""
     admin = await server.create_admin()
     for name in ("ann", "bob"):
         await server.create_user(admin, name)
@@ -123,7 +123,7 @@ async def test_who_must_change_his_password_is_told_of(transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_being_slowed_down_is_told(transport: str) -> None:
-    """X1, A4: refusals of the same kind are one line with their number."""
+    """X1: refusals of the same kind are one line with their number."""
     config = cheap_config()
     limits = replace(config.limits, failed_logins=2)
     async with running(replace(config, limits=limits)) as server:
@@ -269,7 +269,7 @@ async def test_who_has_no_right_is_told_of(server: Running, transport: str) -> N
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_wrong_present_password_is_told_of(transport: str) -> None:
-    """P9, X1."""
+    """X1: of a session that was stolen, maybe."""
     config = cheap_config()
     local = replace(config.plugins.local, require_password=True)
     async with running(replace(config, plugins=replace(config.plugins, local=local))) as server:
@@ -286,7 +286,7 @@ async def test_a_wrong_present_password_is_told_of(transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_refreshed_token_that_comes_back_is_told_of(transport: str) -> None:
-    """S8, A16: somebody stole one of the two; the line is in the transaction that ends them."""
+    """S8, X1: somebody stole one of the two; the line is in the transaction that ends them."""
     config = cheap_config()
     token = replace(config.security.auth_token, grace_period_ms=0)
     security = replace(config.security, auth_token=token)
@@ -348,7 +348,7 @@ async def test_where_a_request_came_from_is_cut_and_safe() -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_only_administrators_may_search(server: Running, transport: str) -> None:
-    """The trail tells what A1 keeps from everybody else."""
+    """The trail tells what everybody else must not learn."""
     admin = await server.create_admin()
     ann = await server.create_user(admin, "ann")
     for token, expected in ((ann, FORBIDDEN), (None, UNAUTHORIZED)):
@@ -467,7 +467,7 @@ async def test_it_can_be_turned_off() -> None:
 async def test_the_log_has_the_events_too_when_asked(
     is_on: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """logs.audit"""
+    """A16: with `logs.audit`, whatever reads the log hears of them."""
     config = cheap_config()
     config = replace(config, logs=replace(config.logs, audit=is_on))
     with caplog.at_level(logging.INFO, "manykeys.audit"):

@@ -1,5 +1,5 @@
 """The audit trail's own bounds, on a clock of the test's own, and how lines get into transactions
-(security checks X1, A4)."""
+(security check X1)."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
