@@ -43,6 +43,9 @@ class Source:
     user_agent: str = ""
 
 
+NOWHERE = Source()
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """One line of the audit trail.
@@ -91,7 +94,7 @@ class Line:
     at_ms: int
     kind: str
     actor: str = ANONYMOUS_ID
-    source: Source = Source()
+    source: Source = NOWHERE
     subject: str = ""
     strategy: str = ""
     reason: str = ""

@@ -25,6 +25,8 @@ from server.storage.base import (
     Value,
 )
 
+MOST_SUBJECTS = 1000
+
 
 class Recorder:
     """A `Storage`; `on_event` is called with each event that is stored."""
@@ -100,8 +102,13 @@ class Recorder:
 
 
 def _events(line: Line, changes: list[Change]) -> list[Event]:
-    """Give one event for each subject the changes name, or one for the line's own."""
+    """Give one event for each subject the changes name; one for the line's own if they name none
+    and nothing was told yet, or too many to tell of each."""
     named = dict.fromkeys(found for change in changes if (found := _subject_of(change)))
+    if not named and line.told:
+        return []
+    if len(named) > MOST_SUBJECTS:
+        return [line.event(line.subject)]
     if len(named) > 1:
         return [line.event(subject) for subject in named]
     target = next((found for change in changes if (found := _target_of(change))), "")

@@ -12,7 +12,7 @@ from typing import cast
 from weakref import WeakValueDictionary
 
 from protocol.errors import ApiError, error
-from server.auth.audit import Ending, Line, Source, carry
+from server.auth.audit import NOWHERE, Ending, Line, Source, carry
 from server.auth.callers import STALE, Caller, Person, TokenKind
 from server.auth.keyring import Keyring
 from server.auth.lifetimes import NEVER, TokenLimits
@@ -40,7 +40,6 @@ _ENDED_AT_ONCE = 1000
 _WRITTEN_AT_ONCE = 200
 # How much later than the last use the store may say a session was used.
 _USE_PRECISION_MS = 60_000
-_NOWHERE = Source()
 REUSED = "token:reused"
 """The kind of the audit event when a refreshed token comes back after its grace."""
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
@@ -86,7 +85,7 @@ class Tokens:
         caller.used_at_ms = now_ms
         return caller
 
-    async def verify(self, token: str | None, source: Source = _NOWHERE) -> Caller:
+    async def verify(self, token: str | None, source: Source = NOWHERE) -> Caller:
         """Give who a token stands for, or raise 401 `security.token.invalid`; a single-use token is
         used up. `source` is who shows it."""
         if token is None:

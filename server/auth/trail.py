@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from protocol.errors import ApiError
-from server.auth.audit import Ending, Event, Line, Source, first_id
+from server.auth.audit import NOWHERE, Ending, Event, Line, Source, first_id
 from server.auth.lifetimes import NEVER
 from server.auth.names import ANONYMOUS_ID
 from server.auth.throttle import address_key
@@ -84,7 +84,7 @@ class Trail:
         kind: str,
         *,
         actor: str = ANONYMOUS_ID,
-        source: Source = Source(),  # noqa: B008 (it is frozen)
+        source: Source = NOWHERE,
         subject: str = "",
         strategy: str = "",
     ) -> Line:

@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol.errors import error
 from server.auth.audit import Ending, Event, Line, Source, aside, carry, tell
-from server.auth.recorder import Recorder
+from server.auth.recorder import MOST_SUBJECTS, Recorder
 from server.auth.trail import DROPPED, MOST_FROM_ONE, MOST_GATHERED, WINDOW_S, Trail, Wanted
 from server.storage.base import (
     Change,
@@ -276,6 +276,21 @@ async def test_each_subject_of_a_write_has_its_line(bench: Bench) -> None:
     assert sorted(row["subject"] for row in await kept(bench, work)) == ["ann", "bob", "role"]
 
 
+async def test_a_write_about_too_many_has_one_line(bench: Bench) -> None:
+    async def work(storage: Recorder) -> None:
+        await storage.apply([user(f"u{number}") for number in range(MOST_SUBJECTS + 1)])
+
+    assert [row["subject"] for row in await kept(bench, work, subject="p")] == ["p"]
+
+
+async def test_a_write_that_names_nobody_is_part_of_what_was_told(bench: Bench) -> None:
+    async def work(storage: Recorder) -> None:
+        for change in (user("ann"), Insert(Table.SETTINGS, {"name": "n", "value": 1})):
+            await storage.apply([change])
+
+    assert [row["subject"] for row in await kept(bench, work)] == ["ann"]
+
+
 async def test_writes_of_one_action_at_once_keep_their_subjects(bench: Bench) -> None:
     async def work(storage: Recorder) -> None:
         await asyncio.gather(*(storage.apply([user(f"u{number}")]) for number in range(20)))
@@ -337,6 +352,43 @@ async def test_what_was_told_of_an_action_is_not_noted_again(bench: Bench) -> No
         trail.finish(line)
         await trail.flush()
         assert len(await bench.rows()) == count
+
+
+NAMES = st.sampled_from(["a", "b"])
+LINES = st.lists(st.tuples(st.integers(0, 5), NAMES, NAMES, st.sampled_from(Ending)), max_size=12)
+TIMES = st.none() | st.integers(0, 6)
+WHERE = st.fixed_dictionaries(
+    {}, optional={"subject": NAMES, "kind": NAMES, "outcome": st.sampled_from(["ok", "refused"])}
+)
+
+
+@settings(max_examples=60)
+@given(LINES, WHERE, TIMES, TIMES, st.integers(0, 3), st.integers(0, 4))
+def test_a_search_finds_what_a_look_at_each_event_finds(
+    lines: list, where: dict[str, str], since: int | None, until: int | None, start: int, size: int
+) -> None:
+    events = [Line(at, kind, ending=ending).event(name) for at, kind, name, ending in lines]
+    expected = [
+        event.id
+        for event in sorted(events, key=lambda event: event.id, reverse=True)
+        if all(event.row()[name] == value for name, value in where.items())
+        and (since is None or event.at_ms >= since)
+        and (until is None or event.at_ms < until)
+    ]
+
+    async def search() -> tuple[list[dict[str, object]], int]:
+        storage = SqliteStorage(":memory:", clock_ms=lambda: 0)
+        await storage.open()
+        await storage.apply([Insert(Table.AUDIT, event.row()) for event in events])
+        trail = Trail(storage, clock_ms=lambda: 0)
+        try:
+            return await trail.search(Wanted(where, since, until), start=start, size=size)
+        finally:
+            await storage.close()
+
+    found, total = asyncio.run(search())
+    assert [hit["_id"] for hit in found] == expected[start : start + size]
+    assert total == len(expected)
 
 
 async def test_a_search_ends_before_an_event(bench: Bench) -> None:
