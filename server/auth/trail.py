@@ -185,16 +185,13 @@ class Trail:
         """Forget what is stored as it is, and say how many events were not kept."""
         self._gathered = {key: one for key, one in self._gathered.items() if one.stored < one.count}
         self._from_one.clear()
-        dropped, self._dropped = self._dropped, 0
+        dropped = self._dropped
         if dropped:
             line = self.begin(DROPPED)
             line.ending, line.reason = Ending.REFUSED, "too many different refusals at once"
             last = _Gathered(line.event(""), dropped)
-            try:
-                await self._storage.apply([last.change()])
-            except BaseException:
-                self._dropped += dropped
-                raise
+            await self._storage.apply([last.change()])
+            self._dropped -= dropped
             self._tell_log(last, dropped)
 
     def _tell_log(self, one: _Gathered, count: int) -> None:

@@ -1,6 +1,7 @@
 """The audit trail over every transport: who did what, from where, and how it ended (security check
 X1)."""
 
+import asyncio
 import logging
 import random
 import signal
@@ -11,15 +12,16 @@ from pathlib import Path
 import bcrypt
 import pytest
 
+from server import app
 from server.actions import all_actions
 from server.app import create_admin
-from server.auth.strategies import Challenge, LoginAttempt, Outcome
+from server.auth.strategies import Authenticated, Challenge, LoginAttempt, Outcome
 from server.auth.tokens import REUSED
 from server.logs import RequestLog
 from server.storage.base import Note, Noted, Table, Update
 from server.storage.sqlite import SqliteStorage
 from tests.server.errors import told
-from tests.server.running import PASSWORD, TRANSPORTS, Running, cheap_config, running
+from tests.server.running import PASSWORD, TRANSPORTS, WAIT_S, Running, cheap_config, running
 from tests.server.test_key_commands import manykeys
 from tests.server.test_sqlite import start
 
@@ -311,6 +313,72 @@ async def test_what_changes_nothing_has_a_line_too(server: Running, transport: s
     key = made["result"]["_source"]["token"]
     assert (await server.call(transport, "auth:logout", token=key))["status"] == 200
     assert ends(await events(server, admin, kind="auth:logout")) == [("ok", "", "admin", "admin")]
+
+
+class Badge:
+    """A strategy that does not look whether its users may log in."""
+
+    name, fields = "badge", ("number",)
+
+    async def verify(self, attempt: LoginAttempt) -> Outcome:
+        """See `Strategy`."""
+        return Authenticated("bob")
+
+    async def exists(self, kuid: str) -> bool:
+        """See `Strategy`."""
+        return False
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_disabled_user_is_told_of_whatever_his_strategy(
+    server: Running, transport: str
+) -> None:
+    server.app.services.strategies.register("badge", Badge())  # type: ignore[arg-type]
+    admin = await server.create_admin()
+    await server.create_user(admin, "bob")
+    await disable(server, "bob")
+    answer = await server.call(transport, "auth:login", strategy="badge", body={})
+    assert answer["status"] == 401
+    last = (await events(server, admin, kind="auth:login"))[:1]
+    assert ends(last) == [("refused", "disabled user", "bob", "-1")]
+    assert last[0]["strategy"] == "badge"
+
+
+async def test_too_many_logins_on_a_connection_are_told_of() -> None:
+    """contract/03 §6: refused before any strategy is asked."""
+    config = cheap_config()
+    limits = replace(config.limits, logins_per_second=1)
+    async with running(replace(config, limits=limits)) as server:
+        admin = await server.create_admin()
+        socket = await server.open_socket()
+        login = {"controller": "auth", "action": "login", "strategy": "local", "body": {}}
+        while (await socket.ask(login))["status"] != 429:
+            pass
+        found = await events(server, admin, kind="auth:login", outcome="refused")
+        assert "api.process.too_many_logins_requests" in [one["reason"] for one in found]
+
+
+async def until_kept(server: Running, count: int) -> None:
+    """Wait until so many events are stored."""
+    storage = server.app.services.storage
+    async with asyncio.timeout(WAIT_S):
+        while await storage.count(Table.AUDIT) != count:  # noqa: ASYNC110  (nobody tells)
+            await asyncio.sleep(0.005)
+
+
+async def test_a_server_stores_refusals_by_itself(server: Running) -> None:
+    await log_in(server, "query", 401, username="who", password="wrong")
+    await until_kept(server, 1)
+
+
+async def test_a_server_sweeps_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The events of two changes, which are stored at once, are too old already."""
+    monkeypatch.setattr(app, "_SWEEP_S", 0.01)
+    config = cheap_config()
+    audit = replace(config.security.audit, retention_ms=-60_000)
+    async with running(replace(config, security=replace(config.security, audit=audit))) as server:
+        await server.create_admin()
+        await until_kept(server, 0)
 
 
 class Code:

@@ -33,13 +33,14 @@ REFUSED = error("plugin.strategy.missing_user", "no")
 class Failing(SqliteStorage):
     """A store that can be made to fail."""
 
-    is_failing = False
+    writes_left = 1_000_000
     writes = 0
 
     async def apply(self, changes: list[Change]) -> None:  # type: ignore[override]
         """See `Storage`."""
-        if self.is_failing:
+        if self.writes_left == 0:
             raise Unavailable("on purpose")
+        self.writes_left -= 1
         self.writes += 1
         await super().apply(changes)
 
@@ -156,19 +157,35 @@ async def test_events_wait_for_the_store(bench: Bench) -> None:
     """Nothing is lost, and nothing written twice, while the store can't be written."""
     trail = bench.trail()
     refuse(trail)
-    bench.storage.is_failing = True
+    bench.storage.writes_left = 0
     for number in range(MOST_GATHERED + 5):
         refuse(trail, f"10.{number >> 8}.{number & 255}.1")
         bench.now_ms += 1000
     for is_last in (False, True):
         with pytest.raises(Unavailable):
             await trail.flush(is_last=is_last)
-    bench.storage.is_failing = False
+    bench.storage.writes_left = 1_000_000
     refuse(trail)
     await trail.flush(is_last=True)
     rows = await bench.rows()
     assert sum(row["count"] for row in rows) == MOST_GATHERED + 7
     assert len({row["id"] for row in rows}) == len(rows) == MOST_GATHERED + 1
+
+
+async def test_what_was_dropped_waits_for_the_store(bench: Bench) -> None:
+    trail = bench.trail()
+    for number in range(MOST_FROM_ONE + 3):
+        refuse(trail, reason=str(number))
+    await trail.flush()
+    bench.storage.writes_left = 0
+    with pytest.raises(Unavailable):
+        await trail.flush(is_last=True)
+    bench.storage.writes_left = 1
+    await trail.flush(is_last=True)
+    (dropped,) = await bench.rows(kind=DROPPED)
+    assert dropped["count"] == 3
+    await trail.flush(is_last=True)
+    assert len(await bench.rows(kind=DROPPED)) == 1
 
 
 async def test_a_refusal_while_others_are_stored_is_counted(bench: Bench) -> None:
@@ -318,12 +335,16 @@ async def test_what_is_done_aside_has_no_line_but_may_tell(bench: Bench) -> None
         tell(subject="ann")
         await storage.apply([user("x")])
 
+    async def find_out(storage: Recorder) -> None:
+        await check(storage)
+        await carry(Line(NOW_MS, "other"), storage.apply([user("thief")]))
+
     async def work(storage: Recorder) -> None:
-        await asyncio.create_task(check(storage), context=aside())
-        assert await bench.rows() == []
+        await asyncio.create_task(find_out(storage), context=aside())
+        assert [row["kind"] for row in await bench.rows()] == ["other"]
         await storage.apply([Insert(Table.SETTINGS, {"name": "n", "value": 1})])
 
-    assert [row["subject"] for row in await kept(bench, work)] == ["ann"]
+    assert sorted(row["subject"] for row in await kept(bench, work)) == ["ann", "thief"]
 
 
 async def test_a_line_does_not_get_to_others(bench: Bench) -> None:
