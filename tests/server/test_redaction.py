@@ -218,7 +218,7 @@ def forms(secret: str) -> list[bytes]:
 
 @pytest.mark.parametrize("form", ["plain", "json"])
 async def test_no_secret_stays_anywhere(tmp_path: Path, form: str) -> None:
-    """X2; the database is looked at with its log, while it runs and after it was closed."""
+    """X1, X2; the database is looked at with its log, while it runs and after it was closed."""
     data, stream = tmp_path / "keys.db", io.StringIO()
     writer = start_logs(form, "debug", stream)
     found: dict[str, bytes] = {}
@@ -267,7 +267,7 @@ async def search_all(server: Running) -> tuple[str, int]:
 
 
 def check_lines(form: str, text: str) -> None:
-    """X1: every line is one of ours; nobody has begun one with what he sent."""
+    """Every line is one of ours; nobody has begun one with what he sent."""
     lines = text.removesuffix("\n").split("\n")
     assert len(lines) > 100
     for line in lines:
