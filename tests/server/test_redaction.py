@@ -135,6 +135,18 @@ async def run_logins(scenario: Scenario, name: str, password: str) -> None:
     await scenario.ask("auth:login", strategy=scenario.echo("strategy"), body=wrong)
 
 
+async def run_cookies(scenario: Scenario, name: str, password: str) -> None:
+    """Keep a token in a cookie, and end it there."""
+    http = await scenario.server.connect()
+    who = {"username": name, "password": password}
+    answer = await http.ask("POST", "/_login/local?cookieAuth=true", who)
+    cookie = answer.headers["set-cookie"].partition(";")[0]
+    scenario.secrets.add(cookie.partition("=")[2])
+    for method, path in (("GET", "/_me"), ("POST", "/_logout?cookieAuth=true"), ("GET", "/_me")):
+        answer = await http.ask(method, path, headers={"Cookie": cookie})
+        scenario.keep(answer.json)
+
+
 async def run_raw(scenario: Scenario, name: str) -> None:
     """Send secrets where they do not belong: query strings, headers, bodies that can't be read."""
     http = await scenario.server.connect()
@@ -184,6 +196,7 @@ async def run_all(server: Running, transport: str) -> Scenario:
     await scenario.ask("security:createUser", boss, _id=name, body=body)
     await run_logins(scenario, name, password)
     await run_tokens(scenario, boss)
+    await run_cookies(scenario, name, password)
     await run_raw(scenario, name)
     await run_passwords(scenario, boss, name, password)
     return scenario
