@@ -54,7 +54,8 @@ class Action:
     """One row of the table. `needs_user` refuses the anonymous user after the rights check
     (contract/02 §3); `while_no_admin` allows everybody until there is an administrator (design §4).
     The result of an `is_personal` one depends on the caller's user, credentials and rights alone,
-    and is kept until one of them changes."""
+    and is kept until one of them changes. The audit trail tells of an `is_audited` one, its
+    refusals too."""
 
     controller: str
     name: str
@@ -64,6 +65,7 @@ class Action:
     needs_user: bool
     while_no_admin: bool
     is_personal: bool
+    is_audited: bool
     text: str
 
     @property
@@ -96,6 +98,7 @@ def action(
     needs_user: bool = False,
     while_no_admin: bool = False,
     is_personal: bool = False,
+    is_audited: bool = False,
 ) -> Callable[[Handler], Handler]:
     """Enter a handler in the table; routes are written "VERB /path/:param", current ones before
     deprecated ones.
@@ -123,6 +126,7 @@ def action(
             needs_user,
             while_no_admin,
             is_personal,
+            is_audited,
             text,
         )
         return handler

@@ -2,12 +2,11 @@
 
 from protocol.messages import Json, Request
 from server.actions import Outcome
+from server.auth.audit import MOST_USER_AGENT_CHARACTERS
 from server.auth.callers import Caller
 from server.auth.issuing import Issued
 from server.auth.lifetimes import NEVER
 from server.services import Services
-
-_USER_AGENT_CHARACTERS = 256
 
 
 def write_login(services: Services, request: Request, issued: Issued) -> Outcome:
@@ -32,6 +31,6 @@ def describe_session(services: Services, request: Request, strategy: str) -> dic
     """Give what the list of sessions tells about one that this request begins."""
     return {
         "address": services.addresses.of(request),
-        "userAgent": request.headers.get("user-agent", "")[:_USER_AGENT_CHARACTERS],
+        "userAgent": request.headers.get("user-agent", "")[:MOST_USER_AGENT_CHARACTERS],
         "strategy": strategy,
     }

@@ -19,8 +19,10 @@ from protocol.http11 import HeadLimits
 from protocol.websocket import MessageLimits
 from server.actions import Router, all_actions
 from server.addresses import Addresses
+from server.auditing import make_trail
 from server.auth import defaults
 from server.auth.apikeys import ApiKeys
+from server.auth.audit import carry
 from server.auth.breaches import BreachCheck, make_breach_check
 from server.auth.issuing import Issuer
 from server.auth.keyring import Keyring, Signing, open_keyring
@@ -36,6 +38,7 @@ from server.auth.passwordrules import (
 )
 from server.auth.passwords import Passwords
 from server.auth.policies import read_policies
+from server.auth.recorder import Recorder
 from server.auth.rights import Rulebook
 from server.auth.sessions import Sessions
 from server.auth.strategies import Strategies
@@ -48,6 +51,7 @@ from server.config import Config
 # They fill the action table.
 from server.controllers import (  # noqa: F401
     apikeys,
+    audit,
     auth,
     credentials,
     security,
@@ -71,6 +75,7 @@ from server.storage.sqlite import SqliteStorage
 from server.tls import Tls
 
 _LOG = logging.getLogger("manykeys.app")
+_AUDIT_S = 1.0
 _SWEEP_S = 60.0
 _DATE_S = 1.0
 _ENDS_S = 0.1
@@ -120,6 +125,7 @@ class App:
         await asyncio.gather(*self.chores, return_exceptions=True)
         with suppress(Unavailable):
             await self.services.tokens.write_uses(0)
+            await self.services.trail.flush(is_last=True)
         self.services.close()
         await self.services.storage.close()
 
@@ -164,7 +170,7 @@ async def create_admin(config: Config, *, data: str, name: str, password: str) -
     await storage.open()
     try:
         services = await build_services(config, storage, open_mode=False)
-        await services.users.create(
+        creation = services.users.create(
             kuid=None,
             kind="human",
             profile_ids=["admin"],
@@ -172,6 +178,7 @@ async def create_admin(config: Config, *, data: str, name: str, password: str) -
             credentials={"local": {"username": name, "password": password}},
             author="-1",
         )
+        await carry(services.trail.begin("command:create-admin", actor=""), creation)
         services.close()
     finally:
         await storage.close()
@@ -200,6 +207,7 @@ async def start(config: Config, *, data: str, open_mode: bool = False) -> App:
         asyncio.create_task(_sweep(services), name="sweep"),
         asyncio.create_task(_tell_ends(services), name="ends"),
         asyncio.create_task(services.keyring.keep_fresh(), name="keys"),
+        asyncio.create_task(_keep_trail(services), name="audit"),
     ]
     return App(services, listener, shown_address(bound, is_tls=tls is not None), chores, tls)
 
@@ -223,6 +231,8 @@ def make_listener(
 async def build_services(config: Config, storage: Storage, *, open_mode: bool) -> Services:
     """Put together what handlers use, on an open store."""
     await defaults.install(storage, all_actions(), clock_ms=clock_ms)
+    trail = make_trail(config, storage, clock_ms=clock_ms)
+    storage = Recorder(storage, is_on=trail.is_on, on_event=trail.on_event)
     passwords = make_passwords(config)
     breaches = make_breach_check(
         config.security.passwords.breach_file, config.security.passwords.breach_url
@@ -255,6 +265,7 @@ async def build_services(config: Config, storage: Storage, *, open_mode: bool) -
         strategies=strategies,
         rulebook=rulebook,
         users=users,
+        trail=trail,
         logins=Logins(strategies, users, Throttle(config.limits.failed_logins, clock_s=clock_s)),
         keyring=keyring,
         issuer=Issuer(storage, keyring, limits, own_sessions, clock_ms=clock_ms),
@@ -454,8 +465,19 @@ async def _sweep(services: Services) -> None:
         try:
             await services.tokens.write_uses()
             await services.tokens.sweep()
+            await services.trail.sweep()
         except Unavailable as reason:
-            _LOG.warning("expired sessions were not swept: %s", reason)
+            _LOG.warning("what has expired was not swept: %s", reason)
+
+
+async def _keep_trail(services: Services) -> None:
+    """Store what the audit trail has gathered."""
+    while True:
+        await asyncio.sleep(_AUDIT_S)
+        try:
+            await services.trail.flush()
+        except Unavailable as reason:
+            _LOG.warning("audit events wait for the store: %s", reason)
 
 
 async def _tell_ends(services: Services) -> None:

@@ -14,7 +14,9 @@ from pathlib import Path
 
 from protocol.errors import ApiError, LocalError
 from server import app, keycommands
+from server.auth.audit import Line, carry
 from server.auth.keyring import Signing
+from server.auth.recorder import Recorder
 from server.config import Config, dump, load
 from server.configdocs import write_docs
 from server.configtree import ConfigError
@@ -297,14 +299,18 @@ def _work_on_keys(given: argparse.Namespace) -> int:
     signing = Signing(token.algorithm, token.secret)
 
     async def work() -> None:
-        async with keycommands.opened(config.server.data, clock_ms=clock_ms) as storage:
+        line = Line(clock_ms(), f"command:keys {given.task}", actor="")
+        async with keycommands.opened(config.server.data, clock_ms=clock_ms) as opened:
+            storage = Recorder(opened, is_on=config.security.audit.enabled)
             match given.task:
                 case "list":
                     print(await keycommands.list_keys(storage, signing))
                 case "rotate":
-                    print(await keycommands.rotate(storage, signing, clock_ms()))
+                    rotation = keycommands.rotate(storage, signing, clock_ms())
+                    print(await carry(line, rotation))
                 case "retire":
-                    print(await keycommands.retire(storage, signing, given.kid, clock_ms()))
+                    retirement = keycommands.retire(storage, signing, given.kid, clock_ms())
+                    print(await carry(line, retirement))
 
     _run(work(), None)
     return DONE

@@ -19,6 +19,7 @@ from server.configtree import (
     read_overrides,
     write_toml,
 )
+from server.durations import DAY_MS
 from server.ignored import IGNORED
 from server.settings import (
     NAMED_TABLES,
@@ -167,6 +168,24 @@ class PasswordSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Audit:
+    """`[security.audit]`"""
+
+    enabled: bool = setting(
+        "enabled", YES_NO, True, "Keep who logged in, was refused, or changed what, from where."
+    )
+    retention_ms: Milliseconds = setting(
+        "retention", duration(1000, unlimited=True), 90 * DAY_MS, "How long it is kept."
+    )
+    max_events: int = setting(
+        "maxEvents",
+        whole(1000, 100_000_000),
+        500_000,
+        "Most events kept, some 600 bytes each; the most frequent kind gives way.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Security:
     """`[security]`"""
 
@@ -182,6 +201,7 @@ class Security:
     auth_token: AuthToken = table("authToken", AuthToken)
     api_key: ApiKey = table("apiKey", ApiKey)
     passwords: PasswordSettings = table("passwords", PasswordSettings)
+    audit: Audit = table("audit", Audit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,6 +403,9 @@ class LogSettings:
         choice("none", "notable", "all"),
         "notable",
         "Requests to log; notable are logins, changes, refusals and failures.",
+    )
+    audit: bool = setting(
+        "audit", YES_NO, False, "Log each event of the audit trail too, as manykeys.audit."
     )
 
 

@@ -15,6 +15,7 @@ from protocol.envelopes import Kept
 from protocol.errors import ApiError, error
 from protocol.messages import Connected, Origin, Request, Response, read_unread
 from server.actions import TABLE, Action, Outcome, all_actions, find
+from server.auditing import note_refusal, run_audited, source_of
 from server.auth.callers import Caller
 from server.logs import RequestLog
 from server.services import Services
@@ -96,7 +97,7 @@ class Dispatcher:
                 token, is_farewell = services.cookies.choose_token(request)
             caller = services.tokens.live(token)
             if caller is None:
-                caller = await self._verify(token, is_farewell)
+                caller = await self._verify(request, token, is_farewell)
             if request.origin is _WEBSOCKET and request.peer is not None:
                 self._link(request.peer, caller)
             person = caller.person
@@ -105,7 +106,7 @@ class Dispatcher:
             else:
                 action = None if args else person.permitted.get((controller, name))
             if action is None:
-                await self._check_rights(caller, controller, name, args)
+                await self._check_rights(caller, request, args)
             if person.rights.rate_limit or services.limits.logins_per_second:
                 self._check_limits(caller, request)
             if action is None:
@@ -149,10 +150,11 @@ class Dispatcher:
         if origin and not self._wire.allows_origin(origin):
             raise error("api.process.unauthorized_origin", origin)
 
-    async def _verify(self, token: str | None, is_farewell: bool) -> Caller:
+    async def _verify(self, request: Request, token: str | None, is_farewell: bool) -> Caller:
         """Give who a token stands for; in a farewell a token that is over stands for nobody."""
         try:
-            return await self._services.tokens.verify(token)
+            source = source_of(self._services, request)
+            return await self._services.tokens.verify(token, source)
         except ApiError:
             if not is_farewell:
                 raise
@@ -166,7 +168,10 @@ class Dispatcher:
         response.result = person.kept.get(names)
         if response.result is not None:
             return
-        result = await action.handler(self._services, caller, request)
+        if action.is_audited and self._services.trail.is_on:
+            result = await run_audited(self._services, action, caller, request)
+        else:
+            result = await action.handler(self._services, caller, request)
         if action.is_personal:
             result = person.kept[names] = Kept(result)
         if isinstance(result, Outcome):
@@ -181,25 +186,37 @@ class Dispatcher:
             self._services.links.link(peer, caller)
 
     async def _check_rights(
-        self, caller: Caller, controller: str, name: str, args: dict[str, object]
+        self, caller: Caller, request: Request, args: dict[str, object]
     ) -> None:
         """Refuse what the caller has no right to, unless it is for everybody until there is an
         administrator."""
+        controller, name = request.controller or "", request.action or ""
         if caller.person.rights.allows(controller, name, args):
             return
         action = find(controller, name)
         if action is None or not action.while_no_admin or await self._services.users.admin_exists():
-            refused = "unauthorized" if caller.is_anonymous else "forbidden"
-            raise error(f"security.rights.{refused}", controller, name, caller.kuid)
+            which = "unauthorized" if caller.is_anonymous else "forbidden"
+            refused = error(f"security.rights.{which}", controller, name, caller.kuid)
+            self._note_refusal(caller, request, refused)
+            raise refused
 
     def _check_limits(self, caller: Caller, request: Request) -> None:
-        self._services.limits.check(
-            f"{request.controller}:{request.action}",
-            caller.kuid,
-            rate_limit=caller.person.rights.rate_limit,
-            is_anonymous=caller.is_anonymous,
-            connection=request.peer,
-        )
+        try:
+            self._services.limits.check(
+                f"{request.controller}:{request.action}",
+                caller.kuid,
+                rate_limit=caller.person.rights.rate_limit,
+                is_anonymous=caller.is_anonymous,
+                connection=request.peer,
+            )
+        except ApiError as refused:
+            self._note_refusal(caller, request, refused)
+            raise
+
+    def _note_refusal(self, caller: Caller, request: Request, refused: ApiError) -> None:
+        action = find(request.controller or "", request.action or "")
+        if action is not None and action.is_audited:
+            note_refusal(self._services, action, caller, request, refused)
 
     async def _answer_endpoint(self, endpoint: str, response: Response) -> None:
         """Answer what needs neither rights nor a controller (contract/01 §3.2, §3.6)."""

@@ -136,6 +136,11 @@ def stop_logs(writer: Writer) -> None:
     writer.finish()
 
 
+def log_facts(logger: logging.Logger, message: str, facts: Facts) -> None:
+    """Log a message with facts behind it."""
+    logger.info(message, extra={_FACTS: facts})
+
+
 class RequestLog:
     """One line for each request that `logs.requests` asks for: `none`, `notable` or `all`.
 

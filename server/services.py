@@ -19,6 +19,7 @@ from server.auth.rights import Rulebook
 from server.auth.sessions import Sessions
 from server.auth.strategies import Strategies
 from server.auth.tokens import Tokens
+from server.auth.trail import Trail
 from server.auth.users import Users
 from server.config import Config
 from server.cookies import Cookies
@@ -47,6 +48,7 @@ class Services:
     strategies: Strategies
     rulebook: Rulebook
     users: Users
+    trail: Trail
     logins: Logins
     keyring: Keyring
     issuer: Issuer

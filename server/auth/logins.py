@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from protocol.errors import ApiError, error
+from server.auth.audit import Ending, aside, tell
 from server.auth.strategies import (
+    DISABLED,
     WRONG,
     Authenticated,
     Challenge,
@@ -69,14 +71,19 @@ class Logins:
         self, name: str, strategy: Strategy, attempt: LoginAttempt
     ) -> LoggedIn | Redirect | Challenge:
         # In a task of its own: a strategy of somebody else's may use what only works in one.
-        outcome = await asyncio.create_task(strategy.verify(attempt), name=f"login with {name}")
+        outcome = await asyncio.create_task(
+            strategy.verify(attempt), name=f"login with {name}", context=aside()
+        )
         if isinstance(outcome, Refused):
             raise error("plugin.strategy.missing_user", outcome.message or WRONG)
         if isinstance(outcome, (Redirect, Challenge)):
+            tell(ending=Ending.PENDING)
             return outcome
         if not isinstance(outcome, Authenticated):
             raise error("plugin.strategy.invalid_verify_resolve", name)
-        return LoggedIn(await self._find_user(name, outcome.kuid), outcome.guards)
+        user = await self._find_user(name, outcome.kuid)
+        tell(actor=user.kuid)
+        return LoggedIn(user, outcome.guards)
 
     async def _find_user(self, name: str, kuid: object) -> User:
         if not isinstance(kuid, str):
@@ -85,6 +92,7 @@ class Logins:
         if user is None:
             raise error("plugin.strategy.unknown_kuid", name)
         if user.is_disabled:
+            tell(subject=kuid, reason=DISABLED)
             raise error("plugin.strategy.missing_user", WRONG)
         return user
 

@@ -12,6 +12,7 @@ from typing import cast
 from weakref import WeakValueDictionary
 
 from protocol.errors import ApiError, error
+from server.auth.audit import NOWHERE, Ending, Line, Source, carry
 from server.auth.callers import STALE, Caller, Person, TokenKind
 from server.auth.keyring import Keyring
 from server.auth.lifetimes import NEVER, TokenLimits
@@ -39,6 +40,8 @@ _ENDED_AT_ONCE = 1000
 _WRITTEN_AT_ONCE = 200
 # How much later than the last use the store may say a session was used.
 _USE_PRECISION_MS = 60_000
+REUSED = "token:reused"
+"""The kind of the audit event when a refreshed token comes back after its grace."""
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
 
@@ -82,9 +85,9 @@ class Tokens:
         caller.used_at_ms = now_ms
         return caller
 
-    async def verify(self, token: str | None) -> Caller:
+    async def verify(self, token: str | None, source: Source = NOWHERE) -> Caller:
         """Give who a token stands for, or raise 401 `security.token.invalid`; a single-use token is
-        used up."""
+        used up. `source` is who shows it."""
         if token is None:
             return self.live(None) or await self._verify_anonymous()
         if len(token) > _MOST_TOKEN_CHARACTERS:
@@ -97,7 +100,7 @@ class Tokens:
         caller = self.live(token) or await self._verify_again(token)
         if caller is not None:
             return caller
-        return await (self._verify_key(token) if is_key else self._verify_session(token))
+        return await (self._verify_key(token) if is_key else self._verify_session(token, source))
 
     async def revoke_all(self, kuid: str) -> None:
         """End every session of a user; his API keys stay."""
@@ -196,14 +199,14 @@ class Tokens:
         caller.used_at_ms = now_ms
         return caller
 
-    async def _verify_session(self, token: str) -> Caller:
+    async def _verify_session(self, token: str, source: Source) -> Caller:
         while True:
             epoch = self._epoch
             self._check_signature(token)
             row = await self._storage.get(Table.SESSIONS, token_hash=hash_token(token))
             if row is None or is_over(row, self._clock_ms()):
                 raise error("security.token.invalid")
-            await self._check_use(row)
+            await self._check_use(row, source)
             if row["single_use"]:
                 await self._use_up(row)
                 return await self._session_caller(row)
@@ -230,7 +233,7 @@ class Tokens:
         if not _TOKEN.fullmatch(token) or self._key.read(token) is None:
             raise error("security.token.invalid")
 
-    async def _check_use(self, row: Row) -> None:
+    async def _check_use(self, row: Row, source: Source) -> None:
         """Refuse a session that nobody used for too long, and one that was refreshed before: used
         again after its grace, it ends the whole chain (RFC 9700 §4.14)."""
         now_ms, refreshed_at = self._clock_ms(), cast("int | None", row["refreshed_at"])
@@ -238,11 +241,14 @@ class Tokens:
             raise error("security.token.invalid")
         if refreshed_at is None or now_ms < refreshed_at + self._limits.grace_ms:
             return
-        while rows := await self._storage.find(
-            Table.SESSIONS, limit=_ENDED_AT_ONCE, family=row["family"]
-        ):
-            await self._storage.apply(_ends(rows))
+        line = Line(now_ms, REUSED, source=source, subject=cast(str, row["kuid"]))
+        line.ending, line.reason = Ending.REFUSED, "refreshed before: its session has ended"
+        await carry(line, self._end_family(cast(str, row["family"])))
         raise error("security.token.invalid")
+
+    async def _end_family(self, family: str) -> None:
+        while rows := await self._storage.find(Table.SESSIONS, limit=_ENDED_AT_ONCE, family=family):
+            await self._storage.apply(_ends(rows))
 
     async def _use_up(self, row: Row) -> None:
         try:

@@ -21,7 +21,7 @@ from server.services import Services
 _PAGE = 10
 
 
-@action("auth:createApiKey", "POST /api-keys/_create")
+@action("auth:createApiKey", "POST /api-keys/_create", is_audited=True)
 async def create_api_key(services: Services, caller: Caller, request: Request) -> Outcome:
     """Make an API key for the caller. Its token is shown this once."""
     ttl_ms = services.api_keys.own_lifetime_ms(request.args.get("expiresIn"))
@@ -34,13 +34,13 @@ async def search_api_keys(services: Services, caller: Caller, request: Request) 
     return await _search(services, caller.kuid, request)
 
 
-@action("auth:deleteApiKey", "DELETE /api-keys/:_id")
+@action("auth:deleteApiKey", "DELETE /api-keys/:_id", is_audited=True)
 async def delete_api_key(services: Services, caller: Caller, request: Request) -> Json:
     """End an API key of the caller's at once."""
     return await _delete(services, caller.kuid, request)
 
 
-@action("security:createApiKey", "POST /users/:userId/api-keys/_create")
+@action("security:createApiKey", "POST /users/:userId/api-keys/_create", is_audited=True)
 async def create_users_api_key(services: Services, caller: Caller, request: Request) -> Outcome:
     """Make an API key for a user, of any lifetime. Its token is shown this once."""
     kuid = read_identifier(request, "userId")
@@ -57,7 +57,7 @@ async def search_users_api_keys(services: Services, caller: Caller, request: Req
     return await _search(services, _user_id(request), request)
 
 
-@action("security:deleteApiKey", "DELETE /users/:userId/api-keys/:_id")
+@action("security:deleteApiKey", "DELETE /users/:userId/api-keys/:_id", is_audited=True)
 async def delete_users_api_key(services: Services, caller: Caller, request: Request) -> Json:
     """End an API key of a user's at once."""
     return await _delete(services, _user_id(request), request)

@@ -6,6 +6,7 @@ from protocol.messages import Json, Origin, Request
 from server.actions import Outcome, action
 from server.answers import describe_session, shown_expiry, write_login
 from server.arguments import body_text, read_body, read_flag, read_text
+from server.auditing import source_of
 from server.auth.callers import Caller, TokenKind
 from server.auth.lifetimes import NEVER
 from server.auth.strategies import Challenge, LoginAttempt, Redirect
@@ -13,7 +14,13 @@ from server.auth.tokenforms import SESSION_PREFIX, hash_token
 from server.services import Services
 
 
-@action("auth:login", "GET /_login/:strategy", "POST /_login/:strategy", granted=("anonymous",))
+@action(
+    "auth:login",
+    "GET /_login/:strategy",
+    "POST /_login/:strategy",
+    granted=("anonymous",),
+    is_audited=True,
+)
 async def login(services: Services, caller: Caller, request: Request) -> Outcome:
     """Log in with a strategy; the credentials stand in the body or among the arguments. Gives a
     token, with `cookieAuth` in a cookie."""
@@ -40,7 +47,7 @@ async def login(services: Services, caller: Caller, request: Request) -> Outcome
     return write_login(services, request, issued)
 
 
-@action("auth:logout", "POST /_logout", granted=("default",), needs_user=True)
+@action("auth:logout", "POST /_logout", granted=("default",), needs_user=True, is_audited=True)
 async def logout(services: Services, caller: Caller, request: Request) -> Outcome:
     """End the session of this request, with every token of its chain of refreshes; with `global`
     every session of its user. API keys stay. A cookie is ended too, whatever it is worth."""
@@ -65,7 +72,7 @@ async def check_token(services: Services, caller: Caller, request: Request) -> J
         token = shown if is_in_cookie else body_text(request, "token", "")
         if not token:
             return {"expiresAt": None, "kuid": "-1", "valid": True}
-        found = await services.tokens.verify(token)
+        found = await services.tokens.verify(token, source_of(services, request))
     except ApiError as refused:
         if refused.status != 401:
             raise
@@ -116,7 +123,7 @@ async def refresh_token(services: Services, caller: Caller, request: Request) ->
     return write_login(services, request, issued)
 
 
-@action("auth:createToken", "POST /_createToken")
+@action("auth:createToken", "POST /_createToken", is_audited=True)
 async def create_token(services: Services, caller: Caller, request: Request) -> Outcome:
     """Give a further token of the caller's; with `singleUse` one that is good for one request."""
     single_use = read_flag(request, "singleUse")
@@ -152,6 +159,7 @@ async def check_rights(services: Services, caller: Caller, request: Request) -> 
     deprecated=("PUT /_updateSelf",),
     granted=("default",),
     needs_user=True,
+    is_audited=True,
 )
 async def update_self(services: Services, caller: Caller, request: Request) -> Json:
     """Merge the body into the caller's own document; id and profiles are not his to change."""

@@ -40,6 +40,7 @@ class AsksForPassword(Protocol):
     deprecated=("POST /credentials/:strategy/_me/_create",),
     granted=("default",),
     needs_user=True,
+    is_audited=True,
 )
 async def create_my_credentials(services: Services, caller: Caller, request: Request) -> Json:
     """Give the caller credentials of a further strategy."""
@@ -59,6 +60,7 @@ async def create_my_credentials(services: Services, caller: Caller, request: Req
     deprecated=("PUT /credentials/:strategy/_me/_update",),
     granted=("default",),
     needs_user=True,
+    is_audited=True,
 )
 async def update_my_credentials(services: Services, caller: Caller, request: Request) -> Json:
     """Change the caller's credentials. `revokeTokens` ends his other sessions, API keys stay; where
@@ -125,6 +127,7 @@ async def get_my_credentials(services: Services, caller: Caller, request: Reques
     deprecated=("DELETE /credentials/:strategy/_me",),
     granted=("default",),
     needs_user=True,
+    is_audited=True,
 )
 async def delete_my_credentials(services: Services, caller: Caller, request: Request) -> Json:
     """Remove the caller's credentials of a strategy, unless they are his last. Where the server

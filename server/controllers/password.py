@@ -18,6 +18,7 @@ _CONTROLLER = "kuzzle-plugin-auth-passport-local/password"
     f"{_CONTROLLER}:getResetPasswordToken",
     "GET /_plugin/kuzzle-plugin-auth-passport-local/password/resetToken/:_id",
     "GET /_/password/resetToken/:_id",
+    is_audited=True,
 )
 async def get_reset_password_token(services: Services, caller: Caller, request: Request) -> Outcome:
     """Give a token that lets a user set a new password, once. Whoever has it can become this
@@ -31,6 +32,7 @@ async def get_reset_password_token(services: Services, caller: Caller, request: 
     f"{_CONTROLLER}:reset",
     "POST /_plugin/kuzzle-plugin-auth-passport-local/password/reset",
     "POST /_/password/reset",
+    is_audited=True,
 )
 async def reset(services: Services, caller: Caller, request: Request) -> Json | Outcome:
     """Set a new `password` with a reset `token`, both in the body; ends the user's sessions and

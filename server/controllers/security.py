@@ -28,6 +28,7 @@ def show_user(user: User) -> Json:
     "POST /_createFirstAdmin/:_id",
     "POST /_createFirstAdmin",
     while_no_admin=True,
+    is_audited=True,
 )
 async def create_first_admin(services: Services, caller: Caller, request: Request) -> Json:
     """Create the first administrator, while there is none: from this machine, or with the setup
@@ -41,7 +42,7 @@ async def create_first_admin(services: Services, caller: Caller, request: Reques
     return await _create_user(services, caller, request, ["admin"], is_first_admin=True)
 
 
-@action("security:createUser", "POST /users/_create", "POST /users/:_id/_create")
+@action("security:createUser", "POST /users/_create", "POST /users/:_id/_create", is_audited=True)
 async def create_user(services: Services, caller: Caller, request: Request) -> Json:
     """Create a user with profiles, content and credentials."""
     read_body(request)
@@ -54,6 +55,7 @@ async def create_user(services: Services, caller: Caller, request: Request) -> J
     "security:createRestrictedUser",
     "POST /users/_createRestricted",
     "POST /users/:_id/_createRestricted",
+    is_audited=True,
 )
 async def create_restricted_user(services: Services, caller: Caller, request: Request) -> Json:
     """Create a user with the profiles of `security.restrictedProfileIds`; the request can't name
@@ -97,7 +99,7 @@ async def get_user(services: Services, caller: Caller, request: Request) -> Json
     return show_user(user)
 
 
-@action("security:deleteUser", "DELETE /users/:_id")
+@action("security:deleteUser", "DELETE /users/:_id", is_audited=True)
 async def delete_user(services: Services, caller: Caller, request: Request) -> Json:
     """Delete a user with his credentials, API keys and sessions."""
     kuid = read_identifier(request)

@@ -17,7 +17,13 @@ async def get_my_sessions(services: Services, caller: Caller, request: Request) 
     return {"hits": hits, "total": len(hits)}
 
 
-@action("auth:deleteMySession", "DELETE /_me/sessions/:_id", granted=("default",), needs_user=True)
+@action(
+    "auth:deleteMySession",
+    "DELETE /_me/sessions/:_id",
+    granted=("default",),
+    needs_user=True,
+    is_audited=True,
+)
 async def delete_my_session(services: Services, caller: Caller, request: Request) -> Json:
     """End one of the caller's sessions at once."""
     session_id = read_identifier(request)
@@ -36,7 +42,7 @@ async def get_user_sessions(services: Services, caller: Caller, request: Request
     return {"hits": hits, "total": len(hits)}
 
 
-@action("security:deleteUserSession", "DELETE /users/:_id/sessions/:sessionId")
+@action("security:deleteUserSession", "DELETE /users/:_id/sessions/:sessionId", is_audited=True)
 async def delete_user_session(services: Services, caller: Caller, request: Request) -> Json:
     """End a session of a user's at once."""
     kuid, session_id = read_identifier(request), read_identifier(request, "sessionId")

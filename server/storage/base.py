@@ -13,6 +13,8 @@ from typing import Protocol
 Value = object
 """A column's value: str, int, bytes, None, or (JSON columns) anything JSON can say."""
 Row = dict[str, Value]
+MOST_COUNTED = 10_000
+"""How far `Storage.latest` counts."""
 
 
 class Kind(Enum):
@@ -37,6 +39,7 @@ class Table(Enum):
     API_KEYS = "api_keys"
     SIGNING_KEYS = "signing_keys"
     ONE_TIME = "one_time"
+    AUDIT = "audit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +132,32 @@ SHAPES: dict[Table, Shape] = {
         key=("token_hash",),
         indexed=(("kuid", "kind"), ("expires_at",)),
         optional=frozenset({"kuid", "expires_at"}),
+    ),
+    # One row for each `server.auth.audit.Event`; ids sort as times do.
+    Table.AUDIT: Shape(
+        {
+            "id": _T,
+            "at": _I,
+            "kind": _T,
+            "outcome": _T,
+            "subject": _T,
+            "target": _T,
+            "actor": _T,
+            "address": _T,
+            "user_agent": _T,
+            "strategy": _T,
+            "reason": _T,
+            "count": _I,
+        },
+        key=("id",),
+        indexed=(
+            ("subject",),
+            ("actor",),
+            ("address",),
+            ("kind",),
+            ("outcome",),
+            ("kind", "outcome"),
+        ),
     ),
 }
 
@@ -230,6 +259,14 @@ class Entry:
     subject: str
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some rows out of `total`, which is counted up to `MOST_COUNTED`."""
+
+    rows: list[Row]
+    total: int
+
+
 Listener = Callable[[Sequence[Entry]], None]
 
 
@@ -270,11 +307,21 @@ class Storage(Protocol):
     async def find(self, table: Table, *, limit: int, **where: Value) -> list[Row]:
         """Give at most `limit` rows whose columns equal `where`, in key order."""
 
+    async def latest(
+        self, table: Table, where: Row, *, least: str, below: str, start: int, limit: int
+    ) -> Page:
+        """Give at most `limit` rows, behind the first `start`, whose columns equal `where` and
+        whose key, one text, lies from `least` to before `below`; in falling order of the key. The
+        first column named should be the one that tells the most."""
+
     async def exists(self, table: Table, **where: Value) -> bool:
         """Tell whether a row's columns equal `where`."""
 
     async def count(self, table: Table) -> int:
         """Count a table's rows."""
+
+    async def tally(self, table: Table, *columns: str) -> list[Row]:
+        """Count the rows of each combination of values of indexed columns, as `rows`."""
 
     async def apply(self, changes: Iterable[Change]) -> None:
         """Make all changes in order, in one transaction, durably; or none. Raises `Exists` or

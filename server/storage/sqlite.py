@@ -11,6 +11,7 @@ from server.storage.base import (
     Change,
     Entry,
     Listener,
+    Page,
     Row,
     Table,
     Unavailable,
@@ -23,7 +24,9 @@ from server.storage.sqlite_statements import (
     count_rows,
     find_any,
     find_by_key,
+    find_latest,
     find_where,
+    tally_rows,
     write_steps,
 )
 from server.storage.sqlite_threads import Job, Lane
@@ -77,15 +80,26 @@ class SqliteStorage:
         """Give at most `limit` rows whose columns equal `where`, in key order."""
         return await self._read(find_where(table, where, limit))
 
+    async def latest(
+        self, table: Table, where: Row, *, least: str, below: str, start: int, limit: int
+    ) -> Page:
+        """Give a page of rows in falling order of their key; see `Storage`."""
+        page, counted = find_latest(
+            table, where, least=least, below=below, start=start, limit=limit
+        )
+        return Page(await self._read(page), await self._read_number(counted))
+
+    async def tally(self, table: Table, *columns: str) -> list[Row]:
+        """Count the rows of each combination of values: a walk along the index of the columns."""
+        return await self._read(tally_rows(table, columns))
+
     async def exists(self, table: Table, **where: Value) -> bool:
         """Tell whether a row's columns equal `where`."""
         return bool(await self._read(find_any(table, where)))
 
     async def count(self, table: Table) -> int:
         """Count a table's rows: a walk along its smallest index, some 40 ms for a million."""
-        rows = await self._read(count_rows(table))
-        number = rows[0]["rows"]
-        return number if isinstance(number, int) else 0
+        return await self._read_number(count_rows(table))
 
     async def apply(self, changes: Iterable[Change]) -> None:
         """Make all changes in order, in one transaction, durably; or none.
@@ -108,6 +122,10 @@ class SqliteStorage:
         except Unavailable:
             return False
         return True
+
+    async def _read_number(self, query: Query) -> int:
+        number = (await self._read(query))[0]["rows"]
+        return number if isinstance(number, int) else 0
 
     async def _read(self, query: Query) -> list[Row]:
         if self._reads is None:

@@ -11,7 +11,20 @@ from protocol.errors import LocalError
 from server.storage.base import SHAPES, Kind, Shape, Table
 
 APPLICATION_ID = 0x6D6B6579  # "mkey"; tells our files from those of other programs
-MIGRATIONS: tuple[tuple[str, ...], ...] = ()
+_AUDIT = (
+    'CREATE TABLE "audit" ("id" TEXT NOT NULL, "at" INTEGER NOT NULL, "kind" TEXT NOT NULL,'
+    ' "outcome" TEXT NOT NULL, "subject" TEXT NOT NULL, "target" TEXT NOT NULL,'
+    ' "actor" TEXT NOT NULL, "address" TEXT NOT NULL, "user_agent" TEXT NOT NULL,'
+    ' "strategy" TEXT NOT NULL, "reason" TEXT NOT NULL, "count" INTEGER NOT NULL,'
+    ' PRIMARY KEY ("id")) STRICT, WITHOUT ROWID',
+    'CREATE INDEX "by_audit_subject" ON "audit" ("subject")',
+    'CREATE INDEX "by_audit_actor" ON "audit" ("actor")',
+    'CREATE INDEX "by_audit_address" ON "audit" ("address")',
+    'CREATE INDEX "by_audit_kind" ON "audit" ("kind")',
+    'CREATE INDEX "by_audit_outcome" ON "audit" ("outcome")',
+    'CREATE INDEX "by_audit_kind_outcome" ON "audit" ("kind", "outcome")',
+)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_AUDIT,)
 """At place n the statements from version n + 1 to n + 2. `SHAPES` describes the newest version."""
 
 _TYPES = {Kind.TEXT: "TEXT", Kind.INTEGER: "INTEGER", Kind.BYTES: "BLOB", Kind.JSON: "TEXT"}

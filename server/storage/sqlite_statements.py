@@ -13,6 +13,7 @@ from enum import Enum, auto
 import orjson
 
 from server.storage.base import (
+    MOST_COUNTED,
     SHAPES,
     Absent,
     Change,
@@ -135,6 +136,39 @@ def count_rows(table: Table) -> Query:
     return Query(f'SELECT count(*) FROM "{table.value}"', (), {"rows": Kind.INTEGER})  # noqa: S608
 
 
+def find_latest(
+    table: Table, where: Row, *, least: str, below: str, start: int, limit: int
+) -> tuple[Query, Query]:
+    """Ask for a page of rows in falling order of their key, and for how many there are, as `rows`;
+    see `Storage.latest`."""
+    shape = SHAPES[table]
+    if len(shape.key) != 1 or min(start, limit) < 0:
+        raise ValueError(f"{table.value} needs a key of one column, start and limit none below 0")
+    condition, values = _led_condition(table, where)
+    key = quoted(shape.key)
+    within = f'"{table.value}"{condition or " WHERE 1"} AND {key} >= ? AND {key} < ?'
+    values += tuple(_to_sql(table, "key", Kind.TEXT, bound) for bound in (least, below))
+    sql = (
+        f"SELECT {quoted(tuple(shape.columns))} FROM {within}"  # noqa: S608
+        f" ORDER BY {key} DESC LIMIT ? OFFSET ?"
+    )
+    counted = f"SELECT count(*) FROM (SELECT 1 FROM {within} LIMIT ?)"  # noqa: S608
+    return (
+        Query(sql, (*values, limit, start), shape.columns),
+        Query(counted, (*values, MOST_COUNTED), {"rows": Kind.INTEGER}),
+    )
+
+
+def tally_rows(table: Table, columns: tuple[str, ...]) -> Query:
+    """Ask for the number of rows of each combination of values, as `rows`; see `Storage.tally`."""
+    shape = SHAPES[table]
+    if columns not in shape.indexed:
+        raise ValueError(f"{table.value}: {columns} have no index")
+    names = quoted(columns)
+    sql = f'SELECT {names}, count(*) FROM "{table.value}" GROUP BY {names}'  # noqa: S608
+    return Query(sql, (), {**{name: shape.columns[name] for name in columns}, "rows": Kind.INTEGER})
+
+
 def _step(change: Change, at_ms: int) -> Step:
     match change:
         case Insert(table, row):
@@ -236,6 +270,16 @@ def _condition(
         terms.append(f'"{name}" < ?')
         values.append(_to_sql(table, name, Kind.INTEGER, bound))
     return (" WHERE " + " AND ".join(terms) if terms else ""), tuple(values)
+
+
+def _led_condition(table: Table, where: Row) -> tuple[str, tuple[SqlValue, ...]]:
+    """Write a condition that is looked up by its first column, unless there is an index of exactly
+    these: the planner does not know which column tells the most, and `+` keeps it from guessing."""
+    condition, values = _condition(table, where)
+    if tuple(where) in SHAPES[table].indexed:
+        return condition, values
+    first, *others = condition.split(" AND ")
+    return " AND ".join([first, *(f"+{term}" for term in others)]), values
 
 
 def _column(table: Table, name: str, value: Value) -> SqlValue:

@@ -36,11 +36,13 @@ from server.storage.base import (
 from server.storage.sqlite import SqliteStorage
 from server.storage.sqlite_file import FilePlace
 from server.storage.sqlite_journal import KEEP_MS
-from server.storage.sqlite_schema import APPLICATION_ID, bring_up_to_date, check_ours
+from server.storage.sqlite_schema import APPLICATION_ID, MIGRATIONS, bring_up_to_date, check_ours
+from server.storage.sqlite_statements import find_latest
 from server.storage.sqlite_threads import Job, Lane
 
 DEADLINE_S = 20.0
 BUSY_MS = 20
+VERSION_1 = Path(__file__).with_name("version1.sql")
 
 
 def make(path: Path, clock_ms: int = 1_000) -> SqliteStorage:
@@ -178,9 +180,10 @@ async def test_a_newer_database_is_refused_naming_both_versions(path: Path) -> N
     storage = make(path)
     await storage.open()
     await storage.close()
-    assert run(path, "PRAGMA user_version") == [(1,)]
+    newest = 1 + len(MIGRATIONS)
+    assert run(path, "PRAGMA user_version") == [(newest,)]
     run(path, "PRAGMA user_version = 37")
-    await refuses_to_open(path, "version 37", "only 1")
+    await refuses_to_open(path, "version 37", f"only {newest}")
 
 
 async def test_a_path_that_can_not_be_is_refused(tmp_path: Path) -> None:
@@ -197,7 +200,7 @@ def test_an_older_database_takes_the_migrations_it_lacks() -> None:
         ("ALTER TABLE settings ADD COLUMN b INTEGER", "UPDATE settings SET b = 7"),
     )
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-        bring_up_to_date(connection, "x")
+        bring_up_to_date(connection, "x", ())
         connection.execute("INSERT INTO settings VALUES ('n', '1')")
         bring_up_to_date(connection, "x", steps[:1])
         for _ in range(2):
@@ -206,15 +209,61 @@ def test_an_older_database_takes_the_migrations_it_lacks() -> None:
         assert connection.execute("PRAGMA user_version").fetchall() == [(3,)]
 
 
+def test_the_first_database_becomes_what_a_new_one_is() -> None:
+    with (
+        closing(sqlite3.connect(":memory:", isolation_level=None)) as old,
+        closing(sqlite3.connect(":memory:", isolation_level=None)) as new,
+    ):
+        old.executescript(VERSION_1.read_text())
+        old.execute("INSERT INTO settings VALUES ('s', '1')")
+        bring_up_to_date(old, "x")
+        bring_up_to_date(new, "x")
+        assert layout(old) == layout(new)
+        assert old.execute("SELECT * FROM settings").fetchall() == [("s", "1")]
+        assert old.execute("PRAGMA user_version").fetchall() == [(1 + len(MIGRATIONS),)]
+
+
+def layout(connection: sqlite3.Connection) -> dict[str, object]:
+    """Give the columns of each table, and those of each index, in whatever order they came."""
+    found: dict[str, object] = {}
+    names = "SELECT type, name FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'"
+    for kind, name in connection.execute(names).fetchall():
+        info = connection.execute(f'PRAGMA {kind}_info("{name}")').fetchall()
+        found[name] = sorted(column[1:] for column in info) if kind == "table" else info
+    return found
+
+
 def test_a_failing_migration_changes_nothing() -> None:
     broken = (("ALTER TABLE settings ADD COLUMN a INTEGER", "nonsense"),)
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-        bring_up_to_date(connection, "x")
+        bring_up_to_date(connection, "x", ())
         with pytest.raises(sqlite3.OperationalError):
             bring_up_to_date(connection, "x", broken)
         connection.execute("ROLLBACK")
         assert connection.execute("PRAGMA user_version").fetchall() == [(1,)]
         assert len(connection.execute("PRAGMA table_info(settings)").fetchall()) == 2
+
+
+@pytest.mark.parametrize(
+    ("names", "index"),
+    [
+        (("subject", "outcome"), "by_audit_subject"),
+        (("address", "outcome"), "by_audit_address"),
+        (("actor", "kind", "outcome"), "by_audit_actor"),
+        (("kind", "outcome"), "by_audit_kind_outcome"),
+        ((), "PRIMARY KEY"),
+    ],
+)
+def test_pages_are_looked_up_by_what_tells_the_most(names: Sequence[str], index: str) -> None:
+    """And they come out of the index in order: nothing is sorted."""
+    where: Row = dict.fromkeys(names, "x")
+    queries = find_latest(Table.AUDIT, where, least="", below="~", start=0, limit=1)
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        bring_up_to_date(connection, "x")
+        for query in queries:
+            sql = f"EXPLAIN QUERY PLAN {query.sql}"
+            plan = str(connection.execute(sql, query.values).fetchall())
+            assert index in plan and "TEMP B-TREE" not in plan and "SCAN audit" not in plan
 
 
 @pytest.mark.parametrize("table", Table)

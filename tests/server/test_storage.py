@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.storage.base import (
+    MOST_COUNTED,
     SHAPES,
     Absent,
     Change,
@@ -250,6 +251,72 @@ async def test_find_gives_rows_in_key_order_up_to_the_limit(storage: Storage) ->
     assert found == ["", "B", "a", "aa", "b", "é", "\uffff", "\U0001f511"]
     assert [row["id"] for row in await storage.find(Table.CREDENTIALS, limit=3)] == found[:3]
     assert await storage.find(Table.CREDENTIALS, limit=0) == []
+
+
+def event(number: int, **changed: object) -> Row:
+    row: Row = {name: "" for name in SHAPES[Table.AUDIT].columns}
+    return row | {"id": f"{number:04}", "at": number, "count": 1} | changed
+
+
+async def test_the_latest_rows_come_in_pages(storage: Storage) -> None:
+    """In falling order of the key, within bounds of it, and with their number."""
+    kinds = ("a", "b")
+    await fill(storage, Table.AUDIT, [event(n, kind=kinds[n % 2]) for n in range(20)])
+
+    async def page(where: Row, **wanted: object) -> tuple[list[int], int]:
+        given = {"least": "", "below": "~", "start": 0, "limit": 3}
+        found = await storage.latest(Table.AUDIT, where, **{**given, **wanted})
+        return [row["at"] for row in found.rows], found.total
+
+    assert await page({}) == ([19, 18, 17], 20)
+    assert await page({}, start=18) == ([1, 0], 20)
+    assert await page({}, start=99) == ([], 20)
+    assert await page({}, limit=0) == ([], 20)
+    assert await page({"kind": "a"}) == ([18, 16, 14], 10)
+    assert await page({"kind": "a", "outcome": ""}, start=8) == ([2, 0], 10)
+    assert await page({"kind": "c"}) == ([], 0)
+    assert await page({}, least="0017") == ([19, 18, 17], 3)
+    assert await page({}, below="0002") == ([1, 0], 2)
+    assert await page({"kind": "b"}, least="0004", below="0009") == ([7, 5], 2)
+    assert await page({}, least="0009", below="0004") == ([], 0)
+
+
+async def test_the_latest_rows_are_counted_up_to_a_bound(storage: Storage) -> None:
+    await fill(storage, Table.AUDIT, [event(n) for n in range(MOST_COUNTED + 5)])
+    found = await storage.latest(Table.AUDIT, {}, least="", below="~", start=0, limit=1)
+    assert found.total == MOST_COUNTED
+
+
+@pytest.mark.parametrize(
+    ("table", "where", "start", "limit"),
+    [
+        (Table.USER_PROFILES, {}, 0, 1),
+        (Table.AUDIT, {"nonsense": ""}, 0, 1),
+        (Table.AUDIT, {}, -1, 1),
+        (Table.AUDIT, {}, 0, -1),
+    ],
+)
+async def test_pages_that_can_not_be_are_refused(
+    storage: Storage, table: Table, where: Row, start: int, limit: int
+) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 (names differ)
+        await storage.latest(table, where, least="", below="~", start=start, limit=limit)
+
+
+async def test_rows_are_tallied(storage: Storage) -> None:
+    """By the values of columns that have an index together."""
+    assert await storage.tally(Table.AUDIT, "kind", "outcome") == []
+    rows = [event(n, kind="ab"[n % 2], outcome="xy"[n % 3 == 0]) for n in range(6)]
+    await fill(storage, Table.AUDIT, rows)
+    found = await storage.tally(Table.AUDIT, "kind", "outcome")
+    assert sorted((row["kind"], row["outcome"], row["rows"]) for row in found) == [
+        ("a", "x", 2),
+        ("a", "y", 1),
+        ("b", "x", 2),
+        ("b", "y", 1),
+    ]
+    with pytest.raises(ValueError, match="index"):
+        await storage.tally(Table.AUDIT, "reason")
 
 
 async def test_conditions_must_all_hold_and_none_matches_only_none(storage: Storage) -> None:

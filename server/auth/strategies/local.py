@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import cast
 
 from protocol.errors import ApiError, error, plain_error
+from server.auth.audit import tell
 from server.auth.lifetimes import NEVER
 from server.auth.names import MOST_ID_BYTES, is_id
 from server.auth.passwordrules import PasswordRules
@@ -17,6 +18,7 @@ from server.auth.patterns import Matcher
 from server.auth.policies import Demands, Policies, Policy
 from server.auth.resets import Resets, end_all, use_up
 from server.auth.strategies import (
+    DISABLED,
     WRONG,
     Authenticated,
     LoginAttempt,
@@ -44,6 +46,7 @@ _ERRORS = "plugin.kuzzle-plugin-auth-passport-local."
 _NO_RULES = PasswordRules()
 _WRONG = Refused(WRONG)
 _INCOMPLETE = Refused("username and password are required")
+_WRONG_PASSWORD = "wrong password"  # noqa: S105 (a reason for the audit trail)
 
 
 class Local:
@@ -81,6 +84,7 @@ class Local:
         username = attempt.body.get("username") or attempt.args.get("username")
         password = attempt.body.get("password") or attempt.args.get("password")
         if not username or not password:
+            tell(reason="no username or no password")
             return _INCOMPLETE
         if not isinstance(username, str):
             raise error("api.assert.invalid_type", "username", "string")
@@ -90,7 +94,9 @@ class Local:
         kuid = "" if row is None else str(row["kuid"])
         owner = await self._storage.get(Table.USERS, kuid=kuid)
         is_same = await self._passwords.verify(password, _data_of(row))
+        tell(subject=kuid)
         if row is None or owner is None or owner["disabled"] or not is_same:
+            tell(reason=_reason(row, owner))
             return _WRONG
         if not self._is_current(row):
             await self._renew(row, password)
@@ -224,6 +230,7 @@ class Local:
         checked = check_password(password, "currentPassword")
         row = await self._storage.get(Table.CREDENTIALS, kuid=kuid, strategy=_NAME)
         if not await self._passwords.verify(checked, _data_of(row)):
+            tell(reason=_WRONG_PASSWORD)
             raise plain_error(403, "currentPassword is wrong")
 
     async def make_reset_token(self, kuid: str) -> str:
@@ -299,6 +306,13 @@ class Local:
             data.pop("kuzzle", None)
             renewed = Update(Table.CREDENTIALS, _key(row), {"data": data})
             await self._storage.apply([_unchanged(row), renewed])
+
+
+def _reason(row: Row | None, owner: Row | None) -> str:
+    """Give why a login was refused, which nobody but the audit trail may be told."""
+    if row is None or owner is None:
+        return "unknown user"
+    return DISABLED if owner["disabled"] else _WRONG_PASSWORD
 
 
 def _is_blank(value: object) -> bool:

@@ -1,0 +1,102 @@
+"""Runs the actions that are audited, and says what a request shows of itself.
+
+Knows requests, which `server.auth` does not; what an action found out it tells by
+`server.auth.audit.tell`.
+"""
+
+import logging
+from collections.abc import Callable
+
+from protocol.errors import ApiError
+from protocol.messages import Json, Request
+from server.actions import Action, Outcome
+from server.auth.audit import Event, Line, Source, carry
+from server.auth.callers import Caller
+from server.auth.names import is_id
+from server.auth.trail import Trail
+from server.config import Config
+from server.logs import log_facts
+from server.services import Services
+from server.storage.base import Storage
+
+_LOG = logging.getLogger("manykeys.audit")
+
+
+def source_of(services: Services, request: Request) -> Source:
+    """Give where a request came from."""
+    return Source(services.addresses.of(request), request.headers.get("user-agent", ""))
+
+
+async def run_audited(
+    services: Services, action: Action, caller: Caller, request: Request
+) -> Json | Outcome:
+    """Do what was asked for, and see to it that the trail tells of it, however it ends."""
+    line = _begin(services, action, caller, request)
+    try:
+        result = await carry(line, action.handler(services, caller, request))
+    except ApiError as refused:
+        services.trail.refuse(line, refused)
+        raise
+    services.trail.finish(line)
+    return result
+
+
+def note_refusal(
+    services: Services, action: Action, caller: Caller, request: Request, refused: ApiError
+) -> None:
+    """Note a request for an audited action that was refused before the action began."""
+    services.trail.refuse(_begin(services, action, caller, request), refused)
+
+
+def make_trail(config: Config, storage: Storage, *, clock_ms: Callable[[], int]) -> Trail:
+    """Give the configured audit trail."""
+    given = config.security.audit
+    return Trail(
+        storage,
+        clock_ms=clock_ms,
+        is_on=given.enabled,
+        retention_ms=given.retention_ms,
+        most_events=given.max_events,
+        on_event=log_event if config.logs.audit else None,
+    )
+
+
+def log_event(event: Event) -> None:
+    """Write an event to the log, for who keeps the trail elsewhere."""
+    log_facts(
+        _LOG,
+        event.kind,
+        {
+            "outcome": event.ending.value,
+            "reason": event.reason,
+            "subject": event.subject,
+            "target": event.target,
+            "actor": event.actor,
+            "address": event.address,
+            "userAgent": event.user_agent,
+            "strategy": event.strategy,
+            "count": event.count,
+        },
+    )
+
+
+def _begin(services: Services, action: Action, caller: Caller, request: Request) -> Line:
+    named = request.args.get("strategy")
+    return services.trail.begin(
+        action.full_name,
+        actor=caller.kuid,
+        source=source_of(services, request),
+        subject=_subject(action, caller, request),
+        # Any other text could be anything, a password too.
+        strategy=next((name for name in services.strategies.names() if name == named), ""),
+    )
+
+
+def _subject(action: Action, caller: Caller, request: Request) -> str:
+    """Give whom or what an action is about as far as the request shows it."""
+    if action.controller == "auth":
+        return "" if "anonymous" in action.granted or caller.is_anonymous else caller.kuid
+    named = request.args.get("userId") or request.args.get("_id")
+    if not isinstance(named, str) or not is_id(named) or caller.is_anonymous:
+        return ""
+    return named

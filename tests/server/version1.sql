@@ -1,0 +1,21 @@
+-- The tables as version 1 made them.
+PRAGMA application_id = 1835754873;
+PRAGMA user_version = 1;
+CREATE TABLE journal (sequence INTEGER PRIMARY KEY AUTOINCREMENT, noted TEXT NOT NULL, subject TEXT NOT NULL, at INTEGER NOT NULL) STRICT;
+CREATE TABLE "settings" ("name" TEXT NOT NULL, "value" TEXT NOT NULL, PRIMARY KEY ("name")) STRICT;
+CREATE TABLE "roles" ("id" TEXT NOT NULL, "body" TEXT NOT NULL, "info" TEXT NOT NULL, PRIMARY KEY ("id")) STRICT;
+CREATE TABLE "profiles" ("id" TEXT NOT NULL, "body" TEXT NOT NULL, "info" TEXT NOT NULL, PRIMARY KEY ("id")) STRICT;
+CREATE TABLE "users" ("kuid" TEXT NOT NULL, "profile_ids" TEXT NOT NULL, "content" TEXT NOT NULL, "info" TEXT NOT NULL, "disabled" INTEGER NOT NULL, PRIMARY KEY ("kuid")) STRICT;
+CREATE TABLE "user_profiles" ("kuid" TEXT NOT NULL, "profile_id" TEXT NOT NULL, PRIMARY KEY ("kuid", "profile_id")) STRICT, WITHOUT ROWID;
+CREATE INDEX "by_user_profiles_profile_id" ON "user_profiles" ("profile_id");
+CREATE TABLE "credentials" ("strategy" TEXT NOT NULL, "id" TEXT NOT NULL, "kuid" TEXT NOT NULL, "data" TEXT NOT NULL, "created_at" INTEGER NOT NULL, "updated_at" INTEGER, PRIMARY KEY ("strategy", "id"), UNIQUE ("kuid", "strategy")) STRICT;
+CREATE TABLE "sessions" ("token_hash" BLOB NOT NULL, "id" TEXT NOT NULL, "kuid" TEXT NOT NULL, "created_at" INTEGER NOT NULL, "expires_at" INTEGER, "ttl" INTEGER NOT NULL, "single_use" INTEGER NOT NULL, "refreshed_at" INTEGER, "family" TEXT NOT NULL, "started_at" INTEGER NOT NULL, "used_at" INTEGER NOT NULL, "data" TEXT NOT NULL, PRIMARY KEY ("token_hash"), UNIQUE ("id")) STRICT;
+CREATE INDEX "by_sessions_kuid" ON "sessions" ("kuid");
+CREATE INDEX "by_sessions_expires_at" ON "sessions" ("expires_at");
+CREATE INDEX "by_sessions_family" ON "sessions" ("family");
+CREATE TABLE "api_keys" ("id" TEXT NOT NULL, "token_hash" BLOB NOT NULL, "kuid" TEXT NOT NULL, "description" TEXT NOT NULL, "expires_at" INTEGER, "ttl" INTEGER NOT NULL, "info" TEXT NOT NULL, PRIMARY KEY ("id"), UNIQUE ("token_hash")) STRICT;
+CREATE INDEX "by_api_keys_kuid" ON "api_keys" ("kuid");
+CREATE TABLE "signing_keys" ("kid" TEXT NOT NULL, "algorithm" TEXT NOT NULL, "secret" TEXT NOT NULL, "created_at" INTEGER NOT NULL, "retired_at" INTEGER, PRIMARY KEY ("kid")) STRICT, WITHOUT ROWID;
+CREATE TABLE "one_time" ("token_hash" BLOB NOT NULL, "kind" TEXT NOT NULL, "kuid" TEXT, "expires_at" INTEGER, "data" TEXT NOT NULL, PRIMARY KEY ("token_hash")) STRICT;
+CREATE INDEX "by_one_time_kuid_kind" ON "one_time" ("kuid", "kind");
+CREATE INDEX "by_one_time_expires_at" ON "one_time" ("expires_at");
