@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.client import WrongAnswer
-from bench.figures import http, login, memory, start, websocket
+from bench.figures import http, login, memory, sessions, start, users, websocket
 from bench.report import write_json, write_table
 from bench.series import Chapter
 from bench.stage import FULL, QUICK, Failed, NotRun, Stage, split_cores
@@ -23,6 +23,10 @@ _CHAPTERS: dict[str, Callable[[Stage], Chapter]] = {
     "login": login.measure,
     "start": start.measure,
     "memory": memory.measure,
+}
+_LONG: dict[str, Callable[[Stage], Chapter]] = {
+    "sessions": sessions.measure,
+    "users": users.measure,
 }
 _ABOUT = """\
 Measures manykeys beside bare servers and libraries, all in one run with interleaved rounds: the
@@ -51,7 +55,7 @@ def main() -> int:
 def _measure(stage: Stage, name: str) -> Chapter:
     stage.say(f"{name} begins")
     try:
-        return _CHAPTERS[name](stage)
+        return (_CHAPTERS | _LONG)[name](stage)
     except NotRun as reason:
         return Chapter(name, f"{name}: not measured", notes=[str(reason)])
     except (Failed, WrongAnswer, OSError) as reason:
@@ -78,10 +82,10 @@ def _read_options() -> argparse.Namespace:
     parser.add_argument(
         "--only",
         type=_read_names,
-        default=",".join(_CHAPTERS),
         metavar="NAME,…",
-        help="chapters to run, in this order",
+        help=f"chapters to run, in this order: {', '.join(_CHAPTERS)}; long: {', '.join(_LONG)}",
     )
+    parser.add_argument("--full", action="store_true", help="the long chapters too")
     parser.add_argument(
         "--data",
         type=Path,
@@ -105,6 +109,8 @@ def _read_options() -> argparse.Namespace:
         help="the picture",
     )
     options = parser.parse_args()
+    if options.only is None:
+        options.only = [*_CHAPTERS, *(_LONG if options.full else ())]
     if options.data is not None and not options.data.is_file():
         parser.error(f"--data: there is no file {options.data}")
     return options
@@ -113,10 +119,10 @@ def _read_options() -> argparse.Namespace:
 def _read_names(text: str) -> list[str]:
     """Give the chapters named, separated by commas."""
     names = text.split(",")
-    unknown = [name for name in names if name not in _CHAPTERS]
+    unknown = [name for name in names if name not in _CHAPTERS | _LONG]
     if unknown:
         raise argparse.ArgumentTypeError(
-            f"unknown: {unknown[0]!r}; there is {', '.join(_CHAPTERS)}"
+            f"unknown: {unknown[0]!r}; there is {', '.join(_CHAPTERS | _LONG)}"
         )
     return names
 

@@ -44,17 +44,24 @@ def ask(
     connection: socket.socket | None = None,
 ) -> Answer:
     """Send one request and read its response, on a connection of its own unless one is given."""
-    lines = [f"{method} {path} HTTP/1.1", f"Host: {HOST}:{port}"]
+    request = write_request(method, path, body=body, token=token)
+    if connection is not None:
+        return exchange(connection, request)
+    with connect(port) as own:
+        return exchange(own, request)
+
+
+def write_request(
+    method: str, path: str, *, body: object = None, token: str | None = None
+) -> bytes:
+    """Give a request as it goes over the wire; a body becomes JSON."""
+    lines = [f"{method} {path} HTTP/1.1", f"Host: {HOST}"]
     payload = b"" if body is None else json.dumps(body).encode()
     if token is not None:
         lines.append(f"Authorization: Bearer {token}")
     if payload:
         lines += ["Content-Type: application/json", f"Content-Length: {len(payload)}"]
-    request = "\r\n".join([*lines, "", ""]).encode() + payload
-    if connection is not None:
-        return _exchange(connection, request)
-    with connect(port) as own:
-        return _exchange(own, request)
+    return "\r\n".join([*lines, "", ""]).encode() + payload
 
 
 def connect(port: int) -> socket.socket:
@@ -64,7 +71,8 @@ def connect(port: int) -> socket.socket:
     return opened
 
 
-def _exchange(connection: socket.socket, request: bytes) -> Answer:
+def exchange(connection: socket.socket, request: bytes) -> Answer:
+    """Send what `write_request` gave and read the response."""
     connection.sendall(request)
     received = _read_until(connection, b"\r\n\r\n")
     at = received.index(b"\r\n\r\n") + 4

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,9 +74,13 @@ def _read_stats(group: int) -> Iterator[list[str]]:
 
 
 @contextmanager
-def our_server(stage: Stage, data: Path, cores: frozenset[int]) -> Iterator[Running]:
-    """Run our server on a database, until the block ends."""
+def our_server(
+    stage: Stage, data: Path, cores: frozenset[int], settings: Sequence[str] = ()
+) -> Iterator[Running]:
+    """Run our server on a database, until the block ends; settings are as for `--set`."""
     command = [*stage.command, "serve", "--port", "0", "--data", str(data)]
+    for setting in settings:
+        command += ["--set", setting]
     log = data.with_suffix(".log")
     with _started(command, cores, log) as process:
         yield Running("manykeys", _await_address(process, log), process)

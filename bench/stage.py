@@ -20,7 +20,8 @@ class Failed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How much is measured. Seconds of HTTP load are whole: wrk takes no others."""
+    """How much is measured. Seconds of HTTP load are whole: wrk takes no others. `stored` users or
+    sessions are many, `refusals` logins of each kind are refused."""
 
     rounds: int
     http_s: int
@@ -32,6 +33,9 @@ class Plan:
     memory_rounds: int
     memory_peers: int
     idle_connections: int
+    stored: int
+    push_rounds: int
+    refusals: int
 
 
 FULL = Plan(
@@ -45,6 +49,9 @@ FULL = Plan(
     memory_rounds=3,
     memory_peers=3,
     idle_connections=10_000,
+    stored=1_000_000,
+    push_rounds=5,
+    refusals=400,
 )
 QUICK = Plan(
     rounds=3,
@@ -57,6 +64,9 @@ QUICK = Plan(
     memory_rounds=1,
     memory_peers=1,
     idle_connections=10_000,
+    stored=50_000,
+    push_rounds=1,
+    refusals=60,
 )
 
 

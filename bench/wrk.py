@@ -4,12 +4,14 @@ import re
 import resource
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.stage import Failed, NotRun
 
 _PACED = Path(__file__).with_name("paced.lua")
+_CYCLE = Path(__file__).with_name("cycle.lua")
 _UNIT_MS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0, "h": 3_600_000.0}
 _RATE = re.compile(r"^Requests/sec:\s+([0-9.]+)$", re.MULTILINE)
 _PERCENTILE = re.compile(r"^\s+([0-9]+)%\s+([0-9.]+)(us|ms|s|m|h)$", re.MULTILINE)
@@ -59,22 +61,28 @@ def run_wrk(
     Each connection asks again at once; with `is_paced` it rests about 10 ms between two requests,
     which leaves a server mostly idle.
     """
-    command = [
-        find_wrk(),
-        "-t1",
-        f"-c{connections}",
-        f"-d{duration_s}s",
-        "--latency",
-        "--timeout",
-        "20s",
-    ]
-    command += ["-H", f"Authorization: Bearer {token}"]
+    flags = ["-H", f"Authorization: Bearer {token}"]
     if is_paced:
-        command += ["-s", str(_PACED)]
+        flags += ["-s", str(_PACED)]
+    place = f"http://127.0.0.1:{port}/_me"
+    return _run(flags, place, connections=connections, duration_s=duration_s)
+
+
+def cycle_wrk(
+    port: int, requests: Sequence[bytes], folder: Path, *, connections: int, duration_s: int
+) -> WrkReport:
+    """Send these requests in turn over keep-alive connections; `folder` holds them meanwhile."""
+    path = folder / "requests"
+    path.write_bytes(b"".join(request + b"\0" for request in requests))
+    place = [f"http://127.0.0.1:{port}/", "--", str(path)]
+    return _run(["-s", str(_CYCLE)], *place, connections=connections, duration_s=duration_s)
+
+
+def _run(flags: list[str], *place: str, connections: int, duration_s: int) -> WrkReport:
+    command = [find_wrk(), "-t1", f"-c{connections}", f"-d{duration_s}s"]
+    command += ["--latency", "--timeout", "20s", *flags, *place]
     used_s = _children_cpu_s()
-    done = subprocess.run(
-        [*command, f"http://127.0.0.1:{port}/_me"], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise Failed(f"wrk ended with {done.returncode}: {(done.stderr or done.stdout)[-200:]}")
     busy = (_children_cpu_s() - used_s) / duration_s

@@ -63,7 +63,7 @@ def _measure_peer(stage: Stage, count: int, peer: Peer, sample: Sample) -> float
 def _growth_kib(stage: Stage, running: Running, count: int) -> float:
     """Give the growth per connection; a first few pay for what all of them share."""
     _hold(running, _WARM_UP)
-    before = _settled_bytes(running)
+    before = settled_bytes(running)
     grown = _hold(running, count) - before
     per_connection = grown / count / 1024
     stage.say(f"{running.name:12} {per_connection:6.2f} KiB per idle connection")
@@ -75,10 +75,10 @@ def _hold(running: Running, count: int) -> int:
     with ExitStack() as held:
         for _ in range(count):
             held.enter_context(closing(open_websocket(running.port)))
-        return _settled_bytes(running)
+        return settled_bytes(running)
 
 
-def _settled_bytes(running: Running) -> int:
+def settled_bytes(running: Running) -> int:
     """Give the resident memory once two looks in a row find the same."""
     deadline_s = time.monotonic() + _SETTLES_WITHIN_S
     last, now = -1, running.resident_bytes()
