@@ -17,8 +17,8 @@ from server.auth.callers import Caller, TokenKind
 from server.auth.lifetimes import NEVER
 from server.storage.base import Entry, Noted
 
-# Sockets told in one turn of the loop: everybody else is answered in between.
-_TOLD_AT_ONCE = 64
+# Sockets told, or links ended, in one turn of the loop: everybody else is answered in between.
+_TOLD_AT_ONCE = 16
 _ROOM = "kuzzle:notification:server"
 
 
@@ -36,7 +36,6 @@ class _Link:
     """One token that sockets are linked to."""
 
     kuid: str
-    is_key: bool
     expires_at_ms: float
     sockets: set[Linkable] = field(default_factory=set)
 
@@ -52,10 +51,15 @@ class Links:
         self._clock_ms = clock_ms
         self._warn_before_ms = warn_before_ms
         self._links: dict[bytes, _Link] = {}
-        self._tokens_of: dict[str, set[bytes]] = {}
+        self._sessions_of: dict[str, set[bytes]] = {}  # without API keys and what has ended
         # One heap for all ends and warnings: no token costs a timer of its own.
         self._ends: list[tuple[float, bytes, bool]] = []
+        self._expired = self._write("TokenExpired")
+        # Where thousands of tokens end at once, all else would have to wait for them: their sockets
+        # are looked up and told little by little.
+        self._over: deque[bytes] = deque()
         self._untold: deque[tuple[Linkable, bytes]] = deque()
+        self._is_telling = False
 
     def link(self, socket: Linkable, caller: Caller) -> None:
         """Link a socket to the token it just used; it has one link at a time."""
@@ -68,8 +72,7 @@ class Links:
         """Link a socket to the token of a login on it; if it was linked to another one of the same
         user, all sockets of that one move along."""
         ends_ms = float("inf") if expires_at_ms == NEVER else expires_at_ms
-        old = self._links.get(socket.linked)
-        if old is not None and old.kuid == kuid and not old.is_key:
+        if socket.linked in self._sessions_of.get(kuid, ()):
             self._move(socket.linked, token_hash, ends_ms)
         else:
             self._link(socket, token_hash, kuid, False, ends_ms)
@@ -88,14 +91,13 @@ class Links:
         were refreshed."""
         for entry in entries:
             if entry.noted in (Noted.SESSION, Noted.API_KEY):
-                self._end(bytes.fromhex(entry.subject))
+                self._end_soon(bytes.fromhex(entry.subject))
             elif entry.noted is Noted.SESSIONS:
-                for token_hash in list(self._tokens_of.get(entry.subject, ())):
-                    if not self._links[token_hash].is_key:
-                        self._end(token_hash)
+                self._over.extend(self._sessions_of.pop(entry.subject, ()))
             elif entry.noted is Noted.REFRESHED:
                 old, new, ends_ms = entry.subject.split(":")
                 self._move(bytes.fromhex(old), bytes.fromhex(new), float(ends_ms))
+        self._begin_telling()
 
     def tick(self) -> None:
         """Tell the sockets of tokens that have ended, or are about to, by the clock."""
@@ -106,9 +108,10 @@ class Links:
             if link is None:
                 continue
             if not is_warning and link.expires_at_ms <= now_ms:
-                self._end(token_hash)
+                self._end_soon(token_hash)
             elif is_warning and link.expires_at_ms - self._warn_before_ms <= now_ms:
                 self._tell(link, self._write("TokenExpiring", expiresAt=int(link.expires_at_ms)))
+        self._begin_telling()
 
     def _link(
         self, socket: Linkable, token_hash: bytes, kuid: str, is_key: bool, ends_ms: float
@@ -118,8 +121,9 @@ class Links:
         self.unlink(socket)
         link = self._links.get(token_hash)
         if link is None:
-            link = self._links[token_hash] = _Link(kuid, is_key, ends_ms)
-            self._tokens_of.setdefault(kuid, set()).add(token_hash)
+            link = self._links[token_hash] = _Link(kuid, ends_ms)
+            if not is_key:
+                self._sessions_of.setdefault(kuid, set()).add(token_hash)
             self._await_end(token_hash, ends_ms)
         link.sockets.add(socket)
         socket.linked = token_hash
@@ -138,10 +142,10 @@ class Links:
 
     def _forget(self, token_hash: bytes, link: _Link) -> None:
         del self._links[token_hash]
-        his = self._tokens_of[link.kuid]
+        his = self._sessions_of.get(link.kuid, set())
         his.discard(token_hash)
         if not his:
-            del self._tokens_of[link.kuid]
+            self._sessions_of.pop(link.kuid, None)
         # What is left in the heap of forgotten tokens is cleared when it is most of it.
         if len(self._ends) > 1024 and len(self._ends) > 4 * len(self._links):
             self._ends = [end for end in self._ends if end[1] in self._links]
@@ -154,20 +158,31 @@ class Links:
         self._forget(token_hash, link)
         for socket in link.sockets:
             socket.linked = b""
-        self._tell(link, self._write("TokenExpired"))
+        self._tell(link, self._expired)
+
+    def _end_soon(self, token_hash: bytes) -> None:
+        link = self._links.get(token_hash)
+        if link is not None:
+            self._sessions_of.get(link.kuid, set()).discard(token_hash)
+            self._over.append(token_hash)
 
     def _tell(self, link: _Link, text: bytes) -> None:
-        is_telling = bool(self._untold)
         self._untold.extend((socket, text) for socket in link.sockets)
-        if self._untold and not is_telling:
+
+    def _begin_telling(self) -> None:
+        if not self._is_telling and (self._untold or self._over):
+            self._is_telling = True
             asyncio.get_running_loop().call_soon(self._tell_some)
 
     def _tell_some(self) -> None:
-        for _ in range(min(_TOLD_AT_ONCE, len(self._untold))):
-            socket, text = self._untold.popleft()
-            socket.push(text)
-        if self._untold:
-            asyncio.get_running_loop().call_soon(self._tell_some)
+        self._is_telling = False
+        for _ in range(_TOLD_AT_ONCE):
+            if self._untold:
+                socket, text = self._untold.popleft()
+                socket.push(text)
+            elif self._over:
+                self._end(self._over.popleft())
+        self._begin_telling()
 
     def _write(self, kind: str, **more: object) -> bytes:
         ended = kind == "TokenExpired"

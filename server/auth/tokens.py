@@ -38,6 +38,8 @@ _MOST_TOKEN_CHARACTERS = 8192
 _SWEPT_AT_ONCE = 1000
 _ENDED_AT_ONCE = 1000
 _WRITTEN_AT_ONCE = 200
+# Of sessions that have all ended at once: everybody else is answered in between.
+_FORGOTTEN_AT_ONCE = 100
 # How much later than the last use the store may say a session was used.
 _USE_PRECISION_MS = 60_000
 REUSED = "token:reused"
@@ -66,7 +68,8 @@ class Tokens:
         self._clock_ms = clock_ms
         self._live: dict[str | None, Caller] = {}
         self._tokens: dict[bytes, str] = {}  # token hash → live token
-        self._tokens_of: dict[str, set[str]] = {}  # kuid → his live tokens
+        self._sessions_of: dict[str, set[str]] = {}  # kuid → his live tokens but API keys
+        self._over: list[str] = []  # live tokens of before their user's sessions all ended
         self._people: WeakValueDictionary[str, Person] = WeakValueDictionary()
         # Grows with every journal entry. What was read before an entry and is kept after it could
         # be what the entry says is no longer so; whoever reads to keep compares before and after.
@@ -161,11 +164,9 @@ class Tokens:
             elif entry.noted is Noted.REFRESHED:
                 self._drop(bytes.fromhex(entry.subject.partition(":")[0]))
             elif entry.noted is Noted.SESSIONS:
-                self._drop_sessions(entry.subject)
+                self._end_sessions(entry.subject)
             elif entry.noted is Noted.USER:
-                person = self._people.pop(entry.subject, None)
-                if person is not None:
-                    person.generation = STALE
+                self._forget_person(entry.subject)
 
     def forget_all(self) -> None:
         """Drop every live token, so that each is verified again when it comes."""
@@ -183,6 +184,9 @@ class Tokens:
         caller = self._live.get(token)
         if caller is None:
             return None
+        if not self._is_kept(token, caller):
+            self._drop(caller.token_hash)
+            return None
         now_ms = self._clock_ms()
         is_idle = caller.kind is TokenKind.SESSION and now_ms - caller.used_at_ms >= self._idle_ms
         if caller.expires_at_ms <= now_ms or is_idle:
@@ -193,7 +197,7 @@ class Tokens:
         except ApiError:
             self._drop(caller.token_hash)
             return None
-        if self._live.get(token) is not caller:
+        if not self._is_kept(token, caller):
             return None
         caller.person = person
         caller.used_at_ms = now_ms
@@ -296,23 +300,49 @@ class Tokens:
             self._drop(next(iter(self._tokens)))  # the oldest
         self._live[token] = caller
         self._tokens[caller.token_hash] = token
-        self._tokens_of.setdefault(caller.kuid, set()).add(token)
+        if caller.kind is TokenKind.SESSION:
+            self._sessions_of.setdefault(caller.kuid, set()).add(token)
+
+    def _is_kept(self, token: str, caller: Caller) -> bool:
+        """Tell whether nothing has ended this live token."""
+        if self._live.get(token) is not caller:
+            return False
+        is_session = caller.kind is TokenKind.SESSION
+        return not is_session or token in self._sessions_of.get(caller.kuid, ())
 
     def _drop(self, token_hash: bytes) -> None:
         token = self._tokens.pop(token_hash, None)
         if token is None:
             return
         kuid = self._live.pop(token).kuid
-        his = self._tokens_of[kuid]
+        his = self._sessions_of.get(kuid, set())
         his.discard(token)
         if not his:
-            del self._tokens_of[kuid]
+            self._sessions_of.pop(kuid, None)
 
-    def _drop_sessions(self, kuid: str) -> None:
-        for token in list(self._tokens_of.get(kuid, ())):
-            caller = self._live[token]
-            if caller.kind is not TokenKind.API_KEY:
-                self._drop(caller.token_hash)
+    def _forget_person(self, kuid: str) -> None:
+        """Nothing goes on with what was known of him: each of his tokens is looked at again."""
+        person = self._people.pop(kuid, None)
+        if person is not None:
+            person.generation = STALE
+
+    def _end_sessions(self, kuid: str) -> None:
+        """End a user's sessions at once, however many they are; their tokens, which are not live
+        any more, are forgotten little by little."""
+        self._forget_person(kuid)
+        is_forgetting = bool(self._over)
+        self._over += self._sessions_of.pop(kuid, ())
+        if self._over and not is_forgetting:
+            asyncio.get_running_loop().call_soon(self._forget_some)
+
+    def _forget_some(self) -> None:
+        some = self._over[-_FORGOTTEN_AT_ONCE:]
+        del self._over[-_FORGOTTEN_AT_ONCE:]
+        for token in some:
+            if token in self._live:
+                self._drop(self._live[token].token_hash)
+        if self._over:
+            asyncio.get_running_loop().call_soon(self._forget_some)
 
 
 def _make_caller(row: Row, person: Person, kind: TokenKind, now_ms: int) -> Caller:

@@ -181,7 +181,7 @@ async def test_many_links_come_and_go_without_a_trace() -> None:
     links.tick()
     await until(lambda: all(opened.told for opened in sockets[10_000:]))
     assert [opened.told for opened in sockets] == [0] * 10_000 + [1] * 10_000
-    assert not links._links and not links._tokens_of and len(links._ends) <= 1024
+    assert not links._links and not links._sessions_of and len(links._ends) <= 1024
 
 
 @pytest.mark.parametrize("count", [1, 200])

@@ -1,0 +1,68 @@
+"""A light load that keeps each latency with its time: for what is felt in a short moment.
+
+A process of its own (`python -m bench.latencies PORT TOKEN`). Each connection asks for `/_me`, and
+again 5 to 15 ms after the answer. Prints a line when it has begun; ends with its stdin, and prints
+one JSON array of pairs: when a request was sent, in seconds of the machine's clock, and its latency
+in ms.
+"""
+
+import heapq
+import json
+import random
+import select
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from math import ceil
+
+from bench.client import WrongAnswer, connect, write_request
+
+BEGUN = "begun"
+_CONNECTIONS = 64
+_REST_S = (0.005, 0.015)
+_LONGEST_ANSWER_BYTES = 65536
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """Give the value that this share of all does not exceed."""
+    return sorted(values)[max(0, ceil(share * len(values)) - 1)]
+
+
+def run(connections: list[socket.socket], request: bytes) -> list[tuple[float, float]]:
+    """Ask until stdin ends."""
+    poll = select.epoll()
+    poll.register(sys.stdin.fileno(), select.EPOLLIN)
+    by_fd = {connection.fileno(): connection for connection in connections}
+    for fd in by_fd:
+        poll.register(fd, select.EPOLLIN)
+    chance, taken, sent_s = random.Random(7), [], {}
+    due = [(time.monotonic() + chance.uniform(*_REST_S), fd) for fd in by_fd]
+    heapq.heapify(due)
+    while True:
+        while due and due[0][0] <= time.monotonic():
+            _, fd = heapq.heappop(due)
+            sent_s[fd] = time.monotonic()
+            by_fd[fd].sendall(request)
+        wait_s = max(0.0, due[0][0] - time.monotonic()) if due else None
+        for fd, _ in poll.poll(wait_s):
+            if fd == sys.stdin.fileno():
+                return taken
+            answer = by_fd[fd].recv(_LONGEST_ANSWER_BYTES)
+            now_s = time.monotonic()
+            if not answer.startswith(b"HTTP/1.1 200 ") or not answer.endswith(b"}"):
+                raise WrongAnswer(f"not an answer in one piece: {answer[:80]!r}")
+            taken.append((sent_s[fd], (now_s - sent_s[fd]) * 1000))
+            heapq.heappush(due, (now_s + chance.uniform(*_REST_S), fd))
+
+
+def main() -> None:
+    """Open the connections and ask."""
+    port, token = int(sys.argv[1]), sys.argv[2]
+    connections = [connect(port) for _ in range(_CONNECTIONS)]
+    print(BEGUN, flush=True)
+    print(json.dumps(run(connections, write_request("GET", "/_me", token=token))))
+
+
+if __name__ == "__main__":
+    main()
