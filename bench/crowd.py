@@ -107,9 +107,7 @@ def fill(path: Path, make_changes: Callable[[Writing], Iterator[Change]], *, cos
     asyncio.run(_fill(path, make_changes, cost))
 
 
-async def _fill(
-    path: Path, make_changes: Callable[[Writing], Iterator[Change]], cost: int
-) -> None:
+async def _fill(path: Path, make_changes: Callable[[Writing], Iterator[Change]], cost: int) -> None:
     passwords = Passwords(cost=cost, threads=1, queue=1)
     storage = SqliteStorage(str(path), clock_ms=_now_ms)
     await storage.open()

@@ -1,9 +1,9 @@
 """Many WebSockets that each use a token and then only listen, until all heard that it has ended.
 
 A process of its own (`python -m bench.listeners PORT`), which reads one token per socket from
-stdin, a line each. Prints a line when all sockets are linked, and then, when all were told, one JSON
-object: when the first and the last heard of it, on the clock of the whole machine. What it has to
-read it reads only while nobody else on its core has anything to do.
+stdin, a line each. Prints a line when all sockets are linked and, when all were told, one JSON
+object: when the first and the last heard of it, on the clock of the whole machine. It reads only
+while nobody else on its core has anything to do.
 """
 
 import json

@@ -72,10 +72,16 @@ def _measure_memory(stage: Stage, chapter: Chapter, store: Store) -> None:
     full, over = f"{_KEPT:,} tokens used", f"{len(questions):,} tokens used"
     with store.served(stage, f"limits.liveSessions={_KEPT}") as running:
         load = Load("memory", stage, running, questions, CONNECTIONS)
+        load.check(questions[:1])
+        at_start = settled_bytes(running) / _MEGABYTE
         load.check(questions[:_KEPT])
         at_first = settled_bytes(running) / _MEGABYTE
         load.check(questions[_KEPT:])
         at_last = settled_bytes(running) / _MEGABYTE
-    chapter.series += [Series(full, "MB", (at_first,)), Series(over, "MB", (at_last,))]
+    chapter.series += [
+        Series("one token used", "MB", (at_start,)),
+        Series(full, "MB", (at_first,)),
+        Series(over, "MB", (at_last,)),
+    ]
     chapter.require(over, full, _NO_MORE, at_most=True)
     chapter.notes.append(f"memory with limits.liveSessions={_KEPT}")

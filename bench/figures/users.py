@@ -1,4 +1,4 @@
-"""Many stored users: the start, what finding one takes, a login, `/_me`, and the server's memory."""
+"""Many stored users: the start, `getUser`, logins, `/_me`, and the memory of the server."""
 
 from bench.client import write_request
 from bench.contrast import (

@@ -184,9 +184,6 @@ class Tokens:
         caller = self._live.get(token)
         if caller is None:
             return None
-        if not self._is_kept(token, caller):
-            self._drop(caller.token_hash)
-            return None
         now_ms = self._clock_ms()
         is_idle = caller.kind is TokenKind.SESSION and now_ms - caller.used_at_ms >= self._idle_ms
         if caller.expires_at_ms <= now_ms or is_idle:

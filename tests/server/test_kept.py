@@ -500,6 +500,55 @@ async def test_a_user_with_a_limit_is_counted(monkeypatch: pytest.MonkeyPatch) -
         assert (await answer(ask(world.tokens["bob's"])))["status"] == 200
 
 
+@pytest.mark.parametrize("is_reading", [True, False])
+async def test_many_sessions_end_at_once(monkeypatch: pytest.MonkeyPatch, is_reading: bool) -> None:
+    """S1: all are refused from that moment on, though they are forgotten little by little; also
+    those whose user is being read again. His key and a new session go on."""
+    async with new_world() as world:
+        storage, server, tokens = world.storage, world.server, world.server.services.tokens
+        his = [ask(world.tokens[name]) for name in ("ann's", "ann's other")]
+        others = [ask(world.tokens[name]) for name in ("ann's key", "bob's")]
+        for request in (*his, *others):
+            assert (await server.answer(request))["status"] == 200
+        forget_some = tokens._forget_some
+        monkeypatch.setattr(tokens, "_forget_some", lambda: None)
+        if is_reading:
+            await storage.apply([Note(Noted.USER, "ann")])
+            storage.held = Table.USERS
+        asking = [asyncio.create_task(server.answer(one), name=ASKING) for one in his]
+        if is_reading:
+            await until(lambda: storage.waiting == len(asking))
+        else:
+            await asyncio.gather(*asking)
+        await tokens.revoke_all("ann")
+        storage.held = None
+        if is_reading:
+            assert [(await one)["status"] for one in asking] == [401, 401]
+        for request in others:
+            assert (await server.answer(request))["status"] == 200
+        assert [(await asked(world, one))["status"] for one in his] == [401, 401]
+        forget_some()
+        assert len(tokens._live) == len(tokens._tokens) == len(others)
+        assert set(tokens._sessions_of) == {"bob"}
+
+
+async def test_sessions_are_forgotten_a_few_at_a_time() -> None:
+    """Issue 3: whoever ends thousands of sessions at once keeps nobody else waiting."""
+    async with new_world() as world:
+        services = world.server.services
+        tokens, user = services.tokens, await services.users.get("ann")
+        assert user is not None
+        for _ in range(250):
+            issued = await services.issuer.issue(user, 60_000)
+            await world.server.answer(ask(issued.token))
+        tokens.notice([Entry(1, Noted.SESSIONS, "ann")])
+        left = []
+        while tokens._live:
+            left.append(len(tokens._live))
+            await asyncio.sleep(0)
+        assert left == [250, 150, 50]
+
+
 @pytest.mark.parametrize("most", [1, 2, 3])
 async def test_few_sessions_in_memory(most: int) -> None:
     """`limits.liveSessions` bounds what is kept, not who may come, and everybody without a token

@@ -1,5 +1,6 @@
 """Sockets are told when the token they use ends (contract/01 §8; design §4, TokenExpired)."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -168,8 +169,27 @@ def make_caller(number: int, ends_ms: float) -> Caller:
     return Caller(person, TokenKind.SESSION, token_hash=number.to_bytes(32), expires_at_ms=ends_ms)
 
 
+async def test_links_cost_no_timers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Issue 3: 100,000 tokens with an end, and a warning before it, set no timer of the loop."""
+    timers = []
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(loop, "call_at", lambda *args, **kwargs: timers.append(args))
+    monkeypatch.setattr(loop, "call_later", lambda *args, **kwargs: timers.append(args))
+    now = [0]
+    links = Links("node", clock_ms=lambda: now[0], warn_before_ms=500)
+    sockets = [FakeSocket() for _ in range(100_000)]
+    for number, opened in enumerate(sockets):
+        links.link(opened, make_caller(number, 1000 + number))
+    now[0] = 1000
+    links.tick()
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert sockets[0].told == 2
+    assert timers == []
+
+
 async def test_many_links_come_and_go_without_a_trace() -> None:
-    """Issue 3: 100,000 tokens cost no timer each, and what is gone is forgotten."""
+    """Issue 3: what is gone is forgotten."""
     now = [0]
     links = Links("node", clock_ms=lambda: now[0])
     sockets = [FakeSocket() for _ in range(20_000)]
@@ -182,6 +202,72 @@ async def test_many_links_come_and_go_without_a_trace() -> None:
     await until(lambda: all(opened.told for opened in sockets[10_000:]))
     assert [opened.told for opened in sockets] == [0] * 10_000 + [1] * 10_000
     assert not links._links and not links._sessions_of and len(links._ends) <= 1024
+
+
+class Told(FakeSocket):
+    """Notes in which turn of the loop it was told."""
+
+    turns: dict[int, int]
+    turn = 0
+
+    def push(self, text: bytes) -> None:
+        """See `Linkable`."""
+        super().push(text)
+        Told.turns[Told.turn] = Told.turns.get(Told.turn, 0) + 1
+
+
+@pytest.mark.parametrize("sessions", [1, 1000])
+async def test_others_have_their_turns_while_many_are_told(sessions: int) -> None:
+    """Issue 3: however many sockets hear of an end, and of however many tokens, none of the loop's
+    turns tells more than a few."""
+    links = Links("node", clock_ms=lambda: 0)
+    person = make_caller(0, float("inf")).person
+    sockets = [Told() for _ in range(1000)]
+    for number, opened in enumerate(sockets):
+        token_hash = (number % sessions).to_bytes(32)
+        links.link(opened, Caller(person, TokenKind.SESSION, token_hash=token_hash))
+    Told.turns, Told.turn = {}, 0
+    links.notice([Entry(1, Noted.SESSIONS, person.kuid)])
+    while sum(Told.turns.values()) < len(sockets):
+        await asyncio.sleep(0)
+        Told.turn += 1
+    assert {opened.told for opened in sockets} == {1}
+    assert max(Told.turns.values()) <= 16
+    assert not links._links and not links._sessions_of
+
+
+async def test_a_login_saves_no_socket_from_being_told() -> None:
+    """design §4: a login moves the sockets of the token before along, but not those of one that has
+    ended and whose sockets are still to be told."""
+    links = Links("node", clock_ms=lambda: 0)
+    person = make_caller(0, float("inf")).person
+    sockets = [FakeSocket() for _ in range(100)]
+    for opened in sockets:
+        links.link(opened, Caller(person, TokenKind.SESSION, token_hash=b"old"))
+    links.notice([Entry(1, Noted.SESSIONS, person.kuid)])
+    links.link_login(sockets[0], person.kuid, b"new", 1000)
+    await until(lambda: all(opened.told for opened in sockets[1:]))
+    assert [opened.linked for opened in sockets] == [b"new"] + [b""] * 99
+    links.notice([Entry(2, Noted.SESSIONS, person.kuid)])
+    await until(lambda: sockets[0].told == 1)
+
+
+@pytest.mark.parametrize("noted", [Noted.SESSION, Noted.SESSIONS, Noted.API_KEY])
+async def test_keys_outlive_sessions(noted: Noted) -> None:
+    """contract/02 §4.2: the end of all sessions ends no API key; each ends by its own entry."""
+    links = Links("node", clock_ms=lambda: 0)
+    person = make_caller(0, float("inf")).person
+    kinds = {b"session": TokenKind.SESSION, b"key": TokenKind.API_KEY}
+    sockets = {token_hash: FakeSocket() for token_hash in kinds}
+    for token_hash, kind in kinds.items():
+        links.link(sockets[token_hash], Caller(person, kind, token_hash=token_hash))
+    ended = b"key" if noted is Noted.API_KEY else b"session"
+    subject = person.kuid if noted is Noted.SESSIONS else ended.hex()
+    links.notice([Entry(1, noted, subject)])
+    await until(lambda: sockets[ended].told == 1)
+    assert [token_hash for token_hash, opened in sockets.items() if opened.linked] == [
+        token_hash for token_hash in kinds if token_hash != ended
+    ]
 
 
 @pytest.mark.parametrize("count", [1, 200])
