@@ -40,7 +40,7 @@ quick one less than one. bench/README.md says what each number means.
 
 def main() -> int:
     """Run the chapters asked for; 1 when one of them failed, 0 also when some can't be run here."""
-    options = _read_options()
+    options = read_options()
     plan = QUICK if options.quick else FULL
     cores = split_cores(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
@@ -74,7 +74,8 @@ def _draw(results: Path, picture: Path) -> None:
     print(f"\nevery value: {results}   picture: {picture}")
 
 
-def _read_options() -> argparse.Namespace:
+def read_options(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line, the program's own unless another one is given."""
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description=_ABOUT,
@@ -110,7 +111,7 @@ def _read_options() -> argparse.Namespace:
         metavar="FILE",
         help="the picture",
     )
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if options.only is None:
         options.only = [*_CHAPTERS, *(_LONG if options.full else ())]
     if options.data is not None and not options.data.is_file():

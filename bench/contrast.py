@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from bench.client import WrongAnswer, connect, exchange
+from bench.client import WrongAnswer, connect, exchange, write_request
 from bench.crowd import Session, crowd, fill
 from bench.figures.start import time_start
 from bench.series import Chapter, Requirement, Series, measure_rounds
@@ -86,6 +86,14 @@ class Load:
         self.server_busy.append((self.running.cpu_s() - before_s) / seconds)
         self.stage.say(f"{self.name:40} {report.per_second:9,.0f}/s")
         return report.per_second
+
+
+def ask_each(sessions: Iterable[Session]) -> list[Question]:
+    """Give for each token the question whose it is."""
+    return [
+        Question(session.kuid, write_request("GET", "/_me", token=session.token))
+        for session in sessions
+    ]
 
 
 def make_store(stage: Stage, name: str, *, users: int, sessions: int, known: int) -> Store:

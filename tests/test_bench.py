@@ -3,13 +3,28 @@
 Nothing here measures time.
 """
 
+import asyncio
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from bench.__main__ import read_options
 from bench.checks import check_result, check_same, check_user, settle
-from bench.client import WrongAnswer, content_length, frame_payload, write_text_frame
+from bench.client import (
+    WrongAnswer,
+    content_length,
+    frame_payload,
+    write_request,
+    write_text_frame,
+)
+from bench.contrast import ask_each
+from bench.crowd import PASSWORD, Session, crowd, fill
+from bench.figures.timing import read_refusal
+from bench.latencies import percentile
+from bench.listeners import check_told
+from bench.ranks import likelihood
 from bench.report import format_number, read_json, write_json, write_table
 from bench.sample import REQUEST_ID, VARIABLE, Sample, me_message, read_sample
 from bench.series import Chapter, Requirement, Series, measure_rounds, ratios
@@ -18,6 +33,7 @@ from bench.wrk import parse_report
 from bench.ws_load import Shape, build_messages
 from protocol.buffer import Buffer
 from protocol.websocket import Message, MessageLimits, WebSocket
+from tests.server.running import running
 
 WRK_REPORT = """\
 Running 3s test @ http://127.0.0.1:7512/_me
@@ -291,3 +307,98 @@ def test_required_line_is_the_bound_times_the_reference() -> None:
     (requirement,) = chapter.requirements
     assert plot.line_height(requirement, chapter.series) == 0.60 * 120_000
     assert plot.line_height(requirement, chapter.series[1:]) is None
+
+
+def test_long_chapters_only_when_asked_for() -> None:
+    usual = read_options([]).only
+    assert usual == ["http", "websocket", "login", "start", "memory"]
+    assert read_options(["--full"]).only == [*usual, "sessions", "users", "push", "timing"]
+    assert read_options(["--only", "push,http"]).only == ["push", "http"]
+    with pytest.raises(SystemExit):
+        read_options(["--only", "lunch"])
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "expected"),
+    [
+        # ranks as they stand: U = 18, z = 31.5 / sqrt(10 * 10 * 21 / 12) = 2.3812
+        ([1, 2, 3, 4, 6, 7, 9, 11, 14, 16], [5, 8, 10, 12, 13, 15, 17, 18, 19, 20], 0.0173),
+        # All the same: nothing tells one from the other.
+        ([5.0] * 9, [5.0] * 7, 1.0),
+        # Ranks 1 to 4 and 5 to 8: U = 0, z = 7.5 / sqrt(12) = 2.1651
+        ([1, 2, 3, 4], [5, 6, 7, 8], 0.0304),
+        # Ties share their rank: 1.5, 1.5, 4, 4 and 4, 6.5, 6.5, 8; U = 1, z = 6.5 / 3.3381 = 1.9472
+        ([1, 1, 2, 2], [2, 3, 3, 4], 0.0515),
+    ],
+)
+def test_likelihood_of_one_distribution(
+    ours: list[float], theirs: list[float], expected: float
+) -> None:
+    assert likelihood(ours, theirs) == pytest.approx(expected, abs=5e-5)
+    assert likelihood(theirs, ours) == likelihood(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"), [(0.99, 99), (0.5, 50), (0.001, 1), (0.991, 100), (1.0, 100)]
+)
+def test_percentile_is_a_value_of_the_sample(share: float, expected: float) -> None:
+    assert percentile(list(range(100, 0, -1)), share) == expected
+
+
+def notification(kind: str, status: int = 200) -> bytes:
+    payload = json.dumps({"status": status, "type": kind, "node": "n" * 100}).encode()
+    return b"\x81\x7e" + len(payload).to_bytes(2, "big") + payload
+
+
+def test_only_the_end_of_a_token_counts_as_told() -> None:
+    told = notification("TokenExpired")
+    check_told(told)
+    for other in (b"", told[:-1], told * 2, notification("TokenExpiring"), b"\x88\x02\x03\xe8"):
+        with pytest.raises(WrongAnswer):
+            check_told(other)
+
+
+def test_refusals_are_compared_by_what_they_tell() -> None:
+    failed = {"status": 401, "id": "plugin.strategy.missing_user", "message": "no", "props": []}
+    told = (401, "plugin.strategy.missing_user", "no")
+    assert read_refusal({"error": failed, "result": None}) == told
+    with pytest.raises(WrongAnswer):
+        read_refusal({"error": None, "result": {}})
+
+
+def test_request_as_it_is_sent() -> None:
+    assert write_request("GET", "/_me", token="t") == (
+        b"GET /_me HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer t\r\n\r\n"
+    )
+    assert write_request("POST", "/_login/local", body={"a": 1}).endswith(
+        b'Content-Type: application/json\r\nContent-Length: 8\r\n\r\n{"a": 1}'
+    )
+
+
+def test_questions_are_about_the_owner_of_the_token() -> None:
+    (question,) = ask_each([Session("ann", "t")])
+    assert question.kuid == "ann"
+    assert question.request == write_request("GET", "/_me", token="t")
+
+
+def test_a_crowd_is_one_the_server_knows(tmp_path: Path) -> None:
+    data, known = tmp_path / "crowd.db", []
+
+    async def prepare() -> None:
+        async with running(data=str(data)):
+            pass
+
+    async def look() -> None:
+        async with running(data=str(data)) as server:
+            for session in known:
+                answer = await server.call("http", "auth:getCurrentUser", token=session.token)
+                assert answer["result"]["_id"] == session.kuid
+                assert answer["result"]["strategies"] == ["local"]
+            body = {"username": known[0].kuid, "password": PASSWORD}
+            answer = await server.call("http", "auth:login", body=body, strategy="local")
+            assert answer["result"]["_id"] == known[0].kuid
+
+    asyncio.run(prepare())
+    fill(data, partial(crowd, users=10, sessions=100, known=known, wanted=5), cost=4)
+    asyncio.run(look())
+    assert [session.kuid[-2:] for session in known] == ["01", "03", "05", "07", "09"]

@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from bench.client import write_request
-from bench.contrast import FEW, Load, Question, Store, make_store, measure_pairs, measure_start
+from bench.contrast import FEW, Load, Store, ask_each, make_store, measure_pairs, measure_start
 from bench.crowd import Session
 from bench.figures.memory import settled_bytes
 from bench.series import Chapter, Series
@@ -55,20 +54,13 @@ def _loads(
     loads = []
     for sessions in choices:
         tokens = "one token" if len(sessions) == 1 else f"{len(sessions):,} tokens"
-        loads.append(Load(f"{name}, {tokens}", stage, running, _ask_each(sessions), CONNECTIONS))
+        loads.append(Load(f"{name}, {tokens}", stage, running, ask_each(sessions), CONNECTIONS))
     return loads
-
-
-def _ask_each(sessions: Sequence[Session]) -> list[Question]:
-    return [
-        Question(session.kuid, write_request("GET", "/_me", token=session.token))
-        for session in sessions
-    ]
 
 
 def _measure_memory(stage: Stage, chapter: Chapter, store: Store) -> None:
     """Use far more tokens than are kept: once as many are live as may be, memory must not grow."""
-    questions = _ask_each(store.known)
+    questions = ask_each(store.known)
     full, over = f"{_KEPT:,} tokens used", f"{len(questions):,} tokens used"
     with store.served(stage, f"limits.liveSessions={_KEPT}") as running:
         load = Load("memory", stage, running, questions, CONNECTIONS)

@@ -80,7 +80,7 @@ def _time_all(port: int, connection: socket.socket, count: int) -> dict[str, lis
             began_s = time.perf_counter()
             answer = ask(port, "POST", "/_login/local", body=credentials, connection=connection)
             elapsed_ms = (time.perf_counter() - began_s) * 1000
-            refusals.add((*_refusal(answer.json), len(answer.raw)))
+            refusals.add((*read_refusal(answer.json), len(answer.raw)))
             if number:
                 found[kind].append(elapsed_ms)
     if len(refusals) != 1 or next(iter(refusals))[:2] != _REFUSED:
@@ -88,7 +88,8 @@ def _time_all(port: int, connection: socket.socket, count: int) -> dict[str, lis
     return found
 
 
-def _refusal(envelope: dict[str, object]) -> tuple[object, object, object]:
+def read_refusal(envelope: dict[str, object]) -> tuple[object, object, object]:
+    """Give what a refusal tells; WrongAnswer for anything else."""
     failed = envelope.get("error")
     if not isinstance(failed, dict):
         raise WrongAnswer(f"not refused: {envelope}")

@@ -7,6 +7,7 @@ from bench.contrast import (
     Load,
     Question,
     Store,
+    ask_each,
     make_store,
     measure_pairs,
     measure_start,
@@ -50,10 +51,7 @@ def _loads(stage: Stage, store: Store, running: Running) -> list[Load]:
     admin = log_in(running.port)
     found = [Question(kuid, write_request("GET", f"/users/{kuid}", token=admin)) for kuid in kuids]
     logins = [Question(kuid, _login(kuid)) for kuid in kuids]
-    own = [
-        Question(session.kuid, write_request("GET", "/_me", token=session.token))
-        for session in store.known
-    ]
+    own = ask_each(store.known)
     return [
         Load(f"{store.name}: getUser", stage, running, found, CONNECTIONS),
         Load(f"{store.name}: login", stage, running, logins, _LOGINS_AT_ONCE),

@@ -68,8 +68,8 @@ class Tokens:
         self._clock_ms = clock_ms
         self._live: dict[str | None, Caller] = {}
         self._tokens: dict[bytes, str] = {}  # token hash → live token
-        self._sessions_of: dict[str, set[str]] = {}  # kuid → his live tokens but API keys
-        self._over: list[str] = []  # live tokens of before their user's sessions all ended
+        self._sessions_of: dict[str, set[bytes]] = {}  # kuid → hashes of his live session tokens
+        self._over: list[bytes] = []  # hashes of live tokens whose user's sessions have all ended
         self._people: WeakValueDictionary[str, Person] = WeakValueDictionary()
         # Grows with every journal entry. What was read before an entry and is kept after it could
         # be what the entry says is no longer so; whoever reads to keep compares before and after.
@@ -298,14 +298,14 @@ class Tokens:
         self._live[token] = caller
         self._tokens[caller.token_hash] = token
         if caller.kind is TokenKind.SESSION:
-            self._sessions_of.setdefault(caller.kuid, set()).add(token)
+            self._sessions_of.setdefault(caller.kuid, set()).add(caller.token_hash)
 
     def _is_kept(self, token: str, caller: Caller) -> bool:
         """Tell whether nothing has ended this live token."""
         if self._live.get(token) is not caller:
             return False
         is_session = caller.kind is TokenKind.SESSION
-        return not is_session or token in self._sessions_of.get(caller.kuid, ())
+        return not is_session or caller.token_hash in self._sessions_of.get(caller.kuid, ())
 
     def _drop(self, token_hash: bytes) -> None:
         token = self._tokens.pop(token_hash, None)
@@ -313,7 +313,7 @@ class Tokens:
             return
         kuid = self._live.pop(token).kuid
         his = self._sessions_of.get(kuid, set())
-        his.discard(token)
+        his.discard(token_hash)
         if not his:
             self._sessions_of.pop(kuid, None)
 
@@ -335,9 +335,8 @@ class Tokens:
     def _forget_some(self) -> None:
         some = self._over[-_FORGOTTEN_AT_ONCE:]
         del self._over[-_FORGOTTEN_AT_ONCE:]
-        for token in some:
-            if token in self._live:
-                self._drop(self._live[token].token_hash)
+        for token_hash in some:
+            self._drop(token_hash)
         if self._over:
             asyncio.get_running_loop().call_soon(self._forget_some)
 
