@@ -34,7 +34,8 @@ _ABOUT = """\
 Measures manykeys beside bare servers and libraries, all in one run with interleaved rounds: the
 server on one core, the load on the others, every answer checked. Prints a table with what is
 required and whether it is met; progress goes to stderr. A whole run takes about six minutes, a
-quick one less than one. bench/README.md says what each number means.
+quick one less than one, the long chapters some fifteen more. bench/README.md says what each number
+means.
 """
 
 

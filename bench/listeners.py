@@ -2,8 +2,8 @@
 
 A process of its own (`python -m bench.listeners PORT`), which reads one token per socket from
 stdin, a line each. Prints a line when all sockets are linked and, when all were told, one JSON
-object: when the first and the last heard of it, on the clock of the whole machine. It reads only
-while nobody else on its core has anything to do.
+object: when the first and the last heard of it, on the clock of the whole machine. It then reads
+only while nobody else on its core has anything to do.
 """
 
 import json
@@ -24,10 +24,10 @@ _LONGEST_MESSAGE_BYTES = 4096
 
 def main() -> None:
     """Link a socket to each token, then wait for the ends."""
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     raise_open_files()
     port = int(sys.argv[1])
     sockets = [_link(port, token) for token in sys.stdin.read().split()]
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     print(LINKED, flush=True)
     first_s, last_s = hear(sockets)
     print(json.dumps({"first_s": first_s, "last_s": last_s}))

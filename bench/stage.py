@@ -28,6 +28,7 @@ class Plan:
     websocket_s: float
     login_rounds: int
     logins_per_core: int
+    paced_rounds: int
     paced_s: int
     starts: int
     memory_rounds: int
@@ -44,7 +45,8 @@ FULL = Plan(
     websocket_s=3.0,
     login_rounds=5,
     logins_per_core=12,
-    paced_s=5,
+    paced_rounds=15,
+    paced_s=1,
     starts=9,
     memory_rounds=3,
     memory_peers=3,
@@ -59,7 +61,8 @@ QUICK = Plan(
     websocket_s=0.7,
     login_rounds=2,
     logins_per_core=4,
-    paced_s=2,
+    paced_rounds=4,
+    paced_s=1,
     starts=3,
     memory_rounds=1,
     memory_peers=1,

@@ -102,7 +102,7 @@ def _measure_latency(stage: Stage, subject: Subject, chapter: Chapter) -> None:
             logins_per_second.append(len(done_s) / elapsed_s)
         return value
 
-    found = measure_rounds({_IDLE: lambda: p99_ms(_IDLE), _BUSY: busy}, stage.plan.login_rounds)
+    found = measure_rounds({_IDLE: lambda: p99_ms(_IDLE), _BUSY: busy}, stage.plan.paced_rounds)
     check_same(before, check_http(port, sample, is_constant=False))
     chapter.series += [Series(name, "ms", values) for name, values in found.items()]
     chapter.series.append(
