@@ -7,6 +7,7 @@ import asyncio
 import base64
 import os
 import random
+import re
 import struct
 import zlib
 from collections import Counter
@@ -309,12 +310,14 @@ class _Compression:
     def __init__(self, head: str) -> None:
         self._server_keeps = "server_no_context_takeover" not in head
         self._client_keeps = "client_no_context_takeover" not in head
+        bits = re.search(r"client_max_window_bits=\"?([0-9]+)", head)
+        self._bits = 15 if bits is None else max(int(bits[1]), 9)
         self._deflate: Any = None
         self._inflate: Any = None
 
     def deflate(self, data: bytes) -> bytes:
         if self._deflate is None or not self._client_keeps:
-            self._deflate = zlib.compressobj(wbits=-15)
+            self._deflate = zlib.compressobj(wbits=-self._bits)
         packed: bytes = self._deflate.compress(data) + self._deflate.flush(zlib.Z_SYNC_FLUSH)
         return packed.removesuffix(_TAIL)
 

@@ -85,7 +85,7 @@ PEERS = (
     Server("uvicorn (h11, wsproto)", _uvicorn("h11", "wsproto"), ("uvicorn", "h11", "wsproto")),
     Server(
         "hypercorn",
-        _python("hypercorn", "-b", "127.0.0.1:{port}", "--websocket-ping-interval", "1000", _APP),
+        _python("hypercorn", "-b", "127.0.0.1:{port}", _APP),
         ("hypercorn",),
     ),
     Server(
