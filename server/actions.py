@@ -55,7 +55,8 @@ class Action:
     (contract/02 §3); `while_no_admin` allows everybody until there is an administrator (design §4).
     The result of an `is_personal` one depends on the caller's user, credentials and rights alone,
     and is kept until one of them changes. The audit trail tells of an `is_audited` one, its
-    refusals too."""
+    refusals too. `query` names the arguments beside those in the path, for the published
+    description; `produces` the types of content of one that answers without an envelope."""
 
     controller: str
     name: str
@@ -67,6 +68,8 @@ class Action:
     is_personal: bool
     is_audited: bool
     text: str
+    query: tuple[str, ...] = ()
+    produces: tuple[str, ...] = ()
 
     @property
     def full_name(self) -> str:
@@ -99,6 +102,8 @@ def action(
     while_no_admin: bool = False,
     is_personal: bool = False,
     is_audited: bool = False,
+    query: tuple[str, ...] = (),
+    produces: tuple[str, ...] = (),
 ) -> Callable[[Handler], Handler]:
     """Enter a handler in the table; routes are written "VERB /path/:param", current ones before
     deprecated ones.
@@ -128,6 +133,8 @@ def action(
             is_personal,
             is_audited,
             text,
+            query,
+            produces,
         )
         return handler
 

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from email.utils import formatdate
 from functools import partial
+from math import ceil
 
 from protocol.answers import Wire
 from protocol.bodies import BodyLimits
@@ -57,14 +58,17 @@ from server.controllers import (  # noqa: F401
     security,
     server,
     sessions,
+    statistics,
 )
 from server.controllers import password as password_actions  # noqa: F401
 from server.cookies import Cookies
+from server.counting import Counting
 from server.dispatch import Dispatcher
 from server.firstadmin import FirstAdmin
 from server.logs import RequestLog
 from server.net import Listener, Timeouts
 from server.notices import READY, STOPPING, reloading, tell
+from server.openapi import Published
 from server.origins import make_origin_check, make_trust_check
 from server.places import Place, inherited_fd, shown_address
 from server.proxied import ProxiedPeer
@@ -209,6 +213,9 @@ async def start(config: Config, *, data: str, open_mode: bool = False) -> App:
         asyncio.create_task(services.keyring.keep_fresh(), name="keys"),
         asyncio.create_task(_keep_trail(services), name="audit"),
     ]
+    if config.stats.enabled:
+        frames = services.counting.close_frames(config.stats.stats_interval_s)
+        chores.append(asyncio.create_task(frames, name="frames"))
     return App(services, listener, shown_address(bound, is_tls=tls is not None), chores, tls)
 
 
@@ -217,7 +224,7 @@ def make_listener(
 ) -> Listener:
     """Give what will hold the sockets."""
     is_proxied = config.server.proxy_protocol
-    return Listener(
+    listener = Listener(
         wire,
         dispatcher.answer,
         dispatcher.answer_now,
@@ -226,6 +233,8 @@ def make_listener(
         unlink=services.links.unlink,
         make_peer=partial(ProxiedPeer, addresses=services.addresses) if is_proxied else None,
     )
+    services.counting.watch(listener.count)
+    return listener
 
 
 async def build_services(config: Config, storage: Storage, *, open_mode: bool) -> Services:
@@ -249,13 +258,7 @@ async def build_services(config: Config, storage: Storage, *, open_mode: bool) -
     own_sessions = Sessions(storage, clock_ms=clock_ms)
     tokens = Tokens(storage, users, rulebook, keyring, limits, clock_ms=clock_ms)
     addresses = Addresses(config.server.trusted_proxies)
-
-    links = Links(
-        config.server.node,
-        clock_ms=clock_ms,
-        warn_before_ms=config.security.auth_token.warn_before_ms,
-    )
-
+    links = Links(config.server.node, clock_ms=clock_ms, warn_before_ms=token.warn_before_ms)
     storage.follow(make_follower(rulebook, keyring, tokens, links))
     return Services(
         config=config,
@@ -286,6 +289,8 @@ async def build_services(config: Config, storage: Storage, *, open_mode: bool) -
         clock_ms=clock_ms,
         node=config.server.node,
         started_at_ms=clock_ms(),
+        counting=make_counting(config),
+        published=Published(all_actions()),
     )
 
 
@@ -303,6 +308,12 @@ def make_follower(
         links.notice(entries)
 
     return follow
+
+
+def make_counting(config: Config) -> Counting:
+    """Give what counts; without `stats.enabled` it keeps no frames."""
+    given = config.stats
+    return Counting(frames=ceil(given.ttl_s / given.stats_interval_s), clock_ms=clock_ms)
 
 
 def make_passwords(config: Config) -> Passwords:

@@ -19,6 +19,7 @@ from server.configtree import (
     read_overrides,
     write_toml,
 )
+from server.counting import MOST_FRAMES
 from server.durations import DAY_MS
 from server.ignored import IGNORED
 from server.settings import (
@@ -464,6 +465,22 @@ class StorageServices:
 
 
 @dataclass(frozen=True, slots=True)
+class Statistics:
+    """`[stats]`"""
+
+    enabled: bool = setting("enabled", YES_NO, True, "Keep frames of statistics.")
+    stats_interval_s: int = setting(
+        "statsInterval", whole(1, 86_400), 10, "Length of a frame, in s."
+    )
+    ttl_s: int = setting(
+        "ttl",
+        whole(1, 2_592_000),
+        3600,
+        f"How long frames are kept, in s; {MOST_FRAMES} of them at most.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """All settings of a server. `ignored` names the given keys that have no effect here."""
 
@@ -475,6 +492,7 @@ class Config:
     logs: LogSettings = table("logs", LogSettings)
     plugins: Plugins = table("plugins", Plugins)
     services: StorageServices = table("services", StorageServices)
+    stats: Statistics = table("stats", Statistics)
     strategies: dict[str, dict[str, object]] = setting(
         "strategies",
         NAMED_TABLES,

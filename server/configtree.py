@@ -193,6 +193,23 @@ def _parse(name: str, value: object) -> object:
         raise ConfigError(f"{name}: what follows {_JSON} is not JSON") from None
 
 
+def shown_tree(filled: object) -> Tree:
+    """Give a filled table as it may be shown: what is secret is left out."""
+    tree: Tree = {}
+    for one in declared_in(type(filled)):
+        value = getattr(filled, one.attribute)
+        if isinstance(one, Inner):
+            tree[one.name] = shown_tree(value)
+        elif one.kind is NAMED_TABLES:
+            tree[one.name] = {
+                name: {key: inner for key, inner in table.items() if _is_shown(key, inner)}
+                for name, table in value.items()
+            }
+        elif not one.is_secret:
+            tree[one.name] = one.kind.write(value)
+    return tree
+
+
 def write_toml(filled: object) -> str:
     """Give a filled table as TOML: what is secret is named in a comment, never shown."""
     return "\n".join(_write_table(filled, "")).strip() + "\n"
@@ -223,8 +240,13 @@ def _write_table(filled: object, path: str) -> Iterator[str]:
             yield from (_write_free(key, value) for key, value in table.items())
 
 
+def _is_shown(key: str, value: object) -> bool:
+    """Tell whether what a strategy was given may be shown."""
+    return key in _SHOWN or isinstance(value, int | float)
+
+
 def _write_free(key: str, value: object) -> str:
-    if key in _SHOWN or isinstance(value, int | float):
+    if _is_shown(key, value):
         return f"{_write_key(key)} = {write_value(value)}"
     return _NOT_SHOWN.format(_write_key(key))
 

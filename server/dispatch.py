@@ -35,12 +35,14 @@ _KEYS_LIFE_S = 300
 class Dispatcher:
     """Answers the requests of one server."""
 
-    __slots__ = ("_log", "_quiet", "_services", "_wire")
+    __slots__ = ("_log", "_of_http", "_of_sockets", "_quiet", "_services", "_wire")
 
     def __init__(self, services: Services, wire: Wire, log: RequestLog) -> None:
         self._services = services
         self._wire = wire
         self._log = log
+        tallies = services.counting.tallies
+        self._of_http, self._of_sockets = tallies[Origin.HTTP], tallies[Origin.WEBSOCKET]
         # Actions that are not worth a line when they went well; asked for each answer.
         self._quiet = frozenset(
             (entry.controller, entry.name)
@@ -64,13 +66,33 @@ class Dispatcher:
         kept = person.kept.get(names)
         if kept is None or person.rights.rate_limit or names not in self._quiet:
             return None
-        peer = request.peer
-        if request.origin is _WEBSOCKET and peer is not None and caller.token_hash != peer.linked:
-            self._link(peer, caller)
+        if request.origin is _WEBSOCKET:
+            self._of_sockets.completed += 1
+            peer = request.peer
+            if peer is not None and caller.token_hash != peer.linked:
+                self._link(peer, caller)
+        else:
+            self._of_http.completed += 1
         return Response(request.request_id or next(self._services.request_ids), *names, kept)
 
     async def answer(self, request: Request) -> Response:
-        """Give the answer to a request. Never raises: what goes wrong becomes an error answer."""
+        """Give the answer to a request, and count it unless it is a probe's. Never raises: what
+        goes wrong becomes an error answer."""
+        if request.endpoint is not None and request.unread is None:
+            return await self._answer(request)
+        tally = self._of_sockets if request.origin is _WEBSOCKET else self._of_http
+        tally.ongoing += 1
+        try:
+            response = await self._answer(request)
+        finally:
+            tally.ongoing -= 1
+        if response.status < 400:
+            tally.completed += 1
+        else:
+            tally.failed += 1
+        return response
+
+    async def _answer(self, request: Request) -> Response:
         started_s = monotonic()
         services = self._services
         response = Response(request.request_id or next(services.request_ids))

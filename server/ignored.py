@@ -34,5 +34,4 @@ IGNORED = (
     "server.protocols.websocket.resetIdleTimeoutOnSend",
     "server.protocols.websocket.sendPingsAutomatically",
     "services.storageEngine.internalIndex.*",
-    "stats.*",
 )

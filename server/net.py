@@ -19,6 +19,7 @@ from protocol.connection import Connection
 from protocol.errors import LocalError, error
 from protocol.messages import Request, Response
 from protocol.phases import Phase
+from server.counting import Connections
 from server.places import Place
 
 _LOG = logging.getLogger("manykeys.net")
@@ -30,7 +31,7 @@ _TOO_MANY = (
     b"HTTP/1.1 503 Service Unavailable\r\n"
     b"Connection: close\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
 )
-_HEAD = Phase.HEAD  # found sooner than in its enum
+_HEAD, _SOCKET = Phase.HEAD, Phase.SOCKET  # found sooner than in their enum
 _REQUEST_PHASES = (Phase.HEAD, Phase.BODY, Phase.CHUNKS)
 
 Answering = Coroutine[object, object, Response]
@@ -151,6 +152,12 @@ class Listener:
         self.peers.discard(peer)
         self._empty.set()
 
+    def count(self) -> Connections:
+        """Give how many connections are open: a pass over all of them, so that opening and
+        upgrading one costs nothing."""
+        sockets = sum(peer.is_socket for peer in self.peers)
+        return Connections(len(self.peers) - sockets, sockets)
+
     def check_deadlines(self) -> None:
         """Cut off the peers whose deadline has passed. One pass over all is cheaper than a timer
         for each."""
@@ -211,6 +218,11 @@ class Peer(asyncio.Protocol):
         """See `protocol.messages.Connected`."""
         transport = self._transport
         return transport is not None and transport.get_extra_info("ssl_object") is not None
+
+    @property
+    def is_socket(self) -> bool:
+        """Whether this is an open WebSocket by now."""
+        return self._connection.phase is _SOCKET
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socket is open."""

@@ -4,7 +4,7 @@ Handlers import this module's type; it imports no handler, no socket and no SQL.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from server.addresses import Addresses
 from server.auth.apikeys import ApiKeys
@@ -23,18 +23,10 @@ from server.auth.trail import Trail
 from server.auth.users import Users
 from server.config import Config
 from server.cookies import Cookies
+from server.counting import Counting
 from server.firstadmin import FirstAdmin
+from server.openapi import Published
 from server.storage.base import Storage
-
-
-@dataclass(slots=True)
-class Counters:
-    """What a running server counts; `http` and `websocket` are open connections."""
-
-    http: int = 0
-    websocket: int = 0
-    in_progress: int = 0
-    overloads: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +56,8 @@ class Services:
     clock_ms: Callable[[], int]
     node: str
     started_at_ms: int
-    counters: Counters = field(default_factory=Counters)
+    counting: Counting
+    published: Published
 
     def close(self) -> None:
         """Let go of the threads."""

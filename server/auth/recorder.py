@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 
 from server.auth.audit import Event, Line, carried
 from server.storage.base import (
+    Backend,
     Change,
     Delete,
     DeleteAll,
@@ -95,6 +96,10 @@ class Recorder:
     def follow(self, listener: Listener) -> None:
         """See `Storage`."""
         self._storage.follow(listener)
+
+    def about(self) -> Backend:
+        """See `Storage`."""
+        return self._storage.about()
 
     async def check(self) -> bool:
         """See `Storage`."""

@@ -291,6 +291,14 @@ class Unavailable(Exception):
     """The database can't be read or written now (locked, full, gone). Nothing was changed."""
 
 
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """What keeps the rows, for people: its name, and the version of the library or server."""
+
+    name: str
+    version: str
+
+
 class Storage(Protocol):
     """A place for rows. Every method may raise `Unavailable`."""
 
@@ -330,6 +338,9 @@ class Storage(Protocol):
     def follow(self, listener: Listener) -> None:
         """Call `listener`, in the event loop, with every journal entry from now on: our own before
         `apply` returns, those of other processes within 100 ms."""
+
+    def about(self) -> Backend:
+        """Tell which database this is."""
 
     async def check(self) -> bool:
         """Tell whether the database answers a read and could take a write."""

@@ -5,9 +5,11 @@ Knows nothing of rights or of the wire; SQL is made in `sqlite_statements`.
 """
 
 import asyncio
+import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 
 from server.storage.base import (
+    Backend,
     Change,
     Entry,
     Listener,
@@ -111,6 +113,10 @@ class SqliteStorage:
     def follow(self, listener: Listener) -> None:
         """Call `listener`, in the event loop, with every journal entry from now on."""
         self._audience.add(listener)
+
+    def about(self) -> Backend:
+        """Tell which database this is."""
+        return Backend("sqlite", sqlite3.sqlite_version)
 
     async def check(self) -> bool:
         """Tell whether the database answers a read and could take a write."""

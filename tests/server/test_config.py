@@ -17,7 +17,7 @@ from server.settings import Declared, Inner, declared_in
 DOCS = Path(__file__).parents[2] / "docs" / "configuration.md"
 LOCAL = "plugins.kuzzle-plugin-auth-passport-local"
 SECRET = "correct-horse-battery-staple-0123"
-SUFFIXES = re.compile(r"_(ms|bytes)$")
+SUFFIXES = re.compile(r"_(ms|s|bytes)$")
 
 
 def given_in(name: str, value: object) -> Config:
@@ -235,7 +235,6 @@ def test_unknown_key_is_refused_without_its_value(name: str) -> None:
         "security.jwt.expiresIn",
         "security.standard.roles",
         "server.logs.transports",
-        "stats.ttl",
     ],
 )
 def test_settings_without_effect_are_told(name: str) -> None:
