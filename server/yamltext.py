@@ -13,12 +13,12 @@ from protocol.messages import Json
 # What YAML 1.1 and 1.2 both take for text, whatever stands around it.
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
-# YAML 1.2 §5.1: not printable, or a line break that JSON does not escape.
+# YAML 1.2 §5.1: what must not stand there unescaped, and JSON would let stand.
 _UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 
 
 def write_yaml(tree: dict[str, Json]) -> str:
-    """Give the text. ValueError or TypeError for what JSON has no words for."""
+    """Give the text of a tree of texts, whole numbers, booleans and nulls."""
     return "".join(f"{line}\n" for line in _write_lines(tree)) or "{}\n"
 
 
@@ -41,7 +41,7 @@ def _write_member(lead: str, value: Json) -> Iterator[str]:
 
 
 def _write_scalar(value: Json) -> str:
-    return _write_text(value) if isinstance(value, str) else json.dumps(value, allow_nan=False)
+    return _write_text(value) if isinstance(value, str) else json.dumps(value)
 
 
 def _write_text(value: str) -> str:

@@ -78,7 +78,7 @@ async def get_config(services: Services, caller: Caller, request: Request) -> Js
     shown = shown_tree(services.config)
     del shown["security"]
     # Each process stands alone; Kourou reads this member without asking whether it is there.
-    return {**shown, "cluster": {"enabled": False}, "internal": {}, "version": API_VERSION}
+    return {"cluster": {"enabled": False}, **shown, "internal": {}, "version": API_VERSION}
 
 
 @action("server:info", "GET /", "GET /_serverInfo")
