@@ -35,18 +35,20 @@ def find_program(*names: str) -> str:
     do_without(f"{' or '.join(names)} is not installed")
 
 
-def run(command: Sequence[str]) -> str:
+def run(command: Sequence[str], *, folder: Path = HERE) -> str:
     """Run a program that must succeed within the deadline, and give what it printed."""
     done = subprocess.run(
         command,
-        cwd=HERE,
+        cwd=folder,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=DEADLINE_S,
         check=False,
     )
-    assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stderr}"
+    assert done.returncode == 0, (
+        f"{command} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
+    )
     return done.stdout
 
 
