@@ -35,13 +35,22 @@ _KEYS_LIFE_S = 300
 class Dispatcher:
     """Answers the requests of one server."""
 
-    __slots__ = ("_log", "_of_http", "_of_sockets", "_quiet", "_services", "_wire")
+    __slots__ = (
+        "_log",
+        "_most_in_flight",
+        "_of_http",
+        "_of_sockets",
+        "_quiet",
+        "_services",
+        "_wire",
+    )
 
     def __init__(self, services: Services, wire: Wire, log: RequestLog) -> None:
         self._services = services
         self._wire = wire
         self._log = log
         tallies = services.counting.tallies
+        self._most_in_flight = services.config.limits.in_flight
         self._of_http, self._of_sockets = tallies[Origin.HTTP], tallies[Origin.WEBSOCKET]
         # Actions that are not worth a line when they went well; asked for each answer.
         self._quiet = frozenset(
@@ -81,6 +90,9 @@ class Dispatcher:
         if request.endpoint is not None and request.unread is None:
             return await self._answer(request)
         tally = self._of_sockets if request.origin is _WEBSOCKET else self._of_http
+        if self._of_http.ongoing + self._of_sockets.ongoing >= self._most_in_flight:
+            tally.failed += 1
+            return self._refuse_for_now(request)
         tally.ongoing += 1
         try:
             response = await self._answer(request)
@@ -90,6 +102,13 @@ class Dispatcher:
             tally.completed += 1
         else:
             tally.failed += 1
+        return response
+
+    def _refuse_for_now(self, request: Request) -> Response:
+        """Answer that too much is going on, without a look at what is asked."""
+        request_id = request.request_id or next(self._services.request_ids)
+        response = Response(request_id, request.controller, request.action)
+        _fail(response, error("api.process.overloaded", retry_after_s=_RETRY_S))
         return response
 
     async def _answer(self, request: Request) -> Response:

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from protocol.http11 import NO_HEAD
-from protocol.messages import Origin, from_websocket
+from protocol.messages import Origin, Request, from_websocket
 from server.counting import MOST_FRAMES, Connections, Counting
 from tests.server.errors import told
 from tests.server.running import TRANSPORTS, Running, cheap_config, running
@@ -130,16 +130,47 @@ async def test_large_payloads_are_counted(server: Running) -> None:
     assert counted(server, Origin.HTTP) == (before[0] + 1, before[1], 0)
 
 
-async def test_a_request_given_up_is_no_longer_ongoing(server: Running) -> None:
-    """Its connection is gone, or the server stops, while it waits."""
+def a_login() -> Request:
+    """Give a request that has to wait: a password is hashed for it."""
     message = {"controller": "auth", "action": "login", "strategy": "local"}
     body = {"username": "ann", "password": "some password"}
-    request = from_websocket(orjson.dumps({**message, "body": body}), NO_HEAD, None)
-    answering = server.app.listener.answer(request)
+    return from_websocket(orjson.dumps({**message, "body": body}), NO_HEAD, None)
+
+
+async def test_a_request_given_up_is_no_longer_ongoing(server: Running) -> None:
+    """Its connection is gone, or the server stops, while it waits."""
+    answering = server.app.listener.answer(a_login())
     answering.send(None)
     assert counted(server, Origin.WEBSOCKET) == (0, 0, 1)
     answering.close()
     assert counted(server, Origin.WEBSOCKET) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_too_many_requests_in_progress(transport: str) -> None:
+    """`limits.inFlight`, contract/06 `api.process.overloaded`: refused at once, failed in the
+    statistics, and over as soon as one of the others is; probes and kept answers go on."""
+    limits = replace(cheap_config().limits, in_flight=1)
+    async with running(cheap_config(limits=limits)) as server:
+        token, origin = await server.create_admin(), PROTOCOL[transport]
+        await server.call(transport, "auth:getCurrentUser", token=token)
+        waiting = server.app.listener.answer(a_login())
+        waiting.send(None)
+        failed = counted(server, origin)[1]
+        answer = await server.call(transport, "server:now", token=token)
+        assert told(answer) == {
+            "id": "api.process.overloaded",
+            "code": 33685506,
+            "status": 503,
+        }
+        assert counted(server, origin)[1] == failed + 1
+        http = await server.connect()
+        assert (await http.ask("GET", "/_now", token=token)).headers["retry-after"] == "1"
+        assert (await http.ask("GET", "/_healthcheck")).status == 200
+        kept = await server.call(transport, "auth:getCurrentUser", token=token)
+        assert kept["status"] == 200
+        waiting.close()
+        assert (await server.call(transport, "server:now", token=token))["status"] == 200
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
