@@ -21,14 +21,14 @@ from server.services import Services
 _PAGE = 10
 
 
-@action("auth:createApiKey", "POST /api-keys/_create", is_audited=True)
+@action("auth:createApiKey", "POST /api-keys/_create", is_audited=True, query=("_id", "expiresIn"))
 async def create_api_key(services: Services, caller: Caller, request: Request) -> Outcome:
     """Make an API key for the caller. Its token is shown this once."""
     ttl_ms = services.api_keys.own_lifetime_ms(request.args.get("expiresIn"))
     return await _create(services, caller, request, caller.person.user, ttl_ms)
 
 
-@action("auth:searchApiKeys", "POST /api-keys/_search")
+@action("auth:searchApiKeys", "POST /api-keys/_search", query=("from", "size", "lang"))
 async def search_api_keys(services: Services, caller: Caller, request: Request) -> Json:
     """Give the caller's API keys that the body, a query, asks for: all without one."""
     return await _search(services, caller.kuid, request)
@@ -40,7 +40,12 @@ async def delete_api_key(services: Services, caller: Caller, request: Request) -
     return await _delete(services, caller.kuid, request)
 
 
-@action("security:createApiKey", "POST /users/:userId/api-keys/_create", is_audited=True)
+@action(
+    "security:createApiKey",
+    "POST /users/:userId/api-keys/_create",
+    is_audited=True,
+    query=("_id", "expiresIn"),
+)
 async def create_users_api_key(services: Services, caller: Caller, request: Request) -> Outcome:
     """Make an API key for a user, of any lifetime. Its token is shown this once."""
     kuid = read_identifier(request, "userId")
@@ -51,7 +56,9 @@ async def create_users_api_key(services: Services, caller: Caller, request: Requ
     return await _create(services, caller, request, user, ttl_ms)
 
 
-@action("security:searchApiKeys", "POST /users/:userId/api-keys/_search")
+@action(
+    "security:searchApiKeys", "POST /users/:userId/api-keys/_search", query=("from", "size", "lang")
+)
 async def search_users_api_keys(services: Services, caller: Caller, request: Request) -> Json:
     """Give the API keys of a user that the body, a query, asks for: all without one."""
     return await _search(services, _user_id(request), request)

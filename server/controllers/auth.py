@@ -20,6 +20,7 @@ from server.services import Services
     "POST /_login/:strategy",
     granted=("anonymous",),
     is_audited=True,
+    query=("cookieAuth", "expiresIn"),
 )
 async def login(services: Services, caller: Caller, request: Request) -> Outcome:
     """Log in with a strategy; the credentials stand in the body or among the arguments. Gives a
@@ -47,7 +48,14 @@ async def login(services: Services, caller: Caller, request: Request) -> Outcome
     return write_login(services, request, issued)
 
 
-@action("auth:logout", "POST /_logout", granted=("default",), needs_user=True, is_audited=True)
+@action(
+    "auth:logout",
+    "POST /_logout",
+    granted=("default",),
+    needs_user=True,
+    is_audited=True,
+    query=("global",),
+)
 async def logout(services: Services, caller: Caller, request: Request) -> Outcome:
     """End the session of this request, with every token of its chain of refreshes; with `global`
     every session of its user. API keys stay. A cookie is ended too, whatever it is worth."""
@@ -113,7 +121,13 @@ async def get_strategies(services: Services, caller: Caller, request: Request) -
     return services.strategies.names()
 
 
-@action("auth:refreshToken", "POST /_refreshToken", granted=("default",), needs_user=True)
+@action(
+    "auth:refreshToken",
+    "POST /_refreshToken",
+    granted=("default",),
+    needs_user=True,
+    query=("cookieAuth", "expiresIn"),
+)
 async def refresh_token(services: Services, caller: Caller, request: Request) -> Outcome:
     """Give a new token for the one of this request, which goes on for a moment only; with
     `cookieAuth` in a cookie."""
@@ -123,7 +137,7 @@ async def refresh_token(services: Services, caller: Caller, request: Request) ->
     return write_login(services, request, issued)
 
 
-@action("auth:createToken", "POST /_createToken", is_audited=True)
+@action("auth:createToken", "POST /_createToken", is_audited=True, query=("expiresIn", "singleUse"))
 async def create_token(services: Services, caller: Caller, request: Request) -> Outcome:
     """Give a further token of the caller's; with `singleUse` one that is good for one request."""
     single_use = read_flag(request, "singleUse")

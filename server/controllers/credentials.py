@@ -61,6 +61,7 @@ async def create_my_credentials(services: Services, caller: Caller, request: Req
     granted=("default",),
     needs_user=True,
     is_audited=True,
+    query=("revokeTokens",),
 )
 async def update_my_credentials(services: Services, caller: Caller, request: Request) -> Json:
     """Change the caller's credentials. `revokeTokens` ends his other sessions, API keys stay; where

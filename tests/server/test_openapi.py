@@ -1,6 +1,7 @@
 """`server:openapi`: a valid document, made from the action table (contract/04, "openapi")."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openapi_spec_validator import OpenAPIV2SpecValidator
 
-from server.actions import all_actions
+from server.actions import Route, all_actions
 from server.openapi import SCOPES, Published, write_document
 from server.yamltext import write_yaml
 from tests.server.errors import told
@@ -74,7 +75,23 @@ def test_an_operation() -> None:
     assert stats["deprecated"] is True
     body = found["post", "/_login/{strategy}"]["parameters"][-1]
     assert body == {"name": "body", "in": "body", "schema": {"type": "object"}}
+    key = found["post", "/users/{userId}/api-keys/_create"]["parameters"]
+    assert [(one["name"], one["in"]) for one in key] == [
+        ("userId", "path"),
+        ("_id", "query"),
+        ("expiresIn", "query"),
+        ("body", "body"),
+    ]
     assert found["get", "/_openapi"]["produces"] == ["application/json", "application/yaml"]
+
+
+def test_an_argument_in_the_path_is_not_asked_for_again() -> None:
+    """An action may take the same argument either way, by its route."""
+    routes = (Route("GET", "/some"), Route("GET", "/some/:_id"))
+    entry = replace(all_actions()[0], routes=routes, query=("_id",))
+    found = operations(write_document([entry], "kuzzle"))
+    for path, place in (("/some", "query"), ("/some/{_id}", "path")):
+        assert [(p["name"], p["in"]) for p in found["get", path]["parameters"]] == [("_id", place)]
 
 
 @pytest.mark.parametrize(
