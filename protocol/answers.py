@@ -76,12 +76,7 @@ def write_answer(request: Request, response: Response, wire: Wire, *, closes: bo
     else:
         body = write_envelope(request, response, wire.node)
     if is_plain:
-        return b"%b%b\r\nContent-Length: %d\r\n\r\n%b" % (
-            wire.plain_head,
-            request_id.encode(),
-            len(body),
-            body,
-        )
+        return write_plain_answer(request_id, body, wire)
     fields, body = _particular_fields(request, response, wire, body, closes)
     return b"%b%bX-Kuzzle-Request-Id: %b\r\n%bContent-Length: %d\r\n\r\n%b" % (
         status_line(response.status),
@@ -90,6 +85,16 @@ def write_answer(request: Request, response: Response, wire: Wire, *, closes: bo
         _write_fields(fields),
         len(body),
         b"" if head.method == "HEAD" else body,
+    )
+
+
+def write_plain_answer(request_id: str, body: bytes, wire: Wire) -> bytes:
+    """Give the whole answer of a plain success, to a request whose head asks for nothing else."""
+    return b"%b%b\r\nContent-Length: %d\r\n\r\n%b" % (
+        wire.plain_head,
+        request_id.encode(),
+        len(body),
+        body,
     )
 
 

@@ -1,16 +1,15 @@
 """One connection: bytes received → requests, answers → bytes to send, on one table of phases.
 
-HTTP answers leave in the order of their requests (RFC 9112 §9.3.2), WebSocket answers when they are
-ready. What breaks the protocol becomes one last request, refused, so that it is answered behind the
-valid ones before it. The shell stops reading while `is_full`: that bounds what is held here.
+Answers are `owing.py`'s. What breaks the protocol becomes one last request, refused, so that it is
+answered behind the valid ones before it. The shell stops reading while `is_full`: that bounds what
+is held here.
 """
 
 from collections.abc import Callable
 
-from protocol.answers import Wire, write_answer, write_upgrade
+from protocol.answers import Wire, write_upgrade
 from protocol.buffer import Buffer
 from protocol.chunks import ChunkedBody
-from protocol.envelopes import write_envelope
 from protocol.errors import ProtocolError, error
 from protocol.frames import Opcode, take_whole_text, write_frame
 from protocol.http11 import BARE, CONTINUE, HEAD_END, NO_HEAD, Head, check_head_size, parse_head
@@ -21,11 +20,11 @@ from protocol.messages import (
     Connected,
     Origin,
     Request,
-    Response,
     from_http,
     from_websocket,
     is_ping,
 )
+from protocol.owing import Owing
 from protocol.phases import NEXT, Phase, Step
 from protocol.repeats import Repeat, learn_repeat
 from protocol.websocket import (
@@ -38,7 +37,6 @@ from protocol.websocket import (
     accept_handshake,
     close_frame,
     is_upgrade,
-    write_text,
 )
 
 # Looking a member up in its enum takes ten times as long as a name of the module, and these are
@@ -48,47 +46,28 @@ _LEAVING, _ENDING = Phase.LEAVING, Phase.ENDING
 _WEBSOCKET, _TEXT = Origin.WEBSOCKET, int(Opcode.TEXT)
 
 
-class Connection:
-    """The protocol side of one socket. `phase` tells what is awaited of the peer."""
+class Connection(Owing):
+    """The protocol side of one socket."""
 
     __slots__ = (
-        "_awaited",
         "_budget",
         "_buffer",
         "_chunked",
-        "_early",
-        "_farewell",
         "_head",
         "_last_raw",
         "_last_request",
-        "_out",
-        "_owes_continue",
         "_peer",
         "_repeat",
         "_skipped_line",
-        "_wire",
-        "_websocket",
-        "_weight_bytes",
-        "phase",
     )
 
     def __init__(self, wire: Wire, peer: Connected | None = None) -> None:
-        self.phase = _HEAD
-        self._wire = wire
+        super().__init__(wire)
         self._peer = peer
         self._buffer = Buffer()
-        self._out: list[bytes] = []
-        # Taken and not yet answered, in order. A deque would take a fifth of an idle socket's
-        # memory.
-        self._awaited: list[Request] = []
-        self._weight_bytes = 0  # of all awaited ones
-        self._early: dict[Request, bytes] = {}  # HTTP answers that wait for earlier ones
-        self._farewell = b""  # a Close that waits for the answers before it
         self._head: Head = NO_HEAD  # of the request being received, then of the upgrade
         self._chunked: ChunkedBody | None = None
-        self._websocket: WebSocket | None = None
         self._budget: Callable[[], bool] | None = None
-        self._owes_continue = False
         self._skipped_line = False
         self._last_raw = b""
         self._last_request: Request | None = None
@@ -145,21 +124,9 @@ class Connection:
         return request
 
     @property
-    def is_full(self) -> bool:
-        """Whether answers must leave before more is read."""
-        wire = self._wire
-        most = 1 if self.phase is _SWITCHING else wire.in_flight
-        return len(self._awaited) >= most or self._weight_bytes >= wire.in_flight_bytes
-
-    @property
     def holds_input(self) -> bool:
         """Whether a further `receive(b"")` may understand what is held."""
         return len(self._buffer) > 0 or self.phase is _SWITCHING
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether the connection can be closed once what is to be sent has left."""
-        return self.phase is _ENDING and not self._awaited
 
     @property
     def is_settled(self) -> bool:
@@ -169,58 +136,6 @@ class Connection:
             and not self._buffer
             and (self.phase is _HEAD or self.phase is _SOCKET)
         )
-
-    @property
-    def awaits_answers(self) -> bool:
-        """Whether requests were taken whose answers have not been sent."""
-        return bool(self._awaited)
-
-    def send(self, request: Request, response: Response) -> None:
-        """Answer a request that `receive` gave; each is answered once.
-
-        After a LocalError (see `write_answer`) the request still waits for an answer. A WebSocket
-        that is closing gets none.
-        """
-        awaited = self._awaited
-        if request.origin is _WEBSOCKET:
-            websocket = self._websocket
-            if websocket is not None and (self.phase is _SOCKET or self._farewell):
-                envelope = write_envelope(request, response, self._wire.node)
-                awaited.remove(request)
-                self._weight_bytes -= request.weight_bytes
-                agreement = None if response.is_private else websocket.agreement
-                self._out.append(write_text(envelope, agreement))
-                self._take_leave()
-            return
-        is_last = self.phase is _ENDING and awaited[-1] is request
-        closes = is_last or not request.head.keep_alive
-        answer = write_answer(request, response, self._wire, closes=closes)
-        self._weight_bytes -= request.weight_bytes
-        if awaited[0] is not request:
-            self._early[request] = answer
-            return
-        del awaited[0]
-        self._out.append(answer)
-        while awaited and self._early and (ready := self._early.pop(awaited[0], None)) is not None:
-            del awaited[0]
-            self._out.append(ready)
-        if self._owes_continue and not awaited:
-            self._owes_continue = False
-            self._out.append(CONTINUE)
-
-    def push(self, text: bytes) -> None:
-        """Send a text message nobody asked for; nothing unless this is an open WebSocket."""
-        if self.phase is _SOCKET:
-            self._out.append(write_frame(_TEXT, text))
-
-    def bytes_to_send(self) -> bytes:
-        """Give what is to be written now, once."""
-        out = self._out
-        if len(out) == 1:
-            return out.pop()
-        data = b"".join(out)
-        out.clear()
-        return data
 
     def eof(self) -> None:
         """The peer sends no more; what he asked for is still answered (RFC 9112 §9.6)."""
@@ -253,25 +168,6 @@ class Connection:
         if self._websocket is not None and not self._farewell:
             self._drop_awaited()
         self.phase = NEXT[self.phase, step]
-
-    def _take_leave(self) -> None:
-        """Send the Close that waits, if there is one, once no answer does."""
-        if self._farewell and not self._awaited:
-            self._out.append(self._farewell)
-            self._farewell = b""
-
-    def _drop_awaited(self) -> None:
-        """RFC 6455 §5.5.1: no data frame follows a Close."""
-        self._awaited.clear()
-        self._weight_bytes = 0
-
-    def _give(self, request: Request, size_bytes: int, requests: list[Request]) -> None:
-        # A payload left unread may grow when it is inflated and parsed: it counts for all there is.
-        is_heavy = request.unread is not None
-        request.weight_bytes = self._wire.in_flight_bytes if is_heavy else size_bytes
-        self._weight_bytes += request.weight_bytes
-        self._awaited.append(request)
-        requests.append(request)
 
     def _take_request(self, body: bytes, requests: list[Request]) -> Request:
         wire, head = self._wire, self._head

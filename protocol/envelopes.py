@@ -83,11 +83,7 @@ def write_plain(request: Request, response: Response, node: str) -> bytes:
     It is what most answers are, and decides how fast the server is.
     """
     if type(response.result) is Kept and request.volatile is None:
-        before, after = response.result.around(response.action, response.controller, node)
-        request_id = orjson.dumps(response.request_id)
-        if request.origin is _HTTP:
-            return b"%b%b%b}" % (before, request_id, after)
-        return b'%b%b%b,"room":%b}' % (before, request_id, after, request_id)
+        return write_kept(request, response.request_id, response.result, node)
     envelope = {
         "action": response.action,
         "controller": response.controller,
@@ -105,6 +101,16 @@ def write_plain(request: Request, response: Response, node: str) -> bytes:
         return orjson.dumps(envelope, default=_write_kept)
     except orjson.JSONEncodeError as reason:
         raise LocalError("a result that is not JSON") from reason
+
+
+def write_kept(request: Request, request_id: str, kept: Kept, node: str) -> bytes:
+    """Give the envelope of a plain success with a kept result, as `write_plain` does, to a request
+    without arguments and `volatile`."""
+    before, after = kept.around(request.action, request.controller, node)
+    shown_id = orjson.dumps(request_id)
+    if request.origin is _HTTP:
+        return b"%b%b%b}" % (before, shown_id, after)
+    return b'%b%b%b,"room":%b}' % (before, shown_id, after, shown_id)
 
 
 def _write_kept(result: object) -> orjson.Fragment:

@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from protocol.answers import Wire
 from protocol.connection import Connection
+from protocol.envelopes import Kept
 from protocol.errors import LocalError, error
 from protocol.messages import Request, Response
 from protocol.phases import Phase
@@ -58,7 +59,7 @@ class Listener:
         self,
         wire: Wire,
         answer: Callable[[Request], Answering],
-        answer_now: Callable[[Request], Response | None],
+        answer_now: Callable[[Request], tuple[str, Kept] | None],
         timeouts: Timeouts,
         *,
         connections: int,
@@ -255,9 +256,9 @@ class Peer(asyncio.Protocol):
 
     def _answer(self, request: Request) -> None:
         """Step the answer once; only one that has to wait costs a task."""
-        response = self._listener.answer_now(request)
-        if response is not None:
-            self._send(request, response)
+        ready = self._listener.answer_now(request)
+        if ready is not None:
+            self._connection.send_kept(request, *ready)
             return
         answering = self._listener.answer(request)
         try:

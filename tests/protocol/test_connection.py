@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from protocol.answers import Wire
 from protocol.bodies import BodyLimits
 from protocol.connection import Connection
+from protocol.envelopes import Kept
 from protocol.errors import LocalError
 from protocol.http11 import CONTINUE, HeadLimits
 from protocol.messages import Response
@@ -647,3 +648,39 @@ def test_a_slow_peer_can_not_make_us_hold_more_than_the_bounds() -> None:
         for _ in range(400):
             serve(connection, more)
         assert connection.is_finished
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        GET,
+        GET * 2,
+        GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"),
+        GET.replace(b"/now", b"/now?pretty"),
+        GET.replace(b"\r\n\r\n", b"\r\nOrigin: http://b\r\n\r\n"),
+        GET + b"GET /",
+        GET.replace(b"1.1", b"1.0"),
+        HANDSHAKE + frame(TEXT, b'{"controller":"a","action":"b","requestId":"r"}'),
+        HANDSHAKE + frame(TEXT, b'{"controller":"a","action":"b","requestId":"r"}') * 2,
+        HANDSHAKE + frame(TEXT, b'{"controller":"a","action":"b","requestId":"r"}') + frame(3, b""),
+    ],
+)
+def test_kept_results_are_sent_like_all_others(wire: bytes) -> None:
+    """The shorter way gives the same bytes, whatever else is in progress."""
+    result = {"_id": "ann", "n": [1, None]}
+    sent = []
+    for is_kept in (True, False):
+        connection = Connection(small_wire())
+        taken, out = connection.receive(wire), b""
+        while taken:
+            for request in taken:
+                if is_kept:
+                    connection.send_kept(request, "id", Kept(result))
+                else:
+                    names = request.controller, request.action
+                    connection.send(request, Response("id", *names, result))
+            out += connection.bytes_to_send()
+            taken = connection.receive(b"")
+        sent.append((out + connection.bytes_to_send(), connection.phase, connection.is_finished))
+    assert sent[0] == sent[1]
+    assert b'"ann"' in sent[0][0]
