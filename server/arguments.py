@@ -135,7 +135,10 @@ _NAMES: dict[type, str] = {str: "string", dict: "object", list: "array"}
 def _body_member(request: Request, name: str, wanted: type, default: object) -> object:
     if request.body is None and default is not REQUIRED:
         return default
-    return _checked(read_body(request), name, f"body.{name}", wanted, default)
+    body = read_body(request)
+    if _find(body, name) is None:
+        raise _wrong_type(f"body.{name}", wanted)  # unlike an argument's, this null is no absence
+    return _checked(body, name, f"body.{name}", wanted, default)
 
 
 def _checked(

@@ -1,6 +1,7 @@
 """How long tokens live: what a client may ask for, and what the configuration makes of it
 (contract/02 §1.3, §1.4)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from protocol.errors import error
@@ -32,7 +33,7 @@ class TokenLimits:
     prefix: str = ""
 
     def lifetime_ms(self, wanted: object) -> int:
-        """Give the lifetime of a new session: what was asked for, nothing for the default.
+        """Give the lifetime a login asks for: nothing, 0, false and null stand for the default.
 
         400 for what is no lifetime, or longer than allowed.
         """
@@ -40,6 +41,15 @@ class TokenLimits:
             ttl_ms = self.default_ttl_ms
         else:
             ttl_ms = read_lifetime(wanted)
+        check_ttl(ttl_ms, self.max_ttl_ms)
+        return ttl_ms
+
+    def stated_lifetime_ms(self, args: Mapping[str, object]) -> int:
+        """Give the lifetime of a session made with another token: only an absent `expiresIn` stands
+        for the default, a blank, false or null one is no lifetime (contract/02 §1.3)."""
+        if "expiresIn" not in args:
+            return self.lifetime_ms(None)
+        ttl_ms = read_lifetime(args["expiresIn"])
         check_ttl(ttl_ms, self.max_ttl_ms)
         return ttl_ms
 

@@ -5,9 +5,11 @@ checked before it counts.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from protocol.errors import ApiError, error
 from server.auth.audit import Ending, aside, tell
@@ -25,6 +27,16 @@ from server.auth.strategies import (
 from server.auth.throttle import Attempt, Throttle
 from server.auth.users import User, Users
 from server.storage.base import Change
+
+_LOG = logging.getLogger("manykeys.logins")
+
+
+@runtime_checkable
+class Refreshes(Protocol):
+    """A strategy that decides whether the sessions of its users may go on."""
+
+    async def refresh_token(self, kuid: str) -> Mapping[str, object] | None:
+        """Give None, or `expiresIn`, the life of the next token; anything raised is a refusal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +78,23 @@ class Logins:
         with _settling(begun):
             await check()
             begun.succeeded()
+
+    async def refresh(self, name: str, kuid: str) -> Mapping[str, object]:
+        """Ask a strategy whether a user's session may go on; what it gives may hold `expiresIn`
+        (contract/05 §2.1).
+
+        401 `security.token.refresh_forbidden` if it has no say in that, or fails.
+        """
+        strategy = self._strategies.get(name) if name in self._strategies.names() else None
+        if not isinstance(strategy, Refreshes):
+            raise error("security.token.refresh_forbidden", f"{name!r} refreshes no token")
+        (given,) = await asyncio.gather(strategy.refresh_token(kuid), return_exceptions=True)
+        if given is None:
+            return {}
+        if not isinstance(given, Mapping):
+            _LOG.warning("strategy %s refreshed no token: %r", name, given)
+            raise error("security.token.refresh_forbidden", f"{name!r} refuses")
+        return given
 
     async def _run(
         self, name: str, strategy: Strategy, attempt: LoginAttempt

@@ -126,22 +126,36 @@ async def get_strategies(services: Services, caller: Caller, request: Request) -
     "POST /_refreshToken",
     granted=("default",),
     needs_user=True,
-    query=("cookieAuth", "expiresIn"),
+    query=("cookieAuth", "expiresIn", "strategy"),
 )
 async def refresh_token(services: Services, caller: Caller, request: Request) -> Outcome:
     """Give a new token for the one of this request, which goes on for a moment only; with
-    `cookieAuth` in a cookie."""
-    ttl_ms = services.issuer.limits.lifetime_ms(request.args.get("expiresIn"))
+    `cookieAuth` in a cookie. A `strategy` other than local is asked first, and may choose the
+    lifetime."""
+    ttl_ms = await _refreshed_lifetime_ms(services, caller, request)
     token = services.cookies.token_of(request).removeprefix(SESSION_PREFIX)
     issued = await services.issuer.refresh(caller, token, ttl_ms)
     return write_login(services, request, issued)
+
+
+async def _refreshed_lifetime_ms(services: Services, caller: Caller, request: Request) -> int:
+    limits = services.issuer.limits
+    ttl_ms = limits.stated_lifetime_ms(request.args)
+    name = read_text(request, "strategy", "local")
+    if name == "local":
+        return ttl_ms
+    given = await services.logins.refresh(name, caller.kuid)
+    try:
+        return limits.stated_lifetime_ms(given) if "expiresIn" in given else ttl_ms
+    except ApiError:
+        raise error("security.token.refresh_forbidden", f"{name!r} gives no lifetime") from None
 
 
 @action("auth:createToken", "POST /_createToken", is_audited=True, query=("expiresIn", "singleUse"))
 async def create_token(services: Services, caller: Caller, request: Request) -> Outcome:
     """Give a further token of the caller's; with `singleUse` one that is good for one request."""
     single_use = read_flag(request, "singleUse")
-    ttl_ms = services.issuer.limits.lifetime_ms(request.args.get("expiresIn"))
+    ttl_ms = services.issuer.limits.stated_lifetime_ms(request.args)
     if ttl_ms == NEVER:
         raise error("security.token.invalid_expiration", "expiresIn", "a lifetime with an end")
     issued = await services.issuer.issue(

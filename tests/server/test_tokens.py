@@ -12,31 +12,12 @@ from protocol.errors import ApiError
 from server.auth.logins import LoggedIn
 from server.auth.strategies import LoginAttempt
 from server.storage.base import Insert, Table
+from tests.server.clock import START_MS, Clock
 from tests.server.errors import told
 from tests.server.running import PASSWORD, TRANSPORTS, Running, cheap_config, running
 
 INVALID = {"id": "security.token.invalid", "code": 117506049, "status": 401}
 FORBIDDEN = {"id": "security.token.refresh_forbidden", "code": 117506056, "status": 401}
-START_MS = 1_800_000_000_000
-
-
-class Clock:
-    """A clock that goes when it is told to."""
-
-    def __init__(self) -> None:
-        self.now_ms = START_MS
-
-    def __call__(self) -> int:
-        """Give the time in ms since 1970."""
-        return self.now_ms
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The clock of the servers a test starts."""
-    made = Clock()
-    monkeypatch.setattr("server.app.clock_ms", made)
-    return made
 
 
 @asynccontextmanager

@@ -1,0 +1,38 @@
+"""The errors the rows speak of: id, code and status as contract/06 lists them."""
+
+from tests.server.authtable.rows import TEXT, Refusal
+
+INVALID_TYPE = Refusal("api.assert.invalid_type", 33619969, 400)
+INVALID_ARGUMENT = Refusal("api.assert.invalid_argument", 33619970, 400)
+MISSING_ARGUMENT = Refusal("api.assert.missing_argument", 33619971, 400)
+TOO_MANY_ARGUMENTS = Refusal("api.assert.too_many_arguments", 33619974, 400)
+BODY_REQUIRED = Refusal("api.assert.body_required", 33619976, 400)
+FORBIDDEN_ARGUMENT = Refusal("api.assert.forbidden_argument", 33619979, 400)
+RESTRICTED_KEYWORD = Refusal("api.assert.koncorde_restricted_keyword", 33619981, 400)
+TOO_MANY_LOGINS = Refusal("api.process.too_many_logins_requests", 33685517, 429)
+INVALID_TOKEN = Refusal("security.token.invalid", 117506049, 401)
+TTL_EXCEEDED = Refusal("security.token.ttl_exceeded", 117506052, 400)
+REFRESH_FORBIDDEN = Refusal("security.token.refresh_forbidden", 117506056, 401, (TEXT,))
+INVALID_EXPIRATION = Refusal("security.token.invalid_expiration", 117506057, 400)
+UNKNOWN_STRATEGY = Refusal("security.credentials.unknown_strategy", 117571585, 400)
+UNAUTHORIZED = Refusal("security.rights.unauthorized", 117637121, 401)
+FORBIDDEN = Refusal("security.rights.forbidden", 117637122, 403)
+UNEXPECTED = Refusal("plugin.runtime.unexpected_error", 67239938, 500, (TEXT,))
+INVALID_VERIFY = Refusal("plugin.strategy.invalid_verify_resolve", 67305487, 500, (TEXT,))
+INVALID_KUID = Refusal("plugin.strategy.invalid_kuid", 67305488, 500, (TEXT,))
+UNKNOWN_KUID = Refusal("plugin.strategy.unknown_kuid", 67305489, 500, (TEXT,))
+MISSING_USER = Refusal("plugin.strategy.missing_user", 67305492, 401, (TEXT,))
+NOT_FOUND = Refusal("services.storage.not_found", 16842763, 404)
+ALREADY_EXISTS = Refusal("services.storage.document_already_exists", 16842769, 400)
+QUERY_KEYWORD = Refusal("services.storage.unknown_query_keyword", 16842797, 400)
+BAD_QUERY = Refusal("services.storage.unexpected_bad_request", 16842785, 400)
+LOCAL = "plugin.kuzzle-plugin-auth-passport-local."
+EXPIRED_PASSWORD = Refusal(f"{LOCAL}expired_password", 67108865, 401)
+LOGIN_IN_PASSWORD = Refusal(f"{LOCAL}login_in_password", 67108868, 400)
+MUST_CHANGE_PASSWORD = Refusal(f"{LOCAL}must_change_password", 67108869, 401)
+REUSED_PASSWORD = Refusal(f"{LOCAL}reused_password", 67108870, 400)
+WEAK_PASSWORD = Refusal(f"{LOCAL}weak_password", 67108871, 400)
+BAD_CREDENTIALS = Refusal(None, None, 400)
+"""contract/05 §1.5: these three have no id."""
+WRONG_PRESENT_PASSWORD = Refusal(None, None, 403)
+CREDENTIALS_CONFLICT = Refusal(None, None, 412)
