@@ -118,7 +118,6 @@ EXPLAINED = {
     **{f"O{number}": _ABSENT for number in range(1, 9)},
     **{f"D{number}": _ABSENT for number in range(1, 6)},
     "X7": "open",
-    "A10": _OPEN,
     "A16": "as log lines; the users themselves are not told",
 }
 """What is to be said of checks that no test shows, or not wholly."""

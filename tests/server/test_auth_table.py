@@ -96,17 +96,37 @@ def still_clock(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def name_of(row: Row, way: str) -> str:
-    """Give a name for a test that a terminal can show."""
-    return f"{row.action}-{row.line}-{way}".replace("§", "")
+def over_every_way(rows: list[Row]) -> pytest.MarkDecorator:
+    """Make a test of each row and each of its ways, with a name a terminal can show."""
+    tests = [
+        pytest.param(row, way, id=f"{row.action}-{row.line}-{way}".replace("§", ""))
+        for row in rows
+        for way in row.ways
+    ]
+    return pytest.mark.parametrize(("row", "way"), tests)
 
 
-@pytest.mark.parametrize(
-    ("row", "way"),
-    [pytest.param(row, way, id=name_of(row, way)) for row in ROWS for way in row.ways],
-)
+@over_every_way([*logins.ROWS, *tokens.ROWS, *selves.ROWS, *keys.ROWS, *everywhere.ROWS])
 async def test_row(row: Row, way: str, still_clock: Clock) -> None:
-    """What the row says."""
+    """The lines of contract/02 the rows name; security check A10."""
+    await drive(row, way, still_clock)
+
+
+@over_every_way(credentials.ROWS)
+async def test_row_of_credentials(row: Row, way: str, still_clock: Clock) -> None:
+    """contract/02 §4, contract/05 §1.5; security checks P9, P14 and A15."""
+    await drive(row, way, still_clock)
+
+
+@over_every_way(lifetimes.ROWS)
+async def test_lifetime(row: Row, way: str, still_clock: Clock) -> None:
+    """contract/02 §1.3."""
+    await drive(row, way, still_clock)
+
+
+@over_every_way(badtokens.ROWS)
+async def test_token_that_is_no_good(row: Row, way: str, still_clock: Clock) -> None:
+    """contract/02 §1.5: always the same 401, never a 500; security checks T1, T2, T6, T7 and T10."""
     await drive(row, way, still_clock)
 
 

@@ -2,16 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import replace
 
 import pytest
 
-from server.auth.names import is_id
-from server.auth.strategies import LoginAttempt, Outcome, Prepared, Refused
 from server.auth.strategies.local import Local
-from server.storage.base import DeleteAll, Exists, Insert, Missing, Noted, Table, Update
+from server.storage.base import Exists, Missing, Noted, Table
+from tests.server.badges import Badge
 from tests.server.errors import told
-from tests.server.running import PASSWORD, TRANSPORTS, Running, cheap_config, running
+from tests.server.running import PASSWORD, TRANSPORTS, Running, running
 
 NEW = "battery staple"
 CREATE, UPDATE = "auth:createMyCredentials", "auth:updateMyCredentials"
@@ -22,64 +20,9 @@ WITH_BODY = (CREATE, UPDATE, VALIDATE)
 FULL = {"username": "someone", "password": NEW}
 
 
-class Badge:
-    """A further strategy: credentials are a number, kept in the clear; nothing can be shown."""
-
-    name = "badge"
-    fields = ("number",)
-
-    def __init__(self, server: Running) -> None:
-        self._storage = server.app.services.storage
-
-    async def verify(self, attempt: LoginAttempt) -> Outcome:
-        return Refused("not tried here")
-
-    async def exists(self, kuid: str) -> bool:
-        return await self._storage.exists(Table.CREDENTIALS, kuid=kuid, strategy=self.name)
-
-    async def validate(
-        self, credentials: Mapping[str, object], kuid: str | None, is_update: bool
-    ) -> None:
-        assert is_id(credentials["number"])
-
-    async def create(self, credentials: Mapping[str, object], kuid: str, by: str) -> Prepared:
-        row = {
-            "strategy": self.name,
-            "id": credentials["number"],
-            "kuid": kuid,
-            "data": {},
-            "created_at": 0,
-            "updated_at": None,
-        }
-        return Prepared({"number": credentials["number"]}, [Insert(Table.CREDENTIALS, row)])
-
-    async def update(self, credentials: Mapping[str, object], kuid: str, by: str) -> Prepared:
-        values = {"id": credentials["number"]}
-        return Prepared({}, [Update(Table.CREDENTIALS, {"strategy": self.name}, values)])
-
-    async def delete(self, kuid: str) -> Prepared:
-        where = {"kuid": kuid, "strategy": self.name}
-        return Prepared({}, [DeleteAll(Table.CREDENTIALS, where)])
-
-
-def asking(name: str) -> Mapping[str, object]:
-    """Give the body an action needs."""
-    return {"body": FULL} if name in WITH_BODY else {}
-
-
 async def status_of_login(server: Running, username: str, password: str) -> int:
     body = {"username": username, "password": password}
     return (await server.call("query", "auth:login", strategy="local", body=body))["status"]
-
-
-@pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_credentials_are_shown_without_secrets(server: Running, transport: str) -> None:
-    """contract/02 §4 getMyCredentials, credentialsExist; contract/05 §1.2: in this order."""
-    user = await server.create_user(await server.create_admin(), "user")
-    shown = await server.call(transport, GET, token=user, strategy="local")
-    assert list(shown["result"].items()) == [("username", "user"), ("kuid", "user")]
-    there = await server.call(transport, EXIST, token=user, strategy="local")
-    assert there["result"] is True
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -115,110 +58,12 @@ async def test_validating_changes_nothing(server: Running, transport: str) -> No
     assert await status_of_login(server, "other", NEW) == 401
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
-@pytest.mark.parametrize("name", ALL)
-async def test_anonymous_has_no_credentials(server: Running, transport: str, name: str) -> None:
-    """contract/02 §4: authenticated only; contract/03 §4: not among the rights of anonymous."""
-    answer = await server.call(transport, name, strategy="local", **asking(name))
-    assert told(answer, "id", "status") == {"id": "security.rights.unauthorized", "status": 401}
-
-
-@pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_anonymous_has_none_where_all_is_allowed(transport: str) -> None:
-    """contract/02 §3: after rights, anonymous is 401 with `[controller, action]`."""
-    async with running(open_mode=True) as server:
-        for name in ALL:
-            answer = await server.call(transport, name, strategy="local", **asking(name))
-            assert told(answer, "id", "status", "props") == {
-                "id": "security.rights.unauthorized",
-                "status": 401,
-                "props": name.split(":"),
-            }
-
-
-@pytest.mark.parametrize("transport", TRANSPORTS)
-@pytest.mark.parametrize("name", ALL)
-async def test_unknown_strategies(server: Running, transport: str, name: str) -> None:
-    """contract/02 §4: 400 `security.credentials.unknown_strategy`, before the body is looked at."""
-    token = await server.create_admin()
-    answer = await server.call(transport, name, token=token, strategy="pigeon")
-    assert told(answer) == {
-        "id": "security.credentials.unknown_strategy",
-        "code": 117571585,
-        "status": 400,
-    }
-    assert answer["error"]["props"] == ["pigeon"]
-
-
-@pytest.mark.parametrize("name", ALL)
-async def test_a_strategy_is_required(server: Running, name: str) -> None:
-    """contract/02 §4."""
-    token = await server.create_admin()
-    answer = await server.call("websocket", name, token=token, **asking(name))
-    assert told(answer, "id", "status", "props") == {
-        "id": "api.assert.missing_argument",
-        "status": 400,
-        "props": ["strategy"],
-    }
-
-
-@pytest.mark.parametrize("transport", TRANSPORTS)
-@pytest.mark.parametrize("name", WITH_BODY)
-async def test_a_body_is_required(server: Running, transport: str, name: str) -> None:
-    """contract/02 §4: body required where used."""
-    token = await server.create_admin()
-    answer = await server.call(transport, name, token=token, strategy="local")
-    assert told(answer, "id", "status") == {"id": "api.assert.body_required", "status": 400}
-
-
-REFUSED = [  # action, body, status
-    (CREATE, {"kuid": "user", **FULL}, 400),
-    (CREATE, {"username": "x"}, 400),
-    (CREATE, {"password": "x"}, 400),
-    (CREATE, {"username": "admin", "password": "x"}, 412),
-    (CREATE, FULL, 412),
-    (UPDATE, {"kuid": "admin", "password": "x"}, 400),
-    (UPDATE, {}, 400),
-    (UPDATE, {"username": "admin"}, 412),
-    (VALIDATE, {"kuid": "user", **FULL}, 400),
-    (VALIDATE, {"password": "x"}, 400),
-    (VALIDATE, {"username": "admin", "password": "x"}, 412),
-]
-
-
-@pytest.mark.parametrize("transport", TRANSPORTS)
-@pytest.mark.parametrize(("name", "body", "status"), REFUSED)
-async def test_refused_credentials(
-    server: Running, transport: str, name: str, body: object, status: int
-) -> None:
-    """contract/05 §1.5: these errors have no id."""
-    user = await server.create_user(await server.create_admin(), "user")
-    answer = await server.call(transport, name, token=user, strategy="local", body=body)
-    assert (answer["status"], answer["error"].get("id")) == (status, None)
-    assert await status_of_login(server, "user", PASSWORD) == 200
-
-
-@pytest.mark.parametrize("transport", TRANSPORTS)
-@pytest.mark.parametrize("name", WITH_BODY)
-async def test_passwords_that_are_no_text(server: Running, transport: str, name: str) -> None:
-    """design §4: 400 with an id; security check P14 for the one that is too long."""
-    token = await server.create_admin()
-    for password, refused in (
-        (5, "api.assert.invalid_type"),
-        (["x"], "api.assert.invalid_type"),
-        ("x" * 1_000_000, "api.assert.invalid_argument"),
-    ):
-        body = {"username": "admin", "password": password}
-        answer = await server.call(transport, name, token=token, strategy="local", body=body)
-        assert told(answer, "id", "status") == {"id": refused, "status": 400}
-
-
 @pytest.fixture
 async def badged() -> AsyncIterator[Running]:
     """A server with a second strategy, and a user without credentials of the first one."""
     async with running() as server:
         services = server.app.services
-        services.strategies.register("badge", Badge(server))
+        services.strategies.register("badge", Badge(services.storage))
         yield server
 
 
@@ -251,15 +96,6 @@ async def test_linking_and_unlinking(badged: Running, transport: str) -> None:
     answer = await badged.call(transport, CREATE, token=token, strategy="local", body=body)
     assert answer["result"] == {"username": "chief", "kuid": "admin"}
     assert await status_of_login(badged, "chief", NEW) == 200
-
-
-@pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_the_last_way_in_stays(server: Running, transport: str) -> None:
-    """design §6, security check A15."""
-    token = await server.create_admin()
-    answer = await server.call(transport, DELETE, token=token, strategy="local")
-    assert (answer["status"], answer["error"].get("id")) == (412, None)
-    assert await status_of_login(server, "admin", PASSWORD) == 200
 
 
 async def test_of_two_ways_removed_at_once_one_stays(badged: Running) -> None:
@@ -389,73 +225,6 @@ async def test_a_refused_change_ends_no_session(server: Running) -> None:
     )
     assert answer["status"] == 400
     assert (await server.call("query", "auth:getCurrentUser", token=other))["status"] == 200
-
-
-@pytest.fixture
-async def guarded() -> AsyncIterator[Running]:
-    """A server that asks for the present password, with a second strategy."""
-    config = cheap_config()
-    local = replace(config.plugins.local, require_password=True)
-    async with running(replace(config, plugins=replace(config.plugins, local=local))) as server:
-        server.app.services.strategies.register("badge", Badge(server))
-        yield server
-
-
-@pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_the_present_password_is_asked_for(guarded: Running, transport: str) -> None:
-    """contract/05 §1.5 `requirePassword`: absent 400, wrong 403, both without id; security check
-    P9."""
-    token = await guarded.create_admin()
-    for given, status in (({}, 400), ({"currentPassword": "wrong"}, 403)):
-        body = {"password": NEW, **given}
-        answer = await guarded.call(transport, UPDATE, token=token, strategy="local", body=body)
-        assert (answer["status"], answer["error"].get("id")) == (status, None)
-        assert await status_of_login(guarded, "admin", PASSWORD) == 200
-    body = {"password": NEW, "currentPassword": PASSWORD}
-    answer = await guarded.call(transport, UPDATE, token=token, strategy="local", body=body)
-    assert answer["result"] == {"username": "admin", "kuid": "admin"}
-    assert await status_of_login(guarded, "admin", NEW) == 200
-
-
-@pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_the_present_password_before_credentials_end(
-    guarded: Running, transport: str
-) -> None:
-    """contract/05 §1.5: the argument `password` will do; security check A15."""
-    token = await guarded.create_admin()
-    body = {"number": "b-7"}
-    await guarded.call(transport, CREATE, token=token, strategy="badge", body=body)
-    for given, status in (({}, 400), ({"password": "wrong"}, 403), ({"password": PASSWORD}, 200)):
-        answer = await guarded.call(transport, DELETE, token=token, strategy="local", **given)
-        assert answer["status"] == status
-
-
-ROUTES = [  # action, method, routes, status for a user with local credentials
-    (CREATE, "POST", ("/_me/credentials/local/_create", "/credentials/local/_me/_create"), 412),
-    (UPDATE, "PUT", ("/_me/credentials/local/_update", "/credentials/local/_me/_update"), 200),
-    (
-        VALIDATE,
-        "POST",
-        ("/_me/credentials/local/_validate", "/credentials/local/_me/_validate"),
-        200,
-    ),
-    (GET, "GET", ("/_me/credentials/local", "/credentials/local/_me"), 200),
-    (EXIST, "GET", ("/_me/credentials/local/_exists", "/credentials/local/_me/_exists"), 200),
-    (DELETE, "DELETE", ("/_me/credentials/local", "/credentials/local/_me"), 412),
-]
-
-
-@pytest.mark.parametrize(("name", "method", "paths", "status"), ROUTES)
-async def test_routes(
-    server: Running, name: str, method: str, paths: tuple[str, str], status: int
-) -> None:
-    """contract/02 §4: the routes of now and those of before 2.4.0."""
-    token = await server.create_admin()
-    http = await server.connect()
-    body = FULL if name in WITH_BODY else None
-    for path in paths:
-        answer = await http.ask(method, path, body, token=token)
-        assert (answer.status, answer.json["action"]) == (status, name.partition(":")[2])
 
 
 async def test_changes_are_written_into_the_journal(badged: Running) -> None:

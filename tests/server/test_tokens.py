@@ -17,7 +17,6 @@ from tests.server.errors import told
 from tests.server.running import PASSWORD, TRANSPORTS, Running, cheap_config, running
 
 INVALID = {"id": "security.token.invalid", "code": 117506049, "status": 401}
-FORBIDDEN = {"id": "security.token.refresh_forbidden", "code": 117506056, "status": 401}
 
 
 @asynccontextmanager
@@ -39,18 +38,6 @@ async def who(server: Running, transport: str, token: str) -> str | None:
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_further_token(server: Running, transport: str) -> None:
-    """contract/02 §4 createToken."""
-    admin = await server.create_admin()
-    answer = await server.call(transport, "auth:createToken", token=admin, expiresIn="2h")
-    result = answer["result"]
-    assert list(result) == ["expiresAt", "singleUse", "token", "ttl"]
-    assert (result["singleUse"], result["ttl"]) == (False, 7_200_000)
-    for _ in range(2):
-        assert await who(server, transport, result["token"]) == "admin"
-
-
-@pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_token_for_one_request(server: Running, transport: str) -> None:
     """contract/02 §1.5 row 5: used up by the first request, also one that fails."""
     admin = await server.create_admin()
@@ -66,26 +53,6 @@ async def test_a_token_for_one_request(server: Running, transport: str) -> None:
     for valid in (True, False):
         checked = await server.call(transport, "auth:checkToken", body=body)
         assert checked["result"]["valid"] is valid
-
-
-@pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_further_token_has_an_end(server: Running, transport: str) -> None:
-    """contract/02 §4 createToken: -1 is refused."""
-    admin = await server.create_admin()
-    answer = await server.call(transport, "auth:createToken", token=admin, expiresIn="-1")
-    assert told(answer) == {
-        "id": "security.token.invalid_expiration",
-        "code": 117506057,
-        "status": 400,
-    }
-    assert answer["error"]["props"][0] == "expiresIn"
-
-
-async def test_default_users_make_no_further_tokens(server: Running) -> None:
-    """contract/03 §4."""
-    user = await server.create_user(await server.create_admin(), "user")
-    answer = await server.call("http", "auth:createToken", token=user)
-    assert answer["error"]["id"] == "security.rights.forbidden"
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -130,17 +97,6 @@ async def test_a_refreshed_token_used_later_ends_the_chain(clock: Clock, transpo
         for token in chain:
             assert await who(server, transport, token) is None
         assert await who(server, transport, other) == "admin"
-
-
-@pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_what_is_not_refreshed(server: Running, transport: str) -> None:
-    """contract/02 §4 refreshToken: tokens without end; nobody's."""
-    await server.create_admin()
-    endless = await server.login("admin", expiresIn=-1)
-    answer = await server.call(transport, "auth:refreshToken", token=endless)
-    assert told(answer) == FORBIDDEN
-    answer = await server.call(transport, "auth:refreshToken")
-    assert answer["error"]["id"] == "security.rights.unauthorized"
 
 
 async def test_the_greatest_age_holds_through_refreshes(clock: Clock) -> None:
@@ -206,31 +162,6 @@ async def test_update_self(server: Running, transport: str) -> None:
     assert isinstance(source["_kuzzle_info"]["updatedAt"], int)
     me = await server.call(transport, "auth:getCurrentUser", token=token)
     assert me["result"]["_source"] == source
-    for name, value in (("_id", "x"), ("profileIds", ["default"])):
-        answer = await server.call(transport, "auth:updateSelf", token=token, body={name: value})
-        assert told(answer, "id", "props") == {
-            "id": "api.assert.forbidden_argument",
-            "props": [f"body.{name}"],
-        }
-    answer = await server.call(transport, "auth:updateSelf", token=token)
-    assert answer["error"]["id"] == "api.assert.body_required"
-
-
-@pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_check_rights(server: Running, transport: str) -> None:
-    """contract/02 §4 checkRights: nothing is said about whether the action exists."""
-    user = await server.create_user(await server.create_admin(), "user")
-    for full_name, allowed in (("auth:logout", True), ("auth:login", False), ("a:b", False)):
-        controller, _, name = full_name.partition(":")
-        body = {"controller": controller, "action": name}
-        answer = await server.call(transport, "auth:checkRights", token=user, body=body)
-        assert answer["result"] == {"allowed": allowed}
-    for body, missing in (({}, "controller"), ({"controller": "auth"}, "action")):
-        answer = await server.call(transport, "auth:checkRights", token=user, body=body)
-        assert told(answer, "id", "props") == {
-            "id": "api.assert.missing_argument",
-            "props": [f"body.{missing}"],
-        }
 
 
 async def test_the_store_holds_no_token(server: Running) -> None:
@@ -258,17 +189,6 @@ async def test_logout_ends_the_whole_chain(clock: Clock, transport: str, shown: 
         for token in chain:
             assert await who(server, transport, token) is None
         assert await who(server, transport, other) == "admin"
-
-
-@pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_key_is_no_session_token(server: Running, transport: str) -> None:
-    """Security check T6: the prefix tells what a token is, and there is only one."""
-    admin = await server.create_admin()
-    made = await server.call("query", "auth:createApiKey", token=admin, body={"description": "x"})
-    key = made["result"]["_source"]["token"]
-    assert await who(server, transport, key) == "admin"
-    for other in (f"kauth-{key}", key.removeprefix("kapikey-"), f"kapikey-{admin}"):
-        assert await who(server, transport, other) is None
 
 
 async def test_a_login_does_not_outlive_the_password_it_showed(server: Running) -> None:

@@ -4,9 +4,9 @@ what it makes."""
 from collections.abc import Mapping
 from typing import cast
 
-from server.auth.strategies import LoginAttempt, Outcome, Prepared
-from server.storage.base import DeleteAll, Insert, Row, Table, Update
+from server.storage.base import DeleteAll, Table, Update
 from tests.server.authtable.rows import Maker, World
+from tests.server.badges import Badge
 from tests.server.running import PASSWORD, Envelope
 
 NEW = "battery staple"
@@ -198,66 +198,13 @@ async def a_login_before(world: World) -> None:
     await world.ask("websocket", "login", body=ANNS, args={"strategy": "local"})
 
 
-class Badge:
-    """A further strategy: credentials are a number, kept in the clear; nothing can be shown. What
-    it makes of a login is given."""
-
-    name, fields = "badge", ("number",)
-
-    def __init__(self, world: World, outcome: object) -> None:
-        self._storage = world.server.app.services.storage
-        self._outcome = outcome
-
-    async def verify(self, attempt: LoginAttempt) -> Outcome:
-        if isinstance(self._outcome, Exception):
-            raise self._outcome
-        return cast(Outcome, self._outcome)
-
-    async def exists(self, kuid: str) -> bool:
-        return await self._storage.exists(Table.CREDENTIALS, kuid=kuid, strategy=self.name)
-
-    async def validate(
-        self, credentials: Mapping[str, object], kuid: str | None, is_update: bool
-    ) -> None:
-        """Anything will do."""
-
-    async def create(self, credentials: Mapping[str, object], kuid: str, by: str) -> Prepared:
-        row: Row = {
-            "strategy": self.name,
-            "id": credentials["number"],
-            "kuid": kuid,
-            "data": {},
-            "created_at": 0,
-            "updated_at": None,
-        }
-        return Prepared({"number": credentials["number"]}, [Insert(Table.CREDENTIALS, row)])
-
-    async def update(self, credentials: Mapping[str, object], kuid: str, by: str) -> Prepared:
-        where = {"kuid": kuid, "strategy": self.name}
-        change = Update(Table.CREDENTIALS, where, {"id": credentials["number"]})
-        return Prepared({"number": credentials["number"]}, [change])
-
-    async def delete(self, kuid: str) -> Prepared:
-        return Prepared({}, [DeleteAll(Table.CREDENTIALS, {"kuid": kuid, "strategy": self.name})])
-
-
-class RenewedBadge(Badge):
-    """A badge that has a say in what becomes of a token."""
-
-    async def refresh_token(self, kuid: str) -> object:
-        """Give what was given, or raise it."""
-        assert kuid == "ann"
-        if isinstance(self._outcome, Exception):
-            raise self._outcome
-        return self._outcome
-
-
 def badge_that_says(outcome: object, kind: type[Badge] = Badge) -> Maker:
     """Give what registers a badge."""
 
     async def register(world: World) -> None:
         """The strategy `badge`."""
-        world.server.app.services.strategies.register("badge", kind(world, outcome))
+        services = world.server.app.services
+        services.strategies.register("badge", kind(services.storage, outcome))
 
     return register
 

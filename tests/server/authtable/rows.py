@@ -8,6 +8,8 @@ from typing import Protocol, cast
 import jwt
 
 from server.config import Config
+from server.storage.base import Row as Stored
+from server.storage.base import Table
 from tests.server.clock import START_MS, Clock
 from tests.server.running import TRANSPORTS, Envelope, Running, cheap_config, running
 
@@ -75,6 +77,12 @@ class World:
     async def is_good(self, way: str, token: object) -> bool:
         """Tell whether a token still stands for somebody."""
         return (await self.ask(way, "getCurrentUser", token))["status"] == 200
+
+    async def kept(self) -> list[list[Stored]]:
+        """Give what the store has of users, besides their sessions."""
+        storage = self.server.app.services.storage
+        tables = (Table.USERS, Table.USER_PROFILES, Table.CREDENTIALS, Table.API_KEYS)
+        return [await storage.find(table, limit=100) for table in tables]
 
 
 Maker = Callable[[World], Awaitable[object]]
@@ -211,9 +219,12 @@ async def drive(row: Row, way: str, clock: Clock) -> None:
         await prepare(world, row)
         token, body = await world.get(row.by), await world.get(row.body)
         args = cast("dict[str, object]", await world.get(row.args))
+        kept = await world.kept()
         answer = await world.ask(way, row.action, token, body, args)
         assert (answer["controller"], answer["action"]) == ("auth", row.action)
         row.comes.check(answer)
+        if answer["error"] is not None:
+            assert await world.kept() == kept, "a refusal changes nothing"
         for maker in row.ends:
             assert not await world.is_good(way, await world.get(maker)), maker.__doc__
         for maker in row.lives:

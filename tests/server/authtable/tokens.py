@@ -10,7 +10,6 @@ from tests.server.authtable.errors import (
 )
 from tests.server.authtable.logins import HOUR_MS, logged_in
 from tests.server.authtable.made import (
-    RenewedBadge,
     admin,
     ann,
     anns_key,
@@ -42,6 +41,7 @@ from tests.server.authtable.rows import (
     token_of,
     token_setting,
 )
+from tests.server.badges import RenewedBadge
 from tests.server.clock import START_MS
 
 NOTHING_TO_CHECK = Gives({"expiresAt": None, "kuid": "-1", "valid": True})
