@@ -4,11 +4,13 @@ import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.interop.programs import DEADLINE_S, HERE, do_without, find_program, run
+from tests.interop.remote import Remote, StartRemote, remote
 from tests.interop.serving import Json, Served, serving
 
 RunScript = Callable[..., Json]
@@ -58,3 +60,14 @@ def run_script(packages: Path) -> RunScript:
         return seen
 
     return run_it
+
+
+@pytest.fixture
+def start_remote(packages: Path, tmp_path: Path) -> Iterator[StartRemote]:
+    """Starts applications that do what the test says."""
+    with ExitStack() as stack:
+
+        def start(transport: str, port: int) -> Remote:
+            return stack.enter_context(remote(transport, port, tmp_path / "remote.stderr"))
+
+        yield start

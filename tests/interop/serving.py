@@ -53,13 +53,16 @@ class Served:
 
 
 @contextmanager
-def serving(folder: Path, settings: Mapping[str, str] | None = None) -> Iterator[Served]:
-    """Run a server that keeps its files in `folder`; `settings` reach it by its environment.
+def serving(
+    folder: Path, settings: Mapping[str, str] | None = None, *, port: int = 0
+) -> Iterator[Served]:
+    """Run a server that keeps its files in `folder`; `settings` reach it by its environment. Port 0
+    is any free one.
 
     At the end it is asked to stop, and must do so without ever having failed.
     """
     errors = folder / "server.stderr"
-    flags = ["--port", "0", "--data", str(folder / "manykeys.db")]
+    flags = ["--port", str(port), "--data", str(folder / "manykeys.db")]
     command = [sys.executable, "-m", "server", "serve", *flags]
     command += ["--set", "security.passwords.cost=4"]
     env = _environment(settings or {})

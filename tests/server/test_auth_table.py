@@ -126,7 +126,7 @@ async def test_lifetime(row: Row, way: str, still_clock: Clock) -> None:
 
 @over_every_way(badtokens.ROWS)
 async def test_token_that_is_no_good(row: Row, way: str, still_clock: Clock) -> None:
-    """contract/02 §1.5: always the same 401, never a 500; security checks T1, T2, T6, T7 and T10."""
+    """contract/02 §1.5: the same 401, never a 500; security checks T1, T2, T6, T7 and T10."""
     await drive(row, way, still_clock)
 
 

@@ -113,6 +113,7 @@ LOGIN = [
     ),
     login("cookieAuth false", logged_in(), args=LOCAL | {"cookieAuth": False}),
     login("with the token of who may log in; 09 Tokens", logged_in(), by=admin),
+    login("unknown arguments; 01 §2, 07 §1.1", logged_in(), args=LOCAL | {"verb": "POST"}),
     login("a new token each time; design §4", logged_in(), lives=(ann, anns_other)),
     login("jwt; design §4 prefix", logged_in(prefix="kauth-"), on=token_setting(prefix="kauth-")),
     login(
@@ -171,6 +172,8 @@ LOGIN = [
     badge_login("a kuid that is no text", Authenticated(5), INVALID_KUID),  # type: ignore[arg-type]
     badge_login("no outcome", "ann", INVALID_VERIFY),
     login("failures row 6; 02 §1.4", TTL_EXCEEDED, before=(), on=token_setting(max_ttl_ms=1)),
+    login("0 forbids all; 02 §1.4", TTL_EXCEEDED, before=(), on=token_setting(max_ttl_ms=0)),
+    login("the longest; 02 §1.4", logged_in(), on=token_setting(max_ttl_ms=HOUR_MS)),
     login("failures row 7", TOO_MANY_LOGINS, before=(a_login_before,), ways=SOCKET, on=ONCE),
     login(
         "failures row 7, another connection",
