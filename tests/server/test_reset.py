@@ -220,15 +220,6 @@ async def test_what_is_no_reset_token(open_server: Running, transport: str) -> N
     assert (await log_in(open_server, PASSWORD))["status"] == 200
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_reset_token_is_no_session(open_server: Running, transport: str) -> None:
-    """issue, bad input: 401 with the contract's id."""
-    token = await issue(open_server)
-    answer = await open_server.call(transport, "auth:getCurrentUser", token=token)
-    assert told(answer, "id", "status") == {"id": "security.token.invalid", "status": 401}
-    assert (await reset(open_server, token))["status"] == 200
-
-
 MISSING = [None, {}, {"token": "t"}, {"password": "p"}]
 BLANK = [None, "", " ", 5, ["x"], {}]
 

@@ -170,9 +170,16 @@ async def other_signature(world: World) -> str:
     return changed(token, token.rindex(".") + 5)
 
 
+async def in_use(world: World, maker: Maker) -> str:
+    """Give a token that is live: what is remembered of it must not help others."""
+    token = str(await world.get(maker))
+    assert await world.is_good("query", token)
+    return token
+
+
 async def key_without_prefix(world: World) -> str:
     """An API key that does not say so."""
-    return str(await world.get(key)).removeprefix("kapikey-")
+    return (await in_use(world, key)).removeprefix("kapikey-")
 
 
 async def key_as_session(world: World) -> str:
@@ -182,22 +189,22 @@ async def key_as_session(world: World) -> str:
 
 async def key_behind_prefix(world: World) -> str:
     """A whole API key behind the prefix of a session."""
-    return f"kauth-{await world.get(key)}"
+    return f"kauth-{await in_use(world, key)}"
 
 
 async def key_twice_prefixed(world: World) -> str:
     """An API key with its prefix twice."""
-    return f"kapikey-{await world.get(key)}"
+    return f"kapikey-{await in_use(world, key)}"
 
 
 async def session_as_key(world: World) -> str:
     """A session with the prefix of an API key."""
-    return f"kapikey-{await world.get(admin)}"
+    return f"kapikey-{await in_use(world, admin)}"
 
 
 async def session_twice_prefixed(world: World) -> str:
     """A session with its prefix twice."""
-    return f"kauth-kauth-{await world.get(admin)}"
+    return f"kauth-kauth-{await in_use(world, admin)}"
 
 
 async def fingerprint(world: World) -> str:
