@@ -109,7 +109,6 @@ CHECKS = {
     "X7": "dependencies audited, parts listed",
 }
 _ABSENT = "not applicable: this version has no such strategy"
-_OPEN = "open"
 EXPLAINED = {
     "A2": "as a statistic: `python -m bench --only timing`",
     "A11": _ABSENT,
