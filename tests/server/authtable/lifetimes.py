@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from tests.server.authtable import keys, logins, tokens
 from tests.server.authtable.errors import INVALID_ARGUMENT
+from tests.server.authtable.made import ann
 from tests.server.authtable.rows import TEXT, TYPED, Expected, Gives, Row
 from tests.server.running import TRANSPORTS
 
@@ -13,9 +14,11 @@ REFUSED = INVALID_ARGUMENT.of("expiresIn", TEXT)
 
 
 def login(line: str, comes: Expected, expires_in: object, ways: tuple[str, ...]) -> Row:
-    """Give a row in which Ann logs in for this long."""
+    """Give a row in which Ann logs in for this long; for what is refused nobody needs to be
+    there."""
     args = logins.LOCAL | {"expiresIn": expires_in}
-    return logins.login(f"02 §1.3 {line}", comes, args=args, ways=ways)
+    before = () if comes is REFUSED else (ann,)
+    return logins.login(f"02 §1.3 {line}", comes, args=args, ways=ways, before=before)
 
 
 def refresh(line: str, comes: Expected, expires_in: object, ways: tuple[str, ...]) -> Row:
