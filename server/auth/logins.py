@@ -88,7 +88,10 @@ class Logins:
         strategy = self._strategies.get(name) if name in self._strategies.names() else None
         if not isinstance(strategy, Refreshes):
             raise error("security.token.refresh_forbidden", f"{name!r} refreshes no token")
-        (given,) = await asyncio.gather(strategy.refresh_token(kuid), return_exceptions=True)
+        asked = asyncio.create_task(
+            strategy.refresh_token(kuid), name=f"refresh with {name}", context=aside()
+        )
+        (given,) = await asyncio.gather(asked, return_exceptions=True)
         if given is None:
             return {}
         if not isinstance(given, Mapping):
