@@ -1,7 +1,11 @@
 """Answers that more than one controller gives."""
 
+from collections.abc import Awaitable, Callable, Iterable
+
+from protocol.errors import ApiError, error
 from protocol.messages import Json, Request
 from server.actions import Outcome
+from server.arguments import body_names
 from server.auth.audit import MOST_USER_AGENT_CHARACTERS
 from server.auth.callers import Caller
 from server.auth.issuing import Issued
@@ -34,3 +38,41 @@ def describe_session(services: Services, request: Request, strategy: str) -> dic
         "userAgent": request.headers.get("user-agent", "")[:MOST_USER_AGENT_CHARACTERS],
         "strategy": strategy,
     }
+
+
+def read_ids(request: Request, most: int, refusal: str) -> list[str]:
+    """Give the ids in the body, each once; ApiError `refusal` if there are more than `most`."""
+    ids = list(dict.fromkeys(body_names(request, "ids")))
+    if len(ids) > most:
+        raise error(refusal)
+    return ids
+
+
+async def delete_each(
+    services: Services, request: Request, delete: Callable[[str], Awaitable[None]]
+) -> Outcome:
+    """Delete what the body's `ids` name, one after the other: what can't be deleted keeps nothing
+    else from it."""
+    most = services.config.limits.documents_write_count
+    deleted: list[str] = []
+    failed: list[tuple[str, ApiError]] = []
+    for name in read_ids(request, most, "services.storage.write_limit_exceeded"):
+        try:
+            await delete(name)
+        except ApiError as refused:
+            failed.append((name, refused))
+        else:
+            deleted.append(name)
+    return write_deleted(deleted, failed)
+
+
+def write_deleted(deleted: list[str], failed: Iterable[tuple[str, ApiError]]) -> Outcome:
+    """Give the ids that are gone and, with status 206, why others are not (contract/03 §7.8)."""
+    nested = []
+    for name, refused in failed:
+        refused.more |= {"document": {"_id": name}, "reason": refused.message}
+        nested.append(refused)
+    if not nested:
+        return Outcome(deleted)
+    partial = error("services.storage.incomplete_delete", nested=tuple(nested))
+    return Outcome(deleted, status=partial.status, error=partial)

@@ -18,7 +18,7 @@ from protocol.bodies import BodyLimits
 from protocol.errors import LocalError
 from protocol.http11 import HeadLimits
 from protocol.websocket import MessageLimits
-from server.actions import Router, all_actions
+from server.actions import TABLE, Router, all_actions
 from server.addresses import Addresses
 from server.auditing import make_trail
 from server.auth import defaults
@@ -39,8 +39,10 @@ from server.auth.passwordrules import (
 )
 from server.auth.passwords import Passwords
 from server.auth.policies import read_policies
+from server.auth.profiles import Profiles
 from server.auth.recorder import Recorder
 from server.auth.rights import Rulebook
+from server.auth.roles import Roles
 from server.auth.sessions import Sessions
 from server.auth.strategies import Strategies
 from server.auth.strategies.local import Local
@@ -55,6 +57,8 @@ from server.controllers import (  # noqa: F401
     audit,
     auth,
     credentials,
+    profiles,
+    roles,
     security,
     server,
     sessions,
@@ -267,6 +271,8 @@ async def build_services(config: Config, storage: Storage, *, open_mode: bool) -
         breaches=breaches,
         strategies=strategies,
         rulebook=rulebook,
+        roles=Roles(storage, TABLE, clock_ms=clock_ms),
+        profiles=Profiles(storage, clock_ms=clock_ms),
         users=users,
         trail=trail,
         logins=Logins(strategies, users, Throttle(config.limits.failed_logins, clock_s=clock_s)),

@@ -15,7 +15,9 @@ from server.auth.limits import RequestLimits
 from server.auth.links import Links
 from server.auth.logins import Logins
 from server.auth.passwords import Passwords
+from server.auth.profiles import Profiles
 from server.auth.rights import Rulebook
+from server.auth.roles import Roles
 from server.auth.sessions import Sessions
 from server.auth.strategies import Strategies
 from server.auth.tokens import Tokens
@@ -39,6 +41,8 @@ class Services:
     breaches: BreachCheck | None
     strategies: Strategies
     rulebook: Rulebook
+    roles: Roles
+    profiles: Profiles
     users: Users
     trail: Trail
     logins: Logins

@@ -13,7 +13,7 @@ from typing import cast
 from protocol.errors import error, plain_error
 from server.auth.keyring import Keyring
 from server.auth.lifetimes import NEVER, check_ttl, read_lifetime
-from server.auth.names import MOST_ID_BYTES, is_id
+from server.auth.names import check_id, is_id
 from server.auth.queries import Everything, Query, matches
 from server.auth.tokenforms import API_KEY_PREFIX, hash_token, owner_guard
 from server.auth.users import User, make_info
@@ -72,7 +72,7 @@ class ApiKeys:
         now_ms = self._clock_ms()
         token = API_KEY_PREFIX + self._sign(user.kuid, now_ms, ttl_ms)
         row: Row = {
-            "id": str(uuid.uuid4()) if key_id is None else _check_id(key_id),
+            "id": str(uuid.uuid4()) if key_id is None else check_id(key_id),
             "token_hash": hash_token(token),
             "kuid": user.kuid,
             "description": description,
@@ -141,13 +141,6 @@ def read_key_lifetime(wanted: object) -> int:
     if wanted is None or wanted == "" or (wanted == 0 and not isinstance(wanted, str)):
         return NEVER
     return read_lifetime(wanted)
-
-
-def _check_id(key_id: str) -> str:
-    if not is_id(key_id):
-        limit = f"at most {MOST_ID_BYTES} bytes of text without control characters"
-        raise error("api.assert.invalid_argument", "_id", limit)
-    return key_id
 
 
 def _check_description(description: str) -> None:

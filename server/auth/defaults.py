@@ -4,10 +4,21 @@ What each role may do at first is said where the actions are declared; here is o
 it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
-from server.storage.base import Change, Exists, Insert, Note, Noted, Storage, Table
+from server.storage.base import (
+    Change,
+    DeleteAll,
+    Exists,
+    Insert,
+    Note,
+    Noted,
+    Put,
+    Row,
+    Storage,
+    Table,
+)
 
 ADMIN, DEFAULT, ANONYMOUS = "admin", "default", "anonymous"
 BUILTIN = (ADMIN, DEFAULT, ANONYMOUS)
@@ -65,18 +76,44 @@ async def install(
 ) -> None:
     """Write the built-in roles and profiles a new store lacks, once in its life: what an operator
     makes of them later is his. Open mode is never written."""
-    info = {"author": None, "createdAt": clock_ms(), "updatedAt": None, "updater": None}
-    bodies = {Table.ROLES: builtin_roles(actions, False), Table.PROFILES: builtin_profiles()}
+    info: Row = {"author": None, "createdAt": clock_ms(), "updatedAt": None, "updater": None}
     while await storage.get(Table.SETTINGS, name=_SETTING) is None:
         changes: list[Change] = [
             Insert(Table.SETTINGS, {"name": _SETTING, "value": {"version": _VERSION}})
         ]
-        for table, by_id in bodies.items():
-            for name, body in by_id.items():
-                if not await storage.exists(table, id=name):
-                    changes.append(Insert(table, {"id": name, "body": body, "info": info}))
-                    changes.append(Note(Noted.RIGHTS, name))
+        for table, name, row in _builtin_rows(actions, info):
+            if not await storage.exists(table, id=name):
+                changes += [Insert(table, row), *_entries_of(table, name)]
         try:
             await storage.apply(changes)
         except Exists:
             continue  # another process was faster with some of it
+
+
+async def restrict(
+    storage: Storage, actions: Iterable[Declared], clock_ms: Callable[[], int]
+) -> None:
+    """Write the built-in roles and profiles anew, whatever an operator made of them."""
+    now_ms = clock_ms()
+    info: Row = {"author": None, "createdAt": now_ms, "updatedAt": now_ms, "updater": None}
+    changes: list[Change] = []
+    for table, name, row in _builtin_rows(actions, info):
+        changes += [Put(table, row), *_entries_of(table, name)]
+    await storage.apply(changes)
+
+
+def _builtin_rows(actions: Iterable[Declared], info: Row) -> Iterator[tuple[Table, str, Row]]:
+    bodies = {Table.ROLES: builtin_roles(actions, False), Table.PROFILES: builtin_profiles()}
+    for table, by_id in bodies.items():
+        for name, body in by_id.items():
+            row: Row = {"id": name, "body": body, "info": info}
+            yield table, name, row
+
+
+def _entries_of(table: Table, name: str) -> list[Change]:
+    """Give what goes with a built-in role or profile: a profile has the role of its name."""
+    changes: list[Change] = [Note(Noted.RIGHTS, name)]
+    if table is Table.PROFILES:
+        changes.append(DeleteAll(Table.PROFILE_ROLES, {"profile_id": name}))
+        changes.append(Insert(Table.PROFILE_ROLES, {"profile_id": name, "role_id": name}))
+    return changes

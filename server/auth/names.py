@@ -1,5 +1,5 @@
-"""Users' ids: which a caller may choose, and how one is made up for those who choose none
-(contract/03 §2.1)."""
+"""Ids: which a caller may choose, and how one is made up for users who are given none (contract/03
+§2.1)."""
 
 import re
 import secrets
@@ -40,15 +40,20 @@ def is_id(value: str) -> bool:
     return 0 < length <= MOST_ID_BYTES and _CONTROL.search(value) is None
 
 
-def check_kuid(value: str, argument: str = "_id") -> str:
-    """Give an id a new user may have. ApiError 400 for one nobody can have, 412 for the anonymous
-    user's."""
+def check_id(value: str, argument: str = "_id") -> str:
+    """Give an id that something new may have; ApiError 400 for what nothing can have."""
     if not value:
         raise error("api.assert.empty_argument", argument)
     if not is_id(value):
         limit = f"at most {MOST_ID_BYTES} bytes of text without control characters"
         raise error("api.assert.invalid_argument", argument, limit)
-    if value in ANONYMOUS_IDS:
+    return value
+
+
+def check_kuid(value: str, argument: str = "_id") -> str:
+    """Give an id a new user may have. ApiError 400 for one nobody can have, 412 for the anonymous
+    user's."""
+    if check_id(value, argument) in ANONYMOUS_IDS:
         raise error("security.user.already_exists", value)
     return value
 

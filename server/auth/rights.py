@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from protocol.errors import error
 from server.auth.defaults import ADMIN, builtin_profiles, builtin_roles
 from server.auth.names import is_id
 from server.storage.base import Entry, Noted, Storage, Table
@@ -19,6 +20,8 @@ _NO_ARGS: Mapping[str, object] = MappingProxyType({})
 _NO_ACTIONS: Mapping[str, bool] = MappingProxyType({})
 # Sets of profiles in use at one time; far more than anybody needs, small enough to forget about.
 _MOST_COMPILED = 1024
+# Of all combinations of action and place somebody's rights are listed as.
+_MOST_LISTED = 50_000
 
 Controllers = Mapping[str, Mapping[str, bool]]
 _EVERYTHING: Controllers = {"*": {"*": True}}
@@ -42,15 +45,21 @@ class _Policy:
             actions = self.controllers.get("*", _NO_ACTIONS)
         return actions.get(action, actions.get("*", False))
 
-    def covers(self, index: object, collection: object) -> bool:
-        if not self.places or index is None or index == "":
-            return True
-        collections = self.places.get(index) if isinstance(index, str) else None
-        if collections is None:
-            return False
-        if not collections or collection is None or collection == "":
-            return True
-        return isinstance(collection, str) and collection in collections
+    def size(self) -> int:
+        """Count what it is listed as."""
+        places = sum(max(1, len(collections)) for collections in self.places.values())
+        return max(1, places) * sum(len(actions) for actions in self.controllers.values())
+
+
+def _covers(places: Places, index: object, collection: object) -> bool:
+    if not places or index is None or index == "":
+        return True
+    collections = places.get(index) if isinstance(index, str) else None
+    if collections is None:
+        return False
+    if not collections or collection is None or collection == "":
+        return True
+    return isinstance(collection, str) and collection in collections
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +81,17 @@ class Rights:
             return True
         granting = [policy for policy in self._policies if policy.grants(controller, action)]
         index, collection = args.get("index"), args.get("collection")
-        if not any(policy.covers(index, collection) for policy in granting):
+        if not any(_covers(policy.places, index, collection) for policy in granting):
             return False
-        return not targets or _all_covered(targets, granting)
+        return not targets or _all_covered(targets, [policy.places for policy in granting])
 
     def listed(self) -> list[dict[str, object]]:
-        """Give all rights as the API lists them: once each, "allowed" where any policy allows
-        it."""
+        """Give all rights as the API lists them: once each, "allowed" where any policy allows it.
+
+        ApiError 413 where actions times places come to more than anybody could read.
+        """
+        if sum(policy.size() for policy in self._policies) > _MOST_LISTED:
+            raise error("services.storage.get_limit_exceeded")
         values: dict[tuple[str, str, str, str], bool] = {}
         for policy in self._policies:
             places = [
@@ -103,11 +116,12 @@ class Rights:
         ]
 
 
-def _all_covered(targets: object, policies: Sequence[_Policy]) -> bool:
-    """Tell whether each target lies within some policy. Incomplete targets are skipped; a `*` in a
-    name, or anything that is no list of targets, is refused."""
+def _all_covered(targets: object, allowed: Sequence[Places]) -> bool:
+    """Tell whether each target lies within some policy's places. Incomplete targets are skipped; a
+    `*` in a name, or anything that is no list of targets, is refused."""
     if not isinstance(targets, list | tuple):
         return False
+    places = _unite(allowed)
     for target in targets:
         if not isinstance(target, Mapping):
             return False
@@ -119,9 +133,23 @@ def _all_covered(targets: object, policies: Sequence[_Policy]) -> bool:
         for collection in collections:
             if not isinstance(collection, str) or "*" in index or "*" in collection:
                 return False
-            if not any(policy.covers(index, collection) for policy in policies):
+            if not _covers(places, index, collection):
                 return False
     return True
+
+
+def _unite(allowed: Sequence[Places]) -> Places:
+    """Give the places that lie within any of these, so that many targets cost no more than their
+    number."""
+    united: dict[str, frozenset[str]] = {}
+    for places in allowed:
+        if not places:
+            return {}
+        for index, collections in places.items():
+            present = united.get(index, collections)
+            is_whole = not present or not collections
+            united[index] = frozenset() if is_whole else present | collections
+    return united
 
 
 def compile_rights(
@@ -133,11 +161,13 @@ def compile_rights(
     nothing."""
     wanted = tuple(profile_ids)
     bodies = [profiles[profile_id] for profile_id in wanted if profile_id in profiles]
-    policies = []
-    for body in bodies:
-        for role_id, places in _read_policies(body):
-            if role_id in roles:
-                policies.append(_Policy(_read_controllers(roles[role_id]), places))
+    controllers_of = {role_id: _read_controllers(role) for role_id, role in roles.items()}
+    policies = [
+        _Policy(controllers_of[role_id], places)
+        for body in bodies
+        for role_id, places in _read_policies(body)
+        if role_id in controllers_of
+    ]
     limits = [_read_rate_limit(body) for body in bodies]
     granted = {
         (controller, action)

@@ -2,7 +2,7 @@
 
 from protocol.errors import error
 from protocol.messages import Json, Request
-from server.actions import action
+from server.actions import action, all_actions
 from server.arguments import (
     body_names,
     body_object,
@@ -14,6 +14,7 @@ from server.arguments import (
     read_text,
 )
 from server.auth.callers import Caller
+from server.auth.defaults import restrict
 from server.auth.users import User
 from server.services import Services
 
@@ -32,14 +33,18 @@ def show_user(user: User) -> Json:
 )
 async def create_first_admin(services: Services, caller: Caller, request: Request) -> Json:
     """Create the first administrator, while there is none: from this machine, or with the setup
-    code that `serve` shows at start."""
+    code that `serve` shows at start. With `reset` the built-in roles and profiles become what they
+    were at first."""
     address = "" if request.peer is None else request.peer.address
     code = request.args.get("setupCode")
     is_trusted = caller.person.rights.is_admin
     if not is_trusted and not services.first_admin.is_allowed(address, request.headers, code):
         raise error("security.rights.unauthorized", "security", "createFirstAdmin", caller.kuid)
-    read_flag(request, "reset")  # the restricted rights it asks for are in force from the start
-    return await _create_user(services, caller, request, ["admin"], is_first_admin=True)
+    is_reset = read_flag(request, "reset")
+    shown = await _create_user(services, caller, request, ["admin"], is_first_admin=True)
+    if is_reset:
+        await restrict(services.storage, all_actions(), services.clock_ms)
+    return shown
 
 
 @action("security:createUser", "POST /users/_create", "POST /users/:_id/_create", is_audited=True)

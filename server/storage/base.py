@@ -32,6 +32,7 @@ class Table(Enum):
     SETTINGS = "settings"
     ROLES = "roles"
     PROFILES = "profiles"
+    PROFILE_ROLES = "profile_roles"
     USERS = "users"
     USER_PROFILES = "user_profiles"
     CREDENTIALS = "credentials"
@@ -65,6 +66,10 @@ SHAPES: dict[Table, Shape] = {
     # `_kuzzle_info`.
     Table.ROLES: Shape({"id": _T, "body": _J, "info": _J}, key=("id",)),
     Table.PROFILES: Shape({"id": _T, "body": _J, "info": _J}, key=("id",)),
+    # One row for each role of each profile, for "which profile has this role".
+    Table.PROFILE_ROLES: Shape(
+        {"profile_id": _T, "role_id": _T}, key=("profile_id", "role_id"), indexed=(("role_id",),)
+    ),
     Table.USERS: Shape(
         {"kuid": _T, "profile_ids": _J, "content": _J, "info": _J, "disabled": _I}, key=("kuid",)
     ),
@@ -240,6 +245,25 @@ class Present:
 
 
 @dataclass(frozen=True, slots=True)
+class Unchanged:
+    """Change nothing; `Missing` unless the row with this one's key is still what `get` gave. The
+    guard of "only if nobody wrote since I read"."""
+
+    table: Table
+    row: Row
+
+
+@dataclass(frozen=True, slots=True)
+class Unassign:
+    """Take a profile off the first `most` users who have it; one left with none gets `instead`,
+    which must be another profile."""
+
+    profile_id: str
+    instead: str
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """Write a journal entry in the same transaction."""
 
@@ -247,7 +271,7 @@ class Note:
     subject: str
 
 
-Change = Insert | Put | Update | Delete | DeleteAll | Absent | Present | Note
+Change = Insert | Put | Update | Delete | DeleteAll | Absent | Present | Unchanged | Unassign | Note
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,8 +303,8 @@ class Exists(Exception):
 
 
 class Missing(Exception):
-    """The row to update or delete, or the one a `Present` guard wants, is not there. `table` says
-    where."""
+    """The row to update or delete, or the one a `Present` or `Unchanged` guard wants, is not there.
+    `table` says where."""
 
     def __init__(self, table: Table) -> None:
         super().__init__(table.value)

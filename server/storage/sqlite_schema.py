@@ -24,7 +24,16 @@ _AUDIT = (
     'CREATE INDEX "by_audit_outcome" ON "audit" ("outcome")',
     'CREATE INDEX "by_audit_kind_outcome" ON "audit" ("kind", "outcome")',
 )
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_AUDIT,)
+_PROFILE_ROLES = (
+    'CREATE TABLE "profile_roles" ("profile_id" TEXT NOT NULL, "role_id" TEXT NOT NULL,'
+    ' PRIMARY KEY ("profile_id", "role_id")) STRICT, WITHOUT ROWID',
+    'CREATE INDEX "by_profile_roles_role_id" ON "profile_roles" ("role_id")',
+    "INSERT OR IGNORE INTO profile_roles"
+    " SELECT profiles.id, json_extract(profiles.body, policies.fullkey || '.roleId')"
+    " FROM profiles, json_each(profiles.body, '$.policies') AS policies"
+    " WHERE json_type(profiles.body, policies.fullkey || '.roleId') = 'text'",
+)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_AUDIT, _PROFILE_ROLES)
 """At place n the statements from version n + 1 to n + 2. `SHAPES` describes the newest version."""
 
 _TYPES = {Kind.TEXT: "TEXT", Kind.INTEGER: "INTEGER", Kind.BYTES: "BLOB", Kind.JSON: "TEXT"}

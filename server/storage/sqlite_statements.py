@@ -29,15 +29,38 @@ from server.storage.base import (
     Row,
     Shape,
     Table,
+    Unassign,
+    Unchanged,
     Update,
     Value,
 )
 from server.storage.sqlite_schema import quoted
 
 SqlValue = str | int | bytes | None
+OneStep = Insert | Put | Update | Delete | DeleteAll | Absent | Present | Unchanged | Note
+"""The changes that are one statement each."""
 
 _INTEGER_LIMIT = 1 << 63
 _TAKEN = (sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_UNIQUE)
+
+_UNASSIGN_DOCUMENTS = """
+UPDATE users SET profile_ids = (
+    SELECT CASE count(*) WHEN 0 THEN json_array(?) ELSE json_group_array(value) END
+    FROM json_each(users.profile_ids) WHERE value <> ?
+) WHERE kuid IN (SELECT kuid FROM user_profiles WHERE profile_id = ? ORDER BY kuid LIMIT ?)
+"""
+_UNASSIGN_INSTEAD = """
+INSERT INTO user_profiles (kuid, profile_id) SELECT kuid, ? FROM user_profiles AS one
+WHERE profile_id = ?
+AND kuid IN (SELECT kuid FROM user_profiles WHERE profile_id = ? ORDER BY kuid LIMIT ?)
+AND NOT EXISTS (
+    SELECT 1 FROM user_profiles AS other WHERE other.kuid = one.kuid AND other.profile_id <> ?
+)
+"""
+_UNASSIGN_ROWS = """
+DELETE FROM user_profiles WHERE profile_id = ?
+AND kuid IN (SELECT kuid FROM user_profiles WHERE profile_id = ? ORDER BY kuid LIMIT ?)
+"""
 
 
 class Demand(Enum):
@@ -100,8 +123,8 @@ class Query:
 
 
 def write_steps(changes: Iterable[Change], at_ms: int) -> list[Step]:
-    """Turn changes into statements, one each, for the journal as of `at_ms`."""
-    return [_step(change, at_ms) for change in changes]
+    """Turn changes into statements, for the journal as of `at_ms`."""
+    return [step for change in changes for step in _steps(change, at_ms)]
 
 
 def find_by_key(table: Table, key: Row) -> Query:
@@ -169,7 +192,11 @@ def tally_rows(table: Table, columns: tuple[str, ...]) -> Query:
     return Query(sql, (), {**{name: shape.columns[name] for name in columns}, "rows": Kind.INTEGER})
 
 
-def _step(change: Change, at_ms: int) -> Step:
+def _steps(change: Change, at_ms: int) -> list[Step]:
+    return _unassign(change) if isinstance(change, Unassign) else [_step(change, at_ms)]
+
+
+def _step(change: OneStep, at_ms: int) -> Step:
     match change:
         case Insert(table, row):
             return _insert(table, row, "")
@@ -189,6 +216,8 @@ def _step(change: Change, at_ms: int) -> Step:
         case Present(table, where):
             condition, found = _condition(table, where)
             return Step(_first(table, condition), found, table, Demand.A_ROW)
+        case Unchanged(table, row):
+            return _unchanged(table, row)
         case Note(noted, subject):
             text = _to_sql(None, "subject", Kind.TEXT, subject)
             sql = "INSERT INTO journal (noted, subject, at) VALUES (?, ?, ?)"
@@ -234,6 +263,30 @@ def _delete_all(change: DeleteAll) -> Step:
         condition = f" WHERE ({key}) IN ({inner})"
         found = (*found, _to_sql(table, "most", Kind.INTEGER, change.most))
     return Step(f'DELETE FROM "{table.value}"{condition}', found, table)  # noqa: S608
+
+
+def _unchanged(table: Table, row: Row) -> Step:
+    """Compare documents as text: one that was read is written again as it stands in the table."""
+    columns = SHAPES[table].columns
+    if row.keys() != columns.keys():
+        raise ValueError(f"{table.value}: this is not a whole row")
+    condition = " WHERE " + " AND ".join(f'"{name}" IS ?' for name in columns)
+    values = tuple(_column(table, name, row[name]) for name in columns)
+    return Step(_first(table, condition), values, table, Demand.A_ROW)
+
+
+def _unassign(change: Unassign) -> list[Step]:
+    """The same users in each statement: only the last one takes rows with this profile away."""
+    names = (change.profile_id, change.instead)
+    gone, instead = (_to_sql(Table.PROFILES, "id", Kind.TEXT, name) for name in names)
+    most = _to_sql(None, "most", Kind.INTEGER, change.most)
+    if change.most < 1 or gone == instead:
+        raise ValueError("nobody could be left without this profile")
+    return [
+        Step(_UNASSIGN_DOCUMENTS, (instead, gone, gone, most), Table.USERS),
+        Step(_UNASSIGN_INSTEAD, (instead, gone, gone, most, gone), Table.USER_PROFILES),
+        Step(_UNASSIGN_ROWS, (gone, gone, most), Table.USER_PROFILES),
+    ]
 
 
 def _first(table: Table, condition: str) -> str:

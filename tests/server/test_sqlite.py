@@ -3,6 +3,7 @@
 # ruff: noqa: ASYNC240 - the tests' loop may wait for the disk
 
 import asyncio
+import json
 import logging
 import os
 import random
@@ -221,6 +222,23 @@ def test_the_first_database_becomes_what_a_new_one_is() -> None:
         assert layout(old) == layout(new)
         assert old.execute("SELECT * FROM settings").fetchall() == [("s", "1")]
         assert old.execute("PRAGMA user_version").fetchall() == [(1 + len(MIGRATIONS),)]
+
+
+def test_profiles_of_the_first_database_get_rows_for_their_roles() -> None:
+    bodies = {
+        "one": {"policies": [{"roleId": "a"}, {"roleId": "b", "restrictedTo": []}]},
+        "twice": {"policies": [{"roleId": "a"}, {"roleId": "a"}]},
+        "unreadable": {"policies": ["a", {"roleId": 1}, {}, None]},
+        "none": {},
+    }
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as old:
+        old.executescript(VERSION_1.read_text())
+        for name, body in bodies.items():
+            row = (name, json.dumps(body), "{}")
+            old.execute("INSERT INTO profiles VALUES (?, ?, ?)", row)
+        bring_up_to_date(old, "x")
+        rows = old.execute("SELECT * FROM profile_roles ORDER BY 1, 2").fetchall()
+        assert rows == [("one", "a"), ("one", "b"), ("twice", "a")]
 
 
 def layout(connection: sqlite3.Connection) -> dict[str, object]:

@@ -32,7 +32,9 @@ from server.storage.base import (
     Row,
     Storage,
     Table,
+    Unassign,
     Unavailable,
+    Unchanged,
     Update,
 )
 from server.storage.sqlite import SqliteStorage
@@ -204,6 +206,11 @@ WRONG: list[Change] = [
     DeleteAll(Table.CREDENTIALS, {}, most=-1),
     Absent(Table.CREDENTIALS, {"nonsense": 1}),
     Present(Table.CREDENTIALS, {"kuid": "\ud800"}),
+    Unchanged(Table.CREDENTIALS, credential("ann") | {"nonsense": 1}),
+    Unchanged(Table.CREDENTIALS, {"strategy": "local", "id": "ann"}),
+    Unassign("a", "a", 1),
+    Unassign("a", "b", 0),
+    Unassign("a", "\ud800", 1),
     Note(Noted.USER, "\ud800"),
 ]
 
@@ -459,6 +466,41 @@ async def test_guards_change_nothing_and_decide(storage: Storage) -> None:
         await storage.apply([Present(Table.USER_PROFILES, {"kuid": "b"} | admin)])
     assert missing.value.table is Table.USER_PROFILES
     assert await everything(storage, Table.USER_PROFILES) == [member("a", "admin")]
+
+
+async def test_a_row_is_unchanged_until_somebody_writes_it(storage: Storage) -> None:
+    document = {"text": "Yağmur \u2028", "numbers": [1, 1.5, -0.0, 1e300], "none": None}
+    await fill(storage, Table.CREDENTIALS, [credential("ann", data=document)])
+    row = await storage.get(Table.CREDENTIALS, strategy="local", id="ann")
+    assert row is not None
+    await storage.apply([Unchanged(Table.CREDENTIALS, row)])
+    for changed in ({"data": {}}, {"updated_at": 7}, {"id": "bob"}):
+        with pytest.raises(Missing) as missing:
+            await storage.apply([Unchanged(Table.CREDENTIALS, row | changed)])
+        assert missing.value.table is Table.CREDENTIALS
+    assert await everything(storage, Table.CREDENTIALS) == [row]
+
+
+def user(kuid: str, *profile_ids: str) -> Row:
+    row = {"kuid": kuid, "profile_ids": list(profile_ids), "content": {"a": [1]}, "info": {}}
+    return row | {"disabled": 0}
+
+
+async def test_unassign_takes_a_profile_from_the_first_users_who_have_it(storage: Storage) -> None:
+    odd = 'o"d\\d İ'
+    given = {"a": ["p"], "b": ["q", "p", odd], "c": [odd, "r"], "d": ["p", "none"], "e": ["p"]}
+    await fill(storage, Table.USERS, [user(kuid, *ids) for kuid, ids in given.items()])
+    pairs = [member(kuid, profile_id) for kuid, ids in given.items() for profile_id in ids]
+    await fill(storage, Table.USER_PROFILES, pairs)
+    expected = given | {"a": ["none"], "b": ["q", odd], "d": ["none"]}
+    await storage.apply([Unassign("p", "none", 3)])
+    await storage.apply([Unassign(odd, "none", 1)])
+    expected["b"] = ["q"]
+    assert await everything(storage, Table.USERS) == [user(k, *ids) for k, ids in expected.items()]
+    left = [member(kuid, profile_id) for kuid, ids in expected.items() for profile_id in ids]
+    assert await everything(storage, Table.USER_PROFILES) == sorted(
+        left, key=lambda row: (row["kuid"], row["profile_id"])
+    )
 
 
 async def test_later_changes_see_earlier_ones(storage: Storage) -> None:
@@ -732,6 +774,8 @@ class Model:
                 return Exists if self._matching(table, where) else None
             case Present(table, where):
                 return None if self._matching(table, where) else Missing
+            case Unchanged(_, row):
+                return None if row in rows.values() else Missing
         return None
 
     def _set(self, table: Table, key: tuple[object, ...], row: Row) -> type[Exception] | None:
@@ -774,6 +818,7 @@ CHANGES = st.one_of(
     st.builds(DeleteAll, P, st.builds(lambda name: {"kuid": name}, NAMES)),
     st.builds(Absent, C, WHERES),
     st.builds(Present, C, WHERES),
+    st.builds(Unchanged, C, CREDENTIALS),
     st.builds(Note, st.just(Noted.USER), NAMES),
 )
 # Applies that are begun together, several times.

@@ -1,0 +1,92 @@
+"""The `security` controller's profiles (contract/03 §7.5)."""
+
+from protocol.messages import Json, Request
+from server.actions import Outcome, action
+from server.answers import delete_each, read_ids
+from server.arguments import (
+    body_array,
+    read_body,
+    read_flag,
+    read_identifier,
+    read_integer,
+    read_text,
+)
+from server.auth.callers import Caller
+from server.auth.documents import Document
+from server.services import Services
+
+
+def _show(profile: Document) -> Json:
+    return {"_id": profile.id, "_source": profile.source()}
+
+
+@action("security:createProfile", "POST /profiles/:_id/_create")
+async def create_profile(services: Services, caller: Caller, request: Request) -> Json:
+    """Create a profile: roles, each good everywhere or in the places it is restricted to, and a
+    limit of requests a second."""
+    profile_id, strict = read_identifier(request), read_flag(request, "strict")
+    body = _read_profile(request)
+    return _show(await services.profiles.create(profile_id, body, caller.kuid, strict=strict))
+
+
+@action("security:createOrReplaceProfile", "PUT /profiles/:_id")
+async def create_or_replace_profile(services: Services, caller: Caller, request: Request) -> Json:
+    """Write a profile, whether it is there or not."""
+    profile_id, strict = read_identifier(request), read_flag(request, "strict")
+    body = _read_profile(request)
+    profiles = services.profiles
+    return _show(await profiles.create_or_replace(profile_id, body, caller.kuid, strict=strict))
+
+
+@action("security:updateProfile", "PUT /profiles/:_id/_update")
+async def update_profile(services: Services, caller: Caller, request: Request) -> Json:
+    """Change what the body says of a profile, and nothing else; arrays are replaced whole."""
+    profile_id, strict = read_identifier(request), read_flag(request, "strict")
+    read_integer(request, "retryOnConflict", 0)  # the server tries again as often as makes sense
+    body = read_body(request)
+    return _show(await services.profiles.update(profile_id, body, caller.kuid, strict=strict))
+
+
+@action("security:getProfile", "GET /profiles/:_id")
+async def get_profile(services: Services, caller: Caller, request: Request) -> Json:
+    """Give a profile."""
+    return _show(await services.profiles.get(read_identifier(request)))
+
+
+@action("security:mGetProfiles", "POST /profiles/_mGet")
+async def m_get_profiles(services: Services, caller: Caller, request: Request) -> Json:
+    """Give the profiles that the body's `ids` name, all of them or none."""
+    most = services.config.limits.documents_fetch_count
+    ids = read_ids(request, most, "services.storage.get_limit_exceeded")
+    return {"hits": [_show(profile) for profile in await services.profiles.get_all(ids)]}
+
+
+@action("security:getProfileRights", "GET /profiles/:_id/_rights")
+async def get_profile_rights(services: Services, caller: Caller, request: Request) -> Json:
+    """List what a profile allows: one item for each controller, action, index and collection."""
+    profile = await services.profiles.get(read_identifier(request))
+    hits = (await services.rulebook.rights_of([profile.id])).listed()
+    return {"hits": hits, "total": len(hits)}
+
+
+@action("security:deleteProfile", "DELETE /profiles/:_id")
+async def delete_profile(services: Services, caller: Caller, request: Request) -> Json:
+    """Delete a profile that no user has; with `onAssignedUsers` = `remove` those who have it lose
+    it, and who had no other becomes anonymous."""
+    profile_id = read_identifier(request)
+    takes_away = read_text(request, "onAssignedUsers", "fail") == "remove"
+    await services.profiles.delete(profile_id, takes_away=takes_away)
+    return {"_id": profile_id}
+
+
+@action("security:mDeleteProfiles", "POST /profiles/_mDelete")
+async def m_delete_profiles(services: Services, caller: Caller, request: Request) -> Outcome:
+    """Delete the profiles that the body's `ids` name, and say which could not be."""
+    return await delete_each(services, request, services.profiles.delete)
+
+
+def _read_profile(request: Request) -> dict[str, object]:
+    """Give the body of a whole profile."""
+    body = read_body(request)
+    body_array(request, "policies")
+    return body

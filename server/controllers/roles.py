@@ -1,0 +1,73 @@
+"""The `security` controller's roles, and the rights there are at first (contract/03 §7.4, §7.9)."""
+
+from protocol.messages import Json, Request
+from server.actions import Outcome, action, all_actions
+from server.answers import delete_each, read_ids
+from server.arguments import read_body, read_flag, read_identifier, read_integer
+from server.auth.callers import Caller
+from server.auth.defaults import restrict
+from server.auth.documents import Document
+from server.services import Services
+
+
+def _show(role: Document) -> Json:
+    return {"_id": role.id, "_source": role.source()}
+
+
+@action("security:createRole", "POST /roles/:_id/_create")
+async def create_role(services: Services, caller: Caller, request: Request) -> Json:
+    """Create a role: the actions it allows, by controller. With `force` it may name controllers
+    this server does not know."""
+    role_id, force = read_identifier(request), read_flag(request, "force")
+    return _show(await services.roles.create(role_id, read_body(request), caller.kuid, force=force))
+
+
+@action("security:createOrReplaceRole", "PUT /roles/:_id")
+async def create_or_replace_role(services: Services, caller: Caller, request: Request) -> Json:
+    """Write a role, whether it is there or not."""
+    role_id, force, body = read_identifier(request), read_flag(request, "force"), read_body(request)
+    role = await services.roles.create_or_replace(role_id, body, caller.kuid, force=force)
+    return _show(role)
+
+
+@action("security:updateRole", "PUT /roles/:_id/_update")
+async def update_role(services: Services, caller: Caller, request: Request) -> Json:
+    """Replace a role that is there: nothing of the old one stays."""
+    role_id, force, body = read_identifier(request), read_flag(request, "force"), read_body(request)
+    read_integer(request, "retryOnConflict", 0)  # a role that is replaced whole conflicts with none
+    return _show(await services.roles.replace(role_id, body, caller.kuid, force=force))
+
+
+@action("security:getRole", "GET /roles/:_id")
+async def get_role(services: Services, caller: Caller, request: Request) -> Json:
+    """Give a role."""
+    return _show(await services.roles.get(read_identifier(request)))
+
+
+@action("security:mGetRoles", "POST /roles/_mGet")
+async def m_get_roles(services: Services, caller: Caller, request: Request) -> Json:
+    """Give the roles that the body's `ids` name, all of them or none."""
+    most = services.config.limits.documents_fetch_count
+    ids = read_ids(request, most, "services.storage.get_limit_exceeded")
+    return {"hits": [_show(role) for role in await services.roles.get_all(ids)]}
+
+
+@action("security:deleteRole", "DELETE /roles/:_id")
+async def delete_role(services: Services, caller: Caller, request: Request) -> Json:
+    """Delete a role that no profile has."""
+    role_id = read_identifier(request)
+    await services.roles.delete(role_id)
+    return {"_id": role_id}
+
+
+@action("security:mDeleteRoles", "POST /roles/_mDelete")
+async def m_delete_roles(services: Services, caller: Caller, request: Request) -> Outcome:
+    """Delete the roles that the body's `ids` name, and say which could not be."""
+    return await delete_each(services, request, services.roles.delete)
+
+
+@action("security:restrictDefaultRights", "POST /_restrictDefaultRights")
+async def restrict_default_rights(services: Services, caller: Caller, request: Request) -> Outcome:
+    """Make the built-in roles and profiles what they were at first."""
+    await restrict(services.storage, all_actions(), services.clock_ms)
+    return Outcome(has_result=False)
