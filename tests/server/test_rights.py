@@ -9,6 +9,7 @@ from server.auth.defaults import install
 from server.auth.rights import Rights, Rulebook, compile_rights
 from server.storage.base import Entry, Note, Noted, Put, Table
 from server.storage.sqlite import SqliteStorage
+from tests.server import plain_rights
 
 
 def role(**controllers: dict[str, object]) -> dict[str, object]:
@@ -159,46 +160,6 @@ def test_whoever_has_the_profile_admin_is_one():
     assert not compile_rights(["administrator"], {"administrator": {}}, {}).is_admin
 
 
-def naive(profiles, roles, controller, action, args):
-    """contract/03 §3, row by row."""
-
-    def grants(controllers):
-        names = [controller]
-        if controller in ("ms", "memoryStorage"):
-            names.append("memoryStorage" if controller == "ms" else "ms")
-        for name in (*names, "*"):
-            if name in controllers:
-                actions = controllers[name]["actions"]
-                return actions.get(action, actions.get("*")) is True
-        return False
-
-    def passes(restrictions, index, collection):
-        listed = [one for one in restrictions or [] if one["index"] == index]
-        if not restrictions or index is None:
-            return True
-        if not listed:
-            return False
-        united = {name for one in listed for name in one.get("collections", [])}
-        return not united or collection is None or collection in united
-
-    def some_policy(index, collection):
-        return any(
-            grants(roles[policy["roleId"]]["controllers"])
-            and passes(policy.get("restrictedTo"), index, collection)
-            for profile in profiles
-            for policy in profile["policies"]
-            if policy["roleId"] in roles
-        )
-
-    targets = [t for t in args.get("targets") or [] if t.get("index") and t.get("collections")]
-    pairs = [(target["index"], name) for target in targets for name in target["collections"]]
-    return (
-        some_policy(args.get("index"), args.get("collection"))
-        and not any("*" in index or "*" in name for index, name in pairs)
-        and all(some_policy(index, name) for index, name in pairs)
-    )
-
-
 controllers = st.sampled_from(["auth", "ms", "memoryStorage", "document"])
 actions = st.sampled_from(["get", "create"])
 indexes, collections = st.sampled_from(["i", "j"]), st.sampled_from(["a", "b", "c"])
@@ -236,8 +197,8 @@ requests = st.fixed_dictionaries(
 def test_compiled_rights_decide_as_the_contract_says(profiles, roles, controller, action, args):
     by_id = {str(n): profile for n, profile in enumerate(profiles)}
     compiled = compile_rights(by_id, by_id, roles)
-    assert compiled.allows(controller, action, args) == naive(
-        profiles, roles, controller, action, args
+    assert compiled.allows(controller, action, args) == plain_rights.allows(
+        list(by_id), by_id, roles, controller, action, args
     )
 
 
