@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from server.auth.defaults import builtin_profiles, builtin_roles, install
+from server.auth.defaults import builtin_profiles, builtin_roles, install, restrict
 from server.storage.base import Noted, Put, Table
 from server.storage.sqlite import SqliteStorage
 
@@ -98,6 +98,38 @@ async def test_they_are_written_once_in_a_stores_life(storage):
     await storage.apply([Put(Table.ROLES, changed)])
     await install(storage, (*ACTIONS, Declared("auth", "new", ("anonymous",))), lambda: NOW_MS + 1)
     assert await storage.get(Table.ROLES, id="anonymous") == changed
+
+
+async def test_profiles_refer_to_their_roles(storage):
+    """In a new store and after they were written anew, so that no role in use can be deleted."""
+    own = [{"profile_id": name, "role_id": name} for name in sorted(PROFILES)]
+    await install(storage, ACTIONS, lambda: NOW_MS)
+    assert await storage.find(Table.PROFILE_ROLES, limit=10) == own
+    await storage.apply([Put(Table.PROFILE_ROLES, {"profile_id": "default", "role_id": "own"})])
+    await restrict(storage, ACTIONS, lambda: NOW_MS)
+    assert await storage.find(Table.PROFILE_ROLES, limit=10) == own
+
+
+async def test_restricting_writes_them_anew_and_tells(storage):
+    """contract/03 §1, "createOrReplace"."""
+    await install(storage, ACTIONS, lambda: NOW_MS)
+    changed = {"body": {"controllers": {}, "policies": []}, "info": {}}
+    own = {"id": "own", **changed}
+    for table in (Table.ROLES, Table.PROFILES):
+        await storage.apply([Put(table, {"id": name, **changed}) for name in RESTRICTED])
+        await storage.apply([Put(table, own)])
+    entries = []
+    storage.follow(entries.extend)
+    await restrict(storage, ACTIONS, lambda: NOW_MS + 1)
+    at_ms = NOW_MS + 1
+    info = {"author": None, "createdAt": at_ms, "updatedAt": at_ms, "updater": None}
+    for table, bodies in ((Table.ROLES, RESTRICTED), (Table.PROFILES, PROFILES)):
+        for name, body in bodies.items():
+            assert await storage.get(table, id=name) == {"id": name, "body": body, "info": info}
+        assert await storage.get(table, id="own") == own
+    assert {(entry.noted, entry.subject) for entry in entries} == {
+        (Noted.RIGHTS, name) for name in RESTRICTED
+    }
 
 
 async def test_several_processes_may_start_at_once(storage):

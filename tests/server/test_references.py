@@ -6,6 +6,7 @@ import asyncio
 import pytest
 
 from protocol.errors import ApiError
+from server.app import build_services
 from server.auth import profiles as profiles_module
 from server.auth.defaults import install
 from server.auth.profiles import Profiles
@@ -15,6 +16,7 @@ from server.auth.strategies import Strategies
 from server.auth.users import Users
 from server.storage.base import Delete, Insert, Noted, Put, Table, Unassign
 from server.storage.sqlite import SqliteStorage
+from tests.server.running import cheap_config
 
 LOGIN = {"controllers": {"auth": {"actions": {"login": True}}}}
 INFO = {"controllers": {"server": {"actions": {"info": True}}}}
@@ -261,3 +263,44 @@ async def test_every_write_is_noted(roles, storage):
     await roles.create_or_replace("own", LOGIN, "me", force=False)
     await roles.delete("own")
     assert [(entry.noted, entry.subject) for entry in heard] == [(Noted.RIGHTS, "own")] * 4
+
+
+class Counted(SqliteStorage):
+    """A store that counts what it is asked for."""
+
+    asked = 0
+
+    async def _read(self, query):
+        self.asked += 1
+        return await super()._read(query)
+
+    async def _write(self, write):
+        self.asked += 1
+        await super()._write(write)
+
+
+async def test_a_change_of_rights_costs_the_same_however_many_users_are_there():
+    """Counted, not timed: with one live token, with two hundred, and with users without any."""
+    storage = Counted(":memory:", clock_ms=lambda: 0)
+    await storage.open()
+    services = await build_services(cheap_config(), storage, open_mode=False)
+    costs, seen = [], 0
+    await services.roles.create("own", LOGIN, "me", force=False)
+    await services.profiles.create("p", with_role("own"), "me", strict=False)
+    for last in (1, 200):
+        for number in range(seen, last):
+            await add_user(services.users, f"live{number}", "p")
+            await add_user(services.users, f"idle{number}", "p")
+            user = await services.users.get(f"live{number}")
+            token = (await services.issuer.issue(user, 60_000)).token
+            assert (await services.tokens.verify(token)).person.rights.allows("auth", "login")
+        seen, before = last, storage.asked
+        await services.roles.replace("own", LOGIN, "me", force=False)
+        await services.profiles.update("p", {"rateLimit": 0}, "me", strict=False)
+        assert services.tokens.live(token) is None
+        await services.tokens.verify(token)  # his document, his profile and its role
+        assert services.tokens.live(token) is not None
+        costs.append(storage.asked - before)
+    assert costs[0] == costs[1]
+    services.close()
+    await storage.close()

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from protocol.errors import ApiError
 from server.auth.defaults import install
 from server.auth.rights import Rights, Rulebook, compile_rights
 from server.storage.base import Entry, Note, Noted, Put, Table
@@ -160,6 +161,34 @@ def test_whoever_has_the_profile_admin_is_one():
     assert not compile_rights(["administrator"], {"administrator": {}}, {}).is_admin
 
 
+def test_targets_lie_within_the_policies_together():
+    """The widest of several policies counts for each index, in whatever order they come."""
+    narrow = {"roleId": "r", "restrictedTo": [{"index": "i", "collections": ["a"]}]}
+    other = {"roleId": "r", "restrictedTo": [{"index": "i", "collections": ["b"]}]}
+    wide = {"roleId": "r", "restrictedTo": [{"index": "i"}]}
+    everywhere = {"roleId": "r"}
+    rows = [
+        ([narrow, other], ["a", "b"]),
+        ([narrow, wide, other], ["a", "b", "c"]),
+        ([wide, narrow], ["a", "b", "c"]),
+        ([narrow, everywhere, other], ["a", "b", "c"]),
+    ]
+    for policies, expected in rows:
+        compiled = rights(*policies, r=READ)
+        targets = {c: [{"index": "i", "collections": [c]}] for c in "abc"}
+        allowed = [c for c in "abc" if compiled.allows("document", "get", {"targets": targets[c]})]
+        assert allowed == expected
+
+
+def test_what_nobody_could_read_is_not_listed(monkeypatch):
+    monkeypatch.setattr("server.auth.rights._MOST_LISTED", 6)
+    two = role(document={"get": True, "delete": False})
+    assert len(rights(ON_I, r=two).listed()) == 6
+    with pytest.raises(ApiError) as refused:
+        rights(ON_I, {"roleId": "r"}, r=two).listed()
+    assert refused.value.status == 413
+
+
 controllers = st.sampled_from(["auth", "ms", "memoryStorage", "document"])
 actions = st.sampled_from(["get", "create"])
 indexes, collections = st.sampled_from(["i", "j"]), st.sampled_from(["a", "b", "c"])
@@ -291,6 +320,21 @@ async def test_rights_are_read_once_and_again_after_a_change(storage):
     second = await rulebook.rights_of(["p"])
     assert rulebook.generation > before
     assert second.allows("auth", "logout") and not second.allows("auth", "login")
+
+
+async def test_a_change_costs_the_same_however_many_have_the_role(storage):
+    """Who uses a profile is read at his next request, and the profile once for all of them."""
+    rulebook = follow(storage, Rulebook(storage))
+    await write(storage, "p", {"login": True})
+    for people in (1, 1000):
+        for _ in range(people):
+            await rulebook.rights_of(["p"])
+        reads = storage.reads
+        await write(storage, "p", {"login": True})
+        assert storage.reads == reads
+        for _ in range(people):
+            await rulebook.rights_of(["p"])
+        assert storage.reads == reads + 2  # the profile and its role
 
 
 @pytest.mark.parametrize("noted", [noted for noted in Noted if noted is not Noted.RIGHTS])
