@@ -38,6 +38,50 @@ def test_administration(empty_server: Served, run_script: RunScript, transport: 
     }
 
 
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_roles_and_profiles(server: Served, run_script: RunScript, transport: str) -> None:
+    """contract/03 §7.4, §7.5, §7.8, through the SDK's own objects."""
+    seen = run_script("grant.cjs", transport, server.port, "admin", PASSWORD)
+    rights = {"document": {"actions": {"get": True, "delete": False}}}
+    policies = [{"roleId": "reader", "restrictedTo": [{"index": "nyc", "collections": ["taxi"]}]}]
+    place = {"controller": "document", "index": "nyc", "collection": "taxi"}
+    assert seen == {
+        "role": {"_id": "reader", "controllers": rights},
+        "again": refusal("services.storage.document_already_exists", 400),
+        "unknown": refusal("security.role.unknown_controller", 400),
+        "forced": "odd",
+        "updated": rights,
+        "roles": ["reader", "odd"],
+        "profile": {"_id": "driver", "policies": policies, "rateLimit": 5},
+        "merged": policies,
+        "read": 9,
+        "profiles": ["driver", "admin"],
+        "rights": [
+            place | {"action": "delete", "value": "denied"},
+            place | {"action": "get", "value": "allowed"},
+        ],
+        "rolesOfProfile": ["reader"],
+        "roleInUse": refusal("security.role.in_use", 412),
+        "profileInUse": refusal("security.profile.in_use", 412),
+        "some": refusal("services.storage.incomplete_delete", 206)
+        | {
+            "errors": [
+                {"id": "security.role.in_use", "document": {"_id": "reader"}},
+                {"id": "security.role.not_found", "document": {"_id": "nobody"}},
+            ]
+        },
+        "taken": {"_id": "driver"},
+        "left": ["anonymous"],
+        "deleted": ["reader"],
+        "gone": refusal("security.role.not_found", 404),
+    }
+
+
+def refusal(error_id: str, status: int) -> dict[str, object]:
+    """Give what a script tells of a refused call about one thing."""
+    return {"id": error_id, "status": status, "errors": []}
+
+
 # Over HTTP the SDK sends only what the server's list of routes has: it refuses the last by itself.
 UNKNOWN = {
     "websocket": {"id": "api.process.controller_not_found", "status": 404},
