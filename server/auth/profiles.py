@@ -12,7 +12,7 @@ from typing import cast
 from protocol.errors import error
 from server.auth.defaults import ANONYMOUS, BUILTIN, DEFAULT
 from server.auth.documents import Document, content_of, make_replaced_info, read_document
-from server.auth.names import check_id, is_id
+from server.auth.names import check_id
 from server.auth.users import make_info, merge
 from server.storage.base import (
     Absent,
@@ -156,7 +156,7 @@ class Profiles:
         changes.append(Note(Noted.RIGHTS, profile.id))
         for _ in range(_ATTEMPTS):
             for role_id in role_ids:
-                if not is_id(role_id) or not await self._storage.exists(Table.ROLES, id=role_id):
+                if not await self._storage.exists(Table.ROLES, id=role_id):
                     raise error("security.role.not_found", role_id)
             try:
                 await self._storage.apply(changes)

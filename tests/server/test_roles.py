@@ -185,6 +185,11 @@ def test_roles_written_for_the_reference_are_taken_over() -> None:
     assert check_role("r", EVERYTHING, NATIVE) == EVERYTHING
 
 
+def test_what_is_kept_beside_the_document_is_no_part_of_it() -> None:
+    """contract/03 §2.1, of all documents: `_id` and `_kuzzle_info` are overridden."""
+    assert check_role("r", {"_id": "x", "_kuzzle_info": 1, **LOGIN}, NATIVE) == LOGIN
+
+
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_anonymous_must_be_able_to_log_in(server: Running, transport: str) -> None:
     """contract/03 §2.2; a `*` that an exact name hides allows nothing (§3)."""
