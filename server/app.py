@@ -255,14 +255,12 @@ async def build_services(config: Config, storage: Storage, *, open_mode: bool) -
     strategies.register("local", make_local(config, storage, passwords, rules))
     rulebook = Rulebook(storage, open_mode=open_mode)
     users = Users(storage, rulebook, strategies, clock_ms=clock_ms)
-    token = config.security.auth_token
-    signing = Signing(token.algorithm, token.secret, token.issuer, token.audience)
-    keyring = await open_keyring(storage, signing, clock_ms=clock_ms)
+    keyring = await open_keyring(storage, make_signing(config), clock_ms=clock_ms)
     limits = make_token_limits(config)
     own_sessions = Sessions(storage, clock_ms=clock_ms)
     tokens = Tokens(storage, users, rulebook, keyring, limits, clock_ms=clock_ms)
     addresses = Addresses(config.server.trusted_proxies)
-    links = Links(config.server.node, clock_ms=clock_ms, warn_before_ms=token.warn_before_ms)
+    links = make_links(config)
     storage.follow(make_follower(rulebook, keyring, tokens, links))
     return Services(
         config=config,
@@ -320,6 +318,18 @@ def make_counting(config: Config) -> Counting:
     """Give what counts; without `stats.enabled` it keeps no frames."""
     given = config.stats
     return Counting(frames=ceil(given.ttl_s / given.stats_interval_s), clock_ms=clock_ms)
+
+
+def make_signing(config: Config) -> Signing:
+    """Give how session tokens are signed."""
+    given = config.security.auth_token
+    return Signing(given.algorithm, given.secret, given.issuer, given.audience)
+
+
+def make_links(config: Config) -> Links:
+    """Give what tells sockets of the ends of their tokens."""
+    warn_before_ms = config.security.auth_token.warn_before_ms
+    return Links(config.server.node, clock_ms=clock_ms, warn_before_ms=warn_before_ms)
 
 
 def make_passwords(config: Config) -> Passwords:

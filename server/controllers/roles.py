@@ -14,7 +14,7 @@ def _show(role: Document) -> Json:
     return {"_id": role.id, "_source": role.source()}
 
 
-@action("security:createRole", "POST /roles/:_id/_create")
+@action("security:createRole", "POST /roles/:_id/_create", is_audited=True)
 async def create_role(services: Services, caller: Caller, request: Request) -> Json:
     """Create a role: the actions it allows, by controller. With `force` it may name controllers
     this server does not know."""
@@ -22,7 +22,7 @@ async def create_role(services: Services, caller: Caller, request: Request) -> J
     return _show(await services.roles.create(role_id, read_body(request), caller.kuid, force=force))
 
 
-@action("security:createOrReplaceRole", "PUT /roles/:_id")
+@action("security:createOrReplaceRole", "PUT /roles/:_id", is_audited=True)
 async def create_or_replace_role(services: Services, caller: Caller, request: Request) -> Json:
     """Write a role, whether it is there or not."""
     role_id, force, body = read_identifier(request), read_flag(request, "force"), read_body(request)
@@ -30,7 +30,7 @@ async def create_or_replace_role(services: Services, caller: Caller, request: Re
     return _show(role)
 
 
-@action("security:updateRole", "PUT /roles/:_id/_update")
+@action("security:updateRole", "PUT /roles/:_id/_update", is_audited=True)
 async def update_role(services: Services, caller: Caller, request: Request) -> Json:
     """Replace a role that is there: nothing of the old one stays."""
     role_id, force, body = read_identifier(request), read_flag(request, "force"), read_body(request)
@@ -52,7 +52,7 @@ async def m_get_roles(services: Services, caller: Caller, request: Request) -> J
     return {"hits": [_show(role) for role in await services.roles.get_all(ids)]}
 
 
-@action("security:deleteRole", "DELETE /roles/:_id")
+@action("security:deleteRole", "DELETE /roles/:_id", is_audited=True)
 async def delete_role(services: Services, caller: Caller, request: Request) -> Json:
     """Delete a role that no profile has."""
     role_id = read_identifier(request)
@@ -60,13 +60,13 @@ async def delete_role(services: Services, caller: Caller, request: Request) -> J
     return {"_id": role_id}
 
 
-@action("security:mDeleteRoles", "POST /roles/_mDelete")
+@action("security:mDeleteRoles", "POST /roles/_mDelete", is_audited=True)
 async def m_delete_roles(services: Services, caller: Caller, request: Request) -> Outcome:
     """Delete the roles that the body's `ids` name, and say which could not be."""
     return await delete_each(services, request, services.roles.delete)
 
 
-@action("security:restrictDefaultRights", "POST /_restrictDefaultRights")
+@action("security:restrictDefaultRights", "POST /_restrictDefaultRights", is_audited=True)
 async def restrict_default_rights(services: Services, caller: Caller, request: Request) -> Outcome:
     """Make the built-in roles and profiles what they were at first."""
     await restrict(services.storage, all_actions(), services.clock_ms)

@@ -500,3 +500,34 @@ async def test_who_has_no_rights_changes_none(server: Running, transport: str) -
         assert answer["error"]["id"] == "security.rights.forbidden"
     answer = await server.call(transport, "security:getRole", token=admin, _id="own")
     assert answer["status"] == 200
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_the_audit_trail_tells_of_every_change(server: Running, transport: str) -> None:
+    """Security check X1: which role or profile, by whom, in the order of time."""
+    admin = await server.create_admin()
+    policies = {"policies": [{"roleId": "r"}]}
+    calls = [
+        ("createRole", "r", LOGIN, ["r"]),
+        ("createOrReplaceRole", "s", LOGIN, ["s"]),
+        ("updateRole", "r", INFO, ["r"]),
+        ("createProfile", "p", policies, ["p"]),
+        ("createOrReplaceProfile", "q", policies, ["q"]),
+        ("updateProfile", "p", {"rateLimit": 1}, ["p"]),
+        ("deleteProfile", "p", None, ["p"]),
+        ("mDeleteProfiles", None, {"ids": ["q", "nobody"]}, ["q"]),
+        ("mDeleteRoles", None, {"ids": ["admin", "r", "s"]}, ["r", "s"]),
+        ("restrictDefaultRights", None, None, ["admin", "default", "anonymous"]),
+    ]
+    expected = []
+    for action, name, body, subjects in calls:
+        args = {} if name is None else {"_id": name}
+        answer = await server.call(transport, f"security:{action}", token=admin, body=body, **args)
+        assert answer["status"] in (200, 206), answer
+        expected += [(f"security:{action}", subject, "admin", "ok") for subject in subjects]
+    answer = await server.call(transport, "security:searchAudit", token=admin, size=len(expected))
+    seen = [
+        tuple(hit["_source"][key] for key in ("kind", "subject", "actor", "outcome"))
+        for hit in answer["result"]["hits"]
+    ]
+    assert seen[::-1] == expected
