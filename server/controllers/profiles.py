@@ -20,7 +20,7 @@ def _show(profile: Document) -> Json:
     return {"_id": profile.id, "_source": profile.source()}
 
 
-@action("security:createProfile", "POST /profiles/:_id/_create", is_audited=True)
+@action("security:createProfile", "POST /profiles/:_id/_create", is_audited=True, query=("strict",))
 async def create_profile(services: Services, caller: Caller, request: Request) -> Json:
     """Create a profile: roles, each good everywhere or in the places it is restricted to, and a
     limit of requests a second."""
@@ -29,7 +29,7 @@ async def create_profile(services: Services, caller: Caller, request: Request) -
     return _show(await services.profiles.create(profile_id, body, caller.kuid, strict=strict))
 
 
-@action("security:createOrReplaceProfile", "PUT /profiles/:_id", is_audited=True)
+@action("security:createOrReplaceProfile", "PUT /profiles/:_id", is_audited=True, query=("strict",))
 async def create_or_replace_profile(services: Services, caller: Caller, request: Request) -> Json:
     """Write a profile, whether it is there or not."""
     profile_id, strict = read_identifier(request), read_flag(request, "strict")
@@ -38,7 +38,12 @@ async def create_or_replace_profile(services: Services, caller: Caller, request:
     return _show(await profiles.create_or_replace(profile_id, body, caller.kuid, strict=strict))
 
 
-@action("security:updateProfile", "PUT /profiles/:_id/_update", is_audited=True)
+@action(
+    "security:updateProfile",
+    "PUT /profiles/:_id/_update",
+    is_audited=True,
+    query=("strict", "retryOnConflict"),
+)
 async def update_profile(services: Services, caller: Caller, request: Request) -> Json:
     """Change what the body says of a profile, and nothing else; arrays are replaced whole."""
     profile_id, strict = read_identifier(request), read_flag(request, "strict")
@@ -69,7 +74,9 @@ async def get_profile_rights(services: Services, caller: Caller, request: Reques
     return {"hits": hits, "total": len(hits)}
 
 
-@action("security:deleteProfile", "DELETE /profiles/:_id", is_audited=True)
+@action(
+    "security:deleteProfile", "DELETE /profiles/:_id", is_audited=True, query=("onAssignedUsers",)
+)
 async def delete_profile(services: Services, caller: Caller, request: Request) -> Json:
     """Delete a profile that no user has; with `onAssignedUsers` = `remove` those who have it lose
     it, and who had no other becomes anonymous."""

@@ -14,7 +14,7 @@ def _show(role: Document) -> Json:
     return {"_id": role.id, "_source": role.source()}
 
 
-@action("security:createRole", "POST /roles/:_id/_create", is_audited=True)
+@action("security:createRole", "POST /roles/:_id/_create", is_audited=True, query=("force",))
 async def create_role(services: Services, caller: Caller, request: Request) -> Json:
     """Create a role: the actions it allows, by controller. With `force` it may name controllers
     this server does not know."""
@@ -22,7 +22,7 @@ async def create_role(services: Services, caller: Caller, request: Request) -> J
     return _show(await services.roles.create(role_id, read_body(request), caller.kuid, force=force))
 
 
-@action("security:createOrReplaceRole", "PUT /roles/:_id", is_audited=True)
+@action("security:createOrReplaceRole", "PUT /roles/:_id", is_audited=True, query=("force",))
 async def create_or_replace_role(services: Services, caller: Caller, request: Request) -> Json:
     """Write a role, whether it is there or not."""
     role_id, force, body = read_identifier(request), read_flag(request, "force"), read_body(request)
@@ -30,7 +30,12 @@ async def create_or_replace_role(services: Services, caller: Caller, request: Re
     return _show(role)
 
 
-@action("security:updateRole", "PUT /roles/:_id/_update", is_audited=True)
+@action(
+    "security:updateRole",
+    "PUT /roles/:_id/_update",
+    is_audited=True,
+    query=("force", "retryOnConflict"),
+)
 async def update_role(services: Services, caller: Caller, request: Request) -> Json:
     """Replace a role that is there: nothing of the old one stays."""
     role_id, force, body = read_identifier(request), read_flag(request, "force"), read_body(request)
