@@ -150,7 +150,10 @@ class Server:
             body=body,
             args=args,
         )
-        return self.dispatcher.answer_now(request) or await self.dispatcher.answer(request)
+        ready = self.dispatcher.answer_now(request)
+        if ready is not None:
+            return Response(ready[0], controller, action, ready[1])
+        return await self.dispatcher.answer(request)
 
     async def login(self, kuid: str) -> str:
         """Give a token of a user's."""
