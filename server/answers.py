@@ -1,16 +1,20 @@
-"""Answers that more than one controller gives."""
+"""What more than one controller reads or answers."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from protocol.errors import ApiError, error
 from protocol.messages import Json, Request
 from server.actions import Outcome
-from server.arguments import body_names
+from server.arguments import body_names, body_text, read_body, read_text
 from server.auth.audit import MOST_USER_AGENT_CHARACTERS
 from server.auth.callers import Caller
 from server.auth.issuing import Issued
 from server.auth.lifetimes import NEVER
+from server.auth.rights import Rights
+from server.auth.sessions import end_all
+from server.auth.users import User
 from server.services import Services
+from server.storage.base import Change
 
 
 def write_login(services: Services, request: Request, issued: Issued) -> Outcome:
@@ -40,12 +44,63 @@ def describe_session(services: Services, request: Request, strategy: str) -> dic
     }
 
 
+def read_strategy(services: Services, request: Request) -> str:
+    """Give the name of the strategy a request is about; ApiError 400 for one there is not."""
+    name = read_text(request, "strategy")
+    services.strategies.get(name)
+    return name
+
+
+async def change_credentials(
+    services: Services,
+    caller: Caller,
+    name: str,
+    kuid: str,
+    given: Mapping[str, object],
+    *,
+    revokes: bool,
+) -> Json:
+    """Change a user's credentials of a strategy; with `revokes` his sessions end, but for the one
+    that asks."""
+    is_own = kuid == caller.kuid
+
+    async def ends() -> Sequence[Change]:
+        if not revokes:
+            return ()
+        return await services.tokens.ends_of_others(caller) if is_own else end_all(kuid)
+
+    shown = await services.credentials.update(name, kuid, given, caller.kuid, ends=ends)
+    if revokes and is_own:
+        # Those that began since, or were too many for one transaction. With the old password none
+        # can begin any more.
+        await services.tokens.revoke_others(caller)
+    return shown
+
+
+def write_user(user: User) -> Json:
+    """Give a user as the API shows him, `disabled` only if he is."""
+    shown: dict[str, Json] = {"_id": user.kuid, "_source": user.source()}
+    return {**shown, "disabled": True} if user.is_disabled else shown
+
+
+def write_check(rights: Rights, request: Request) -> Json:
+    """Tell whether these rights allow the request in the body; whether there is such an action does
+    not matter."""
+    controller, name = body_text(request, "controller"), body_text(request, "action")
+    return {"allowed": rights.allows(controller, name, read_body(request))}
+
+
 def read_ids(request: Request, most: int, refusal: str) -> list[str]:
     """Give the ids in the body, each once; ApiError `refusal` if there are more than `most`."""
-    ids = list(dict.fromkeys(body_names(request, "ids")))
-    if len(ids) > most:
+    return limit_ids(body_names(request, "ids"), most, refusal)
+
+
+def limit_ids(ids: Iterable[str], most: int, refusal: str) -> list[str]:
+    """Give ids, each once; ApiError `refusal` if there are more than `most`."""
+    different = list(dict.fromkeys(ids))
+    if len(different) > most:
         raise error(refusal)
-    return ids
+    return different
 
 
 async def delete_each(

@@ -25,6 +25,7 @@ from server.auth import defaults
 from server.auth.apikeys import ApiKeys
 from server.auth.audit import carry
 from server.auth.breaches import BreachCheck, make_breach_check
+from server.auth.credentials import Credentials
 from server.auth.issuing import Issuer
 from server.auth.keyring import Keyring, Signing, open_keyring
 from server.auth.lifetimes import NEVER, TokenLimits
@@ -48,6 +49,7 @@ from server.auth.strategies import Strategies
 from server.auth.strategies.local import Local
 from server.auth.throttle import Throttle
 from server.auth.tokens import Tokens
+from server.auth.userchanges import UserChanges
 from server.auth.users import Users
 from server.config import Config
 
@@ -59,12 +61,13 @@ from server.controllers import (  # noqa: F401
     credentials,
     profiles,
     roles,
-    security,
     server,
     sessions,
     statistics,
+    usercredentials,
 )
 from server.controllers import password as password_actions  # noqa: F401
+from server.controllers import users as user_actions  # noqa: F401
 from server.cookies import Cookies
 from server.counting import Counting
 from server.dispatch import Dispatcher
@@ -273,6 +276,8 @@ async def build_services(config: Config, storage: Storage, *, open_mode: bool) -
         profiles=Profiles(storage, clock_ms=clock_ms),
         users=users,
         trail=trail,
+        user_changes=UserChanges(storage, users, rulebook, clock_ms=clock_ms),
+        credentials=Credentials(storage, strategies),
         logins=Logins(strategies, users, Throttle(config.limits.failed_logins, clock_s=clock_s)),
         keyring=keyring,
         issuer=Issuer(storage, keyring, limits, own_sessions, clock_ms=clock_ms),

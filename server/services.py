@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from server.addresses import Addresses
 from server.auth.apikeys import ApiKeys
 from server.auth.breaches import BreachCheck
+from server.auth.credentials import Credentials
 from server.auth.issuing import Issuer
 from server.auth.keyring import Keyring
 from server.auth.limits import RequestLimits
@@ -22,6 +23,7 @@ from server.auth.sessions import Sessions
 from server.auth.strategies import Strategies
 from server.auth.tokens import Tokens
 from server.auth.trail import Trail
+from server.auth.userchanges import UserChanges
 from server.auth.users import Users
 from server.config import Config
 from server.cookies import Cookies
@@ -45,6 +47,8 @@ class Services:
     profiles: Profiles
     users: Users
     trail: Trail
+    user_changes: UserChanges
+    credentials: Credentials
     logins: Logins
     keyring: Keyring
     issuer: Issuer

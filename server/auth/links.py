@@ -94,6 +94,11 @@ class Links:
                 self._end_soon(bytes.fromhex(entry.subject))
             elif entry.noted is Noted.SESSIONS:
                 self._over.extend(self._sessions_of.pop(entry.subject, ()))
+            elif entry.noted is Noted.ALL_SESSIONS:
+                kept = frozenset(map(bytes.fromhex, entry.subject.split(":")))
+                for hashes in self._sessions_of.values():
+                    self._over.extend(hashes - kept)
+                    hashes &= kept
             elif entry.noted is Noted.REFRESHED:
                 old, new, ends_ms = entry.subject.split(":")
                 self._move(bytes.fromhex(old), bytes.fromhex(new), float(ends_ms))

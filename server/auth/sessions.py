@@ -1,4 +1,5 @@
-"""The list of a user's sessions, and how one of them ends (contract/02 §1.2 has no such list).
+"""The list of a user's sessions, and how one, all of his or everybody's end (contract/02 §1.2 has
+no such list).
 
 A session is a chain of refreshed tokens: it began with its login, and goes by the id of its newest
 token. Tokens themselves are never shown.
@@ -14,6 +15,7 @@ from server.auth.tokenforms import is_over
 from server.storage.base import (
     Change,
     DeleteAll,
+    Insert,
     Missing,
     Note,
     Noted,
@@ -68,27 +70,68 @@ class Sessions:
             asked = await self._storage.get(Table.SESSIONS, id=session_id)
             if asked is None or asked["kuid"] != kuid:
                 break
-            family: Row = {"family": asked["family"]}
-            newest = await self._storage.find(Table.SESSIONS, limit=1, **family, refreshed_at=None)
-            if not newest or is_over(newest[0], self._clock_ms()):
+            newest, members = await self._chain(asked)
+            if newest is None or is_over(newest, self._clock_ms()):
                 break
-            members = await self._storage.find(Table.SESSIONS, limit=MOST_LISTED, **family)
             try:
-                await self._storage.apply(_end(newest[0], members))
+                await self._storage.apply(_end(newest, members))
             except Missing:
                 continue
             return True
         return False
+
+    async def end_everybodys(self, token_hash: bytes) -> None:
+        """End all sessions of all users but the one with this token, where there is one; API keys
+        stay."""
+        for _ in range(_ATTEMPTS):
+            own = await self._storage.get(Table.SESSIONS, token_hash=token_hash)
+            newest, members = (None, []) if own is None else await self._chain(own)
+            try:
+                await self._storage.apply(_end_all_but(newest, members))
+            except Missing:
+                continue
+            return
+        raise error("services.storage.too_many_changes")
+
+    async def _chain(self, member: Row) -> tuple[Row | None, list[Row]]:
+        """Give the newest token of a session, None if it has no more, and a bounded number of all
+        its tokens, this one among them."""
+        family: Row = {"family": member["family"]}
+        newest = await self._storage.find(Table.SESSIONS, limit=1, **family, refreshed_at=None)
+        members = await self._storage.find(Table.SESSIONS, limit=MOST_LISTED, **family)
+        return (newest[0] if newest else None), [member, *members]
+
+
+def end_all(kuid: str) -> list[Change]:
+    """Give what ends every session of a user; his API keys stay."""
+    return [DeleteAll(Table.SESSIONS, {"kuid": kuid}), Note(Noted.SESSIONS, kuid)]
 
 
 def _end(newest: Row, members: list[Row]) -> list[Change]:
     """Give what ends a chain, as long as its newest token has no successor yet."""
     hashes = {cast(bytes, row["token_hash"]) for row in (newest, *members)}
     return [
-        Present(Table.SESSIONS, {"token_hash": newest["token_hash"], "refreshed_at": None}),
+        _is_newest(newest),
         DeleteAll(Table.SESSIONS, {"family": newest["family"]}),
         *(Note(Noted.SESSION, token_hash.hex()) for token_hash in hashes),
     ]
+
+
+def _end_all_but(newest: Row | None, members: list[Row]) -> list[Change]:
+    """Give what ends every session but one chain, as long as its newest token has no successor yet;
+    without a newest token, every session."""
+    kept = {} if newest is None else {row["token_hash"]: row for row in (newest, *members)}
+    hashes = ":".join(cast(bytes, token_hash).hex() for token_hash in kept)
+    return [
+        *(() if newest is None else (_is_newest(newest),)),
+        DeleteAll(Table.SESSIONS, {}),
+        *(Insert(Table.SESSIONS, row) for row in kept.values()),
+        Note(Noted.ALL_SESSIONS, hashes),
+    ]
+
+
+def _is_newest(row: Row) -> Change:
+    return Present(Table.SESSIONS, {"token_hash": row["token_hash"], "refreshed_at": None})
 
 
 def _shown(row: Row, current_id: str) -> dict[str, object]:

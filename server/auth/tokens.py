@@ -6,7 +6,7 @@ in memory, no signature and no SQL. Stored is the SHA-256 of the token, never th
 
 import asyncio
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import cast
 from weakref import WeakValueDictionary
@@ -18,6 +18,7 @@ from server.auth.keyring import Keyring
 from server.auth.lifetimes import NEVER, TokenLimits
 from server.auth.names import ANONYMOUS_ID
 from server.auth.rights import Rulebook
+from server.auth.sessions import end_all
 from server.auth.tokenforms import API_KEY_PREFIX, SESSION_PREFIX, hash_token, is_over
 from server.auth.users import Users
 from server.storage.base import (
@@ -107,9 +108,7 @@ class Tokens:
 
     async def revoke_all(self, kuid: str) -> None:
         """End every session of a user; his API keys stay."""
-        await self._storage.apply(
-            [DeleteAll(Table.SESSIONS, {"kuid": kuid}), Note(Noted.SESSIONS, kuid)]
-        )
+        await self._storage.apply(end_all(kuid))
 
     async def ends_of_others(self, caller: Caller) -> list[Change]:
         """Give what ends the caller's sessions but the one he asks with, a bounded number of them;
@@ -165,6 +164,8 @@ class Tokens:
                 self._drop(bytes.fromhex(entry.subject.partition(":")[0]))
             elif entry.noted is Noted.SESSIONS:
                 self._end_sessions(entry.subject)
+            elif entry.noted is Noted.ALL_SESSIONS:
+                self._end_all_sessions(map(bytes.fromhex, entry.subject.split(":")))
             elif entry.noted is Noted.USER:
                 self._forget_person(entry.subject)
 
@@ -339,6 +340,15 @@ class Tokens:
             self._drop(token_hash)
         if self._over:
             asyncio.get_running_loop().call_soon(self._forget_some)
+
+    def _end_all_sessions(self, kept: Iterable[bytes]) -> None:
+        """Let go of everything but these tokens at once; API keys are looked at again when they
+        come."""
+        tokens = [self._tokens[token_hash] for token_hash in kept if token_hash in self._tokens]
+        callers = {token: self._live[token] for token in tokens}
+        self._live, self._tokens, self._sessions_of, self._over = {}, {}, {}, []
+        for token, caller in callers.items():
+            self._keep(token, caller)
 
 
 def _make_caller(row: Row, person: Person, kind: TokenKind, now_ms: int) -> Caller:

@@ -1,20 +1,19 @@
 """Users: who they are, and how one comes and goes together with everything that is his (contract/03
-§2.1, §7.3).
+§2.1, §7.3). How one changes is said in `userchanges`.
 
 A user and all his credentials are one transaction; so is his end, with his sessions and API keys.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol, cast, runtime_checkable
-
-import orjson
 
 from protocol.errors import ApiError, error
 from server.auth.defaults import ADMIN, ANONYMOUS
 from server.auth.names import ANONYMOUS_ID, ANONYMOUS_IDS, check_kuid, is_id, make_kuid
 from server.auth.rights import Rulebook
+from server.auth.sessions import end_all
 from server.auth.strategies import Strategies, Strategy
 from server.storage.base import (
     Absent,
@@ -30,24 +29,17 @@ from server.storage.base import (
     Row,
     Storage,
     Table,
-    Update,
 )
 
 MOST_PROFILES = 100
-MOST_CONTENT_BYTES = 1024 * 1024
-"""Of a document that grows by one update after the other; JSON without spaces."""
+_READ_AT_ONCE = 100
 _PROFILES_ARGUMENT = "body.content.profileIds"
 # Each is lost only to somebody else who changes the same rows in the same moment.
 _ATTEMPTS = 5
 # Keys whose sockets are told at once; those of further ones learn it at their next request.
 _MOST_KEYS = 1000
-_HIS = (
-    Table.USER_PROFILES,
-    Table.CREDENTIALS,
-    Table.SESSIONS,
-    Table.API_KEYS,
-    Table.ONE_TIME,
-)
+# Sessions and one-time tokens are `ends_of`'s.
+_HIS = (Table.USER_PROFILES, Table.CREDENTIALS, Table.API_KEYS)
 # Never part of the content: the id stands beside the document, and the other two have their own
 # columns.
 _NOT_CONTENT = frozenset({"_id", "profileIds", "_kuzzle_info"})
@@ -100,15 +92,23 @@ class Users:
         self._rulebook = rulebook
         self._strategies = strategies
         self._clock_ms = clock_ms
-        # A merge reads, then writes: two of them at once would lose one.
-        self._updating = asyncio.Lock()
 
     async def get(self, kuid: str) -> User | None:
         """Give a user; "-1" and "anonymous" are the anonymous one."""
         if kuid in ANONYMOUS_IDS:
             return _ANONYMOUS_USER
         row = await self._storage.get(Table.USERS, kuid=kuid) if is_id(kuid) else None
-        return None if row is None else _read_user(row)
+        return None if row is None else read_user(row)
+
+    async def get_all(self, kuids: Sequence[str]) -> list[User]:
+        """Give those of these users who are there, each once."""
+        found: dict[str, User] = {}
+        for at in range(0, len(kuids), _READ_AT_ONCE):
+            wanted = kuids[at : at + _READ_AT_ONCE]
+            for user in await asyncio.gather(*(self.get(kuid) for kuid in wanted)):
+                if user is not None:
+                    found.setdefault(user.kuid, user)
+        return list(found.values())
 
     async def admin_exists(self) -> bool:
         """Tell whether anybody has the profile `admin`."""
@@ -137,15 +137,9 @@ class Users:
         wrong, 412 for what is taken. With `only_if_no_admin`, one of several callers at once
         succeeds.
         """
-        profiles = _check_profile_ids(profile_ids)
+        profiles = check_profile_ids(profile_ids, _PROFILES_ARGUMENT)
         checked = self._check_credentials(credentials)
-        kept = {name: value for name, value in content.items() if name not in _NOT_CONTENT}
-        info = {
-            "author": author,
-            "createdAt": self._clock_ms(),
-            "updatedAt": None,
-            "updater": None,
-        }
+        kept, info = content_of(content), make_info(author, self._clock_ms())
         guards = [Absent(Table.USER_PROFILES, {"profile_id": ADMIN})] if only_if_no_admin else []
         for _ in range(_ATTEMPTS):
             if only_if_no_admin and await self.admin_exists():
@@ -159,27 +153,6 @@ class Users:
             return user
         raise error("services.storage.too_many_changes")
 
-    async def update(self, kuid: str, content: dict[str, object], updater: str) -> User:
-        """Merge into a user's content: objects member by member, everything else replaced (design
-        §4). ApiError 404 for an unknown one."""
-        kept = {name: value for name, value in content.items() if name not in _NOT_CONTENT}
-        async with self._updating:
-            user = await self.get(kuid)
-            if user is None or kuid in ANONYMOUS_IDS:
-                raise error("security.user.not_found", kuid)
-            info = {**user.info, "updatedAt": self._clock_ms(), "updater": updater}
-            merged = replace(user, content=merge(user.content, kept), info=info)
-            if len(orjson.dumps(merged.content)) > MOST_CONTENT_BYTES:
-                limit = f"a document of at most {MOST_CONTENT_BYTES} bytes"
-                raise error("api.assert.invalid_argument", "body", limit)
-            values: Row = {"content": merged.content, "info": info}
-            change = Update(Table.USERS, {"kuid": kuid}, values)
-            try:
-                await self._storage.apply([change, Note(Noted.USER, kuid)])
-            except Missing:
-                raise error("security.user.not_found", kuid) from None
-            return merged
-
     async def delete(self, kuid: str) -> None:
         """End a user, his credentials, sessions and API keys. ApiError 404 for an unknown one."""
         if not is_id(kuid) or not await self._storage.exists(Table.USERS, kuid=kuid):
@@ -187,11 +160,10 @@ class Users:
         changes: list[Change] = [Delete(Table.USERS, {"kuid": kuid})]
         for name in await self.strategies_of(kuid):
             changes += await self._prepare_removal(name, kuid)
-        for key in await self._storage.find(Table.API_KEYS, limit=_MOST_KEYS, kuid=kuid):
-            changes.append(Note(Noted.API_KEY, cast(bytes, key["token_hash"]).hex()))
+        changes += await ends_of(self._storage, kuid)
         for table in _HIS:
             changes.append(DeleteAll(table, {"kuid": kuid}))
-        changes += [Note(Noted.SESSIONS, kuid), Note(Noted.USER, kuid)]
+        changes.append(Note(Noted.USER, kuid))
         try:
             await self._storage.apply(changes)
         except Missing as missing:
@@ -217,7 +189,8 @@ class Users:
             return wanted
         for _ in range(_ATTEMPTS):
             kuid = make_kuid(kind)
-            if not await self._storage.exists(Table.USERS, kuid=kuid):
+            is_taken = await self._storage.exists(Table.USERS, kuid=kuid)
+            if not is_taken and not await self.strategies_of(kuid):
                 return kuid
         return make_kuid("uuid")
 
@@ -227,10 +200,11 @@ class Users:
         """Check everything, then give the changes that make a user with his credentials."""
         for name in credentials:
             if await self._strategies.get(name).exists(user.kuid):
-                raise error("security.credentials.database_inconsistency", user.kuid)
-        for profile_id in user.profile_ids:
-            if not await self._rulebook.profile_exists(profile_id):
-                raise error("security.profile.not_found", profile_id)
+                # They are no orphans if somebody made this user since the id was free.
+                is_taken = await self._storage.exists(Table.USERS, kuid=user.kuid)
+                which = "user.already_exists" if is_taken else "credentials.database_inconsistency"
+                raise error(f"security.{which}", user.kuid)
+        await check_profiles_exist(self._rulebook, user.profile_ids)
         for name, given in credentials.items():
             await _validate(self._strategies.get(name), given, user)
         changes = _rows_of(user)
@@ -254,15 +228,27 @@ async def _validate(strategy: Strategy, given: Mapping[str, object], user: User)
         await strategy.validate(given, user.kuid, False)
 
 
-def _check_profile_ids(profile_ids: list[str]) -> tuple[str, ...]:
+def check_profile_ids(profile_ids: Sequence[str], argument: str) -> tuple[str, ...]:
     """Give the ids, each once; those who call over the wire may have sent anything as a member."""
     if not all(isinstance(profile_id, str) for profile_id in profile_ids):
-        raise error("api.assert.invalid_type", _PROFILES_ARGUMENT, "array of strings")
+        raise error("api.assert.invalid_type", argument, "array of strings")
     if not profile_ids:
-        raise error("api.assert.empty_argument", _PROFILES_ARGUMENT)
+        raise error("api.assert.empty_argument", argument)
     if len(profile_ids) > MOST_PROFILES:
-        raise error("api.assert.too_many_arguments", _PROFILES_ARGUMENT, MOST_PROFILES)
+        raise error("api.assert.too_many_arguments", argument, MOST_PROFILES)
     return tuple(dict.fromkeys(profile_ids))
+
+
+async def check_profiles_exist(rulebook: Rulebook, profile_ids: Iterable[str]) -> None:
+    """Raise ApiError 404 for a profile that is not there."""
+    for profile_id in profile_ids:
+        if not await rulebook.profile_exists(profile_id):
+            raise error("security.profile.not_found", profile_id)
+
+
+def content_of(given: Mapping[str, object]) -> dict[str, object]:
+    """Give what a caller may write of a user's content."""
+    return {name: value for name, value in given.items() if name not in _NOT_CONTENT}
 
 
 def _rows_of(user: User) -> list[Change]:
@@ -275,16 +261,31 @@ def _rows_of(user: User) -> list[Change]:
         "info": user.info,
         "disabled": 0,
     }
-    changes: list[Change] = [Insert(Table.USERS, row)]
-    for profile_id in user.profile_ids:
-        changes.append(Present(Table.PROFILES, {"id": profile_id}))
-        profile_row: Row = {"kuid": user.kuid, "profile_id": profile_id}
-        changes.append(Insert(Table.USER_PROFILES, profile_row))
+    changes: list[Change] = [Insert(Table.USERS, row), *profile_rows_of(user)]
     changes.append(Note(Noted.USER, user.kuid))
     return changes
 
 
-def _read_user(row: Row) -> User:
+def profile_rows_of(user: User) -> list[Change]:
+    """Give the changes that enter which profiles a user has, as long as they are still there."""
+    changes: list[Change] = []
+    for profile_id in user.profile_ids:
+        changes.append(Present(Table.PROFILES, {"id": profile_id}))
+        row: Row = {"kuid": user.kuid, "profile_id": profile_id}
+        changes.append(Insert(Table.USER_PROFILES, row))
+    return changes
+
+
+async def ends_of(storage: Storage, kuid: str) -> list[Change]:
+    """Give what ends a user's sessions and one-time tokens, and tells who uses a key of his that it
+    is refused."""
+    changes = [*end_all(kuid), DeleteAll(Table.ONE_TIME, {"kuid": kuid})]
+    for key in await storage.find(Table.API_KEYS, limit=_MOST_KEYS, kuid=kuid):
+        changes.append(Note(Noted.API_KEY, cast(bytes, key["token_hash"]).hex()))
+    return changes
+
+
+def read_user(row: Row) -> User:
     return User(
         kuid=cast(str, row["kuid"]),
         profile_ids=tuple(cast(list[str], row["profile_ids"])),

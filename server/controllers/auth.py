@@ -4,7 +4,7 @@
 from protocol.errors import ApiError, error
 from protocol.messages import Json, Origin, Request
 from server.actions import Outcome, action
-from server.answers import describe_session, shown_expiry, write_login
+from server.answers import describe_session, shown_expiry, write_check, write_login, write_user
 from server.arguments import body_text, read_body, read_flag, read_text
 from server.auditing import source_of
 from server.auth.callers import Caller, TokenKind
@@ -176,9 +176,7 @@ async def create_token(services: Services, caller: Caller, request: Request) -> 
 @action("auth:checkRights", "POST /_checkRights", granted=("default",))
 async def check_rights(services: Services, caller: Caller, request: Request) -> Json:
     """Tell whether the caller could do the request in the body."""
-    controller, name = body_text(request, "controller"), body_text(request, "action")
-    allowed = caller.person.rights.allows(controller, name, read_body(request))
-    return {"allowed": allowed}
+    return write_check(caller.person.rights, request)
 
 
 @action(
@@ -195,5 +193,4 @@ async def update_self(services: Services, caller: Caller, request: Request) -> J
     for name in ("_id", "profileIds"):
         if content.get(name):
             raise error("api.assert.forbidden_argument", f"body.{name}")
-    user = await services.users.update(caller.kuid, content, caller.kuid)
-    return {"_id": user.kuid, "_source": user.source()}
+    return write_user(await services.user_changes.update(caller.kuid, content, caller.kuid))

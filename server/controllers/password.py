@@ -7,9 +7,10 @@ from server.actions import Outcome, action
 from server.answers import describe_session, write_login
 from server.arguments import read_optional_body
 from server.auth.callers import Caller
+from server.auth.sessions import end_all
 from server.auth.strategies.local import Local
 from server.services import Services
-from server.storage.base import Change, DeleteAll, Missing, Note, Noted, Table
+from server.storage.base import Missing, Note, Noted
 
 _CONTROLLER = "kuzzle-plugin-auth-passport-local/password"
 
@@ -42,9 +43,8 @@ async def reset(services: Services, caller: Caller, request: Request) -> Json | 
     ttl_ms = services.issuer.limits.lifetime_ms(None)
     prepared = await _find_local(services).reset(token, password)
     kuid = str(prepared.shown["kuid"])
-    ended: list[Change] = [DeleteAll(Table.SESSIONS, {"kuid": kuid}), Note(Noted.SESSIONS, kuid)]
     try:
-        await services.storage.apply([*prepared.changes, *ended, Note(Noted.USER, kuid)])
+        await services.storage.apply([*prepared.changes, *end_all(kuid), Note(Noted.USER, kuid)])
     except Missing:
         raise error("plugin.kuzzle-plugin-auth-passport-local.invalid_token") from None
     user = await services.users.get(kuid)

@@ -1,11 +1,12 @@
-"""Sessions, one's own (`auth`) and other users' (`security`): listed and ended one by one (design
-§4, default role)."""
+"""Sessions, one's own (`auth`) and other users' (`security`): listed, and ended one by one or all
+at once (design §4, default role; contract/03 §7.2)."""
 
 from protocol.errors import error
 from protocol.messages import Json, Request
 from server.actions import action
 from server.arguments import read_identifier
 from server.auth.callers import Caller
+from server.auth.names import ANONYMOUS_ID, ANONYMOUS_IDS, is_id
 from server.services import Services
 
 
@@ -48,3 +49,23 @@ async def delete_user_session(services: Services, caller: Caller, request: Reque
     kuid, session_id = read_identifier(request), read_identifier(request, "sessionId")
     await services.sessions.end(kuid, session_id)
     return {"_id": session_id}
+
+
+@action("security:revokeTokens", "DELETE /users/:_id/tokens")
+async def revoke_tokens(services: Services, caller: Caller, request: Request) -> Json:
+    """End all sessions of a user at once; his API keys stay."""
+    kuid = read_identifier(request)
+    kuid = ANONYMOUS_ID if kuid in ANONYMOUS_IDS else kuid
+    if kuid == caller.kuid and request.peer is not None:
+        services.links.unlink(request.peer)  # who asks knows
+    if is_id(kuid):
+        await services.tokens.revoke_all(kuid)
+    return None
+
+
+# Not below /users: a user may have any id, and deleting him must never mean this.
+@action("security:revokeAllTokens", "DELETE /_tokens")
+async def revoke_all_tokens(services: Services, caller: Caller, request: Request) -> Json:
+    """End all sessions of all users at once, but for the one that asks; API keys stay."""
+    await services.sessions.end_everybodys(caller.token_hash)
+    return None

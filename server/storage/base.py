@@ -175,6 +175,7 @@ class Noted(Enum):
     SESSION = "session"  # subject: hexadecimal token hash of a session that is no longer valid
     REFRESHED = "refreshed"  # subject: hashes of a session and of the one that follows it, its end
     SESSIONS = "sessions"  # subject: kuid; every session of his is no longer valid
+    ALL_SESSIONS = "all_sessions"  # subject: hashes of tokens that go on; every other session ended
     API_KEY = "api_key"  # subject: hexadecimal token hash of a key that is no longer valid
     STRATEGY = "strategy"  # subject: strategy name
     SIGNING_KEYS = "signing_keys"  # subject: kid of a key that was added or retired

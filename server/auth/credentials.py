@@ -1,0 +1,146 @@
+"""Credentials of users who are there already: added, changed, removed, shown (contract/02 §4,
+contract/03 §7.6).
+
+What credentials are is each strategy's business. Here is what all have in common: one transaction
+for each change, and never credentials without their user.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol, runtime_checkable
+
+from protocol.errors import error, plain_error
+from server.auth.strategies import Prepared, Strategies
+from server.storage.base import (
+    Change,
+    Exists,
+    Missing,
+    Note,
+    Noted,
+    Present,
+    Row,
+    Storage,
+    Table,
+)
+
+# Each is lost only to somebody else who changes the same credentials in the same moment.
+_ATTEMPTS = 5
+
+Ends = Callable[[], Awaitable[Sequence[Change]]]
+"""Looks up what else must end together with a change."""
+
+
+@runtime_checkable
+class Informs(Protocol):
+    """A strategy that can show what it keeps of a user."""
+
+    async def get_info(self, kuid: str) -> dict[str, object]:
+        """Give it, without secrets."""
+
+
+@runtime_checkable
+class InformsById(Protocol):
+    """A strategy that can show what it keeps under an identifier of its own."""
+
+    async def get_by_id(self, identifier: str) -> dict[str, object]:
+        """Give it, without secrets."""
+
+
+async def _nothing() -> Sequence[Change]:
+    return ()
+
+
+class Credentials:
+    """Changes and shows credentials by the name of their strategy; ApiError 400 for an unknown one,
+    and whatever the strategy refuses. `by` is the kuid of who asks."""
+
+    def __init__(self, storage: Storage, strategies: Strategies) -> None:
+        self._storage = storage
+        self._strategies = strategies
+
+    async def create(
+        self, name: str, kuid: str, given: Mapping[str, object], by: str
+    ) -> dict[str, object]:
+        """Give a user his first credentials of a strategy, and what it shows of them. ApiError 404
+        if he is gone."""
+        strategy = self._strategies.get(name)
+
+        async def prepare() -> Prepared:
+            await strategy.validate(given, kuid, False)
+            return await strategy.create(given, kuid, by)
+
+        return await self._apply(kuid, prepare)
+
+    async def update(
+        self,
+        name: str,
+        kuid: str,
+        given: Mapping[str, object],
+        by: str,
+        *,
+        ends: Ends = _nothing,
+    ) -> dict[str, object]:
+        """Change a user's credentials, and give what the strategy shows of them."""
+        strategy = self._strategies.get(name)
+
+        async def prepare() -> Prepared:
+            await strategy.validate(given, kuid, True)
+            prepared = await strategy.update(given, kuid, by)
+            return Prepared(prepared.shown, [*prepared.changes, *await ends()])
+
+        return await self._apply(kuid, prepare)
+
+    async def delete(self, name: str, kuid: str, *, keeps_a_way_in: bool) -> None:
+        """Remove a user's credentials; with `keeps_a_way_in` ApiError 412 if he has no others."""
+        strategy = self._strategies.get(name)
+
+        async def prepare() -> Prepared:
+            prepared = await strategy.delete(kuid)
+            guards = await self._other_way_in(name, kuid) if keeps_a_way_in else []
+            return Prepared({}, [*guards, *prepared.changes])
+
+        await self._apply(kuid, prepare)
+
+    async def show(self, name: str, kuid: str) -> dict[str, object]:
+        """Give what may be shown of a user's credentials, {} where the strategy shows nothing."""
+        strategy = self._strategies.get(name)
+        return await strategy.get_info(kuid) if isinstance(strategy, Informs) else {}
+
+    async def show_by_id(self, name: str, identifier: str) -> dict[str, object]:
+        """Give what may be shown of the credentials with the strategy's own identifier."""
+        strategy = self._strategies.get(name)
+        return await strategy.get_by_id(identifier) if isinstance(strategy, InformsById) else {}
+
+    async def _other_way_in(self, name: str, kuid: str) -> list[Change]:
+        """Give what makes sure that a user can still log in without this strategy; ApiError 412 if
+        he could not.
+
+        API keys don't count: they can't be renewed without logging in.
+        """
+        others = [other for other in self._strategies.names() if other != name]
+        for other in others:
+            kept: Row = {"kuid": kuid, "strategy": other}
+            if await self._storage.exists(Table.CREDENTIALS, **kept):
+                return [Present(Table.CREDENTIALS, kept)]
+        for other in others:
+            # It may keep its credentials elsewhere; only it can tell.
+            if await self._strategies.get(other).exists(kuid):
+                return []
+        raise plain_error(412, "these are the last credentials: add others before removing them")
+
+    async def _apply(
+        self, kuid: str, prepare: Callable[[], Awaitable[Prepared]]
+    ) -> dict[str, object]:
+        """Make prepared changes, prepared again if somebody else was faster."""
+        for _ in range(_ATTEMPTS):
+            prepared = await prepare()
+            owner = Present(Table.USERS, {"kuid": kuid})
+            try:
+                await self._storage.apply([owner, *prepared.changes, Note(Noted.USER, kuid)])
+            except Exists:
+                continue
+            except Missing as missing:
+                if missing.table is Table.USERS:
+                    raise error("security.user.not_found", kuid) from None
+                continue
+            return prepared.shown
+        raise error("services.storage.too_many_changes")
