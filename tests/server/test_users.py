@@ -177,6 +177,40 @@ async def test_a_made_up_id_that_is_taken_is_made_up_again(users, monkeypatch):
     assert (await create(users, None)).kuid == "free"
 
 
+async def test_a_made_up_id_that_a_strategy_knows_is_made_up_again(users, storage, monkeypatch):
+    """contract/03 §2.1."""
+    orphan = {"strategy": "ring", "id": "1", "kuid": "known", "data": {}, "created_at": 0}
+    await storage.apply([Put(Table.CREDENTIALS, {**orphan, "updated_at": None})])
+    made_up = iter(["known", "free"])
+    monkeypatch.setattr("server.auth.users.make_kuid", lambda kind: next(made_up))
+    assert (await create(users, None)).kuid == "free"
+
+
+async def test_who_is_made_while_it_is_looked_for_his_credentials_is_no_orphan(
+    users, strategies, storage
+):
+    """contract/09: 412, not 500, also for the one of two who comes second by a hair."""
+
+    class Overtaken(Badge):
+        async def exists(self, kuid):
+            strategies.register("badge", Badge(storage, "badge"))
+            await create(users, "alice", credentials={"badge": {"number": "1"}})
+            return await super().exists(kuid)
+
+    strategies.register("badge", Overtaken(storage, "badge"))
+    error = await refused(create(users, "alice", credentials={"badge": {"number": "2"}}))
+    assert (error.status, error.id) == (412, "security.user.already_exists")
+    assert await counts(storage) == [1, 1, 1]
+
+
+async def test_several_are_read_at_once_and_each_once(users, monkeypatch):
+    monkeypatch.setattr("server.auth.users._READ_AT_ONCE", 2)
+    for kuid in ("a", "b", "c"):
+        await create(users, kuid)
+    found = await users.get_all(["c", "-1", "nobody", "a", "anonymous", "c", "b", "\ud800"])
+    assert [user.kuid for user in found] == ["c", "-1", "a", "b"]
+
+
 async def test_when_all_readable_ids_seem_taken_a_uuid_is_made_up(users, monkeypatch):
     await create(users, "human")
     monkeypatch.setattr("server.auth.users.make_kuid", lambda kind: kind)
