@@ -77,6 +77,44 @@ def test_roles_and_profiles(server: Served, run_script: RunScript, transport: st
     }
 
 
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_users_and_their_credentials(server: Served, run_script: RunScript, transport: str) -> None:
+    """contract/03 §7.2, §7.6: an administrator changes users and what they log in with."""
+    account = {"username": "ann", "kuid": "ann"}
+    fields = ["username", "password"]
+    assert run_script("manage_users.cjs", transport, server.port, "admin", PASSWORD) == {
+        "updated": {
+            "_id": "ann",
+            "profileIds": ["default", "anonymous"],
+            "home": {"town": "Kars", "zip": 1},
+        },
+        "replaced": {"_id": "ann", "profileIds": ["default"], "team": "web"},
+        "upserted": [["ann", "ops", None], ["bob", "ops", 1]],
+        "restricted": {"_id": "eve", "profileIds": ["default"]},
+        "several": ["bob", "ann"],
+        "rights": True,
+        "may": [False, True],
+        "fields": fields,
+        "allFields": {"local": fields},
+        "valid": True,
+        "before": False,
+        "account": {"username": "annie", "kuid": "ann"},
+        "renamed": account,
+        "shown": account,
+        "byId": account,
+        "after": True,
+        "strategies": ["local"],
+        "revoked": None,
+        "refused": refusal("security.token.invalid", 401),
+        "unlinked": {"acknowledged": True},
+        "none": [],
+        "some": refusal("services.storage.incomplete_delete", 206)
+        | {"errors": [{"id": "security.user.not_found", "document": {"_id": "nobody"}}]},
+        "deleted": ["bob", "eve"],
+        "gone": refusal("security.user.not_found", 404),
+    }
+
+
 def refusal(error_id: str, status: int) -> dict[str, object]:
     """Give what a script tells of a refused call about one thing."""
     return {"id": error_id, "status": status, "errors": []}
