@@ -293,8 +293,8 @@ CHANGES = st.one_of(
 # What the program does itself: the name of a step, and whom or what it is done to.
 STEPS = st.one_of(
     CHANGES,
-    st.tuples(st.sampled_from(("delete", "end all")), KUIDS),
-    st.tuples(st.just("end"), st.sampled_from(TOKENS)),
+    st.tuples(st.sampled_from(("delete", "disable", "enable", "end all")), KUIDS),
+    st.tuples(st.sampled_from(("end", "end all but")), st.sampled_from(TOKENS)),
 )
 Step = list[Change] | tuple[str, str]
 
@@ -306,8 +306,14 @@ async def do(world: World, step: Step) -> None:
         match step:
             case ("delete", kuid) if await world.storage.exists(Table.USERS, kuid=kuid):
                 await services.users.delete(kuid)
+            case ("disable", kuid) if await world.storage.exists(Table.USERS, kuid=kuid):
+                await services.user_changes.disable(kuid, "-1")
+            case ("enable", kuid) if await world.storage.exists(Table.USERS, kuid=kuid):
+                await services.user_changes.enable(kuid, "-1")
             case ("end all", kuid):
                 await services.tokens.revoke_all(kuid)
+            case ("end all but", name):
+                await services.sessions.end_everybodys(hash_token(world.tokens[name]))
             case ("end", name):
                 await world.storage.apply(end(name, world.tokens[name]))
             case list(changes):
@@ -389,6 +395,8 @@ RACES: list[tuple[Step, tuple[Table, ...]]] = [
     (("end", "ann's"), (Table.SESSIONS, Table.USERS)),
     (("end", "ann's key"), (Table.API_KEYS, Table.USERS)),
     (("end all", "ann"), (Table.SESSIONS, Table.USERS)),
+    (("end all but", "ann's"), (Table.SESSIONS, Table.USERS)),
+    (("disable", "ann"), (Table.SESSIONS, Table.API_KEYS, Table.USERS, Table.PROFILES)),
     (("delete", "ann"), (Table.SESSIONS, Table.API_KEYS, Table.USERS, Table.ROLES)),
 ]
 
