@@ -1,6 +1,6 @@
 """What more than one controller reads or answers."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 
 from protocol.errors import ApiError, error
 from protocol.messages import Json, Request
@@ -11,10 +11,8 @@ from server.auth.callers import Caller
 from server.auth.issuing import Issued
 from server.auth.lifetimes import NEVER
 from server.auth.rights import Rights
-from server.auth.sessions import end_all
 from server.auth.users import User
 from server.services import Services
-from server.storage.base import Change
 
 
 def write_login(services: Services, request: Request, issued: Issued) -> Outcome:
@@ -49,32 +47,6 @@ def read_strategy(services: Services, request: Request) -> str:
     name = read_text(request, "strategy")
     services.strategies.get(name)
     return name
-
-
-async def change_credentials(
-    services: Services,
-    caller: Caller,
-    name: str,
-    kuid: str,
-    given: Mapping[str, object],
-    *,
-    revokes: bool,
-) -> Json:
-    """Change a user's credentials of a strategy; with `revokes` his sessions end, but for the one
-    that asks."""
-    is_own = kuid == caller.kuid
-
-    async def ends() -> Sequence[Change]:
-        if not revokes:
-            return ()
-        return await services.tokens.ends_of_others(caller) if is_own else end_all(kuid)
-
-    shown = await services.credentials.update(name, kuid, given, caller.kuid, ends=ends)
-    if revokes and is_own:
-        # Those that began since, or were too many for one transaction. With the old password none
-        # can begin any more.
-        await services.tokens.revoke_others(caller)
-    return shown
 
 
 def write_user(user: User) -> Json:

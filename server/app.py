@@ -277,7 +277,7 @@ async def build_services(config: Config, storage: Storage, *, open_mode: bool) -
         users=users,
         trail=trail,
         user_changes=UserChanges(storage, users, rulebook, clock_ms=clock_ms),
-        credentials=Credentials(storage, strategies),
+        credentials=Credentials(storage, strategies, tokens),
         logins=Logins(strategies, users, Throttle(config.limits.failed_logins, clock_s=clock_s)),
         keyring=keyring,
         issuer=Issuer(storage, keyring, limits, own_sessions, clock_ms=clock_ms),

@@ -5,11 +5,14 @@ What credentials are is each strategy's business. Here is what all have in commo
 for each change, and never credentials without their user.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol, runtime_checkable
 
 from protocol.errors import error, plain_error
+from server.auth.callers import Caller
+from server.auth.sessions import end_all
 from server.auth.strategies import Prepared, Strategies
+from server.auth.tokens import Tokens
 from server.storage.base import (
     Change,
     Exists,
@@ -24,9 +27,6 @@ from server.storage.base import (
 
 # Each is lost only to somebody else who changes the same credentials in the same moment.
 _ATTEMPTS = 5
-
-Ends = Callable[[], Awaitable[Sequence[Change]]]
-"""Looks up what else must end together with a change."""
 
 
 @runtime_checkable
@@ -45,23 +45,20 @@ class InformsById(Protocol):
         """Give it, without secrets."""
 
 
-async def _nothing() -> Sequence[Change]:
-    return ()
-
-
 class Credentials:
     """Changes and shows credentials by the name of their strategy; ApiError 400 for an unknown one,
-    and whatever the strategy refuses. `by` is the kuid of who asks."""
+    and whatever the strategy refuses."""
 
-    def __init__(self, storage: Storage, strategies: Strategies) -> None:
+    def __init__(self, storage: Storage, strategies: Strategies, tokens: Tokens) -> None:
         self._storage = storage
         self._strategies = strategies
+        self._tokens = tokens
 
     async def create(
         self, name: str, kuid: str, given: Mapping[str, object], by: str
     ) -> dict[str, object]:
-        """Give a user his first credentials of a strategy, and what it shows of them. ApiError 404
-        if he is gone."""
+        """Give a user his first credentials of a strategy, and what it shows of them; `by` is the
+        kuid of who asks. ApiError 404 if he is gone."""
         strategy = self._strategies.get(name)
 
         async def prepare() -> Prepared:
@@ -75,19 +72,26 @@ class Credentials:
         name: str,
         kuid: str,
         given: Mapping[str, object],
-        by: str,
+        caller: Caller,
         *,
-        ends: Ends = _nothing,
+        revokes: bool,
     ) -> dict[str, object]:
-        """Change a user's credentials, and give what the strategy shows of them."""
+        """Change a user's credentials, and give what the strategy shows of them. With `revokes` his
+        sessions end, but for the one that asks."""
         strategy = self._strategies.get(name)
 
         async def prepare() -> Prepared:
             await strategy.validate(given, kuid, True)
-            prepared = await strategy.update(given, kuid, by)
-            return Prepared(prepared.shown, [*prepared.changes, *await ends()])
+            prepared = await strategy.update(given, kuid, caller.kuid)
+            ends = await self._ends(kuid, caller) if revokes else []
+            return Prepared(prepared.shown, [*prepared.changes, *ends])
 
-        return await self._apply(kuid, prepare)
+        shown = await self._apply(kuid, prepare)
+        if revokes and kuid == caller.kuid:
+            # Those that began since, or were too many for one transaction. With the old password
+            # none can begin any more.
+            await self._tokens.revoke_others(caller)
+        return shown
 
     async def delete(self, name: str, kuid: str, *, keeps_a_way_in: bool) -> None:
         """Remove a user's credentials; with `keeps_a_way_in` ApiError 412 if he has no others."""
@@ -109,6 +113,10 @@ class Credentials:
         """Give what may be shown of the credentials with the strategy's own identifier."""
         strategy = self._strategies.get(name)
         return await strategy.get_by_id(identifier) if isinstance(strategy, InformsById) else {}
+
+    async def _ends(self, kuid: str, caller: Caller) -> list[Change]:
+        is_own = kuid == caller.kuid
+        return await self._tokens.ends_of_others(caller) if is_own else end_all(kuid)
 
     async def _other_way_in(self, name: str, kuid: str) -> list[Change]:
         """Give what makes sure that a user can still log in without this strategy; ApiError 412 if

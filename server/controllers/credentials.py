@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 
 from protocol.messages import Json, Request
 from server.actions import action
-from server.answers import change_credentials, read_strategy
+from server.answers import read_strategy
 from server.arguments import read_body, read_flag
 from server.auth.callers import Caller
 from server.services import Services
@@ -51,7 +51,7 @@ async def update_my_credentials(services: Services, caller: Caller, request: Req
     name, revokes = read_strategy(services, request), read_flag(request, "revokeTokens")
     given = read_body(request)
     await _check_present_password(services, name, caller, request)
-    return await change_credentials(services, caller, name, caller.kuid, given, revokes=revokes)
+    return await services.credentials.update(name, caller.kuid, given, caller, revokes=revokes)
 
 
 @action(

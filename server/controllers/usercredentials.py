@@ -3,7 +3,7 @@
 from protocol.errors import error
 from protocol.messages import Json, Request
 from server.actions import action
-from server.answers import change_credentials, read_strategy
+from server.answers import read_strategy
 from server.arguments import read_body, read_flag, read_identifier, read_optional_identifier
 from server.auth.callers import Caller
 from server.auth.names import ANONYMOUS_IDS, is_id
@@ -25,7 +25,7 @@ async def update_credentials(services: Services, caller: Caller, request: Reques
     name, kuid, given = _read(services, request)
     revokes = read_flag(request, "revokeTokens")
     await _check_user(services, kuid)
-    return await change_credentials(services, caller, name, kuid, given, revokes=revokes)
+    return await services.credentials.update(name, kuid, given, caller, revokes=revokes)
 
 
 @action("security:validateCredentials", "POST /credentials/:strategy/:_id/_validate")
