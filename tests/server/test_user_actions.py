@@ -376,6 +376,21 @@ async def test_the_anonymous_user_never_changes(server: Running, transport: str,
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_who_has_no_rights_learns_nothing(server: Running, transport: str) -> None:
+    """contract/01 §9, contract/03 §4: none of these is in the default rights, not even for one's
+    own account."""
+    user = await server.create_user(await server.create_admin(), "ann")
+    args = {"_id": "ann", "userId": "ann"}
+    for name in (GET, M_GET, UPDATE, REPLACE, UPSERT, M_DELETE, RIGHTS, STRATEGIES, CHECK, REVOKE):
+        answer = await server.call(transport, name, token=user, **args)
+        assert told(answer, "id", "status") == {"id": "security.rights.forbidden", "status": 403}
+        answer = await server.call(transport, name, **args)
+        assert told(answer, "id", "status") == {"id": "security.rights.unauthorized", "status": 401}
+    got = await server.call(transport, "auth:getCurrentUser", token=user)
+    assert got["status"] == 200
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_check_needs_a_request(server: Running, transport: str) -> None:
     """contract/03 §7.2 checkRights."""
     admin = await server.create_admin()
