@@ -346,8 +346,9 @@ class Tokens:
         come."""
         tokens = [self._tokens[token_hash] for token_hash in kept if token_hash in self._tokens]
         callers = {token: self._live[token] for token in tokens}
+        going_on = [one for one in callers.items() if self._is_kept(*one)]
         self._live, self._tokens, self._sessions_of, self._over = {}, {}, {}, []
-        for token, caller in callers.items():
+        for token, caller in going_on:
             self._keep(token, caller)
 
 

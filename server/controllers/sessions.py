@@ -51,7 +51,7 @@ async def delete_user_session(services: Services, caller: Caller, request: Reque
     return {"_id": session_id}
 
 
-@action("security:revokeTokens", "DELETE /users/:_id/tokens")
+@action("security:revokeTokens", "DELETE /users/:_id/tokens", is_audited=True)
 async def revoke_tokens(services: Services, caller: Caller, request: Request) -> Json:
     """End all sessions of a user at once; his API keys stay."""
     kuid = read_identifier(request)
@@ -64,7 +64,7 @@ async def revoke_tokens(services: Services, caller: Caller, request: Request) ->
 
 
 # Not below /users: a user may have any id, and deleting him must never mean this.
-@action("security:revokeAllTokens", "DELETE /_tokens")
+@action("security:revokeAllTokens", "DELETE /_tokens", is_audited=True)
 async def revoke_all_tokens(services: Services, caller: Caller, request: Request) -> Json:
     """End all sessions of all users at once, but for the one that asks; API keys stay."""
     await services.sessions.end_everybodys(caller.token_hash)

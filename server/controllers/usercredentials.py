@@ -10,7 +10,7 @@ from server.auth.names import ANONYMOUS_IDS, is_id
 from server.services import Services
 
 
-@action("security:createCredentials", "POST /credentials/:strategy/:_id/_create")
+@action("security:createCredentials", "POST /credentials/:strategy/:_id/_create", is_audited=True)
 async def create_credentials(services: Services, caller: Caller, request: Request) -> Json:
     """Give a user credentials of a further strategy."""
     name, kuid, given = _read(services, request)
@@ -18,7 +18,7 @@ async def create_credentials(services: Services, caller: Caller, request: Reques
     return await services.credentials.create(name, kuid, given, caller.kuid)
 
 
-@action("security:updateCredentials", "PUT /credentials/:strategy/:_id/_update")
+@action("security:updateCredentials", "PUT /credentials/:strategy/:_id/_update", is_audited=True)
 async def update_credentials(services: Services, caller: Caller, request: Request) -> Json:
     """Change a user's credentials. `revokeTokens` ends his sessions, but for the one that asks; API
     keys stay."""
@@ -62,7 +62,7 @@ async def get_credentials_by_id(services: Services, caller: Caller, request: Req
     return await services.credentials.show_by_id(name, identifier)
 
 
-@action("security:deleteCredentials", "DELETE /credentials/:strategy/:_id")
+@action("security:deleteCredentials", "DELETE /credentials/:strategy/:_id", is_audited=True)
 async def delete_credentials(services: Services, caller: Caller, request: Request) -> Json:
     """Remove a user's credentials of a strategy, even his last ones. His sessions go on."""
     name, kuid = read_strategy(services, request), read_identifier(request)

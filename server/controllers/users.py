@@ -36,6 +36,7 @@ _NO_INFO: dict[str, object] = {
     "POST /_createFirstAdmin/:_id",
     "POST /_createFirstAdmin",
     while_no_admin=True,
+    is_audited=True,
 )
 async def create_first_admin(services: Services, caller: Caller, request: Request) -> Json:
     """Create the first administrator, while there is none: from this machine, or with the setup
@@ -53,7 +54,7 @@ async def create_first_admin(services: Services, caller: Caller, request: Reques
     return shown
 
 
-@action("security:createUser", "POST /users/_create", "POST /users/:_id/_create")
+@action("security:createUser", "POST /users/_create", "POST /users/:_id/_create", is_audited=True)
 async def create_user(services: Services, caller: Caller, request: Request) -> Json:
     """Create a user with profiles, content and credentials."""
     read_body(request)
@@ -66,6 +67,7 @@ async def create_user(services: Services, caller: Caller, request: Request) -> J
     "security:createRestrictedUser",
     "POST /users/_createRestricted",
     "POST /users/:_id/_createRestricted",
+    is_audited=True,
 )
 async def create_restricted_user(services: Services, caller: Caller, request: Request) -> Json:
     """Create a user with the profiles of `security.restrictedProfileIds`; the request can't name
@@ -122,7 +124,7 @@ async def m_get_users(services: Services, caller: Caller, request: Request) -> J
     return {"hits": hits}
 
 
-@action("security:updateUser", "PUT /users/:_id/_update")
+@action("security:updateUser", "PUT /users/:_id/_update", is_audited=True)
 async def update_user(services: Services, caller: Caller, request: Request) -> Json:
     """Merge the body into a user's document: objects member by member, everything else replaced.
     His profiles stay unless `profileIds` names others."""
@@ -132,7 +134,7 @@ async def update_user(services: Services, caller: Caller, request: Request) -> J
     return write_user(await services.user_changes.update(kuid, content, caller.kuid, profile_ids))
 
 
-@action("security:replaceUser", "PUT /users/:_id/_replace")
+@action("security:replaceUser", "PUT /users/:_id/_replace", is_audited=True)
 async def replace_user(services: Services, caller: Caller, request: Request) -> Json:
     """Replace a user's document and profiles by the body: nothing of the old ones stays. His
     credentials do."""
@@ -141,7 +143,7 @@ async def replace_user(services: Services, caller: Caller, request: Request) -> 
     return write_user(await services.user_changes.replace(kuid, content, profile_ids, caller.kuid))
 
 
-@action("security:upsertUser", "POST /users/:_id/_upsert")
+@action("security:upsertUser", "POST /users/:_id/_upsert", is_audited=True)
 async def upsert_user(services: Services, caller: Caller, request: Request) -> Json:
     """Update a user with the body's `content`, or create him with it. Only then `default` says what
     `content` does not, and `credentials` are his."""
@@ -157,7 +159,7 @@ async def upsert_user(services: Services, caller: Caller, request: Request) -> J
     return write_user(user)
 
 
-@action("security:deleteUser", "DELETE /users/:_id")
+@action("security:deleteUser", "DELETE /users/:_id", is_audited=True)
 async def delete_user(services: Services, caller: Caller, request: Request) -> Json:
     """Delete a user with his credentials, API keys and sessions."""
     kuid = read_identifier(request)
@@ -165,13 +167,13 @@ async def delete_user(services: Services, caller: Caller, request: Request) -> J
     return {"_id": kuid}
 
 
-@action("security:mDeleteUsers", "POST /users/_mDelete")
+@action("security:mDeleteUsers", "POST /users/_mDelete", is_audited=True)
 async def m_delete_users(services: Services, caller: Caller, request: Request) -> Outcome:
     """Delete the users that the body's `ids` name, and say who could not be."""
     return await delete_each(services, request, services.users.delete)
 
 
-@action("security:disableUser", "POST /users/:_id/_disable")
+@action("security:disableUser", "POST /users/:_id/_disable", is_audited=True)
 async def disable_user(services: Services, caller: Caller, request: Request) -> Json:
     """Refuse a user's tokens, API keys and logins from now on; his sessions end. Nobody can disable
     himself."""
@@ -182,7 +184,7 @@ async def disable_user(services: Services, caller: Caller, request: Request) -> 
     return {"_id": kuid, "disabled": True}
 
 
-@action("security:enableUser", "POST /users/:_id/_enable")
+@action("security:enableUser", "POST /users/:_id/_enable", is_audited=True)
 async def enable_user(services: Services, caller: Caller, request: Request) -> Json:
     """Let a disabled user in again; his API keys are good again, his sessions stay over."""
     kuid = read_identifier(request)
