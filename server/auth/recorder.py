@@ -108,17 +108,21 @@ class Recorder:
 
 def _events(line: Line, changes: list[Change]) -> list[Event]:
     """Give one event for each subject the changes name; one for the line's own if they name none
-    and nothing was told yet, or too many to tell of each."""
+    and nothing was told yet, if they name too many to tell of each, or mean everybody."""
     named = dict.fromkeys(found for change in changes if (found := _subject_of(change)))
     if not named and line.told:
         return []
-    if len(named) > MOST_SUBJECTS:
+    if len(named) > MOST_SUBJECTS or any(_is_about_everybody(change) for change in changes):
         return [line.event(line.subject)]
     if len(named) > 1:
         return [line.event(subject) for subject in named]
     target = next((found for change in changes if (found := _target_of(change))), "")
     subject = next(iter(named), line.subject)
     return [line.event(subject, "" if target == subject else target)]
+
+
+def _is_about_everybody(change: Change) -> bool:
+    return isinstance(change, Note) and change.noted is Noted.ALL_SESSIONS
 
 
 def _subject_of(change: Change) -> str | None:

@@ -11,6 +11,7 @@ from server.auth.names import ANONYMOUS_IDS
 from server.storage.base import Missing, Table
 from tests.server.errors import told
 from tests.server.running import PASSWORD, TRANSPORTS, Running, cheap_config, running
+from tests.server.test_audit import events
 from tests.server.test_links import EXPIRED, ask, hears_nothing, linked
 from tests.waiting import until
 
@@ -321,6 +322,38 @@ async def test_the_way_to_all_sessions_is_no_users(server: Running) -> None:
     assert told(answer, "id", "status") == {"id": "security.rights.unauthorized", "status": 401}
     answer = await server.call("http", REVOKE_ALL, token=user)
     assert told(answer, "id", "status") == {"id": "security.rights.forbidden", "status": 403}
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_the_trail_tells_whom_it_was_about(server: Running, transport: str) -> None:
+    """Security check X1: each user by himself, and nobody in particular where all are meant."""
+    admin = await server.create_admin()
+    for kuid in ("ann", "bob", "eve"):
+        await server.create_user(admin, kuid)
+    for name, args in (
+        ("disableUser", {"_id": "ann"}),
+        ("enableUser", {"_id": "ann"}),
+        ("revokeTokens", {"_id": "bob"}),
+        ("updateUser", {"_id": "bob", "body": {"n": 1}}),
+        ("deleteCredentials", {"_id": "eve", "strategy": "local"}),
+        ("revokeAllTokens", {}),
+        ("mDeleteUsers", {"body": {"ids": ["ann", "bob"]}}),
+    ):
+        answer = await server.call(transport, f"security:{name}", token=admin, **args)
+        assert answer["status"] == 200
+    told_of: dict[str, set[tuple[object, object]]] = {}
+    for event in await events(server, admin):
+        told_of.setdefault(event["kind"], set()).add((event["actor"], event["subject"]))
+    for name, subjects in (
+        ("disableUser", {"ann"}),
+        ("enableUser", {"ann"}),
+        ("revokeTokens", {"bob"}),
+        ("updateUser", {"bob"}),
+        ("deleteCredentials", {"eve"}),
+        ("revokeAllTokens", {""}),
+        ("mDeleteUsers", {"ann", "bob"}),
+    ):
+        assert told_of[f"security:{name}"] == {("admin", subject) for subject in subjects}
 
 
 async def test_everybody_may_be_many(server: Running) -> None:
