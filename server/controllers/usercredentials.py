@@ -18,7 +18,12 @@ async def create_credentials(services: Services, caller: Caller, request: Reques
     return await services.credentials.create(name, kuid, given, caller.kuid)
 
 
-@action("security:updateCredentials", "PUT /credentials/:strategy/:_id/_update", is_audited=True)
+@action(
+    "security:updateCredentials",
+    "PUT /credentials/:strategy/:_id/_update",
+    is_audited=True,
+    query=("revokeTokens",),
+)
 async def update_credentials(services: Services, caller: Caller, request: Request) -> Json:
     """Change a user's credentials. `revokeTokens` ends his sessions, but for the one that asks; API
     keys stay."""

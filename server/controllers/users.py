@@ -37,6 +37,7 @@ _NO_INFO: dict[str, object] = {
     "POST /_createFirstAdmin",
     while_no_admin=True,
     is_audited=True,
+    query=("_id", "kuid", "reset", "setupCode"),
 )
 async def create_first_admin(services: Services, caller: Caller, request: Request) -> Json:
     """Create the first administrator, while there is none: from this machine, or with the setup
@@ -54,7 +55,13 @@ async def create_first_admin(services: Services, caller: Caller, request: Reques
     return shown
 
 
-@action("security:createUser", "POST /users/_create", "POST /users/:_id/_create", is_audited=True)
+@action(
+    "security:createUser",
+    "POST /users/_create",
+    "POST /users/:_id/_create",
+    is_audited=True,
+    query=("_id", "kuid"),
+)
 async def create_user(services: Services, caller: Caller, request: Request) -> Json:
     """Create a user with profiles, content and credentials."""
     read_body(request)
@@ -68,6 +75,7 @@ async def create_user(services: Services, caller: Caller, request: Request) -> J
     "POST /users/_createRestricted",
     "POST /users/:_id/_createRestricted",
     is_audited=True,
+    query=("_id", "kuid"),
 )
 async def create_restricted_user(services: Services, caller: Caller, request: Request) -> Json:
     """Create a user with the profiles of `security.restrictedProfileIds`; the request can't name
@@ -103,11 +111,11 @@ async def _create_user(
 
 @action("security:getUser", "GET /users/:_id")
 async def get_user(services: Services, caller: Caller, request: Request) -> Json:
-    """Give a user; `disabled` stands beside his document while he is."""
+    """Give a user."""
     return write_user(await _find(services, read_identifier(request)))
 
 
-@action("security:mGetUsers", "GET /users/_mGet", "POST /users/_mGet")
+@action("security:mGetUsers", "GET /users/_mGet", "POST /users/_mGet", query=("ids",))
 async def m_get_users(services: Services, caller: Caller, request: Request) -> Json:
     """Give the users that the body's `ids` name, or else the argument `ids`; unknown ones are left
     out."""
@@ -175,8 +183,8 @@ async def m_delete_users(services: Services, caller: Caller, request: Request) -
 
 @action("security:disableUser", "POST /users/:_id/_disable", is_audited=True)
 async def disable_user(services: Services, caller: Caller, request: Request) -> Json:
-    """Refuse a user's tokens, API keys and logins from now on; his sessions end. Nobody can disable
-    himself."""
+    """Refuse a user's tokens, API keys and logins from now on; his sessions end, and `disabled`
+    stands beside his document. Nobody can disable himself."""
     kuid = read_identifier(request)
     if kuid == caller.kuid:
         raise error("api.assert.invalid_argument", "_id", "another user than oneself")

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.storage.base import Delete, Table
+from tests.server.badges import Badge
 from tests.server.errors import told
 from tests.server.running import PASSWORD, TRANSPORTS, Running, cheap_config, running
-from tests.server.test_credentials import Badge, status_of_login
+from tests.server.test_credentials import status_of_login
 
 NEW = "battery staple"
 CREATE, UPDATE = "security:createCredentials", "security:updateCredentials"
@@ -31,7 +32,8 @@ NOT_FOUND = {"id": "security.user.not_found", "code": 117702658, "status": 404}
 async def badged() -> AsyncIterator[Running]:
     """A server with a second strategy."""
     async with running() as server:
-        server.app.services.strategies.register("badge", Badge(server))
+        services = server.app.services
+        services.strategies.register("badge", Badge(services.storage))
         yield server
 
 
