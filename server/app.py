@@ -32,6 +32,7 @@ from server.auth.lifetimes import NEVER, TokenLimits
 from server.auth.limits import MessageBudget, RequestLimits
 from server.auth.links import Links
 from server.auth.logins import Logins
+from server.auth.mappings import Mappings
 from server.auth.passwordrules import (
     STRICT_LEAST_CHARACTERS,
     STRICT_RESET_MS,
@@ -44,6 +45,8 @@ from server.auth.profiles import Profiles
 from server.auth.recorder import Recorder
 from server.auth.rights import Rulebook
 from server.auth.roles import Roles
+from server.auth.scrolls import Scrolls
+from server.auth.searching import Searches
 from server.auth.sessions import Sessions
 from server.auth.strategies import Strategies
 from server.auth.strategies.local import Local
@@ -61,6 +64,8 @@ from server.controllers import (  # noqa: F401
     credentials,
     profiles,
     roles,
+    mappings,
+    searches,
     server,
     sessions,
     statistics,
@@ -260,6 +265,7 @@ async def build_services(config: Config, storage: Storage, *, open_mode: bool) -
     users = Users(storage, rulebook, strategies, clock_ms=clock_ms)
     keyring = await open_keyring(storage, make_signing(config), clock_ms=clock_ms)
     limits = make_token_limits(config)
+    field_mappings = Mappings(storage)
     own_sessions = Sessions(storage, clock_ms=clock_ms)
     tokens = Tokens(storage, users, rulebook, keyring, limits, clock_ms=clock_ms)
     addresses = Addresses(config.server.trusted_proxies)
@@ -289,6 +295,8 @@ async def build_services(config: Config, storage: Storage, *, open_mode: bool) -
             max_ttl_ms=int(config.security.api_key.max_ttl_ms),
         ),
         sessions=own_sessions,
+        mappings=field_mappings,
+        searches=make_searches(config, storage, field_mappings),
         links=links,
         first_admin=FirstAdmin(is_wanted=not await users.admin_exists()),
         addresses=addresses,
@@ -335,6 +343,14 @@ def make_links(config: Config) -> Links:
     """Give what tells sockets of the ends of their tokens."""
     warn_before_ms = config.security.auth_token.warn_before_ms
     return Links(config.server.node, clock_ms=clock_ms, warn_before_ms=warn_before_ms)
+
+
+def make_searches(config: Config, storage: Storage, field_mappings: Mappings) -> Searches:
+    """Give what finds users, profiles and roles."""
+    ttl_ms = int(config.services.storage_engine.defaults.scroll_ttl_ms)
+    scrolls = Scrolls(clock_ms=clock_ms, ttl_ms=ttl_ms)
+    most_hits = config.limits.documents_fetch_count
+    return Searches(storage, field_mappings, scrolls, most_hits=most_hits)
 
 
 def make_passwords(config: Config) -> Passwords:

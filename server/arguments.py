@@ -50,6 +50,14 @@ def read_integer(request: Request, name: str, default: int) -> int:
     return value
 
 
+def read_natural(request: Request, name: str, default: int) -> int:
+    """Give an integer argument that is not negative."""
+    value = read_integer(request, name, default)
+    if value < 0:
+        raise error("api.assert.invalid_argument", name, "a number from 0 up")
+    return value
+
+
 def read_text(request: Request, name: str, default: object = REQUIRED) -> str:
     """Give a text argument; null counts as absent."""
     return cast(str, _checked(request.args, name, name, str, default))

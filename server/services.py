@@ -15,10 +15,12 @@ from server.auth.keyring import Keyring
 from server.auth.limits import RequestLimits
 from server.auth.links import Links
 from server.auth.logins import Logins
+from server.auth.mappings import Mappings
 from server.auth.passwords import Passwords
 from server.auth.profiles import Profiles
 from server.auth.rights import Rulebook
 from server.auth.roles import Roles
+from server.auth.searching import Searches
 from server.auth.sessions import Sessions
 from server.auth.strategies import Strategies
 from server.auth.tokens import Tokens
@@ -55,6 +57,8 @@ class Services:
     tokens: Tokens
     api_keys: ApiKeys
     sessions: Sessions
+    mappings: Mappings
+    searches: Searches
     links: Links
     first_admin: FirstAdmin
     addresses: Addresses

@@ -4,7 +4,6 @@ A key is shown once, when it is made; stored is its SHA-256, which everybody who
 as its fingerprint.
 """
 
-import asyncio
 import secrets
 import uuid
 from collections.abc import Callable
@@ -13,8 +12,9 @@ from typing import cast
 from protocol.errors import error, plain_error
 from server.auth.keyring import Keyring
 from server.auth.lifetimes import NEVER, check_ttl, read_lifetime
+from server.auth.lookups import look_up
 from server.auth.names import check_id, is_id
-from server.auth.queries import Everything, Query, matches
+from server.auth.queryclauses import Fields
 from server.auth.tokenforms import API_KEY_PREFIX, hash_token, owner_guard
 from server.auth.users import User, make_info
 from server.storage.base import (
@@ -29,13 +29,15 @@ from server.storage.base import (
     Storage,
     Table,
 )
+from server.storage.queries import Query
+from server.storage.search import API_KEYS, Order, Search
 
 MOST_KEYS = 1000
 """Keys of one user."""
 MOST_DESCRIPTION_CHARACTERS = 4096
-FULL_TEXT = frozenset({"description"})
-"""The fields of a key that are searched by word."""
-_MATCHED_AT_ONCE = 16  # so that the worst query on the most keys lets others in between
+SEARCHED = Fields(by_word=frozenset({"description"}), listed=("_id", "description", "userId"))
+"""What a query of keys finds by word, and where it looks unless it says so."""
+_BY_AGE = (Order("_kuzzle_info.createdAt"),)
 
 
 class ApiKeys:
@@ -96,16 +98,17 @@ class ApiKeys:
     ) -> list[dict[str, object]]:
         """Give a page of those keys of a user that a query asks for, oldest first, expired ones
         too."""
-        rows = sorted(await self._rows_of(kuid), key=_age)
-        if query == Everything():
-            return [_shown(row) for row in rows[start : start + size]]
-        found: list[dict[str, object]] = []
-        for at in range(0, len(rows), _MATCHED_AT_ONCE):
-            for row in rows[at : at + _MATCHED_AT_ONCE]:
-                if matches(query, {"_id": row["id"], **_source(row)}):
-                    found.append(_shown(row))
-            await asyncio.sleep(0)
-        return found[start : start + size]
+        search = Search(
+            API_KEYS,
+            query,
+            where={"kuid": kuid},
+            sort=_BY_AGE,
+            start=start,
+            size=min(size, MOST_KEYS),
+            is_counted=False,
+        )
+        found = await look_up(self._storage, search)
+        return [_shown(row) for row in found.rows]
 
     async def delete(self, kuid: str, key_id: str) -> None:
         """End a key of a user's; 404 if he has no such key."""
@@ -147,10 +150,6 @@ def _check_description(description: str) -> None:
     if len(description) > MOST_DESCRIPTION_CHARACTERS:
         limit = f"at most {MOST_DESCRIPTION_CHARACTERS} characters"
         raise error("api.assert.invalid_argument", "body.description", limit)
-
-
-def _age(row: Row) -> tuple[int, str]:
-    return cast("dict[str, int]", row["info"])["createdAt"], cast(str, row["id"])
 
 
 def _source(row: Row) -> dict[str, object]:

@@ -6,12 +6,12 @@ from server.actions import Outcome, action
 from server.arguments import (
     body_text,
     read_identifier,
-    read_integer,
+    read_natural,
     read_optional_body,
     read_optional_identifier,
     read_text,
 )
-from server.auth.apikeys import FULL_TEXT, read_key_lifetime
+from server.auth.apikeys import SEARCHED, read_key_lifetime
 from server.auth.callers import Caller
 from server.auth.names import ANONYMOUS_ID, ANONYMOUS_IDS
 from server.auth.querylanguages import parse_query
@@ -80,9 +80,9 @@ async def _create(
 
 
 async def _search(services: Services, kuid: str, request: Request) -> Json:
-    start, size = _read_count(request, "from", 0), _read_count(request, "size", _PAGE)
+    start, size = read_natural(request, "from", 0), read_natural(request, "size", _PAGE)
     lang = read_text(request, "lang", "elasticsearch")
-    query = parse_query(read_optional_body(request), lang=lang, full_text=FULL_TEXT)
+    query = parse_query(read_optional_body(request), lang=lang, fields=SEARCHED)
     hits = await services.api_keys.search(kuid, query, start=start, size=size)
     return {"hits": hits, "total": len(hits)}
 
@@ -91,13 +91,6 @@ async def _delete(services: Services, kuid: str, request: Request) -> Json:
     key_id = read_identifier(request)
     await services.api_keys.delete(kuid, key_id)
     return {"_id": key_id}
-
-
-def _read_count(request: Request, name: str, default: int) -> int:
-    count = read_integer(request, name, default)
-    if count < 0:
-        raise error("api.assert.invalid_argument", name, "a number from 0 up")
-    return count
 
 
 def _user_id(request: Request) -> str:

@@ -8,7 +8,10 @@ dict whose keys are the columns of its table's `Shape`; times are milliseconds s
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from server.storage.search import Found, Search
 
 Value = object
 """A column's value: str, int, bytes, None, or (JSON columns) anything JSON can say."""
@@ -355,6 +358,14 @@ class Storage(Protocol):
 
     async def tally(self, table: Table, *columns: str) -> list[Row]:
         """Count the rows of each combination of values of indexed columns, as `rows`."""
+
+    async def search(self, search: "Search") -> "Found":
+        """Find a page of the rows that a query matches; see `storage.search`. Raises `TooSlow` or
+        `TooLarge`."""
+
+    async def index_fields(self, fields: Iterable[str]) -> None:
+        """Make searches of users by these fields of theirs fast, from some time later on. There is
+        a bound; those beyond it are searched as before."""
 
     async def apply(self, changes: Iterable[Change]) -> None:
         """Make all changes in order, in one transaction, durably; or none. Raises `Exists` or

@@ -1,12 +1,15 @@
 """The embedded database: one SQLite file, or memory for trials.
 
-One thread writes, one reads, one follows the journal; the event loop never waits for the disk.
-Knows nothing of rights or of the wire; SQL is made in `sqlite_statements`.
+One thread writes, one reads, one searches, one follows the journal; the event loop never waits for
+the disk. Knows nothing of rights or of the wire; SQL is made in `sqlite_statements`.
 """
 
 import asyncio
+import logging
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Sequence
+from typing import cast
 
 from server.storage.base import (
     Backend,
@@ -19,8 +22,10 @@ from server.storage.base import (
     Unavailable,
     Value,
 )
+from server.storage.search import Found, Search
 from server.storage.sqlite_file import FilePlace, Link, MemoryPlace, Place
 from server.storage.sqlite_journal import Audience, Follower, last_sequence
+from server.storage.sqlite_searcher import MOST_S, MOST_WAITING, Ask, Searcher
 from server.storage.sqlite_statements import (
     Query,
     count_rows,
@@ -32,11 +37,14 @@ from server.storage.sqlite_statements import (
     write_steps,
 )
 from server.storage.sqlite_threads import Job, Lane
+from server.storage.sqlite_values import add_older, find_unready, name_fields
 from server.storage.sqlite_writer import Write, Writer, probe
 
 MEMORY = ":memory:"
 BUSY_TIMEOUT_MS = 2_000
 """How long a write waits for other processes' writes, which take milliseconds."""
+
+_LOG = logging.getLogger(__name__)
 
 
 class SqliteStorage:
@@ -52,23 +60,37 @@ class SqliteStorage:
         self._writer: Writer | None = None
         self._writes: Lane[Write, None] | None = None
         self._reads: Lane[Query, list[Row]] | None = None
+        self._searches: Lane[Ask, Found] | None = None
+        self.indexing: asyncio.Task[None] | None = None
         self._follower: Follower | None = None
 
     async def open(self) -> None:
         """Open or create the database. `LocalError` if it isn't ours, too new or unusable."""
-        writing, reading, following = links = [Link(self._place) for _ in range(3)]
+        links = [Link(self._place) for _ in range(4)]
+        writing, reading, searching, following = links
         self._audience.seen = await asyncio.to_thread(_open, self._place, links)
         writer = Writer(writing, self._audience, self._clock_ms)
         deliver = self._audience.deliver
         self._writer = writer
         self._writes = Lane("sqlite-write", writer.work, deliver, writing.close)
         self._reads = Lane("sqlite-read", Reader(reading).work, deliver, reading.close)
+        self._searches = Lane(
+            "sqlite-search",
+            Searcher(searching).work,
+            deliver,
+            searching.close,
+            most_waiting=MOST_WAITING,
+            batch=1,
+        )
+        self._index()
         if not self._in_memory:
             self._follower = Follower(following, self._audience)
 
     async def close(self) -> None:
         """Finish every write already taken, then let go of the database."""
-        for part in (self._writes, self._reads, self._follower):
+        if self.indexing is not None:
+            self.indexing.cancel()
+        for part in (self._writes, self._reads, self._searches, self._follower):
             if part is not None:
                 await part.close()
         self._place.close()
@@ -102,6 +124,31 @@ class SqliteStorage:
     async def count(self, table: Table) -> int:
         """Count a table's rows: a walk along its smallest index, some 40 ms for a million."""
         return await self._read_number(count_rows(table))
+
+    async def search(self, search: Search) -> Found:
+        """Find a page of the rows that a query matches. `TooSlow` after a few seconds, `TooLarge`
+        for a page of many megabytes."""
+        if self._searches is None:
+            raise Unavailable("the database is not open")
+        found = await self._searches.ask(Ask(search, time.monotonic() + MOST_S))
+        return Found([], None) if found is None else found
+
+    async def index_fields(self, fields: Iterable[str]) -> None:
+        """Make searches of users by these fields fast, once the older values are added."""
+        await self._write(name_fields(fields))
+        self._index()
+
+    def _index(self) -> None:
+        """Have older values of indexed fields added in the background, unless that is under way."""
+        if self.indexing is None or self.indexing.done():
+            self.indexing = asyncio.create_task(self._add_older(), name="index")
+
+    async def _add_older(self) -> None:
+        try:
+            while unready := await self._read(find_unready()):
+                await self._write(add_older(cast(int, unready[0]["number"])))
+        except Unavailable as reason:
+            _LOG.warning("indexing stops until the next start: %s", reason)
 
     async def apply(self, changes: Iterable[Change]) -> None:
         """Make all changes in order, in one transaction, durably; or none.

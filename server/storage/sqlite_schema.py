@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from protocol.errors import LocalError
+from server.storage import sqlite_triggers
 from server.storage.base import SHAPES, Kind, Shape, Table
 
 APPLICATION_ID = 0x6D6B6579  # "mkey"; tells our files from those of other programs
@@ -33,7 +34,7 @@ _PROFILE_ROLES = (
     " FROM profiles, json_each(profiles.body, '$.policies') AS policies"
     " WHERE json_type(profiles.body, policies.fullkey || '.roleId') = 'text'",
 )
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_AUDIT, _PROFILE_ROLES)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_AUDIT, _PROFILE_ROLES, sqlite_triggers.CREATION)
 """At place n the statements from version n + 1 to n + 2. `SHAPES` describes the newest version."""
 
 _TYPES = {Kind.TEXT: "TEXT", Kind.INTEGER: "INTEGER", Kind.BYTES: "BLOB", Kind.JSON: "TEXT"}
@@ -105,7 +106,7 @@ def _creation() -> list[str]:
         for group in shape.indexed:
             index = "_".join(("by", table.value, *group))
             statements.append(f'CREATE INDEX "{index}" ON "{table.value}" ({quoted(group)})')
-    return statements
+    return [*statements, *sqlite_triggers.CREATION]
 
 
 def _table(table: Table, shape: Shape) -> str:

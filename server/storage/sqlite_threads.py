@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 from server.storage.base import Entry, Unavailable
 
 MOST_WAITING = 10_000
-"""Orders one lane holds; more are refused."""
+"""Orders one lane holds unless it says otherwise; more are refused."""
 _BATCH = 256
 
 Order = TypeVar("Order")
@@ -45,10 +45,15 @@ class Lane(Generic[Order, Answer]):
         work: Callable[[Sequence[Job[Order, Answer]]], Sequence[Entry]],
         deliver: Callable[[Sequence[Entry]], None],
         end: Callable[[], None],
+        *,
+        most_waiting: int = MOST_WAITING,
+        batch: int = _BATCH,
     ) -> None:
         self._work = work
         self._deliver = deliver
         self._end = end
+        self._most_waiting = most_waiting
+        self._batch = batch
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[Job[Order, Answer] | None] = SimpleQueue()
         self._waiting = 0
@@ -61,7 +66,7 @@ class Lane(Generic[Order, Answer]):
         """Give the answer. A cancelled caller's order may still be carried out."""
         if self._closing:
             raise Unavailable("the database is closed")
-        if self._waiting >= MOST_WAITING:
+        if self._waiting >= self._most_waiting:
             raise Unavailable("too much is waiting for the database")
         job = Job[Order, Answer](order, self._loop.create_future())
         self._waiting += 1
@@ -93,7 +98,9 @@ class Lane(Generic[Order, Answer]):
         """Wait for an order; take it and those behind it."""
         taken = [self._queue.get()]
         # This thread is the only one to take, so what is there stays there.
-        taken += [self._queue.get_nowait() for _ in range(min(self._queue.qsize(), _BATCH - 1))]
+        taken += [
+            self._queue.get_nowait() for _ in range(min(self._queue.qsize(), self._batch - 1))
+        ]
         return taken
 
     def _attempt(self, jobs: Sequence[Job[Order, Answer]]) -> Sequence[Entry]:

@@ -76,7 +76,7 @@ class Strategy(Protocol):
     """One way to log in. `by` is the kuid of who asks for a change.
 
     Any of these may be there as well, and is looked for by name: `get_info(kuid)`, `get_by_id(id)`,
-    `search(body, start, size)`, `refresh_token(kuid)`, `after_register()`,
+    `search(query, sort, start, size)`, `refresh_token(kuid)`, `after_register()`,
     `validate_new(credentials, kuid, profile_ids)`: in the place of `validate` for a user who is not
     stored yet, where it matters which profiles he will have; and, not async,
     `account_of(attempt)`: the text that names the account somebody wants to log in to, as it was

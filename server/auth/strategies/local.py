@@ -26,6 +26,7 @@ from server.auth.strategies import (
     Prepared,
     Refused,
 )
+from server.auth.strategies.usernames import search_usernames
 from server.storage.base import (
     Change,
     Delete,
@@ -40,6 +41,8 @@ from server.storage.base import (
     Unavailable,
     Update,
 )
+from server.storage.queries import Query
+from server.storage.search import Order
 
 _NAME = "local"
 _ERRORS = "plugin.kuzzle-plugin-auth-passport-local."
@@ -211,6 +214,12 @@ class Local:
     async def get_info(self, kuid: str) -> dict[str, object]:
         """Give what may be shown of a user's credentials; ApiError 412 if he has none."""
         return _shown(await self._get(kuid))
+
+    async def search(
+        self, query: Query, sort: tuple[Order, ...], start: int, size: int
+    ) -> dict[str, object]:
+        """Give a page of user names with their kuids; see `search_usernames`."""
+        return await search_usernames(self._storage, _NAME, query, sort, start, size)
 
     async def get_by_id(self, username: str) -> dict[str, object]:
         """Give what may be shown of the credentials with this name; ApiError 412 if there are

@@ -1,0 +1,261 @@
+"""A query tree as one SQL condition: every value and every name from outside a bound parameter.
+
+A field is looked up by walking the JSON of its column one name at a time, with arrays opened on the
+way. Old versions of SQLite end a text or a name at its first NUL, so those with one are not found
+exactly. Knows nothing of order, pages and indexes.
+"""
+
+import re
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from server.storage.automata import Matcher
+from server.storage.base import SHAPES, Kind
+from server.storage.queries import (
+    MOST_SEARCHED_CHARACTERS,
+    AllOf,
+    Bound,
+    Everything,
+    Fits,
+    Has,
+    Holds,
+    InRange,
+    InWords,
+    IsIn,
+    Leaf,
+    Not,
+    Position,
+    Query,
+    SomeOf,
+    number_of,
+    words_of,
+)
+from server.storage.search import View
+from server.storage.sqlite_statements import SqlValue
+from server.storage.sqlite_triggers import IS_VALUE, VALUE
+
+Parameter = SqlValue | float
+_NUMBERED = re.compile(r"\?([0-9]+)")
+
+ANY_VALUE, TEXTS, NUMBERS = (True, True), (True, False), (False, True)
+"""Whether an expression can be a text, and whether it can be a number."""
+
+
+@dataclass(slots=True)
+class Bindings:
+    """The parameters of one statement by number, and the patterns its function `fits` uses."""
+
+    values: list[Parameter] = field(default_factory=list)
+    matchers: list[tuple[Matcher, bool]] = field(default_factory=list)
+
+    def bind(self, value: Parameter) -> str:
+        """Give the SQL of a parameter with this value."""
+        self.values.append(value)
+        return f"?{len(self.values)}"
+
+    def run(self, connection: sqlite3.Connection, sql: str) -> sqlite3.Cursor:
+        """Run a statement with those of the parameters that it may use."""
+        used = max(map(int, _NUMBERED.findall(sql)), default=0)
+        return connection.execute(sql, self.values[:used])
+
+    def words(self, value: object) -> str:
+        """The SQL function `words`: a text's words with a space around each."""
+        return f" {' '.join(words_of(value))} " if isinstance(value, str) else ""
+
+    def fits(self, value: object, number: int) -> bool:
+        """The SQL function `fits`: whether a text, or a word of it, has a pattern."""
+        if not isinstance(value, str):
+            return False
+        matcher, by_word = self.matchers[number]
+        if len(value) <= MOST_SEARCHED_CHARACTERS and matcher.fits(value):
+            return True
+        return by_word and any(map(matcher.fits, words_of(value)))
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """Where a field is: a plain column, as an expression, or `names` further down in the JSON of
+    one."""
+
+    sql: str
+    names: tuple[str, ...] | None = None
+    holds: tuple[bool, bool] = ANY_VALUE
+
+
+def find_column(view: View, path: str) -> Column | None:
+    """Give where a field is; None where no document has it."""
+    shape = SHAPES[view.table]
+    name = view.columns.get(path)
+    if name is not None:
+        sql = f't."{name}"'
+        if shape.columns[name] is Kind.BYTES:
+            return Column(f"lower(hex({sql}))", holds=TEXTS)
+        if name in shape.optional:
+            sql = f"coalesce({sql}, {view.never:d})"
+        return Column(sql, holds=NUMBERS if shape.columns[name] is Kind.INTEGER else TEXTS)
+    first, *rest = path.split(".")
+    if first in view.documents:
+        return Column(f't."{view.documents[first]}"', tuple(rest))
+    return Column(f't."{view.rest}"', (first, *rest)) if view.rest else None
+
+
+class Conditions:
+    """Writes conditions on the rows `t` of a view."""
+
+    def __init__(self, view: View, bindings: Bindings) -> None:
+        self._view = view
+        self._bindings = bindings
+
+    def of(self, query: Query) -> str:
+        """Give the condition that a query is met: 1 or 0, never NULL."""
+        match query:
+            case Everything():
+                return "1"
+            case AllOf(parts):
+                return joined([self.of(part) for part in parts], "AND") if parts else "1"
+            case SomeOf(parts, least):
+                return self._some_of(parts, least)
+            case Not(part):
+                return f"(NOT {self.of(part)})"
+            case _:
+                return self._of_leaf(query)
+
+    def sort_key(self, path: str, is_descending: bool) -> str:
+        """Give the expression of a field's value to sort by; NULL where there is none."""
+        column = find_column(self._view, path)
+        if column is None:
+            return "NULL"
+        if column.names is None:
+            return column.sql
+        first = "max" if is_descending else "min"
+        found = self._walk(column.sql, column.names)
+        return f"(SELECT {first}({VALUE}) FROM {found} AND {IS_VALUE})"  # noqa: S608
+
+    def _some_of(self, parts: Sequence[Query], least: int) -> str:
+        if least <= 0:
+            return "1"
+        if least > len(parts):
+            return "0"
+        conditions = [self.of(part) for part in parts]
+        if least == 1:
+            return joined(conditions, "OR")
+        return f"({joined(conditions, '+')} >= {least:d})"
+
+    def _of_leaf(self, leaf: Leaf) -> str:
+        column = find_column(self._view, leaf.field)
+        if column is None:
+            return "0"
+        if column.names is None:
+            return self.test(leaf, column.sql, column.holds)
+        found = self._walk(column.sql, column.names)
+        if isinstance(leaf, Has):
+            has = f"({IS_VALUE} OR (e.type = 'object' AND e.value <> '{{}}'))"
+            return f"EXISTS (SELECT 1 FROM {found} AND {has})"  # noqa: S608
+        test = self.test(leaf, f"({VALUE})", ANY_VALUE)
+        return f"EXISTS (SELECT 1 FROM {found} AND {IS_VALUE} AND {test})"  # noqa: S608
+
+    def _walk(self, column: str, names: Sequence[str]) -> str:
+        """Give the FROM and the beginning of the WHERE of a field's values, as rows of json_each
+        called `e`."""
+        if not names:
+            whole = f"CASE json_type({column}) WHEN 'array' THEN {column}"
+            return f"json_each({whole} ELSE json_array(json({column})) END) AS e WHERE 1"
+        tables, conditions, inside = [], [], column
+        for at, name in enumerate(names):
+            opened = f"e{at}" if at < len(names) - 1 else "e"
+            tables.append(f"json_each({inside}) AS k{at}")
+            tables.append(
+                f"json_each(CASE k{at}.type WHEN 'array' THEN k{at}.value"
+                f" WHEN 'object' THEN json_array(json(k{at}.value))"
+                f" WHEN 'true' THEN '[true]' WHEN 'false' THEN '[false]'"
+                f" ELSE json_array(k{at}.atom) END) AS {opened}"
+            )
+            conditions.append(f"k{at}.key = {self._bindings.bind(name)}")
+            inside = f"CASE {opened}.type WHEN 'object' THEN {opened}.value END"
+        return f"{' CROSS JOIN '.join(tables)} WHERE {' AND '.join(conditions)}"
+
+    def test(self, leaf: Leaf, value: str, holds: tuple[bool, bool]) -> str:
+        """Give the condition that one value, as an expression, is what a leaf asks for."""
+        match leaf:
+            case Has():
+                return "1"
+            case IsIn(_, values):
+                return self._equals(value, values, holds)
+            case InRange():
+                return self._lies_between(leaf, value, holds)
+            case _:
+                return self._test_text(leaf, value) if holds[0] else "0"
+
+    def _test_text(self, leaf: Holds | InWords | Fits, value: str) -> str:
+        bind = self._bindings.bind
+        match leaf:
+            case Holds(_, text, Position.START):
+                return starts_with(value, text, bind)
+            case Holds(_, text, Position.END):
+                end = bind(text)
+                found = f"(substr({value}, -length({end})) = {end} OR {end} = '')"
+                return f"({value} >= '' AND {found})"
+            case Holds(_, text):
+                return f"({value} >= '' AND instr({value}, {bind(text)}) > 0)"
+            case InWords(_, words, last_is_start):
+                row = f" {' '.join(words)}{'' if last_is_start else ' '}"
+                return f"(instr(words({value}), {bind(row)}) > 0)" if words else "0"
+            case Fits(_, pattern, by_word):
+                self._bindings.matchers.append((Matcher(pattern), by_word))
+                return f"fits({value}, {len(self._bindings.matchers) - 1:d})"
+
+    def _equals(self, value: str, wanted: frozenset[str], holds: tuple[bool, bool]) -> str:
+        same: list[Parameter] = []
+        for text in sorted(wanted):
+            number = number_of(text)
+            if holds[0]:
+                same.append(text)
+            if holds[1] and number is not None:
+                same.append(number)
+        if not same:
+            return "0"
+        return f"({value} IN ({', '.join(map(self._bindings.bind, same))}))"
+
+    def _lies_between(self, leaf: InRange, value: str, holds: tuple[bool, bool]) -> str:
+        bounds: list[tuple[str, Bound]] = []
+        for sign, bound in ((">", leaf.gt), (">=", leaf.gte), ("<", leaf.lt), ("<=", leaf.lte)):
+            if bound is not None:
+                bounds.append((sign, bound))
+        ways = []
+        numbers = [number_of(bound) for _, bound in bounds]
+        if holds[1] and None not in numbers:
+            ways.append([*zip((sign for sign, _ in bounds), numbers, strict=True), ("<", "")])
+        if holds[0] and all(isinstance(bound, str) for _, bound in bounds):
+            ways.append([(">=", ""), *bounds])
+        written = [
+            joined([f"({value} {sign} {self._bindings.bind(bound)})" for sign, bound in way], "AND")
+            for way in ways
+        ]
+        return joined(written, "OR") if written else "0"
+
+
+def starts_with(value: str, text: str, bind: Callable[[Parameter], str]) -> str:
+    """Give the condition that a value begins with a text, as a range, which an index can answer."""
+    after = _next_text(text)
+    if after is None:
+        return f"({value} >= {bind(text)})"
+    return f"({value} >= {bind(text)} AND {value} < {bind(after)})"
+
+
+def _next_text(start: str) -> str | None:
+    """Give the first text after all those with this start; None if there is none."""
+    start = start.rstrip("\U0010ffff")
+    if not start:
+        return None
+    following = ord(start[-1]) + 1
+    return start[:-1] + chr(0xE000 if following == 0xD800 else following)  # no surrogates
+
+
+def joined(conditions: Sequence[str], operator: str) -> str:
+    """Join conditions as a balanced tree: SQLite bounds the depth of an expression."""
+    if len(conditions) == 1:
+        return conditions[0]
+    half = len(conditions) // 2
+    left, right = joined(conditions[:half], operator), joined(conditions[half:], operator)
+    return f"({left} {operator} {right})"

@@ -1,0 +1,112 @@
+"""The searching thread's work: a search is one read transaction, and ends when its time is over.
+
+Knows nothing of the loop. A search may cost seconds where no index helps, so it has a thread and a
+connection of its own, and the short reads of requests never wait behind it.
+"""
+
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from server.storage.base import SHAPES, Entry, Kind, Row, Unavailable
+from server.storage.search import Found, Search, TooLarge, TooSlow
+from server.storage.sqlite_conditions import Bindings
+from server.storage.sqlite_file import Link
+from server.storage.sqlite_schema import quoted
+from server.storage.sqlite_search import Statements, indexes_of
+from server.storage.sqlite_statements import Query
+from server.storage.sqlite_threads import Job
+from server.storage.sqlite_values import usable_fields
+
+MOST_S = 5.0
+"""A search takes at most so long, the wait for others included."""
+MOST_WAITING = 64
+"""Searches that wait; further ones are refused."""
+MOST_PAGE_CHARACTERS = 16 * 1024 * 1024
+"""Of JSON in the rows of one page."""
+_LOOK_EVERY = 20_000  # of SQLite's steps, some of which take microseconds
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A search and when its time is over, by the clock of the searcher."""
+
+    search: Search
+    deadline_s: float
+
+
+class Searcher:
+    """Answers searches, in the searching thread."""
+
+    def __init__(self, link: Link, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._link = link
+        self._clock_s = clock_s
+
+    def work(self, jobs: Sequence[Job[Ask, Found]]) -> Sequence[Entry]:
+        """Set the answers; `TooSlow`, `TooLarge` and `Unavailable` are errors of one search."""
+        for job in jobs:
+            try:
+                with self._link.lend() as connection:
+                    job.answer = self._timed(connection, job.order)
+            except (TooSlow, TooLarge, Unavailable) as exc:
+                job.error = exc
+        return ()
+
+    def _timed(self, connection: sqlite3.Connection, ask: Ask) -> Found:
+        def is_over() -> bool:
+            return self._clock_s() >= ask.deadline_s
+
+        if is_over():
+            raise TooSlow
+        connection.set_progress_handler(is_over, _LOOK_EVERY)
+        try:
+            connection.execute("BEGIN")  # the lender ends it
+            return _answer(connection, ask.search)
+        except sqlite3.OperationalError as exc:
+            if exc.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+                raise
+            raise TooSlow from None
+        finally:
+            connection.set_progress_handler(None, 0)
+
+
+def _answer(connection: sqlite3.Connection, search: Search) -> Found:
+    statements = Statements(search, indexes_of(search.view, usable_fields(connection)))
+    _add_functions(connection, statements.bindings)
+    statements.lead(connection)
+    run = statements.bindings.run
+    places = run(connection, statements.page()).fetchall()
+    rows = _rows(connection, search, [place[0] for place in places])
+    is_rest = bool(places) or not search.start
+    if not search.is_counted:
+        total = None
+    elif is_rest and len(places) < search.size and not search.after:
+        total = search.start + len(places)  # the page's end is the end of all
+    else:
+        total = int(run(connection, statements.count()).fetchone()[0])
+    return Found(rows, total, tuple(places[-1][1:]) if places else ())
+
+
+def _add_functions(connection: sqlite3.Connection, bindings: Bindings) -> None:
+    connection.create_function("words", 1, bindings.words, deterministic=True)
+    connection.create_function("fits", 2, bindings.fits, deterministic=True)
+
+
+def _rows(connection: sqlite3.Connection, search: Search, places: Sequence[int]) -> list[Row]:
+    """Read the rows themselves, only now that it is known which: sorting them would take their
+    weight in memory."""
+    table = search.view.table
+    columns = SHAPES[table].columns
+    source = f'FROM "{table.value}" WHERE rowid = ?'
+    documents = [name for name, kind in columns.items() if kind is Kind.JSON]
+    weighing = " + ".join(f'length("{name}")' for name in documents)
+    rows: list[Row] = []
+    weight = 0
+    for place in places:
+        weight += connection.execute(f"SELECT {weighing} {source}", (place,)).fetchone()[0]
+        if weight > MOST_PAGE_CHARACTERS:
+            raise TooLarge
+        sql = f"SELECT {quoted(tuple(columns))} {source}"
+        rows += Query(sql, (place,), columns).run(connection)
+    return rows

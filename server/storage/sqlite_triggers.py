@@ -1,0 +1,44 @@
+"""The table of values of users' fields, and the triggers that keep it in step with the documents.
+
+`user_fields` says which fields these are, `user_values` has their values in order. Names of fields
+are values here, never SQL. An array of objects can't be followed by a path of SQLite: users with
+one on the way have a mark instead, a BLOB, as no value of JSON is.
+"""
+
+VALUE = "CASE e.type WHEN 'true' THEN 'true' WHEN 'false' THEN 'false' ELSE e.atom END"
+"""A value as `queries` has it, of a row of json_each called `e`."""
+IS_VALUE = "e.type NOT IN ('null', 'array', 'object')"
+
+_VALUES = (
+    "user_fields AS f CROSS JOIN json_each({0}.content, f.path) AS e"
+    f" WHERE {IS_VALUE} AND json_type({{0}}.content, f.path) <> 'object'"
+)
+_MARKED = (
+    "user_fields AS f WHERE EXISTS (SELECT 1 FROM json_each(f.stems) AS s"
+    " WHERE json_type({0}.content, s.value) = 'array')"
+)
+ENTRIES = (
+    f"SELECT f.number, {VALUE}, {{0}}.kuid FROM {_VALUES}"  # noqa: S608
+    f" UNION ALL SELECT f.number, x'', {{0}}.kuid FROM {_MARKED}"
+)
+"""What a row of users, to be named by `format`, has in the table."""
+_ADD = f"INSERT OR IGNORE INTO user_values (field, value, owner) {ENTRIES.format('new')};"
+# Every value in every field: more than there is, but found by the key alone.
+_REMOVE = (
+    "DELETE FROM user_values WHERE field IN (SELECT number FROM user_fields)"  # noqa: S608
+    f" AND value IN (SELECT {VALUE} FROM {_VALUES.format('old')} UNION ALL SELECT x'')"
+    " AND owner = old.kuid;"
+)
+CREATION = (
+    # `path` leads to the field, `stems` are the paths to what lies before it. `built_to` is the
+    # last user whose older values were added, until the field is `ready`.
+    "CREATE TABLE user_fields (number INTEGER PRIMARY KEY, field TEXT NOT NULL UNIQUE,"
+    " path TEXT NOT NULL, stems TEXT NOT NULL, built_to TEXT NOT NULL DEFAULT '',"
+    " ready INTEGER NOT NULL DEFAULT 0) STRICT",
+    "CREATE TABLE user_values (field INTEGER NOT NULL, value ANY NOT NULL, owner TEXT NOT NULL,"
+    " PRIMARY KEY (field, value, owner)) STRICT, WITHOUT ROWID",
+    f"CREATE TRIGGER user_values_added AFTER INSERT ON users BEGIN {_ADD} END",
+    f"CREATE TRIGGER user_values_removed AFTER DELETE ON users BEGIN {_REMOVE} END",
+    "CREATE TRIGGER user_values_changed AFTER UPDATE OF content ON users"
+    f" WHEN old.content IS NOT new.content BEGIN {_REMOVE} {_ADD} END",
+)
