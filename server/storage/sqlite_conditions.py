@@ -33,7 +33,7 @@ from server.storage.queries import (
 )
 from server.storage.search import View
 from server.storage.sqlite_statements import SqlValue
-from server.storage.sqlite_triggers import IS_VALUE, VALUE
+from server.storage.sqlite_triggers import is_value, value_of
 
 Parameter = SqlValue | float
 _NUMBERED = re.compile(r"\?([0-9]+)")
@@ -100,6 +100,50 @@ def find_column(view: View, path: str) -> Column | None:
     return Column(f't."{view.rest}"', (first, *rest)) if view.rest else None
 
 
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """FROM and WHERE of a field's values. What a name leads to is a row `key` of json_each; where
+    that is an array, each row `member` is a value, else there is one `member` to look past.
+
+    Values are never written as JSON again on the way: SQLite would round them.
+    """
+
+    source: str
+    key: str
+    member: str
+
+    @property
+    def opened(self) -> str:
+        """The JSON that gives the rows `member`."""
+        return f"CASE {self.key}.type WHEN 'array' THEN {self.key}.value ELSE '[null]' END"
+
+    @property
+    def type(self) -> str:
+        """The type of a value."""
+        return self._column("type")
+
+    @property
+    def json(self) -> str:
+        """The JSON of a value that is an object."""
+        return self._column("value")
+
+    @property
+    def value(self) -> str:
+        """A value as `queries` has it."""
+        return value_of(self.type, self._column("atom"))
+
+    @property
+    def is_value(self) -> str:
+        """The condition that it is one: neither null nor an array or object."""
+        return is_value(self.type)
+
+    def _column(self, name: str) -> str:
+        if self.key == self.member:
+            return f"{self.member}.{name}"
+        key, member = f"{self.key}.{name}", f"{self.member}.{name}"
+        return f"(CASE {self.key}.type WHEN 'array' THEN {member} ELSE {key} END)"
+
+
 class Conditions:
     """Writes conditions on the rows `t` of a view."""
 
@@ -130,7 +174,8 @@ class Conditions:
             return column.sql
         first = "max" if is_descending else "min"
         found = self._walk(column.sql, column.names)
-        return f"(SELECT {first}({VALUE}) FROM {found} AND {IS_VALUE})"  # noqa: S608
+        value = f"{first}({found.value})"
+        return f"(SELECT {value} FROM {found.source} AND {found.is_value})"  # noqa: S608
 
     def _some_of(self, parts: Sequence[Query], least: int) -> str:
         if least <= 0:
@@ -150,30 +195,25 @@ class Conditions:
             return self.test(leaf, column.sql, column.holds)
         found = self._walk(column.sql, column.names)
         if isinstance(leaf, Has):
-            has = f"({IS_VALUE} OR (e.type = 'object' AND e.value <> '{{}}'))"
-            return f"EXISTS (SELECT 1 FROM {found} AND {has})"  # noqa: S608
-        test = self.test(leaf, f"({VALUE})", ANY_VALUE)
-        return f"EXISTS (SELECT 1 FROM {found} AND {IS_VALUE} AND {test})"  # noqa: S608
+            has = f"({found.is_value} OR ({found.type} = 'object' AND {found.json} <> '{{}}'))"
+            return f"EXISTS (SELECT 1 FROM {found.source} AND {has})"  # noqa: S608
+        test = joined([found.is_value, self.test(leaf, f"({found.value})", ANY_VALUE)], "AND")
+        return f"EXISTS (SELECT 1 FROM {found.source} AND {test})"  # noqa: S608
 
-    def _walk(self, column: str, names: Sequence[str]) -> str:
-        """Give the FROM and the beginning of the WHERE of a field's values, as rows of json_each
-        called `e`."""
+    def _walk(self, column: str, names: Sequence[str]) -> Walk:
+        """Go down from a column's JSON to a field's values."""
+        tables, conditions, inside = [], ["1"], column
         if not names:
-            whole = f"CASE json_type({column}) WHEN 'array' THEN {column}"
-            return f"json_each({whole} ELSE json_array(json({column})) END) AS e WHERE 1"
-        tables, conditions, inside = [], [], column
+            # Only the whole of a column: an array, or what is no value itself.
+            return Walk(f"json_each({column}) AS e WHERE json_type({column}) = 'array'", "e", "e")
         for at, name in enumerate(names):
-            opened = f"e{at}" if at < len(names) - 1 else "e"
-            tables.append(f"json_each({inside}) AS k{at}")
-            tables.append(
-                f"json_each(CASE k{at}.type WHEN 'array' THEN k{at}.value"
-                f" WHEN 'object' THEN json_array(json(k{at}.value))"
-                f" WHEN 'true' THEN '[true]' WHEN 'false' THEN '[false]'"
-                f" ELSE json_array(k{at}.atom) END) AS {opened}"
-            )
-            conditions.append(f"k{at}.key = {self._bindings.bind(name)}")
-            inside = f"CASE {opened}.type WHEN 'object' THEN {opened}.value END"
-        return f"{' CROSS JOIN '.join(tables)} WHERE {' AND '.join(conditions)}"
+            key, member = f"k{at}", f"e{at}"
+            walk = Walk("", key, member)
+            tables += [f"json_each({inside}) AS {key}", f"json_each({walk.opened}) AS {member}"]
+            conditions.append(f"{key}.key = {self._bindings.bind(name)}")
+            inside = f"CASE {walk.type} WHEN 'object' THEN {walk.json} END"
+        source = f"{' CROSS JOIN '.join(tables)} WHERE {' AND '.join(conditions)}"
+        return Walk(source, key, member)
 
     def test(self, leaf: Leaf, value: str, holds: tuple[bool, bool]) -> str:
         """Give the condition that one value, as an expression, is what a leaf asks for."""

@@ -5,20 +5,28 @@ are values here, never SQL. An array of objects can't be followed by a path of S
 one on the way have a mark instead, a BLOB, as no value of JSON is.
 """
 
-VALUE = "CASE e.type WHEN 'true' THEN 'true' WHEN 'false' THEN 'false' ELSE e.atom END"
-"""A value as `queries` has it, of a row of json_each called `e`."""
-IS_VALUE = "e.type NOT IN ('null', 'array', 'object')"
 
+def value_of(kind: str, atom: str) -> str:
+    """Give a value as `queries` has it, of the type and atom that json_each gives."""
+    return f"CASE {kind} WHEN 'true' THEN 'true' WHEN 'false' THEN 'false' ELSE {atom} END"
+
+
+def is_value(kind: str) -> str:
+    """Give the condition that something of this type is a value."""
+    return f"{kind} NOT IN ('null', 'array', 'object')"
+
+
+_VALUE = value_of("e.type", "e.atom")
 _VALUES = (
     "user_fields AS f CROSS JOIN json_each({0}.content, f.path) AS e"
-    f" WHERE {IS_VALUE} AND json_type({{0}}.content, f.path) <> 'object'"
+    f" WHERE {is_value('e.type')} AND json_type({{0}}.content, f.path) <> 'object'"
 )
 _MARKED = (
     "user_fields AS f WHERE EXISTS (SELECT 1 FROM json_each(f.stems) AS s"
     " WHERE json_type({0}.content, s.value) = 'array')"
 )
 ENTRIES = (
-    f"SELECT f.number, {VALUE}, {{0}}.kuid FROM {_VALUES}"  # noqa: S608
+    f"SELECT f.number, {_VALUE}, {{0}}.kuid FROM {_VALUES}"  # noqa: S608
     f" UNION ALL SELECT f.number, x'', {{0}}.kuid FROM {_MARKED}"
 )
 """What a row of users, to be named by `format`, has in the table."""
@@ -26,7 +34,7 @@ _ADD = f"INSERT OR IGNORE INTO user_values (field, value, owner) {ENTRIES.format
 # Every value in every field: more than there is, but found by the key alone.
 _REMOVE = (
     "DELETE FROM user_values WHERE field IN (SELECT number FROM user_fields)"  # noqa: S608
-    f" AND value IN (SELECT {VALUE} FROM {_VALUES.format('old')} UNION ALL SELECT x'')"
+    f" AND value IN (SELECT {_VALUE} FROM {_VALUES.format('old')} UNION ALL SELECT x'')"
     " AND owner = old.kuid;"
 )
 CREATION = (

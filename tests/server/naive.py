@@ -58,6 +58,8 @@ def values_of(document: Mapping[str, object], field: str) -> list[Value]:
     for held in found_in(document, field):
         if isinstance(held, bool):
             values.append("true" if held else "false")
+        elif isinstance(held, int) and abs(held) >= 2**63:
+            values.append(float(held))
         elif isinstance(held, str | int | float):
             values.append(held)
     return values

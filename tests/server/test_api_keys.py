@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 import jwt
 import pytest
+from server.auth.queries import Everything
 
 from protocol.errors import ApiError
 from server.auth.apikeys import MOST_DESCRIPTION_CHARACTERS, MOST_KEYS, ApiKeys
 from server.auth.keyring import Signing, open_keyring
-from server.auth.queries import Everything
 from server.auth.querylanguages import MOST_PARTS, parse_query
 from server.auth.users import User
 from server.storage.base import Entry, Insert, Noted, Put, Table

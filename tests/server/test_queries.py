@@ -6,8 +6,6 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from protocol.errors import ApiError
 from server.auth.queries import (
     AllOf,
     Everything,
@@ -20,6 +18,8 @@ from server.auth.queries import (
     StartsWith,
     matches,
 )
+
+from protocol.errors import ApiError
 from server.auth.querylanguages import MOST_LEVELS, MOST_PARTS, parse_query
 
 FULL_TEXT = frozenset({"description"})

@@ -2,18 +2,19 @@
 in size (contract/03 §7.7, design §5)."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 
-import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.auth.querypatterns import read_expressions, read_wildcard
-from server.storage.base import Delete, Insert, Row, Storage, Table, Update
+from server.storage.base import Insert, Row, Storage, Table
 from server.storage.queries import (
     AllOf,
+    Bound,
     Everything,
     Fits,
     Has,
@@ -21,12 +22,13 @@ from server.storage.queries import (
     InRange,
     InWords,
     IsIn,
+    Leaf,
     Not,
     Position,
     Query,
     SomeOf,
 )
-from server.storage.search import API_KEYS, USERS, Found, Order, Search
+from server.storage.search import USERS, Found, Key, Order, Search
 from server.storage.sqlite import SqliteStorage
 from tests.server.naive import matches, values_of
 
@@ -63,22 +65,20 @@ async def add(storage: Storage, rows: Iterable[Row]) -> None:
         await storage.apply([Insert(Table.USERS, row), *members])
 
 
-def in_storage(work: Callable[[SqliteStorage], Awaitable[None]]) -> None:
-    """Do some work with an empty store in memory."""
-
-    async def run() -> None:
-        storage = SqliteStorage(":memory:", clock_ms=lambda: 1)
-        await storage.open()
-        try:
-            await work(storage)
-        finally:
-            await storage.close()
-
-    asyncio.run(run())
+@asynccontextmanager
+async def opened(path: str = ":memory:") -> AsyncIterator[SqliteStorage]:
+    """Give a store."""
+    storage = SqliteStorage(path, clock_ms=lambda: 1)
+    await storage.open()
+    try:
+        yield storage
+    finally:
+        await storage.close()
 
 
-async def indexed(storage: SqliteStorage) -> None:
-    """Wait until every field that was named is there in full."""
+async def name(storage: SqliteStorage, fields: Iterable[str]) -> None:
+    """Have fields indexed, and wait until all is there."""
+    await storage.index_fields(fields)
     if storage.indexing is not None:
         await storage.indexing
 
@@ -88,51 +88,98 @@ def ids(found: Found) -> list[object]:
     return [row["kuid"] for row in found.rows]
 
 
-CHARACTERS = st.sampled_from("ab1 -é")
-TEXTS = st.one_of(
-    st.text(CHARACTERS, max_size=4),
-    st.sampled_from(["1", "true", "A b", "ab ba", "\ud7ff", "\U0010ffff", "2.0", "1e3", '"', "%"]),
+TEXTS = ["", "a", "ab", "A b", "ab ba", "é", "1", "2.0", "1e3", "true", "\ud7ff", "\U0010ffff"]
+CONTENTS: list[dict[str, object]] = [
+    {},
+    *({"a": text} for text in TEXTS),
+    *({"a": number} for number in (-2, 0, 1, 2, 1.0, 0.5, 1e3, 2**63, 2**64 - 1, 1e300)),
+    *({"a": value} for value in (None, True, False, [], {}, {"c": 1}, [[1]], [{"c": "a"}])),
+    {"a": [1, "a", None, True, "ab ba"]},
+    {"a": ["1", 0.5]},
+    {"a": "b", "b": {"c": 1}},
+    {"a": "B", "b": {"c": ["a", "ab"], "d": None}},
+    {"b": {"c": {"d": "ab"}}},
+    {"b": {"c": [True, None]}},
+    {"b": "c"},
+    {"b": {"c": "1", "d": "x"}, "tags": ["a"]},
+    {"tags": ["a", "a", "ab"], '"': "a", "[0]": 1, "x y": "ab"},
+    {"tags": "a", "_id": "u1", "profileIds": "editor", "$": "a", "'": "a"},
+]
+ARRAYS_ON_THE_WAY: list[dict[str, object]] = [
+    {"b": [{"c": 1}, {"c": "ab"}, {"d": 2}, None, 5]},
+    {"b": [[{"c": 1}]]},
+    {"b": [{"c": ["a", 2]}, {"c": [True]}]},
+]
+FIELDS = ["a", "b", "b.c", "tags", "profileIds", "_id"]
+FURTHER = ["b.c.d", '"', "[0]", "x y", "$", "'", "nowhere", "a.c", "a.0", "b.", ".", "b..c"]
+FURTHER += ["_kuzzle_info.createdAt", "_kuzzle_info.author"]
+PATTERNS = [read_wildcard(written) for written in ("*a", "a*b", "?", "*", "", "a**?")]
+PATTERNS += [
+    read_expressions(written)[0] for written in ("[ab]+", "a?b?", "[^a]*", ".*é", "u[1-3]")
+]
+BOUNDS: list[tuple[Bound | None, ...]] = [
+    (None, None, None, None),
+    (None, 1, None, 1),
+    (0, None, 2, None),
+    (None, 0.5, None, None),
+    (None, None, None, 0),
+    (None, "a", None, "ab"),
+    ("a", None, None, None),
+    (None, None, "b", None),
+    (None, "1", "2.0", None),
+    (None, 0, "b", None),
+    (None, "é", None, "\U0010ffff"),
+    (None, None, None, "1e999"),
+]
+
+
+def leaves_of(field: str) -> Iterator[Leaf]:
+    """Give every kind of question about a field."""
+    yield Has(field)
+    for text in (*TEXTS, "u1", "editor", "-2", "1e300", "18446744073709551615", "5", "'"):
+        yield IsIn(field, frozenset({text}))
+        yield from (Holds(field, text, position) for position in Position)
+    yield IsIn(field, frozenset({"a", "1", "u2", "default"}))
+    yield IsIn(field, frozenset())
+    yield from (InRange(field, *bounds) for bounds in BOUNDS)
+    for words in ((), ("a",), ("b",), ("ab", "ba"), ("a", "b")):
+        yield from (InWords(field, words, is_start) for is_start in (False, True))
+    for pattern in PATTERNS:
+        yield from (Fits(field, pattern, by_word) for by_word in (False, True))
+
+
+LEAVES: list[Query] = [leaf for field in FIELDS for leaf in leaves_of(field)]
+LEAVES += [leaf for field in FURTHER for leaf in (Has(field), Holds(field, ""), InRange(field))]
+LEAVES += [IsIn(field, frozenset({text})) for field in FURTHER for text in ("a", "1", "ab", "5")]
+CORPORA = {
+    "plain": [user(f"u{at}", content) for at, content in enumerate(CONTENTS)],
+    "arrays": [
+        user(f"u{at:02}", content, *("default", "editor", "1")[: at % 3 + 1])
+        for at, content in enumerate(CONTENTS + ARRAYS_ON_THE_WAY)
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("corpus", "is_indexed"), [("plain", False), ("plain", True), ("arrays", True)]
 )
-SCALARS = st.one_of(
-    st.none(), st.booleans(), st.integers(-2, 3), st.sampled_from([1.0, 0.5, -2.5, 2**63, 1e3]), TEXTS
-)
-VALUES = st.recursive(
-    SCALARS,
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=3),
-        st.dictionaries(st.sampled_from(["c", "d", "1"]), inner, max_size=2),
-    ),
-    max_leaves=5,
-)
-NAMES = st.sampled_from(["a", "b", "tags", "x y", '"', "[0]"])
-CONTENTS = st.dictionaries(NAMES, VALUES, max_size=4)
-PROFILES = st.lists(st.sampled_from(["default", "editor", "1"]), min_size=1, max_size=3, unique=True)
-USER_LISTS = st.lists(st.tuples(CONTENTS, PROFILES), max_size=6)
-FIELDS = st.sampled_from(
-    "a b b.c b.c.d tags profileIds _id _kuzzle_info.createdAt _kuzzle_info.author nowhere".split()
-    + ['"', "[0]", "x y", "a.1", "b.", ".", "a..c"]
-)
-BOUNDS = st.one_of(st.none(), st.integers(-2, 3), st.sampled_from([0.5, 1.0]), TEXTS)
-WORDS = st.lists(st.sampled_from(["a", "b", "ab", "é"]), max_size=2).map(tuple)
-PATTERNS = st.one_of(
-    st.text(st.sampled_from("ab1*?"), max_size=5).map(read_wildcard),
-    st.sampled_from(["a*b", "[ab]+", "a?b?", ".*é", "[^a]*", "(?", "a|b"])
-    .filter(lambda text: "(" not in text)
-    .map(lambda text: read_expressions(text)[0]),
-)
-LEAVES = st.one_of(
-    st.just(Everything()),
-    st.builds(IsIn, FIELDS, st.frozensets(TEXTS, max_size=3)),
-    st.builds(IsIn, st.just("_id"), st.frozensets(st.sampled_from(["u0", "u1", "u5"]))),
-    st.builds(IsIn, st.just("profileIds"), st.frozensets(st.sampled_from(["default", "editor"]))),
-    st.builds(Holds, FIELDS, TEXTS, st.sampled_from(Position)),
-    st.builds(InWords, FIELDS, WORDS, st.booleans()),
-    st.builds(Fits, FIELDS, PATTERNS, st.booleans()),
-    st.builds(InRange, FIELDS, BOUNDS, BOUNDS, BOUNDS, BOUNDS),
-    st.builds(Has, FIELDS),
-)
-QUERIES: st.SearchStrategy[Query] = st.recursive(
-    LEAVES,
+async def test_every_leaf_finds_what_the_model_finds(corpus: str, is_indexed: bool) -> None:
+    """contract/03 §7.7: with and without an index, for users older and younger than it."""
+    rows = CORPORA[corpus]
+    async with opened() as storage:
+        await add(storage, rows[::2])
+        if is_indexed:
+            await name(storage, INDEXED)
+        await add(storage, rows[1::2])
+        for leaf in LEAVES:
+            found = await storage.search(Search(USERS, leaf, size=100))
+            wanted = [row["kuid"] for row in rows if matches(leaf, document(row))]
+            assert ids(found) == sorted(wanted), leaf
+            assert found.total == len(wanted), leaf
+
+
+TREES: st.SearchStrategy[Query] = st.recursive(
+    st.sampled_from([Everything(), *LEAVES]),
     lambda inner: st.one_of(
         st.builds(AllOf, st.lists(inner, max_size=3).map(tuple)),
         st.builds(SomeOf, st.lists(inner, max_size=3).map(tuple), st.integers(0, 3)),
@@ -140,39 +187,61 @@ QUERIES: st.SearchStrategy[Query] = st.recursive(
     ),
     max_leaves=8,
 )
-ORDERS = st.lists(st.builds(Order, FIELDS, st.booleans()), max_size=3).map(tuple)
+ORDERS = st.lists(st.builds(Order, st.sampled_from(FIELDS), st.booleans()), max_size=3).map(tuple)
 
 
-def rows_of(listed: list[tuple[dict[str, object], list[str]]]) -> list[Row]:
-    """Give users u0, u1 and so on, as JSON would have them."""
-    return [
-        user(f"u{at}", orjson.loads(orjson.dumps(content)), *profile_ids)
-        for at, (content, profile_ids) in enumerate(listed)
-    ]
+@pytest.fixture(scope="module")
+def filled() -> Iterator[Callable[[Search], Found]]:
+    """A function that searches a store with all the users there are."""
+    with asyncio.Runner() as runner:
+        storage = SqliteStorage(":memory:", clock_ms=lambda: 1)
+
+        async def fill() -> None:
+            await storage.open()
+            await add(storage, CORPORA["arrays"])
+            await name(storage, INDEXED)
+
+        runner.run(fill())
+        yield lambda search: runner.run(storage.search(search))
+        runner.run(storage.close())
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
-@given(USER_LISTS, QUERIES, st.sampled_from(["no", "before", "after"]))
-def test_the_store_finds_what_the_model_finds(
-    listed: list[tuple[dict[str, object], list[str]]], query: Query, index: str
+@settings(deadline=None, max_examples=80)
+@given(TREES, ORDERS, st.integers(3, 20))
+def test_pages_of_trees_are_what_the_model_finds_in_its_order(
+    filled: Callable[[Search], Found], query: Query, sort: tuple[Order, ...], size: int
 ) -> None:
-    """contract/03 §7.7: with and without an index, made before the users or after them."""
-    rows = rows_of(listed)
+    """contract/03 §7.7: every match once, in order, however the pages are reached; exact totals."""
+    wanted = [row for row in CORPORA["arrays"] if matches(query, document(row))]
+    expected = [row["kuid"] for row in in_order(wanted, sort)]
+    search = Search(USERS, query, sort=sort, size=size)
+    assert ids(filled(replace(search, size=100))) == expected
+    seen: list[object] = []
+    after: tuple[Key, ...] = ()
+    for start in range(0, len(expected) + size, size):
+        by_count = filled(replace(search, start=start))
+        by_key = filled(replace(search, after=after))
+        assert ids(by_count) == ids(by_key)
+        assert by_count.total == by_key.total == len(expected)
+        seen += ids(by_key)
+        after = by_key.last or after
+    assert seen == expected
 
-    async def work(storage: SqliteStorage) -> None:
-        if index == "before":
-            await storage.index_fields(INDEXED)
-            await indexed(storage)
-        await add(storage, rows)
-        if index == "after":
-            await storage.index_fields(INDEXED)
-            await indexed(storage)
-        found = await storage.search(Search(USERS, query, size=100))
-        wanted = [row["kuid"] for row in rows if matches(query, document(row))]
-        assert ids(found) == wanted
-        assert found.total == len(wanted)
-        assert [row["content"] for row in found.rows] == [
-            row["content"] for row in rows if row["kuid"] in wanted
-        ]
 
-    in_storage(work)
+def in_order(rows: list[Row], sort: tuple[Order, ...]) -> list[Row]:
+    """Sort users as searches do: numbers before texts, those without a value last."""
+    rows = sorted(rows, key=lambda row: str(row["kuid"]))
+    for order in reversed(sort):
+        keyed = [(key_of(document(row), order), row) for row in rows]
+        some = [pair for pair in keyed if pair[0] is not None]
+        some.sort(key=lambda pair: pair[0], reverse=order.is_descending)
+        rows = [row for _, row in some] + [row for key, row in keyed if key is None]
+    return rows
+
+
+def key_of(document: dict[str, object], order: Order) -> tuple[bool, object] | None:
+    """Give what a document is sorted by."""
+    values = [(isinstance(value, str), value) for value in values_of(document, order.field)]
+    if not values:
+        return None
+    return max(values) if order.is_descending else min(values)
