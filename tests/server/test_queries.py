@@ -6,23 +6,27 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from server.auth.queries import (
+
+from protocol.errors import ApiError
+from server.auth.queryclauses import Fields
+from server.auth.querylanguages import parse_query
+from server.auth.queryparts import MOST_CHARACTERS, MOST_LEVELS, MOST_PARTS
+from server.storage.automata import MOST_ITEMS
+from server.storage.queries import (
     AllOf,
     Everything,
     Has,
+    Holds,
     InRange,
+    InWords,
     IsIn,
     Not,
     Query,
     SomeOf,
-    StartsWith,
-    matches,
 )
+from tests.server.naive import matches
 
-from protocol.errors import ApiError
-from server.auth.querylanguages import MOST_LEVELS, MOST_PARTS, parse_query
-
-FULL_TEXT = frozenset({"description"})
+SEARCHED = Fields(frozenset({"description"}), ("_id", "userId", "description"))
 KEY = {
     "_id": "k1",
     "userId": "kuid-ann",
@@ -44,7 +48,7 @@ USER = {
 
 def parse(query: object, lang: str = "elasticsearch") -> Query:
     """Read a query as the search of API keys does."""
-    return parse_query(query, lang=lang, full_text=FULL_TEXT)
+    return parse_query(query, lang=lang, fields=SEARCHED)
 
 
 def refusal(query: object, lang: str = "elasticsearch") -> ApiError:
@@ -103,6 +107,45 @@ FOUND = [
     ({"range": {"userId": {"gte": "kuid-a", "lt": "kuid-b"}}}, True),
     ({"range": {"userId": {"lt": 5}}}, False),
     ({"range": {"nowhere": {"gte": 0}}}, False),
+    ({"match_phrase": {"description": "nightly backup"}}, True),
+    ({"match_phrase": {"description": {"query": "backup nightly"}}}, False),
+    ({"match_phrase": {"userId": "kuid-ann"}}, True),
+    ({"match_phrase_prefix": {"description": "NIGHTLY back"}}, True),
+    ({"match_phrase_prefix": {"description": "night back"}}, False),
+    ({"match_phrase_prefix": {"userId": {"query": "kuid-"}}}, True),
+    ({"wildcard": {"userId": "kuid-*"}}, True),
+    ({"wildcard": {"userId": {"value": "*-ann"}}}, True),
+    ({"wildcard": {"userId": {"wildcard": "*d-a*"}}}, True),
+    ({"wildcard": {"userId": "k?id*n"}}, True),
+    ({"wildcard": {"userId": "k?d*n"}}, False),
+    ({"wildcard": {"userId": "kuid"}}, False),
+    ({"wildcard": {"userId": "kuid-an\\*"}}, False),
+    ({"wildcard": {"description": "back*p"}}, True),
+    ({"regexp": {"userId": "kuid-[a-n]+"}}, True),
+    ({"regexp": {"userId": {"value": "kuid-...", "flags": "NONE"}}}, True),
+    ({"regexp": {"userId": "kuid-b.*|kuid-a.*"}}, True),
+    ({"regexp": {"userId": "uid"}}, False),
+    ({"regexp": {"userId": "k[^i]?id\\-a?n+"}}, True),
+    ({"regexp": {"description": "night.*"}}, True),
+    ({"multi_match": {"query": "kuid-ann", "fields": ["_id", "userId^3"]}}, True),
+    ({"multi_match": {"query": "backup mine", "fields": ["desc*"]}}, True),
+    ({"multi_match": {"query": "backup mine", "fields": ["desc*"], "operator": "and"}}, False),
+    ({"multi_match": {"query": "night", "type": "phrase_prefix"}}, True),
+    ({"multi_match": {"query": "kuid-a", "fields": ["userId"], "type": "phrase_prefix"}}, True),
+    ({"multi_match": {"query": "kuid-a", "fields": ["userId"]}}, False),
+    ({"multi_match": {"query": "k1"}}, True),
+    ({"multi_match": {"query": "k1", "fields": []}}, False),
+    ({"query_string": {"query": "backup"}}, True),
+    ({"query_string": {"query": "mine"}}, False),
+    ({"query_string": {"query": "mine OR backup"}}, True),
+    ({"query_string": {"query": "mine backup", "default_operator": "AND"}}, False),
+    ({"query_string": {"query": "userId:kuid-* AND NOT ttl:5"}}, True),
+    ({"query_string": {"query": "userId:kuid-* -ttl:\\-1"}}, False),
+    ({"query_string": {"query": "userId:kuid-* -description:nightly"}}, False),
+    ({"query_string": {"query": '+description:"nightly backup" mine'}}, True),
+    ({"query_string": {"query": "nowhere:*"}}, False),
+    ({"query_string": {"query": "*", "default_field": "nowhere"}}, True),
+    ({"query_string": {"query": ""}}, True),
     ({"bool": {}}, True),
     ({"bool": {"must": [{"term": {"_id": "k1"}}, {"term": {"ttl": -1}}]}}, True),
     ({"bool": {"must": [{"term": {"_id": "k1"}}, {"term": {"ttl": 0}}]}}, False),
@@ -171,7 +214,8 @@ IN_DOCUMENTS = [
     ({"term": {"profileIds": "default editor"}}, False),
     ({"prefix": {"profileIds": "ed"}}, True),
     ({"term": {"name.first": "Ann"}}, True),
-    ({"exists": {"field": "name"}}, False),
+    ({"exists": {"field": "name"}}, True),
+    ({"exists": {"field": "places"}}, True),
     ({"exists": {"field": "name.last"}}, False),
     ({"term": {"places.town": "Oslo"}}, True),
     ({"exists": {"field": "tags"}}, False),
@@ -225,31 +269,32 @@ def test_trees_are_plain() -> None:
             "filter": {"match_all": {}},
         }
     }
-    words = tuple(IsIn("description", frozenset({word}), by_word=True) for word in ("y", "z"))
+    words = tuple(InWords("description", (word,)) for word in ("y", "z"))
+    starts = SomeOf((Holds("description", "x"), InWords("description", ("x",), last_is_start=True)))
     assert parse(query) == AllOf(
         (
             IsIn("a", frozenset({"1"})),
             InRange("b", gte=2),
             Everything(),
             Not(Has("c")),
-            SomeOf((StartsWith("description", "x", by_word=True), SomeOf(words)), 0),
+            SomeOf((starts, SomeOf(words)), 0),
         )
     )
 
 
-UNKNOWN = ["query", "regexp", "wildcard", "query_string", "script", "foo", "", "equals", "and"]
+UNKNOWN = ["query", "fuzzy", "nested", "script", "foo", "", "equals", "and"]
 
 
 @pytest.mark.parametrize("name", UNKNOWN)
 def test_unknown_clauses(name: str) -> None:
-    """contract/03 §7.7; no regular expression is ever run."""
+    """contract/03 §7.7."""
     for query in ({name: {"a": "(a+)+$"}}, {"bool": {"must": [{name: {}}]}}):
         refused = refusal(query)
         assert (refused.id, refused.status) == ("services.storage.unknown_query_keyword", 400)
         assert refused.props == (name,)
 
 
-@pytest.mark.parametrize("name", ["foo", "regexp", "geoDistance"])
+@pytest.mark.parametrize("name", ["foo", "geoDistance"])
 def test_unknown_filters(name: str) -> None:
     """contract/03 §7.7: passed through, where no clause has that name."""
     refused = refusal({"and": [{name: "description"}]}, "koncorde")
@@ -302,6 +347,31 @@ MALFORMED = [
     {"range": {"a": {"from": 5}}},
     {"range": {"a": {"gte": True}}},
     {"range": {"a": {"gte": {}}}},
+    {"range": {"a": {"gte": 1, "format": "yyyy"}}},
+    {"regexp": {"a": "(a+)+$"}},
+    {"regexp": {"a": "(a|a)*"}},
+    {"regexp": {"a": "a{1,9}"}},
+    {"regexp": {"a": "a**"}},
+    {"regexp": {"a": "*"}},
+    {"regexp": {"a": "[a"}},
+    {"regexp": {"a": "[]"}},
+    {"regexp": {"a": "a\\"}},
+    {"regexp": {"a": "\\d"}},
+    {"regexp": {"a": "a" * (MOST_ITEMS + 1)}},
+    {"wildcard": {"a": "?" * (MOST_ITEMS + 1)}},
+    {"wildcard": {"a": ["*"]}},
+    {"multi_match": {"query": "x", "fields": [1]}},
+    {"multi_match": {"query": "x", "fields": ["a"], "type": "best"}},
+    {"multi_match": {"fields": ["a"]}},
+    {"query_string": {"query": 5}},
+    {"query_string": {"query": "(a OR b)"}},
+    {"query_string": {"query": "a:[1 TO 2]"}},
+    {"query_string": {"query": "a AND b OR c"}},
+    {"query_string": {"query": '"a'}},
+    {"term": {"": 1}},
+    {"term": {"a" * 513: 1}},
+    {"term": {".".join("a" * (MOST_LEVELS + 1)): 1}},
+    {"term": {".".join("a" * 200): 1}},
     {"exists": "a"},
     {"exists": {}},
     {"exists": {"field": ""}},
@@ -376,6 +446,34 @@ def test_width_is_bounded(make, lang: str) -> None:
     parse(make(MOST_PARTS), lang)
     refused = refusal(make(MOST_PARTS + 1), lang)
     assert (refused.id, refused.status) == ("api.assert.too_many_arguments", 400)
+
+
+WIDE = [
+    {"bool": {"should": [{"exists": {"field": ".".join("abcdefghijklmnopqrst")}}] * 60}},
+    {"multi_match": {"query": "x", "fields": ["b"] * MOST_PARTS}},
+    {"query_string": {"query": "x " * MOST_PARTS}},
+    {"regexp": {"a": "|".join("x" * (MOST_PARTS + 1))}},
+    {"match_phrase": {"description": "x " * (MOST_PARTS + 1)}},
+    {
+        "bool": {
+            "should": [{"multi_match": {"query": "a b c", "fields": ["description"] * 30}}] * 20
+        }
+    },
+]
+
+
+@pytest.mark.parametrize("query", WIDE, ids=range(len(WIDE)))
+def test_what_clauses_multiply_is_counted(query: object) -> None:
+    """Names in a field, fields, terms, alternatives and words count, not only clauses."""
+    assert refusal(query).id == "api.assert.too_many_arguments"
+
+
+@pytest.mark.parametrize("clause", ["term", "prefix", "match", "wildcard", "regexp"])
+def test_weight_is_bounded(clause: str) -> None:
+    """A scroll keeps its query: it must not keep a megabyte."""
+    long = "x" * (MOST_CHARACTERS + 1)
+    refused = refusal({clause: {"a": long}})
+    assert (refused.id, refused.status) == ("api.assert.invalid_argument", 400)
 
 
 WORDS = st.sampled_from(["a", "b", "c", "1", "2"])
