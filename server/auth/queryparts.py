@@ -6,8 +6,10 @@ import re
 from protocol.errors import ApiError, error
 from server.storage.queries import Bound
 
-MOST_LEVELS = 20
-"""Clauses inside of one another, and names in one field."""
+MOST_LEVELS = 10
+"""Clauses inside of one another."""
+MOST_NAMES = 20
+"""Names in one field."""
 MOST_PARTS = 1000
 """Clauses, values, words and further names of fields in one query, together."""
 MOST_CHARACTERS = 65_536
@@ -45,10 +47,10 @@ class Budget:
         if not isinstance(name, str) or not name or len(name) > MOST_FIELD_CHARACTERS:
             limit = f"a field has a name of at most {MOST_FIELD_CHARACTERS} characters"
             raise malformed(limit)
-        levels = name.count(".")
-        if levels >= MOST_LEVELS:
-            raise malformed(f"a field is at most {MOST_LEVELS} names with dots between them")
-        self.count(levels)
+        further = name.count(".")
+        if further >= MOST_NAMES:
+            raise malformed(f"a field is at most {MOST_NAMES} names with dots between them")
+        self.count(further)
         return self.weigh(name)
 
     def scalar(self, given: object) -> str:

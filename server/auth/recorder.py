@@ -25,6 +25,7 @@ from server.storage.base import (
     Update,
     Value,
 )
+from server.storage.search import Found, Search
 
 MOST_SUBJECTS = 1000
 
@@ -92,6 +93,14 @@ class Recorder:
     async def count(self, table: Table) -> int:
         """See `Storage`."""
         return await self._storage.count(table)
+
+    async def search(self, search: Search) -> Found:
+        """See `Storage`."""
+        return await self._storage.search(search)
+
+    async def index_fields(self, fields: Iterable[str]) -> None:
+        """See `Storage`."""
+        await self._storage.index_fields(fields)
 
     def follow(self, listener: Listener) -> None:
         """See `Storage`."""

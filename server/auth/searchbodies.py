@@ -3,12 +3,18 @@
 from dataclasses import dataclass
 
 from protocol.errors import error
-from server.auth.queryparts import array_of, as_text, malformed, options_of
+from server.auth.queryparts import (
+    MOST_FIELD_CHARACTERS,
+    MOST_NAMES,
+    array_of,
+    as_text,
+    malformed,
+    options_of,
+)
 from server.storage.search import Key, Order
 
-MOST_ORDERS = 16
+MOST_ORDERS = 8
 """Fields to sort by."""
-_MOST_FIELD_CHARACTERS = 512
 
 # Those that only change how hits look, or how long one is willing to wait, are read over.
 _IGNORED = (
@@ -66,7 +72,7 @@ def read_sort(given: object) -> tuple[Order, ...]:
 
 
 def _read_order(field: str, said: object) -> Order:
-    if not field or len(field) > _MOST_FIELD_CHARACTERS or field.count(".") > MOST_ORDERS:
+    if not field or len(field) > MOST_FIELD_CHARACTERS or field.count(".") >= MOST_NAMES:
         raise malformed("sort names a field that can't be")
     options = options_of("sort", said, _ORDER_OPTIONS) if isinstance(said, dict) else {}
     direction = options.get("order", "asc") if isinstance(said, dict) else said

@@ -3,7 +3,8 @@
 A field is a path of names with dots between them; an array on the way stands for its members. A
 field's values are texts, numbers, and true and false as the texts "true" and "false"; null is no
 value. A number equals every text that reads as it in JSON; beyond 64 bits it is a float. Texts are
-compared by their characters, numbers come before texts. Knows nothing of the languages queries are written in.
+compared by their characters, numbers come before texts. Knows nothing of the languages queries are
+written in.
 """
 
 import re

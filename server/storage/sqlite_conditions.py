@@ -36,6 +36,7 @@ from server.storage.sqlite_statements import SqlValue
 from server.storage.sqlite_triggers import is_value, value_of
 
 Parameter = SqlValue | float
+_CHAIN = 40
 _NUMBERED = re.compile(r"\?([0-9]+)")
 
 ANY_VALUE, TEXTS, NUMBERS = (True, True), (True, False), (False, True)
@@ -293,9 +294,11 @@ def _next_text(start: str) -> str | None:
 
 
 def joined(conditions: Sequence[str], operator: str) -> str:
-    """Join conditions as a balanced tree: SQLite bounds the depth of an expression."""
+    """Join conditions. SQLite bounds the depth of an expression, in which each part of a chain is a
+    level, and older versions that of brackets: many conditions become a chain of short chains."""
     if len(conditions) == 1:
         return conditions[0]
-    half = len(conditions) // 2
-    left, right = joined(conditions[:half], operator), joined(conditions[half:], operator)
-    return f"({left} {operator} {right})"
+    if len(conditions) <= _CHAIN:
+        return f"({f' {operator} '.join(conditions)})"
+    parts = [conditions[at : at + _CHAIN] for at in range(0, len(conditions), _CHAIN)]
+    return joined([joined(part, operator) for part in parts], operator)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from server.storage.base import Table
 from server.storage.queries import AllOf, Everything, Holds, InRange, IsIn, Query, SomeOf
-from server.storage.search import ID, Key, Order, Search, View
+from server.storage.search import ID, Order, Search, View
 from server.storage.sqlite_conditions import ANY_VALUE, TEXTS, Bindings, Conditions, joined
 
 _SAMPLE_ROWS = 1000
@@ -68,7 +68,7 @@ class Statements:
         """Give what finds the page: in each row the table's rowid, then the sort keys."""
         orders = self._search.orders()
         keys = [self._key(order) for order in orders]
-        condition = joined([self._condition(), self._behind(orders, keys)], "AND")
+        condition = joined([self._condition(), self._behind(orders)], "AND")
         named = ", ".join(f"{key} AS s{at}" for at, key in enumerate(keys))
         directions = [_direction(order, f"s{at}") for at, order in enumerate(orders)]
         size = self.bindings.bind(self._search.size)
@@ -102,24 +102,24 @@ class Statements:
             return "d.owner" if self._leading else f't."{self._search.view.key}"'
         return self._conditions.sort_key(order.field, order.is_descending)
 
-    def _behind(self, orders: tuple[Order, ...], keys: list[str]) -> str:
-        """Give the condition that a row comes after the one with the sort keys `after`."""
-        written = "0"
-        for order, key, last in reversed(list(zip(orders, keys, self._search.after, strict=False))):
-            further, same = self._compared(order, key, last)
-            written = f"({further} OR ({same} AND {written}))" if written != "0" else further
-        return written if self._search.after else "1"
-
-    def _compared(self, order: Order, key: str, last: Key) -> tuple[str, str]:
-        """Give the conditions that a sort key comes after another, and that it is the same."""
-        if last is None:
-            return "0", f"({key} IS NULL)"
-        bound = self.bindings.bind(last)
-        sign = "<" if order.is_descending else ">"
-        further = f"({key} {sign} {bound})"
-        if order.field != ID:
-            further = f"({further} OR {key} IS NULL)"
-        return further, f"({key} IS {bound})"
+    def _behind(self, orders: tuple[Order, ...]) -> str:
+        """Give the condition that a row comes after the one with the sort keys `after`: by the
+        first of them, or the same by that and after by the second, and so on."""
+        ways, same = [], []
+        for at, (order, last) in enumerate(zip(orders, self._search.after, strict=False)):
+            key = f"s{at}"
+            if last is None:
+                same.append(f"{key} IS NULL")
+                continue
+            bound = self.bindings.bind(last)
+            further = f"{key} {'<' if order.is_descending else '>'} {bound}"
+            if order.field != ID:
+                further = f"({further} OR {key} IS NULL)"
+            ways.append(joined([*same, further], "AND"))
+            same.append(f"{key} IS {bound}")
+        if not self._search.after:
+            return "1"
+        return joined(ways, "OR") if ways else "0"
 
     def _owners(self, part: Query) -> str:
         """Give the SELECT of those who match a part of the query, by an index; "" without one."""

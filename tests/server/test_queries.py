@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from protocol.errors import ApiError
 from server.auth.queryclauses import Fields
 from server.auth.querylanguages import parse_query
-from server.auth.queryparts import MOST_CHARACTERS, MOST_LEVELS, MOST_PARTS
+from server.auth.queryparts import MOST_CHARACTERS, MOST_LEVELS, MOST_NAMES, MOST_PARTS
 from server.storage.automata import MOST_ITEMS
 from server.storage.queries import (
     AllOf,
@@ -370,7 +370,7 @@ MALFORMED = [
     {"query_string": {"query": '"a'}},
     {"term": {"": 1}},
     {"term": {"a" * 513: 1}},
-    {"term": {".".join("a" * (MOST_LEVELS + 1)): 1}},
+    {"term": {".".join("a" * (MOST_NAMES + 1)): 1}},
     {"term": {".".join("a" * 200): 1}},
     {"exists": "a"},
     {"exists": {}},

@@ -2,16 +2,25 @@
 in size (contract/03 §7.7, design §5)."""
 
 import asyncio
+import itertools
+import re
+import threading
+import warnings
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from protocol.errors import ApiError
+from server.auth.queryparts import MOST_LEVELS, MOST_NAMES
 from server.auth.querypatterns import read_expressions, read_wildcard
-from server.storage.base import Insert, Row, Storage, Table
+from server.auth.searchbodies import MOST_ORDERS
+from server.storage.automata import Matcher, Times
+from server.storage.base import Insert, Row, Storage, Table, Unavailable
 from server.storage.queries import (
     AllOf,
     Bound,
@@ -28,9 +37,12 @@ from server.storage.queries import (
     Query,
     SomeOf,
 )
-from server.storage.search import USERS, Found, Key, Order, Search
+from server.storage.search import USERS, Found, Key, Order, Search, TooLarge, TooSlow
 from server.storage.sqlite import SqliteStorage
-from tests.server.naive import matches, values_of
+from server.storage.sqlite_file import FilePlace, Link
+from server.storage.sqlite_searcher import MOST_WAITING, Ask, Searcher
+from server.storage.sqlite_threads import Job
+from tests.server.naive import fits, matches, values_of
 
 INFO = {"author": None, "createdAt": 5, "updatedAt": None, "updater": None}
 INDEXED = ["a", "b.c", "tags"]
@@ -245,3 +257,173 @@ def key_of(document: dict[str, object], order: Order) -> tuple[bool, object] | N
     if not values:
         return None
     return max(values) if order.is_descending else min(values)
+
+
+async def test_fields_with_an_index_are_bounded_and_plain() -> None:
+    """house style §4, limits: names no path can say, and those beyond the bound, are left out."""
+    async with opened() as storage:
+        names = ['"', "a\\b", "x\0", "", ".a", "a.", "a..b", "f" * 257, "profileIds", "_id"]
+        await name(storage, [*names, "_kuzzle_info.author", *(f"f{at}" for at in range(99))])
+        rows = [user(f"u{at}", {f"f{at}": 1, "f0": 1, "a\\b": 1}) for at in range(40)]
+        await add(storage, rows)
+        for field in ("f0", "f31", "f32", "a\\b"):
+            wanted = [row["kuid"] for row in rows if field in row["content"]]
+            found = await storage.search(Search(USERS, IsIn(field, frozenset({"1"})), size=100))
+            assert ids(found) == sorted(wanted)
+
+
+async def test_an_index_is_finished_after_a_restart(tmp_path: Path) -> None:
+    """Older values are added in small steps; what a stop leaves over is done at the next start."""
+    path = str(tmp_path / "keys.db")
+    async with opened(path) as storage:
+        await add(storage, [user(f"u{at:04}", {"a": at % 10}) for at in range(1500)])
+        await storage.index_fields(["a"])
+    async with opened(path) as storage:
+        assert storage.indexing is not None
+        await storage.indexing
+        found = await storage.search(Search(USERS, IsIn("a", frozenset({"3"})), size=5))
+        assert found.total == 150
+        assert ids(found) == [f"u{at:04}" for at in range(3, 50, 10)]
+
+
+def searcher(path: Path, clock_s: Callable[[], float]) -> Searcher:
+    """Give a searcher of a file, with a clock of ours."""
+    place = FilePlace(str(path), busy_timeout_ms=1000)
+    place.prepare()
+    return Searcher(Link(place), clock_s)
+
+
+async def ask(searching: Searcher, search: Search, deadline_s: float) -> Job[Ask, Found]:
+    """Have a search answered."""
+    job = Job[Ask, Found](Ask(search, deadline_s), asyncio.get_running_loop().create_future())
+    searching.work([job])
+    return job
+
+
+async def test_a_search_ends_when_its_time_is_over(tmp_path: Path) -> None:
+    """design §2, "everything that can grow has a named bound": also in the middle of its work, and
+    then the next one is answered."""
+    path = tmp_path / "keys.db"
+    async with opened(str(path)) as storage:
+        await storage.apply([Insert(Table.USERS, user(f"u{at}", {"a": at})) for at in range(3000)])
+    now_s = itertools.count()
+    searching = searcher(path, lambda: float(next(now_s)))
+    late = await ask(searching, Search(USERS), deadline_s=0)
+    assert isinstance(late.error, TooSlow)
+    slow = Search(USERS, SomeOf(tuple(Has(f"x{at}") for at in range(50))))
+    cut = await ask(searching, slow, deadline_s=5)
+    assert isinstance(cut.error, TooSlow)
+    in_time = await ask(searching, Search(USERS), deadline_s=1e9)
+    assert in_time.answer is not None
+    assert in_time.answer.total == 3000
+
+
+async def test_a_page_is_bounded_in_weight() -> None:
+    """Ten thousand documents of a megabyte don't get into memory."""
+    async with opened() as storage:
+        long = "x" * 1_000_000
+        await add(storage, [user(f"u{at:02}", {"long": long}) for at in range(20)])
+        with pytest.raises(TooLarge):
+            await storage.search(Search(USERS, size=100))
+        found = await storage.search(Search(USERS, size=3))
+        assert (len(found.rows), found.total) == (3, 20)
+
+
+async def test_other_reads_do_not_wait_for_a_search(tmp_path: Path) -> None:
+    """design §2: the thread that requests read with is not the one that searches."""
+    async with opened(str(tmp_path / "keys.db")) as storage:
+        await add(storage, [user("ann", {})])
+        begun, may_go_on = threading.Event(), threading.Event()
+
+        def hold(text: str) -> bool:
+            begun.set()
+            return may_go_on.wait(10)
+
+        pattern = (Held(hold),)
+        search = asyncio.create_task(storage.search(Search(USERS, Fits("_id", pattern))))
+        await asyncio.to_thread(begun.wait, 10)
+        assert await storage.get(Table.USERS, kuid="ann") is not None
+        await add(storage, [user("bob", {})])
+        assert not search.done()
+        may_go_on.set()
+        await search
+
+
+class Held:
+    """An item of a pattern that takes as long as the test wants."""
+
+    times = Times.ONCE
+
+    def __init__(self, has: Callable[[str], bool]) -> None:
+        self.has = has
+
+
+async def test_waiting_searches_are_bounded(tmp_path: Path) -> None:
+    """Beyond the bound a search is refused, not queued."""
+    async with opened(str(tmp_path / "keys.db")) as storage:
+        searches = [storage.search(Search(USERS)) for _ in range(MOST_WAITING + 5)]
+        outcomes = await asyncio.gather(*searches, return_exceptions=True)
+        assert sum(isinstance(outcome, Unavailable) for outcome in outcomes) == 5
+        assert sum(isinstance(outcome, Found) for outcome in outcomes) == MOST_WAITING
+
+
+def nested(wrap: Callable[[Query], Query]) -> Query:
+    """Give clauses inside of one another, as deep as the languages let them be."""
+    query: Query = IsIn("a.b", frozenset({"x"}))
+    for _ in range(MOST_LEVELS):
+        query = wrap(query)
+    return query
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        SomeOf(tuple(IsIn(f"f{at}", frozenset({"x"})) for at in range(1000))),
+        SomeOf(tuple(IsIn("profileIds", frozenset({str(at)})) for at in range(1000))),
+        SomeOf(tuple(IsIn("_id", frozenset({str(at)})) for at in range(999)), 500),
+        AllOf(tuple(Not(Has(".".join([f"n{at}"] * MOST_NAMES))) for at in range(50))),
+        IsIn("f", frozenset(str(at) for at in range(1000))),
+        Has(".".join("a" * MOST_NAMES)),
+        nested(lambda inner: AllOf((Has("a"), SomeOf((Has("b"), Has("c"), inner), 2)))),
+        nested(lambda inner: AllOf((Has("a"), SomeOf((Has("b"), inner)), Not(Has("d"))))),
+        nested(lambda inner: AllOf((Has("a"), Not(inner)))),
+    ],
+    ids="wide united counted names values name sums alternatives negations".split(),
+)
+async def test_the_largest_queries_can_be_written(query: Query) -> None:
+    """What the languages let through keeps within SQLite's own bounds."""
+    async with opened() as storage:
+        await add(storage, [user("ann", {"f": "7"})])
+        assert (await storage.search(Search(USERS, query))).total in (0, 1)
+        orders = tuple(Order(f"{'a.' * (MOST_NAMES - 1)}f{at}") for at in range(MOST_ORDERS))
+        after: tuple[Key, ...] = ("x",) * MOST_ORDERS
+        await storage.search(Search(USERS, query, sort=orders, after=after))
+
+
+@settings(deadline=None)
+@given(st.text("ab*?", max_size=6), st.text("abc", max_size=6))
+def test_wildcards_are_what_the_model_says(written: str, text: str) -> None:
+    """Against a matcher that tries every way."""
+    pattern = read_wildcard(written)
+    assert Matcher(pattern).fits(text) is fits(pattern, text)
+
+
+@settings(deadline=None)
+@given(st.text("abc.*+?[]^|-", max_size=8), st.text("abc", max_size=6))
+def test_expressions_are_what_python_says(written: str, text: str) -> None:
+    """Those that can be read mean what they mean elsewhere."""
+    try:
+        patterns = read_expressions(written)
+    except ApiError:
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = re.fullmatch(written, text, re.DOTALL) is not None
+    assert any(Matcher(pattern).fits(text) for pattern in patterns) is expected
+
+
+@pytest.mark.parametrize("written", ["a?" * 120 + "a" * 120, "a*" * 250 + "b", "[a-z]*" * 99 + "!"])
+def test_patterns_take_no_longer_on_any_text(written: str) -> None:
+    """CWE-1333: a matcher that tries back would never end here."""
+    (pattern,) = read_expressions(written)
+    assert not Matcher(pattern).fits("a" * 5000 + "?")
