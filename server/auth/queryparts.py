@@ -6,7 +6,7 @@ import re
 from protocol.errors import ApiError, error
 from server.storage.queries import Bound
 
-MOST_LEVELS = 10
+MOST_LEVELS = 8
 """Clauses inside of one another."""
 MOST_NAMES = 20
 """Names in one field."""

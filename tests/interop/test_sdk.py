@@ -143,3 +143,34 @@ def test_requests_of_kourou(server: Served, run_script: RunScript, transport: st
 def test_pings(server: Served, run_script: RunScript) -> None:
     """A ping frame gets a pong frame, the message `{"p":1}` gets `{"p":2}` (contract/07 §1.2)."""
     assert run_script("pings.cjs", server.port) == {"frame": True, "message": {"p": 2}}
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_searches(server: Served, run_script: RunScript, transport: str) -> None:
+    """Pages by `next` in its three ways, searches of everything, mappings (contract/07 §1.6)."""
+    keyword = {"type": "keyword"}
+    assert run_script("search.cjs", transport, server.port, PASSWORD) == {
+        "from": {"total": 5, "seen": [["u0", "u1"], ["u2", "u3"], ["u4"]]},
+        "after": {"total": 5, "seen": [["u1", "u3"], ["u0", "u2"], ["u4"]]},
+        "scroll": {"total": 5, "seen": [["u1", "u3"], ["u0", "u2"], ["u4"]]},
+        "user": {"id": "u3", "rank": 1, "profileIds": ["default"]},
+        "profiles": {"total": 3, "seen": [["admin", "anonymous"], ["default"]]},
+        "byRole": [["admin", "admin"]],
+        "roles": ["admin", "anonymous", "default"],
+        "before": 0,
+        "changed": {"type": "text"},
+        "mapping": {
+            "mapping": {
+                "profileIds": keyword,
+                "bio": {"type": "text"},
+                "rank": {"type": "integer"},
+            }
+        },
+        "profileMapping": ["tags", "policies"],
+        "roleMapping": ["tags"],
+        "refreshed": None,
+        "found": 5,
+        "keys": ["key"],
+        "credentials": {"hits": [{"username": "name2", "kuid": "u2"}], "total": 1},
+        "gone": {"id": "services.storage.unknown_scroll_id", "status": 404},
+    }
