@@ -10,6 +10,7 @@ from protocol.bodies import parse_json
 from protocol.errors import error
 from server.auth.queryclauses import Clauses, Fields, Reader
 from server.auth.queryparts import (
+    MOST_LEAVES,
     MOST_LEVELS,
     Budget,
     array_of,
@@ -35,7 +36,23 @@ def parse_query(body: object, *, lang: str, fields: Fields = _ANY_FIELDS) -> Que
         raise error("api.assert.invalid_argument", "lang", "elasticsearch or koncorde")
     parser = _Parser(fields)
     given = {} if body is None else body
-    return parser.koncorde(given, 1) if lang == "koncorde" else parser.elasticsearch(given, 1)
+    query = parser.koncorde(given, 1) if lang == "koncorde" else parser.elasticsearch(given, 1)
+    if count_leaves(query) > MOST_LEAVES:
+        raise error("api.assert.too_many_arguments", "body", MOST_LEAVES)
+    return query
+
+
+def count_leaves(query: Query) -> int:
+    """Count the parts of a tree that are about a field."""
+    match query:
+        case AllOf(parts) | SomeOf(parts):
+            return sum(map(count_leaves, parts))
+        case Not(part):
+            return count_leaves(part)
+        case Everything():
+            return 0
+        case _:
+            return 1
 
 
 class _Parser:

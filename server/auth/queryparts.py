@@ -12,6 +12,8 @@ MOST_NAMES = 20
 """Names in one field."""
 MOST_PARTS = 1000
 """Clauses, values, words and further names of fields in one query, together."""
+MOST_LEAVES = 200
+"""Questions about one field that a query comes to: clauses, with each word and each field."""
 MOST_CHARACTERS = 65_536
 """Of the values and fields of one query, together."""
 MOST_FIELD_CHARACTERS = 512

@@ -35,20 +35,20 @@ async def get_role_mapping(services: Services, caller: Caller, request: Request)
     return await _get(services, ROLE_COLLECTION)
 
 
-@action("security:updateUserMapping", "PUT /users/_mapping")
+@action("security:updateUserMapping", "PUT /users/_mapping", is_audited=True)
 async def update_user_mapping(services: Services, caller: Caller, request: Request) -> Json:
     """Declare fields of users: a `text` is searched by word, and the other simple types, of up to
     32 fields, are found fast."""
     return await services.mappings.update(USER_COLLECTION, read_body(request))
 
 
-@action("security:updateProfileMapping", "PUT /profiles/_mapping")
+@action("security:updateProfileMapping", "PUT /profiles/_mapping", is_audited=True)
 async def update_profile_mapping(services: Services, caller: Caller, request: Request) -> Json:
     """Declare fields of profiles; a `text` is searched by word."""
     return await services.mappings.update(PROFILE_COLLECTION, read_body(request))
 
 
-@action("security:updateRoleMapping", "PUT /roles/_mapping")
+@action("security:updateRoleMapping", "PUT /roles/_mapping", is_audited=True)
 async def update_role_mapping(services: Services, caller: Caller, request: Request) -> Json:
     """Declare fields of roles; a `text` is searched by word."""
     return await services.mappings.update(ROLE_COLLECTION, read_body(request))

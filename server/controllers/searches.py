@@ -16,7 +16,7 @@ from server.arguments import (
 from server.auth.callers import Caller
 from server.auth.mappings import PROFILE_COLLECTION, ROLE_COLLECTION, USER_COLLECTION, Collection
 from server.auth.querylanguages import parse_query
-from server.auth.queryparts import Budget
+from server.auth.queryparts import MOST_LEAVES, Budget
 from server.auth.searchbodies import read_search_body
 from server.auth.searching import Page, check_page
 from server.durations import parse_duration_ms
@@ -26,6 +26,8 @@ from server.storage.search import Order
 
 _CREDENTIALS_PAGE = 10
 _LANG = "elasticsearch"
+_QUERY = "from", "size", "lang"
+_PAGED = (*_QUERY, "scroll")
 _ANY_CONTROLLER = "*"
 
 
@@ -39,21 +41,21 @@ class Searches(Protocol):
         """Give the `hits` of a page and their `total`. ApiError for fields it doesn't search."""
 
 
-@action("security:searchUsers", "POST /users/_search")
+@action("security:searchUsers", "POST /users/_search", query=_PAGED)
 async def search_users(services: Services, caller: Caller, request: Request) -> Json:
     """Find users. The body has a query, an order and, to go on behind a hit, `search_after`; with
     `scroll`, a lifetime, the answer has an id to go on with."""
     return await _search(services, caller, request, USER_COLLECTION)
 
 
-@action("security:scrollUsers", "GET /users/_scroll/:scrollId")
+@action("security:scrollUsers", "GET /users/_scroll/:scrollId", query=("scroll",))
 async def scroll_users(services: Services, caller: Caller, request: Request) -> Json:
     """Give the next page of a search of users; its last page ends it."""
     scroll_id = read_identifier(request, "scrollId")
     return await services.searches.scroll(USER_COLLECTION, scroll_id, caller.kuid)
 
 
-@action("security:searchProfiles", "POST /profiles/_search")
+@action("security:searchProfiles", "POST /profiles/_search", query=_PAGED)
 async def search_profiles(services: Services, caller: Caller, request: Request) -> Json:
     """Find profiles, by a query or, in the older style, by one of the `roles` in their policies."""
     body = dict(read_optional_body(request))
@@ -69,14 +71,14 @@ async def search_profiles(services: Services, caller: Caller, request: Request) 
     return await _search(services, caller, request, PROFILE_COLLECTION, body, demand)
 
 
-@action("security:scrollProfiles", "GET /profiles/_scroll/:scrollId")
+@action("security:scrollProfiles", "GET /profiles/_scroll/:scrollId", query=("scroll",))
 async def scroll_profiles(services: Services, caller: Caller, request: Request) -> Json:
     """Give the next page of a search of profiles; its last page ends it."""
     scroll_id = read_identifier(request, "scrollId")
     return await services.searches.scroll(PROFILE_COLLECTION, scroll_id, caller.kuid)
 
 
-@action("security:searchRoles", "POST /roles/_search")
+@action("security:searchRoles", "POST /roles/_search", query=_QUERY)
 async def search_roles(services: Services, caller: Caller, request: Request) -> Json:
     """Find roles, by a query or by the `controllers` they say something about."""
     body = dict(read_optional_body(request))
@@ -85,14 +87,17 @@ async def search_roles(services: Services, caller: Caller, request: Request) -> 
         return await _search(services, caller, request, ROLE_COLLECTION)
     if body.get("query") is not None:
         raise plain_error(400, "a search is by query or by controllers, not by both")
+    if len(names) > MOST_LEAVES:
+        raise error("api.assert.too_many_arguments", "body.controllers", MOST_LEAVES)
     budget = Budget()
-    budget.count(len(names))
     fields = [budget.field(f"controllers.{name}") for name in (*names, _ANY_CONTROLLER)]
     demand = SomeOf(tuple(map(Has, fields))) if names else None
     return await _search(services, caller, request, ROLE_COLLECTION, body, demand)
 
 
-@action("security:searchUsersByCredentials", "POST /credentials/:strategy/users/_search")
+@action(
+    "security:searchUsersByCredentials", "POST /credentials/:strategy/users/_search", query=_QUERY
+)
 async def search_users_by_credentials(services: Services, caller: Caller, request: Request) -> Json:
     """Find users by what a strategy keeps of them and lets be searched."""
     name = read_identifier(request, "strategy")

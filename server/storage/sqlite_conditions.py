@@ -33,7 +33,7 @@ from server.storage.queries import (
 )
 from server.storage.search import View
 from server.storage.sqlite_statements import SqlValue
-from server.storage.sqlite_triggers import is_value, value_of
+from server.storage.sqlite_triggers import is_value, path_of, value_of
 
 Parameter = SqlValue | float
 _CHAIN = 40
@@ -186,7 +186,8 @@ class Conditions:
         conditions = [self.of(part) for part in parts]
         if least == 1:
             return joined(conditions, "OR")
-        return f"({joined(conditions, '+')} >= {least:d})"
+        # Each bracket counts where queries are deep; the sum binds closer than the comparison.
+        return f"({joined(conditions, '+')[1:-1]} >= {least:d})"
 
     def _of_leaf(self, leaf: Leaf) -> str:
         column = find_column(self._view, leaf.field)
@@ -199,7 +200,22 @@ class Conditions:
             has = f"({found.is_value} OR ({found.type} = 'object' AND {found.json} <> '{{}}'))"
             return f"EXISTS (SELECT 1 FROM {found.source} AND {has})"  # noqa: S608
         test = joined([found.is_value, self.test(leaf, f"({found.value})", ANY_VALUE)], "AND")
-        return f"EXISTS (SELECT 1 FROM {found.source} AND {test})"  # noqa: S608
+        walked = f"EXISTS (SELECT 1 FROM {found.source} AND {test})"  # noqa: S608
+        return self._of_plain(leaf, column.sql, column.names, walked)
+
+    def _of_plain(self, leaf: Leaf, column: str, names: Sequence[str], walked: str) -> str:
+        """Give the condition of a leaf where most documents have one value or none, which is found
+        in half the time of a walk."""
+        path = path_of(names)
+        if path is None:
+            return walked
+        at = self._bindings.bind(path)
+        kind = f"json_type({column}, {at})"
+        value = f"({value_of(kind, f'json_extract({column}, {at})')})"
+        nothing = f"{kind} = 'null'" if len(names) > 1 else f"coalesce({kind}, 'null') = 'null'"
+        test = self.test(leaf, value, ANY_VALUE)
+        plain = f"CASE WHEN {is_value(kind)} THEN {test}"
+        return f"({plain} WHEN {nothing} THEN 0 ELSE {walked} END)"
 
     def _walk(self, column: str, names: Sequence[str]) -> Walk:
         """Go down from a column's JSON to a field's values."""

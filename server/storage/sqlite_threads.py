@@ -46,7 +46,7 @@ class Lane(Generic[Order, Answer]):
         deliver: Callable[[Sequence[Entry]], None],
         end: Callable[[], None],
         *,
-        most_waiting: int = MOST_WAITING,
+        most_waiting: int | None = None,
         batch: int = _BATCH,
     ) -> None:
         self._work = work
@@ -66,7 +66,7 @@ class Lane(Generic[Order, Answer]):
         """Give the answer. A cancelled caller's order may still be carried out."""
         if self._closing:
             raise Unavailable("the database is closed")
-        if self._waiting >= self._most_waiting:
+        if self._waiting >= (self._most_waiting or MOST_WAITING):
             raise Unavailable("too much is waiting for the database")
         job = Job[Order, Answer](order, self._loop.create_future())
         self._waiting += 1

@@ -5,6 +5,11 @@ are values here, never SQL. An array of objects can't be followed by a path of S
 one on the way have a mark instead, a BLOB, as no value of JSON is.
 """
 
+import re
+from collections.abc import Sequence
+
+_PLAIN = re.compile(r'[^"\\\x00-\x1f.]+')
+
 
 def value_of(kind: str, atom: str) -> str:
     """Give a value as `queries` has it, of the type and atom that json_each gives."""
@@ -14,6 +19,14 @@ def value_of(kind: str, atom: str) -> str:
 def is_value(kind: str) -> str:
     """Give the condition that something of this type is a value."""
     return f"{kind} NOT IN ('null', 'array', 'object')"
+
+
+def path_of(names: Sequence[str]) -> str | None:
+    """Give the path of SQLite to a field of an object; None where some version of SQLite would read
+    a name otherwise."""
+    if not names or not all(map(_PLAIN.fullmatch, names)):
+        return None
+    return "$" + "".join(f'."{name}"' for name in names)
 
 
 _VALUE = value_of("e.type", "e.atom")

@@ -4,7 +4,6 @@ Triggers add what is written from now on; what was there before is added in smal
 write waits long.
 """
 
-import re
 import sqlite3
 from collections.abc import Iterable
 
@@ -13,14 +12,12 @@ import orjson
 from server.storage.base import Kind, Table
 from server.storage.search import USERS
 from server.storage.sqlite_statements import Query, Step
-from server.storage.sqlite_triggers import ENTRIES
+from server.storage.sqlite_triggers import ENTRIES, path_of
 
 MOST_FIELDS = 32
 """Fields with their values in the table."""
 _STEP_ROWS = 1000
 _MOST_FIELD_CHARACTERS = 256
-# Names that are the same in a path, in JSON and as text, in every version of SQLite.
-_PLAIN = re.compile(r'[^"\\\x00-\x1f.]+(?:\.[^"\\\x00-\x1f.]+)*')
 
 
 def name_fields(fields: Iterable[str]) -> list[Step]:
@@ -32,12 +29,12 @@ def name_fields(fields: Iterable[str]) -> list[Step]:
     )
     steps = []
     for field in fields:
-        first = field.partition(".")[0]
-        is_content = first not in USERS.documents and field not in USERS.columns
-        if is_content and len(field) <= _MOST_FIELD_CHARACTERS and _PLAIN.fullmatch(field):
-            paths = _paths(field)
-            stems = orjson.dumps(paths[:-1]).decode()
-            steps.append(Step(sql, (field, paths[-1], stems, MOST_FIELDS), Table.USERS))
+        names = field.split(".")
+        path = path_of(names)
+        is_content = names[0] not in USERS.documents and field not in USERS.columns
+        if path is not None and is_content and len(field) <= _MOST_FIELD_CHARACTERS:
+            stems = orjson.dumps([path_of(names[:at]) for at in range(1, len(names))]).decode()
+            steps.append(Step(sql, (field, path, stems, MOST_FIELDS), Table.USERS))
     return steps
 
 
@@ -75,8 +72,3 @@ def usable_fields(connection: sqlite3.Connection) -> dict[str, int]:
         " (SELECT 1 FROM user_values AS v WHERE v.field = f.number AND v.value = x'')"
     )
     return dict(connection.execute(sql).fetchall())
-
-
-def _paths(field: str) -> list[str]:
-    names = [f'."{name}"' for name in field.split(".")]
-    return ["$" + "".join(names[: at + 1]) for at in range(len(names))]

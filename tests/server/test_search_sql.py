@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol.errors import ApiError
-from server.auth.queryparts import MOST_LEVELS, MOST_NAMES
+from server.auth.queryparts import MOST_LEAVES, MOST_LEVELS, MOST_NAMES
 from server.auth.querypatterns import read_expressions, read_wildcard
 from server.auth.searchbodies import MOST_ORDERS
 from server.storage.automata import Matcher, Times
@@ -369,7 +369,7 @@ async def test_waiting_searches_are_bounded(tmp_path: Path) -> None:
 
 def nested(wrap: Callable[[Query], Query]) -> Query:
     """Give clauses inside of one another, as deep as the languages let them be."""
-    query: Query = IsIn("a.b", frozenset({"x"}))
+    query: Query = AllOf((InRange("a.b", "1", "1", "2", "2"), Holds("a.b", "x", Position.END)))
     for _ in range(MOST_LEVELS):
         query = wrap(query)
     return query
@@ -378,9 +378,11 @@ def nested(wrap: Callable[[Query], Query]) -> Query:
 @pytest.mark.parametrize(
     "query",
     [
-        SomeOf(tuple(IsIn(f"f{at}", frozenset({"x"})) for at in range(1000))),
-        SomeOf(tuple(IsIn("profileIds", frozenset({str(at)})) for at in range(1000))),
-        SomeOf(tuple(IsIn("_id", frozenset({str(at)})) for at in range(999)), 500),
+        SomeOf(tuple(InRange(f"f{at}", "1", "1", "2", "2") for at in range(2 * MOST_LEAVES))),
+        SomeOf(tuple(IsIn("profileIds", frozenset({str(at)})) for at in range(2 * MOST_LEAVES))),
+        SomeOf(
+            tuple(IsIn("_id", frozenset({str(at)})) for at in range(2 * MOST_LEAVES)), MOST_LEAVES
+        ),
         AllOf(tuple(Not(Has(".".join([f"n{at}"] * MOST_NAMES))) for at in range(50))),
         IsIn("f", frozenset(str(at) for at in range(1000))),
         Has(".".join("a" * MOST_NAMES)),
