@@ -1,7 +1,8 @@
 """The embedded database: one SQLite file, or memory for trials.
 
 One thread writes, one reads, one searches, one follows the journal; the event loop never waits for
-the disk. Knows nothing of rights or of the wire; SQL is made in `sqlite_statements`.
+the disk. In memory they share one connection and wait for each other. Knows nothing of rights or of
+the wire; SQL is made in `sqlite_statements` and `sqlite_search`.
 """
 
 import asyncio
@@ -61,7 +62,7 @@ class SqliteStorage:
         self._writes: Lane[Write, None] | None = None
         self._reads: Lane[Query, list[Row]] | None = None
         self._searches: Lane[Ask, Found] | None = None
-        self.indexing: asyncio.Task[None] | None = None
+        self.indexing: asyncio.Task[None] | None = None  # adds older values; tests wait for it
         self._follower: Follower | None = None
 
     async def open(self) -> None:

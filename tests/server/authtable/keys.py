@@ -144,9 +144,7 @@ SEARCH = [
     search("size", found(), None, key, args={"size": 0}),
     search("from", found(), None, key, args={"from": 1}),
     search("a query, not {query: …}", QUERY_KEYWORD.of("query"), {"query": {}}),
-    search(
-        "unknown keyword; 03 §7.7", QUERY_KEYWORD.of("regexp"), {"regexp": {"description": "x"}}
-    ),
+    search("unknown keyword; 03 §7.7", QUERY_KEYWORD.of("fuzzy"), {"fuzzy": {"description": "x"}}),
     search("malformed; 03 §7.7", BAD_QUERY.of(TEXT), {"term": "x"}),
     search(
         "koncorde keyword; 03 §7.7",
