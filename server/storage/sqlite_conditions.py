@@ -175,8 +175,9 @@ class Conditions:
             return column.sql
         first = "max" if is_descending else "min"
         found = self._walk(column.sql, column.names)
-        value = f"{first}({found.value})"
-        return f"(SELECT {value} FROM {found.source} AND {found.is_value})"  # noqa: S608
+        values = f"FROM {found.source} AND {found.is_value}"
+        walked = f"(SELECT {first}({found.value}) {values})"  # noqa: S608
+        return self._unless_plain(column, str, "NULL", walked)
 
     def _some_of(self, parts: Sequence[Query], least: int) -> str:
         if least <= 0:
@@ -201,21 +202,26 @@ class Conditions:
             return f"EXISTS (SELECT 1 FROM {found.source} AND {has})"  # noqa: S608
         test = joined([found.is_value, self.test(leaf, f"({found.value})", ANY_VALUE)], "AND")
         walked = f"EXISTS (SELECT 1 FROM {found.source} AND {test})"  # noqa: S608
-        return self._of_plain(leaf, column.sql, column.names, walked)
+        return self._unless_plain(
+            column, lambda value: self.test(leaf, value, ANY_VALUE), "0", walked
+        )
 
-    def _of_plain(self, leaf: Leaf, column: str, names: Sequence[str], walked: str) -> str:
-        """Give the condition of a leaf where most documents have one value or none, which is found
-        in half the time of a walk."""
-        path = path_of(names)
+    def _unless_plain(
+        self, column: Column, of_value: Callable[[str], str], of_nothing: str, walked: str
+    ) -> str:
+        """Give an expression of a field for those documents, most of them, that have one value or
+        none there, which are read in half the time of a walk; `walked` for the others."""
+        path = path_of(column.names or ())
         if path is None:
             return walked
         at = self._bindings.bind(path)
-        kind = f"json_type({column}, {at})"
-        value = f"({value_of(kind, f'json_extract({column}, {at})')})"
-        nothing = f"{kind} = 'null'" if len(names) > 1 else f"coalesce({kind}, 'null') = 'null'"
-        test = self.test(leaf, value, ANY_VALUE)
-        plain = f"CASE WHEN {is_value(kind)} THEN {test}"
-        return f"({plain} WHEN {nothing} THEN 0 ELSE {walked} END)"
+        kind = f"json_type({column.sql}, {at})"
+        found = of_value(f"({value_of(kind, f'json_extract({column.sql}, {at})')})")
+        # Where nothing is found below other names, there may be an array on the way.
+        is_deep = len(column.names or ()) > 1
+        nothing = f"{kind} = 'null'" if is_deep else f"coalesce({kind}, 'null') = 'null'"
+        plain = f"CASE WHEN {is_value(kind)} THEN {found} WHEN {nothing} THEN {of_nothing}"
+        return f"({plain} ELSE {walked} END)"
 
     def _walk(self, column: str, names: Sequence[str]) -> Walk:
         """Go down from a column's JSON to a field's values."""
