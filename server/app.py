@@ -6,8 +6,8 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from email.utils import formatdate
 from functools import partial
@@ -77,9 +77,11 @@ from server.cookies import Cookies
 from server.counting import Counting
 from server.dispatch import Dispatcher
 from server.firstadmin import FirstAdmin
+from server.keycommands import opened
 from server.logs import RequestLog
 from server.net import Listener, Timeouts
 from server.notices import READY, STOPPING, reloading, tell
+from server.operations import Operations
 from server.openapi import Published
 from server.origins import make_origin_check, make_trust_check
 from server.places import Place, inherited_fd, shown_address
@@ -198,6 +200,37 @@ async def create_admin(config: Config, *, data: str, name: str, password: str) -
         services.close()
     finally:
         await storage.close()
+
+
+@asynccontextmanager
+async def operating(config: Config) -> AsyncIterator[Operations]:
+    """Open an existing store for a command, on which servers may run; LocalError if there is
+    none."""
+    async with opened(config.server.data, clock_ms=clock_ms) as storage:
+        await defaults.install(storage, all_actions(), clock_ms=clock_ms)
+        given = config.security.passwords
+        breaches = make_breach_check(given.breach_file, given.breach_url)
+        passwords, rulebook = make_passwords(config), Rulebook(storage)
+        strategies = Strategies()
+        rules = make_password_rules(config, breaches)
+        strategies.register("local", make_local(config, storage, passwords, rules))
+        users = Users(storage, rulebook, strategies, clock_ms=clock_ms)
+        try:
+            yield Operations(
+                storage,
+                passwords,
+                rulebook,
+                Roles(storage, TABLE, clock_ms=clock_ms),
+                Profiles(storage, clock_ms=clock_ms),
+                users,
+                UserChanges(storage, users, rulebook, clock_ms=clock_ms),
+                Credentials(storage, strategies),
+                clock_ms,
+            )
+        finally:
+            passwords.close()
+            if breaches is not None:
+                breaches.close()
 
 
 async def start(config: Config, *, data: str, open_mode: bool = False) -> App:

@@ -1,11 +1,11 @@
-"""The command line: `manykeys serve`, `create-admin`, `keys` and `config`.
+"""The command line: `manykeys serve`, `create-admin`, `keys`, `config`, and the commands of
+operators, which declare their flags where they are.
 
 A user's mistake ends in one line on stderr and exit code 2, never in a stack trace.
 """
 
 import argparse
 import asyncio
-import getpass
 import logging
 import os
 import sys
@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 
 from protocol.errors import ApiError, LocalError
-from server import app, keycommands
+from server import app, importcommand, keycommands, rolecommands, usercommands
 from server.auth.audit import Line, carry
 from server.auth.keyring import Signing
 from server.auth.recorder import Recorder
@@ -23,6 +23,8 @@ from server.configtree import ConfigError
 from server.describe import program_version
 from server.firstadmin import is_loopback
 from server.logs import start_logs, stop_logs
+from server.operations import Work
+from server.passwordprompt import add_password_flag, take_password
 from server.storage.base import Unavailable
 
 try:
@@ -43,7 +45,6 @@ _FLAGS = {
     "log_format": "logs.format",
     "grace": "timeouts.grace",
 }
-_MOST_PASSWORD_CHARACTERS = 8192  # above what the server takes
 
 _EPILOG = """\
 examples:
@@ -53,6 +54,9 @@ examples:
   manykeys create-admin ann
   manykeys create-admin ann --password-stdin < password.txt
   manykeys keys rotate
+  manykeys user disable ann
+  manykeys role export editor > editor.jsonl
+  manykeys import users.jsonl --errors refused.txt
   manykeys config --config manykeys.toml --check
 
 Every setting can also come from the environment: MANYKEYS_server__port=7513.
@@ -73,6 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run(given)
     except ApiError as refused:
         return _complain(refused.message)
+    except BrokenPipeError:  # who reads has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except OSError as reason:
         place = f"{reason.filename}: " if reason.filename else ""
         return _complain(f"{place}{reason.strerror or reason}")
@@ -111,6 +118,18 @@ def make_parser() -> argparse.ArgumentParser:
     _add_serve(command("serve", "run the server", settings, server))
     _add_create_admin(command("create-admin", "create an administrator", settings))
     _add_keys(command("keys", "list, add or retire the keys that sign tokens"), settings)
+    operating = {
+        "user": ("list, make, change and end users", usercommands.declare),
+        "role": ("list, show, export and import roles", rolecommands.declare_role),
+        "profile": ("list, show, export and import profiles", rolecommands.declare_profile),
+    }
+    for name, (text, declare) in operating.items():
+        group = command(name, text)
+        declare(group, settings)
+        group.set_defaults(run=_operate)
+    importing = command("import", "take users, profiles, roles and credentials in", settings)
+    importcommand.declare(importing)
+    importing.set_defaults(run=_operate)
     _add_config(command("config", "print the settings in effect, no secrets", settings, server))
     return parser
 
@@ -155,9 +174,7 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
 
 def _add_create_admin(admin: argparse.ArgumentParser) -> None:
     admin.add_argument("name", metavar="NAME", help="what the administrator logs in with")
-    admin.add_argument(
-        "--password-stdin", action="store_true", help="read the password from stdin, do not ask"
-    )
+    add_password_flag(admin)
     admin.set_defaults(run=_create_admin)
 
 
@@ -270,27 +287,24 @@ def _warn(config: Config, *, open_mode: bool, is_local: bool) -> None:
 
 def _create_admin(given: argparse.Namespace) -> int:
     config = read_config(given)
-    password = _read_password() if given.password_stdin else _ask_password()
-    if not password:
-        raise LocalError("the password must not be empty")
+    password = take_password(from_stdin=given.password_stdin)
     data = config.server.data
     _run(app.create_admin(config, data=data, name=given.name, password=password), None)
     print(f"administrator {given.name} created")
     return DONE
 
 
-def _read_password() -> str:
-    line = sys.stdin.readline(_MOST_PASSWORD_CHARACTERS)
-    if len(line) == _MOST_PASSWORD_CHARACTERS:
-        raise LocalError("the password is too long")
-    return line.removesuffix("\n").removesuffix("\r")
+def _operate(given: argparse.Namespace) -> int:
+    """Run one of the commands that work on the store beside running servers."""
+    config = read_config(given)
+    work: Work = given.work
 
+    async def run() -> None:
+        async with app.operating(config) as operations:
+            await work(operations, given)
 
-def _ask_password() -> str:
-    password = getpass.getpass("Password: ")
-    if getpass.getpass("Again: ") != password:
-        raise LocalError("the two passwords differ")
-    return password
+    _run(run(), None)
+    return DONE
 
 
 def _work_on_keys(given: argparse.Namespace) -> int:

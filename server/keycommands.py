@@ -6,7 +6,6 @@ Each command gives the text to print. It returns once every running server acts 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
@@ -21,8 +20,10 @@ from server.auth.keyring import (
     read_keys,
 )
 from server.auth.keys import load_configured
+from server.operations import write_table
 from server.storage.base import Change, Missing, Note, Noted, Present, Row, Storage, Table, Update
 from server.storage.sqlite import MEMORY, SqliteStorage
+from server.times import write_time
 
 _MOST_LISTED = 10_000
 _HEADINGS = ("KID", "ALGORITHM", "CREATED", "STATE")
@@ -49,13 +50,11 @@ async def list_keys(storage: Storage, signing: Signing) -> str:
     rows = await storage.find(Table.SIGNING_KEYS, limit=_MOST_LISTED)
     rows.sort(key=lambda row: (cast(int, row["created_at"]), cast(str, row["kid"])))
     signer = await _find_signer(storage, signing)
-    lines = [_HEADINGS, *(_describe(row, signer) for row in rows)]
+    lines = [_describe(row, signer) for row in rows]
     if signing.secret is not None:
         kid = load_configured(signing.algorithm, signing.secret).kid
         lines.append((kid, signing.algorithm, "-", "signs (security.authToken.secret)"))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    shown = ("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
-    return "\n".join(shown)
+    return write_table(_HEADINGS, lines)
 
 
 async def rotate(storage: Storage, signing: Signing, now_ms: int) -> str:
@@ -111,12 +110,8 @@ async def _find_signer(storage: Storage, signing: Signing) -> str | None:
 def _describe(row: Row, signer: str | None) -> tuple[str, ...]:
     kid, retired_at = cast(str, row["kid"]), cast("int | None", row["retired_at"])
     if retired_at is not None:
-        state = f"retired {_write_time(retired_at)}"
+        state = f"retired {write_time(retired_at)}"
     else:
         state = "signs" if kid == signer else "verifies"
-    created = _write_time(cast(int, row["created_at"]))
+    created = write_time(cast(int, row["created_at"]))
     return kid, cast(str, row["algorithm"]), created, state
-
-
-def _write_time(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -13,13 +13,17 @@ import hmac
 import importlib
 import importlib.util
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import bcrypt
 
 Record = Mapping[str, object]
 """`{"hash": notation}`, or `{"kuzzle": record}` as Kuzzle stores it, with `digest` for its
 encoding."""
+Check = Callable[[str], bool | None]
+"""Tells whether a password is the one; None if it can't."""
+Derive = Callable[[bytes], bytes]
 
 MOST_BCRYPT_COST = 16
 MOST_ITERATIONS = 3_000_000
@@ -50,18 +54,37 @@ _argon2 = (
 def verify(password: str, record: Record) -> bool | None:
     """Tell whether this is the record's password; None for a record that can't be read, or that
     asks for too much."""
+    check = _find_check(record)
+    return None if check is None else check(password)
+
+
+def is_readable(record: Record) -> bool:
+    """Tell whether passwords can be held against a record, at no cost."""
+    return _find_check(record) is not None
+
+
+def _find_check(record: Record) -> Check | None:
     kuzzle = record.get("kuzzle")
     if isinstance(kuzzle, dict):
-        return _verify_kuzzle(password, kuzzle)
+        return _find_kuzzle(kuzzle)
     notation = record.get("hash")
     if not isinstance(notation, str) or not notation.isascii():
         return None
     if match := _BCRYPT.fullmatch(notation):
-        return _verify_bcrypt(password, notation, int(match[1]))
+        is_bounded = 4 <= int(match[1]) <= MOST_BCRYPT_COST
+        return partial(_verify_bcrypt, notation.encode()) if is_bounded else None
     if match := _DJANGO.fullmatch(notation):
-        return _verify_django(password, match[1], int(match[2]), match[3], match[4])
+        iterations = int(match[2])
+        is_bounded = 0 < iterations <= MOST_ITERATIONS
+        found = partial(_verify_django, match[1], iterations, match[3].encode(), match[4].encode())
+        return found if is_bounded else None
     if match := _ARGON2.fullmatch(notation):
-        return _verify_argon2(password, notation, match[1], *map(int, match.groups()[1:]))
+        is_bounded = _argon2 is not None and (
+            int(match[2]) <= _MOST_ARGON2_KIB
+            and int(match[3]) <= _MOST_ARGON2_PASSES
+            and int(match[4]) <= _MOST_ARGON2_LANES
+        )
+        return partial(_verify_argon2, notation.encode(), match[1]) if is_bounded else None
     return None
 
 
@@ -71,73 +94,73 @@ def is_slow(record: Record) -> bool:
     return isinstance(notation, str) and _BCRYPT.fullmatch(notation) is not None
 
 
-def _verify_bcrypt(password: str, notation: str, cost: int) -> bool | None:
-    if not 4 <= cost <= MOST_BCRYPT_COST:
-        return None
+def _verify_bcrypt(notation: bytes, password: str) -> bool | None:
     try:
         # Others have ignored what follows byte 72.
-        return bcrypt.checkpw(password.encode()[:_BCRYPT_BYTES], notation.encode())
+        return bcrypt.checkpw(password.encode()[:_BCRYPT_BYTES], notation)
     except ValueError:
         return None  # a salt that is not written the way bcrypt writes it
 
 
 def _verify_django(
-    password: str, algorithm: str, iterations: int, salt: str, encoded: str
-) -> bool | None:
-    if not 0 < iterations <= MOST_ITERATIONS:
-        return None
-    key = hashlib.pbkdf2_hmac(algorithm, password.encode(), salt.encode(), iterations)
-    return hmac.compare_digest(base64.b64encode(key), encoded.encode())
+    algorithm: str, iterations: int, salt: bytes, encoded: bytes, password: str
+) -> bool:
+    key = hashlib.pbkdf2_hmac(algorithm, password.encode(), salt, iterations)
+    return hmac.compare_digest(base64.b64encode(key), encoded)
 
 
-def _verify_argon2(
-    password: str, notation: str, variant: str, memory_kib: int, passes: int, lanes: int
-) -> bool | None:
-    is_bounded = (
-        memory_kib <= _MOST_ARGON2_KIB
-        and passes <= _MOST_ARGON2_PASSES
-        and lanes <= _MOST_ARGON2_LANES
-    )
-    if _argon2 is None or not is_bounded:
+def _verify_argon2(notation: bytes, variant: str, password: str) -> bool | None:
+    if _argon2 is None:
         return None
     kind = {"id": _argon2.Type.ID, "i": _argon2.Type.I, "d": _argon2.Type.D}[variant]
     try:
-        return bool(_argon2.verify_secret(notation.encode(), password.encode(), kind))
+        return bool(_argon2.verify_secret(notation, password.encode(), kind))
     except _argon2.VerifyMismatchError:
         return False
     except _argon2.VerificationError:
         return None
 
 
-def _verify_kuzzle(password: str, record: Record) -> bool | None:
+def _find_kuzzle(record: Record) -> Check | None:
     stored, salt = record.get("userPassword"), record.get("userSalt")
     algorithm = record.get("algorithm")
     match = _KUZZLE_ALGORITHM.fullmatch(algorithm) if isinstance(algorithm, str) else None
     if match is None or not isinstance(stored, str) or not isinstance(salt, str):
         return None
     expected = _decode(stored, record.get("digest", "hex"))
+    derive = _find_kuzzle_way(salt, match[1].lower(), record)
     # A pepper was never stored with the record, so nothing can be verified with one.
-    if expected is None or record.get("pepper") or len(salt) > _MOST_SALT_CHARACTERS:
+    if expected is None or derive is None or record.get("pepper"):
         return None
-    try:
-        derived = _derive_kuzzle(password.encode(), salt, match[1].lower(), record)
-    except UnicodeEncodeError:
-        return None
-    return None if derived is None else hmac.compare_digest(derived, expected)
+    return partial(_verify_kuzzle, derive, expected)
 
 
-def _derive_kuzzle(password: bytes, salt: str, name: str, record: Record) -> bytes | None:
+def _find_kuzzle_way(salt: str, name: str, record: Record) -> Derive | None:
     """Give what Kuzzle made of a password; the salt counts as text, though it looks like
     hexadecimal."""
     encryption = record.get("encryption") or "hmac"
+    try:
+        key = salt.encode()
+    except UnicodeEncodeError:
+        return None
+    if len(salt) > _MOST_SALT_CHARACTERS:
+        return None
     if record.get("stretching"):
         length = _KUZZLE_BYTES[name]
-        return hashlib.pbkdf2_hmac(name, password, salt.encode(), _KUZZLE_ITERATIONS, length)
+        return lambda password: hashlib.pbkdf2_hmac(name, password, key, _KUZZLE_ITERATIONS, length)
     if encryption == "hmac":
-        return hmac.digest(salt.encode(), password, name)
+        return lambda password: hmac.digest(key, password, name)
     if encryption == "hash":
-        return hashlib.new(name, salt.encode() + b":" + password if salt else password).digest()
+        prefix = key + b":" if key else b""
+        return lambda password: hashlib.new(name, prefix + password).digest()
     return None
+
+
+def _verify_kuzzle(derive: Derive, expected: bytes, password: str) -> bool | None:
+    try:
+        return hmac.compare_digest(derive(password.encode()), expected)
+    except UnicodeEncodeError:
+        return None
 
 
 def _decode(text: str, encoding: object) -> bytes | None:

@@ -37,6 +37,20 @@ _DOMAIN = b"manykeys/password/1"
 _RETRY_AFTER_S = 1
 
 
+def can_verify(record: Record) -> bool:
+    """Tell whether passwords can be held against a stored form, ours or another program's."""
+    return _find_ours(record) is not None or foreignhashes.is_readable(record)
+
+
+def _find_ours(record: Record) -> bytes | None:
+    """Give the bcrypt hash in a form of ours."""
+    hashed = record.get("hash")
+    stored = _STORED.fullmatch(hashed) if isinstance(hashed, str) else None
+    if stored is None or not LEAST_COST <= int(stored[2]) <= MOST_COST:
+        return None
+    return stored[1].encode()
+
+
 def check_password(value: object, argument: str) -> str:
     """Give a password that can be hashed. ApiError 400, naming the argument, for anything else."""
     if not isinstance(value, str):
@@ -127,10 +141,9 @@ class Passwords:
 
     def _verify(self, password: str, stored: str | Record | None) -> bool:
         record: Record = {"hash": stored} if isinstance(stored, str) else stored or {}
-        hashed = record.get("hash")
-        ours = _STORED.fullmatch(hashed) if isinstance(hashed, str) else None
-        if ours is not None and LEAST_COST <= int(ours[2]) <= MOST_COST:
-            return bcrypt.checkpw(_condense(password), ours[1].encode())
+        ours = _find_ours(record)
+        if ours is not None:
+            return bcrypt.checkpw(_condense(password), ours)
         found = foreignhashes.verify(password, record)
         if not found and (found is None or not foreignhashes.is_slow(record)):
             bcrypt.checkpw(_condense(password), self._decoy)

@@ -77,7 +77,7 @@ class UserChanges:
 
         def change(user: User) -> User:
             merged = merge(user.content, kept)
-            _check_size(merged)
+            check_size(merged)
             return replace(
                 user,
                 profile_ids=user.profile_ids if profiles is None else profiles,
@@ -167,14 +167,14 @@ class UserChanges:
                 if new.profile_ids != old.profile_ids:
                     await check_profiles_exist(self._rulebook, new.profile_ids)
                 try:
-                    await self._storage.apply([*_changes(row, old, new), *more])
+                    await self._storage.apply([*changes_between(row, old, new), *more])
                 except Missing:
                     continue  # the user or a profile has changed since; the next look says how
                 return new
         raise error("services.storage.too_many_changes")
 
 
-def _changes(row: Row, old: User, new: User) -> list[Change]:
+def changes_between(row: Row, old: User, new: User) -> list[Change]:
     """Give the changes from what was read to what shall be, the index of profiles in step."""
     values: Row = {
         "content": new.content,
@@ -191,7 +191,8 @@ def _changes(row: Row, old: User, new: User) -> list[Change]:
     return changes
 
 
-def _check_size(content: dict[str, object]) -> None:
+def check_size(content: dict[str, object]) -> None:
+    """Raise ApiError 400 for a document that is too large."""
     if len(orjson.dumps(content)) > MOST_CONTENT_BYTES:
         limit = f"a document of at most {MOST_CONTENT_BYTES} bytes"
         raise error("api.assert.invalid_argument", "body", limit)

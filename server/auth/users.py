@@ -254,16 +254,20 @@ def content_of(given: Mapping[str, object]) -> dict[str, object]:
 def _rows_of(user: User) -> list[Change]:
     """Give the changes that enter a user without his credentials, as long as his profiles are still
     there."""
-    row: Row = {
+    changes: list[Change] = [Insert(Table.USERS, row_of(user)), *profile_rows_of(user)]
+    changes.append(Note(Noted.USER, user.kuid))
+    return changes
+
+
+def row_of(user: User) -> Row:
+    """Give a user as he is stored."""
+    return {
         "kuid": user.kuid,
         "profile_ids": list(user.profile_ids),
         "content": user.content,
         "info": user.info,
-        "disabled": 0,
+        "disabled": int(user.is_disabled),
     }
-    changes: list[Change] = [Insert(Table.USERS, row), *profile_rows_of(user)]
-    changes.append(Note(Noted.USER, user.kuid))
-    return changes
 
 
 def profile_rows_of(user: User) -> list[Change]:
@@ -286,6 +290,7 @@ async def ends_of(storage: Storage, kuid: str) -> list[Change]:
 
 
 def read_user(row: Row) -> User:
+    """Give a stored user."""
     return User(
         kuid=cast(str, row["kuid"]),
         profile_ids=tuple(cast(list[str], row["profile_ids"])),

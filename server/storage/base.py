@@ -350,6 +350,11 @@ class Storage(Protocol):
         whose key, one text, lies from `least` to before `below`; in falling order of the key. The
         first column named should be the one that tells the most."""
 
+    async def find_after(
+        self, table: Table, after: Row | None, where: Row, *, limit: int
+    ) -> list[Row]:
+        """Give what `find` does from the row behind the key `after` on; None is the beginning."""
+
     async def exists(self, table: Table, **where: Value) -> bool:
         """Tell whether a row's columns equal `where`."""
 

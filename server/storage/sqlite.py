@@ -118,6 +118,12 @@ class SqliteStorage:
         """Count the rows of each combination of values: a walk along the index of the columns."""
         return await self._read(tally_rows(table, columns))
 
+    async def find_after(
+        self, table: Table, after: Row | None, where: Row, *, limit: int
+    ) -> list[Row]:
+        """Give what `find` does from the row behind the key `after` on; see `Storage`."""
+        return await self._read(find_where(table, where, limit, after))
+
     async def exists(self, table: Table, **where: Value) -> bool:
         """Tell whether a row's columns equal `where`."""
         return bool(await self._read(find_any(table, where)))

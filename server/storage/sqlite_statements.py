@@ -135,12 +135,18 @@ def find_by_key(table: Table, key: Row) -> Query:
     return find_where(table, key, 1)
 
 
-def find_where(table: Table, where: Row, limit: int) -> Query:
-    """Ask for at most `limit` rows whose columns equal `where`, in key order."""
+def find_where(table: Table, where: Row, limit: int, after: Row | None = None) -> Query:
+    """Ask for at most `limit` rows whose columns equal `where`, in key order, behind the key
+    `after`."""
     if limit < 0:
         raise ValueError("limit must not be negative")
     shape = SHAPES[table]
     condition, values = _condition(table, where)
+    if after is not None:
+        key = _checked_key(table, after)
+        marks = ", ".join("?" * len(shape.key))
+        condition += f"{' AND' if where else ' WHERE'} ({quoted(shape.key)}) > ({marks})"
+        values += tuple(_to_sql(table, name, shape.columns[name], key[name]) for name in shape.key)
     sql = (
         f'SELECT {quoted(tuple(shape.columns))} FROM "{table.value}"{condition}'  # noqa: S608
         f" ORDER BY {quoted(shape.key)} LIMIT ?"

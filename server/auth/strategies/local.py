@@ -149,7 +149,7 @@ class Local:
         if not _is_blank(password):
             check_password(password, "password")
         if not _is_blank(username):
-            row = await self._find(_check_username(username))
+            row = await self._find(check_username(username))
             if row is not None and row["kuid"] != kuid:
                 raise plain_error(412, "the username is taken")
         if not _is_blank(password):
@@ -161,7 +161,7 @@ class Local:
         """See `Strategy`; ApiError 412 for who has local credentials."""
         if await self.exists(kuid):
             raise plain_error(412, "the user has local credentials already")
-        username = _check_username(credentials.get("username"))
+        username = check_username(credentials.get("username"))
         password = check_password(credentials.get("password"), "password")
         row: Row = {
             "strategy": _NAME,
@@ -185,7 +185,7 @@ class Local:
         changed_at_ms = max(self._clock_ms(), _set_at_ms(old) + 1)
         new = {**old, "updated_at": changed_at_ms}
         if not _is_blank(credentials.get("username")):
-            new["id"] = _check_username(credentials["username"])
+            new["id"] = check_username(credentials["username"])
         if not _is_blank(credentials.get("password")):
             password = check_password(credentials["password"], "password")
             demands = await self._policies.demands_of(kuid)
@@ -328,7 +328,8 @@ def _is_blank(value: object) -> bool:
     return value is None or value == ""
 
 
-def _check_username(value: object) -> str:
+def check_username(value: object) -> str:
+    """Give a name that credentials can have; ApiError 400 for any other."""
     if not isinstance(value, str):
         raise error("api.assert.invalid_type", "username", "string")
     if not is_id(value):

@@ -1,0 +1,296 @@
+"""A file is imported: roles, profiles, users and credentials, in this order whatever the file's.
+
+The file is read once for each kind it holds, so that memory stays the same for every size of it.
+Nothing is remembered between runs: who starts again after an interruption repeats what changes
+nothing.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from protocol.errors import ApiError, error
+from server.auth.documents import Document, content_of
+from server.auth.imported import LOCAL, has_hash, read_imported_local, read_imported_user
+from server.auth.profiles import check_profile
+from server.auth.userimport import Arrival, Ending, UserImport
+from server.importlines import BadLine, Kind, Line, Record, parse_line, read_lines
+from server.operations import OPERATOR, Operations, printable
+from server.plainimport import PlainImport
+from server.storage.base import Row
+
+MOST_LISTED = 20
+"""Refusals that are told at the end; a file of refusals takes all of them."""
+_BATCH = 256
+"""Users in one transaction: some 15 ms for which the writes of others wait."""
+_BATCH_BYTES = 4 * 1024 * 1024
+_HASHED_AT_ONCE = 8
+_LINES_BETWEEN_PAUSES = 500
+_NOT_FOUND = 404
+_OPTIMIZED = "optimizedPolicies"
+"""What the reference shows of its own cache within a profile (contract/03 §2.3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What is taken (`kinds`), whether it `replaces` what is there, whether roles may name unknown
+    controllers (`force`), and how Kuzzle encoded passwords (`digest`)."""
+
+    kinds: frozenset[Kind] = frozenset(Kind)
+    replaces: bool = False
+    force: bool = False
+    digest: str = "hex"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A line that was refused, and why."""
+
+    line: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.text}"
+
+
+class Report:
+    """Counts what became of everything; refusals go to `errors` too, as they come."""
+
+    def __init__(self, errors: TextIO | None = None) -> None:
+        self.endings: Counter[tuple[Kind, Ending]] = Counter()
+        self.refused: Counter[Kind] = Counter()
+        self.bad_lines = 0
+        self.left_out = 0
+        self.first: list[Refusal] = []
+        self._errors = errors
+
+    @property
+    def failed(self) -> int:
+        """How much was refused."""
+        return self.bad_lines + self.refused.total()
+
+    def end(self, line: int, record: Record, ending: Ending | ApiError) -> None:
+        """Count a document."""
+        if isinstance(ending, ApiError):
+            self.refused[record.kind] += 1
+            name = printable(record.id)
+            self._refuse(line, f"{record.kind.value} {name}: {printable(ending.message)}")
+        else:
+            self.endings[record.kind, ending] += 1
+
+    def refuse_line(self, line: int, reason: BadLine) -> None:
+        """Count a line nothing could be made of."""
+        self.bad_lines += 1
+        self._refuse(line, str(reason))
+
+    def _refuse(self, line: int, text: str) -> None:
+        refusal = Refusal(line, text)
+        if len(self.first) < MOST_LISTED:
+            self.first.append(refusal)
+        if self._errors is not None:
+            self._errors.write(f"{refusal}\n")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Taken:
+    """A document that waits for others to be written together with it."""
+
+    line: int
+    record: Record
+    arrival: Arrival
+
+
+class Importer:
+    """Imports a file; `on_progress` hears how many bytes have been read, once for each kind, and
+    what is being done."""
+
+    def __init__(
+        self,
+        operations: Operations,
+        options: Options,
+        report: Report,
+        on_progress: Callable[[int, str], None],
+    ) -> None:
+        self._operations = operations
+        self._options = options
+        self._report = report
+        self._on_progress = on_progress
+        self._users = UserImport(
+            operations.storage,
+            operations.rulebook,
+            replaces=options.replaces,
+            clock_ms=operations.clock_ms,
+        )
+        self._plain = PlainImport(operations, replaces=options.replaces)
+        self._seen: set[Kind] = set()
+        self._dealt_with = 0
+        self._batch: list[_Taken] = []
+        self._batch_keys: set[tuple[object, ...]] = set()
+        self._batch_bytes = 0
+        self._to_hash: list[tuple[int, Record]] = []
+
+    async def run(self, path: Path) -> None:
+        """Import; the report tells how it went. `Unavailable` if the database stays busy."""
+        first, *others = Kind
+        await self._read_for(path, first, is_first=True)
+        for kind in others:
+            if kind in self._seen:
+                await self._read_for(path, kind, is_first=False)
+
+    async def _read_for(self, path: Path, kind: Kind, *, is_first: bool) -> None:
+        """Read the file for the documents of one kind; the first time also for what it holds."""
+        for line in _lines_of(path):
+            if line.number % _LINES_BETWEEN_PAUSES == 0:
+                self._on_progress(line.end, f"{kind.value}, {self._dealt_with} documents so far")
+                await asyncio.sleep(0)  # lets an interruption in
+            for record in self._records_of(line, is_first=is_first):
+                if record.kind is kind:
+                    await self._take(line, record)
+                    self._dealt_with += 1
+        await self._flush()
+        await self._hash()
+
+    def _records_of(self, line: Line, *, is_first: bool) -> Iterable[Record]:
+        try:
+            records = parse_line(line)
+        except BadLine as reason:
+            if is_first:
+                self._report.refuse_line(line.number, reason)
+            return ()
+        wanted = [record for record in records if record.kind in self._options.kinds]
+        if is_first:
+            self._seen.update(record.kind for record in wanted)
+            self._report.left_out += max(len(records), 1) - len(wanted)
+        return wanted
+
+    async def _take(self, line: Line, record: Record) -> None:
+        try:
+            match record.kind:
+                case Kind.ROLES:
+                    self._report.end(line.number, record, await self._write_role(record))
+                case Kind.PROFILES:
+                    self._report.end(line.number, record, await self._write_profile(record))
+                case _ if _has_password(record):
+                    self._to_hash.append((line.number, record))
+                    if len(self._to_hash) >= _HASHED_AT_ONCE:
+                        await self._hash()
+                case _:
+                    taken = _Taken(line.number, record, _read(record, self._options.digest))
+                    await self._gather(taken, len(line.data or b""))
+        except ApiError as refused:
+            self._report.end(line.number, record, refused)
+
+    async def _write_role(self, record: Record) -> Ending:
+        roles, given = self._operations.roles, record.source
+        old = await _try_to_get(roles.get, record.id)
+        if old is None:
+            await roles.create(record.id, given, OPERATOR, force=self._options.force)
+            return Ending.CREATED
+        if old.body == content_of(given):
+            return Ending.UNCHANGED
+        if not self._options.replaces:
+            return Ending.KEPT
+        await roles.create_or_replace(record.id, given, OPERATOR, force=self._options.force)
+        return Ending.REPLACED
+
+    async def _write_profile(self, record: Record) -> Ending:
+        profiles = self._operations.profiles
+        given = {name: value for name, value in record.source.items() if name != _OPTIMIZED}
+        old = await _try_to_get(profiles.get, record.id)
+        if old is None:
+            await profiles.create(record.id, given, OPERATOR, strict=False)
+            return Ending.CREATED
+        if old.body == check_profile(record.id, given):
+            return Ending.UNCHANGED
+        if not self._options.replaces:
+            return Ending.KEPT
+        await profiles.create_or_replace(record.id, given, OPERATOR, strict=False)
+        return Ending.REPLACED
+
+    async def _gather(self, taken: _Taken, size_bytes: int) -> None:
+        """Put a document with others; no two of one transaction are about the same thing."""
+        arrival = taken.arrival
+        keys: set[tuple[object, ...]] = {(arrival.kuid,)}
+        keys.update((row["strategy"], row["id"]) for row in arrival.credentials)
+        if not self._batch_keys.isdisjoint(keys):
+            await self._flush()
+        self._batch.append(taken)
+        self._batch_keys |= keys
+        self._batch_bytes += size_bytes
+        if len(self._batch) >= _BATCH or self._batch_bytes >= _BATCH_BYTES:
+            await self._flush()
+
+    async def _flush(self) -> None:
+        batch, self._batch = self._batch, []
+        self._batch_keys, self._batch_bytes = set(), 0
+        endings = await self._users.write([taken.arrival for taken in batch]) if batch else ()
+        for taken, ending in zip(batch, endings, strict=True):
+            self._report.end(taken.line, taken.record, ending)
+
+    async def _hash(self) -> None:
+        """Store what brings passwords in plain text."""
+        taken, self._to_hash = self._to_hash, []
+        endings = await asyncio.gather(*(self._store_plain(record) for _, record in taken))
+        for (line, record), ending in zip(taken, endings, strict=True):
+            self._report.end(line, record, ending)
+
+    async def _store_plain(self, record: Record) -> Ending | ApiError:
+        try:
+            return await self._plain.store(record)
+        except ApiError as refused:
+            return refused
+
+
+def _lines_of(path: Path) -> Iterator[Line]:
+    with path.open("rb") as file:
+        yield from read_lines(file)
+
+
+def _has_password(record: Record) -> bool:
+    """Tell whether a document brings a password that is not hashed."""
+    if record.kind is Kind.CREDENTIALS:
+        return "password" in record.source and not has_hash(record.source)
+    given = record.credentials.get(LOCAL)
+    return isinstance(given, dict) and "password" in given and not has_hash(given)
+
+
+def _read(record: Record, digest: str) -> Arrival:
+    """Give what a document says of a user; ApiError if that can't be stored."""
+    if record.kind is Kind.CREDENTIALS:
+        kuid = record.source.get("kuid")
+        if record.strategy != LOCAL:
+            raise error("security.credentials.unknown_strategy", record.strategy)
+        if not isinstance(kuid, str):
+            raise error("api.assert.invalid_type", "kuid", "string")
+        return Arrival(kuid, None, (read_imported_local(record.id, record.source, kuid, digest),))
+    user = read_imported_user(record.id, record.source, is_disabled=bool(record.is_disabled))
+    rows = tuple(
+        _read_credentials(strategy, given, user.kuid, digest)
+        for strategy, given in record.credentials.items()
+    )
+    return Arrival(user.kuid, user, rows, says_disabled=record.is_disabled is not None)
+
+
+def _read_credentials(strategy: str, given: object, kuid: str, digest: str) -> Row:
+    if strategy != LOCAL:
+        raise error("security.credentials.unknown_strategy", strategy)
+    if not isinstance(given, dict):
+        raise error("api.assert.invalid_type", f"credentials.{strategy}", "object")
+    username = given.get("username")
+    if not isinstance(username, str):
+        raise error("api.assert.invalid_type", f"credentials.{strategy}.username", "string")
+    return read_imported_local(username, given, kuid, digest)
+
+
+async def _try_to_get(
+    get: Callable[[str], Awaitable[Document]], document_id: str
+) -> Document | None:
+    try:
+        return await get(document_id)
+    except ApiError as refused:
+        if refused.status == _NOT_FOUND:
+            return None
+        raise

@@ -1,0 +1,71 @@
+"""What the commands of an operator work with: the store and the rules of the server, beside
+servers that run on the same store.
+
+Knows nothing of flags; `app.operating` puts it together.
+"""
+
+import asyncio
+from argparse import Namespace
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from server.auth.credentials import Credentials
+from server.auth.keyring import JOURNAL_S
+from server.auth.names import ANONYMOUS_ID
+from server.auth.passwords import Passwords
+from server.auth.profiles import Profiles
+from server.auth.rights import Rulebook
+from server.auth.roles import Roles
+from server.auth.userchanges import UserChanges
+from server.auth.users import Users
+from server.storage.base import Storage
+
+OPERATOR = ANONYMOUS_ID
+"""Who changes something from the command line, as far as documents can tell: nobody logged in."""
+_MOST_SHOWN = 120
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Operations:
+    """The parts of a server that need no signing key and no socket. Servers have heard of a change
+    after `heard_s`."""
+
+    storage: Storage
+    passwords: Passwords
+    rulebook: Rulebook
+    roles: Roles
+    profiles: Profiles
+    users: Users
+    user_changes: UserChanges
+    credentials: Credentials
+    clock_ms: Callable[[], int]
+    heard_s: float = JOURNAL_S
+
+    async def change(self, kind: str, subject: str, work: Awaitable[T]) -> T:
+        """Do what changes something, and return once every running server acts on it.
+
+        `kind` and `subject` say what is done to whom: every change of an operator comes through
+        here.
+        """
+        done = await work
+        await asyncio.sleep(self.heard_s)
+        return done
+
+
+Work = Callable[[Operations, Namespace], Awaitable[None]]
+"""What a command does, with its flags."""
+
+
+def write_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Give a table for people, in columns as wide as they must be."""
+    lines = [tuple(headings), *(tuple(map(printable, row)) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+
+
+def printable(text: str) -> str:
+    """Give a text that does nothing to a terminal: on one line, cut where it is very long."""
+    cut = text if len(text) <= _MOST_SHOWN else text[:_MOST_SHOWN] + "…"
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in cut)

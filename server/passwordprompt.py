@@ -1,0 +1,39 @@
+"""Takes a password from who sits at the terminal, or from stdin; never from the command line,
+which others can read."""
+
+import getpass
+import sys
+from argparse import ArgumentParser
+
+from protocol.errors import LocalError
+
+_MOST_CHARACTERS = 8192  # above what the server takes
+
+
+def add_password_flag(command: ArgumentParser) -> None:
+    """Let a command take a password from stdin."""
+    command.add_argument(
+        "--password-stdin", action="store_true", help="read the password from stdin, do not ask"
+    )
+
+
+def take_password(*, from_stdin: bool) -> str:
+    """Give a password; LocalError if it is empty, too long, or not the same twice."""
+    password = _read() if from_stdin else _ask()
+    if not password:
+        raise LocalError("the password must not be empty")
+    return password
+
+
+def _read() -> str:
+    line = sys.stdin.readline(_MOST_CHARACTERS)
+    if len(line) == _MOST_CHARACTERS:
+        raise LocalError("the password is too long")
+    return line.removesuffix("\n").removesuffix("\r")
+
+
+def _ask() -> str:
+    password = getpass.getpass("Password: ")
+    if getpass.getpass("Again: ") != password:
+        raise LocalError("the two passwords differ")
+    return password
