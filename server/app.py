@@ -206,7 +206,7 @@ async def create_admin(config: Config, *, data: str, name: str, password: str) -
 async def operating(config: Config) -> AsyncIterator[Operations]:
     """Open an existing store for a command, on which servers may run; LocalError if there is
     none."""
-    async with opened(config.server.data, clock_ms=clock_ms) as storage:
+    async with opened(config.server.data, clock_ms=clock_ms, is_roomy=True) as storage:
         await defaults.install(storage, all_actions(), clock_ms=clock_ms)
         given = config.security.passwords
         breaches = make_breach_check(given.breach_file, given.breach_url)

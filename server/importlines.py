@@ -15,6 +15,8 @@ MOST_LINE_BYTES = 4 * 1024 * 1024
 """A user's greatest document, and all that may stand around it."""
 MOST_DOCUMENT_BYTES = 64 * 1024 * 1024
 """Of a file that is one document on many lines: such a one is read as a whole."""
+_CHUNK_BYTES = 1024 * 1024
+_MOST_NAME_BYTES = 16
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -61,6 +63,17 @@ class Record:
     credentials: Mapping[str, object] = field(default_factory=dict, repr=False)
     is_disabled: bool | None = None
     strategy: str = "local"
+
+
+def find_first_kind(file: BinaryIO) -> Kind:
+    """Give the first kind whose name stands anywhere in a file: none before it needs a reading."""
+    names = {kind: f'{kind.value}"'.encode() for kind in Kind}
+    found, tail = set(), b""
+    while chunk := file.read(_CHUNK_BYTES):
+        chunk = tail + chunk
+        found |= {kind for kind, name in names.items() if kind not in found and name in chunk}
+        tail = chunk[-_MOST_NAME_BYTES:]
+    return next((kind for kind in Kind if kind in found), Kind.USERS)
 
 
 def read_lines(file: BinaryIO) -> Iterator[Line]:

@@ -33,11 +33,14 @@ _READING_S = 0.1
 
 
 @asynccontextmanager
-async def opened(data: str, *, clock_ms: Callable[[], int]) -> AsyncIterator[Storage]:
-    """Open an existing database; LocalError if there is none."""
+async def opened(
+    data: str, *, clock_ms: Callable[[], int], is_roomy: bool = False
+) -> AsyncIterator[Storage]:
+    """Open an existing database, `is_roomy` for who writes very much; LocalError if there is
+    none."""
     if data == MEMORY or not await asyncio.to_thread(Path(data).exists):
         raise LocalError(f"{data}: no such database; expected --data with the server's")
-    storage = SqliteStorage(data, clock_ms=clock_ms)
+    storage = SqliteStorage(data, clock_ms=clock_ms, is_roomy=is_roomy)
     await storage.open()
     try:
         yield storage

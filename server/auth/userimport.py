@@ -28,6 +28,7 @@ from server.storage.base import (
     Delete,
     Exists,
     Insert,
+    InsertAll,
     Missing,
     Note,
     Noted,
@@ -140,19 +141,19 @@ class UserImport:
         profile_ids = {profile_id for user in users for profile_id in user.profile_ids}
         changes: list[Change] = [Present(Table.PROFILES, {"id": one}) for one in profile_ids]
         now_ms = self._clock_ms()
-        for user in users:
-            # Nobody keeps anything of a user there was not, so nobody need be told.
-            info = user.info or make_info(ANONYMOUS_ID, now_ms)
-            changes.append(Insert(Table.USERS, row_of(replace(user, info=info))))
-            for profile_id in user.profile_ids:
-                row: Row = {"kuid": user.kuid, "profile_id": profile_id}
-                changes.append(Insert(Table.USER_PROFILES, row))
+        made = make_info(ANONYMOUS_ID, now_ms)
+        # Nobody keeps anything of a user there was not, so nobody need be told.
+        rows = [{**row_of(user), "info": user.info or made} for user in users]
+        profile_rows: list[Row] = [
+            {"kuid": user.kuid, "profile_id": one} for user in users for one in user.profile_ids
+        ]
+        changes += [InsertAll(Table.USERS, rows), InsertAll(Table.USER_PROFILES, profile_rows)]
         for arrival in arrivals:
             if arrival.user is None:
                 changes.append(Present(Table.USERS, {"kuid": arrival.kuid}))
                 changes.append(Note(Noted.USER, arrival.kuid))
-            for row in arrival.credentials:
-                changes.append(Insert(Table.CREDENTIALS, _filled(row, now_ms)))
+        held = [_filled(row, now_ms) for arrival in arrivals for row in arrival.credentials]
+        changes.append(InsertAll(Table.CREDENTIALS, held))
         return changes
 
     async def _plan(self, arrival: Arrival) -> _Plan:

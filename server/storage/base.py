@@ -32,6 +32,9 @@ class Kind(Enum):
 class Table(Enum):
     """Every collection of rows the product keeps; the value is its name in the database."""
 
+    # Each member is there once. Enum's own hash is written in Python, and shows in every look-up.
+    __hash__ = object.__hash__
+
     SETTINGS = "settings"
     ROLES = "roles"
     PROFILES = "profiles"
@@ -193,6 +196,14 @@ class Insert:
 
 
 @dataclass(frozen=True, slots=True)
+class InsertAll:
+    """Add many rows. `Exists` if the key or a unique group of any of them is taken."""
+
+    table: Table
+    rows: Sequence[Row]
+
+
+@dataclass(frozen=True, slots=True)
 class Put:
     """Add a row or replace the one with its key. `Exists` if a unique group is taken by another
     key."""
@@ -275,7 +286,19 @@ class Note:
     subject: str
 
 
-Change = Insert | Put | Update | Delete | DeleteAll | Absent | Present | Unchanged | Unassign | Note
+Change = (
+    Insert
+    | InsertAll
+    | Put
+    | Update
+    | Delete
+    | DeleteAll
+    | Absent
+    | Present
+    | Unchanged
+    | Unassign
+    | Note
+)
 
 
 @dataclass(frozen=True, slots=True)

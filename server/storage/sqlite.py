@@ -49,13 +49,23 @@ _LOG = logging.getLogger(__name__)
 
 
 class SqliteStorage:
-    """`Storage` in the file `path`. Several processes may use the same file."""
+    """`Storage` in the file `path`. Several processes may use the same file; one that writes very
+    much at a time takes more memory for it (`is_roomy`)."""
 
     def __init__(
-        self, path: str, *, clock_ms: Callable[[], int], busy_timeout_ms: int = BUSY_TIMEOUT_MS
+        self,
+        path: str,
+        *,
+        clock_ms: Callable[[], int],
+        busy_timeout_ms: int = BUSY_TIMEOUT_MS,
+        is_roomy: bool = False,
     ) -> None:
         self._in_memory = path == MEMORY
-        self._place: Place = MemoryPlace() if self._in_memory else FilePlace(path, busy_timeout_ms)
+        self._place: Place = (
+            MemoryPlace()
+            if self._in_memory
+            else FilePlace(path, busy_timeout_ms, is_roomy=is_roomy)
+        )
         self._clock_ms = clock_ms
         self._audience = Audience()
         self._writer: Writer | None = None

@@ -6,7 +6,7 @@ to make a `Query`.
 """
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -21,6 +21,7 @@ from server.storage.base import (
     DeleteAll,
     Exists,
     Insert,
+    InsertAll,
     Kind,
     Missing,
     Note,
@@ -37,7 +38,9 @@ from server.storage.base import (
 from server.storage.sqlite_schema import quoted
 
 SqlValue = str | int | bytes | None
-OneStep = Insert | Put | Update | Delete | DeleteAll | Absent | Present | Unchanged | Note
+OneStep = (
+    Insert | InsertAll | Put | Update | Delete | DeleteAll | Absent | Present | Unchanged | Note
+)
 """The changes that are one statement each."""
 
 _INTEGER_LIMIT = 1 << 63
@@ -74,16 +77,22 @@ class Demand(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One statement of a write; `table` is None for the journal's."""
+    """One statement of a write, run for each of `many` where there are any; `table` is None for
+    the journal's."""
 
     sql: str
     values: tuple[SqlValue, ...] = ()
     table: Table | None = None
     demand: Demand = Demand.NOTHING
+    many: tuple[tuple[SqlValue, ...], ...] = ()
 
     def run(self, connection: sqlite3.Connection) -> None:
-        """Run it. Raises `Exists` or `Missing`, and then it changed nothing."""
+        """Run it. Raises `Exists` or `Missing`, and then it changed nothing, unless it is one of
+        many."""
         try:
+            if self.many:
+                connection.executemany(self.sql, self.many)
+                return
             cursor = connection.execute(self.sql, self.values)
         except sqlite3.IntegrityError as exc:
             if self.table is None or exc.sqlite_errorcode not in _TAKEN:
@@ -199,6 +208,8 @@ def tally_rows(table: Table, columns: tuple[str, ...]) -> Query:
 
 
 def _steps(change: Change, at_ms: int) -> list[Step]:
+    if isinstance(change, InsertAll) and not change.rows:
+        return []
     return _unassign(change) if isinstance(change, Unassign) else [_step(change, at_ms)]
 
 
@@ -206,6 +217,8 @@ def _step(change: OneStep, at_ms: int) -> Step:
     match change:
         case Insert(table, row):
             return _insert(table, row, "")
+        case InsertAll(table, rows):
+            return Step(_insertion(table), table=table, many=tuple(_values(table, rows)))
         case Put(table, row):
             return _put(table, row)
         case Update(table, key, values):
@@ -231,12 +244,30 @@ def _step(change: OneStep, at_ms: int) -> Step:
 
 
 def _insert(table: Table, row: Row, conflict: str) -> Step:
-    columns = SHAPES[table].columns
-    _check_names(table, row)
-    values = tuple(_column(table, name, row.get(name)) for name in columns)
+    (values,) = _values(table, (row,))
+    return Step(_insertion(table) + conflict, values, table)
+
+
+def _insertion(table: Table) -> str:
+    columns = tuple(SHAPES[table].columns)
     marks = ", ".join("?" * len(columns))
-    sql = f'INSERT INTO "{table.value}" ({quoted(tuple(columns))}) VALUES ({marks})'  # noqa: S608
-    return Step(sql + conflict, values, table)
+    return f'INSERT INTO "{table.value}" ({quoted(columns)}) VALUES ({marks})'  # noqa: S608
+
+
+def _values(table: Table, rows: Iterable[Row]) -> Iterator[tuple[SqlValue, ...]]:
+    """Give the values of rows in the order of the columns."""
+    columns, optional = SHAPES[table].columns, SHAPES[table].optional
+    for row in rows:
+        if not row.keys() <= columns.keys():
+            _check_names(table, row)
+        yield tuple(
+            [
+                None
+                if (value := row.get(name)) is None and name in optional
+                else _to_sql(table, name, kind, value)
+                for name, kind in columns.items()
+            ]
+        )
 
 
 def _put(table: Table, row: Row) -> Step:
@@ -350,16 +381,16 @@ def _column(table: Table, name: str, value: Value) -> SqlValue:
 
 def _to_sql(table: Table | None, name: str, kind: Kind, value: Value) -> SqlValue:
     try:
-        match kind, value:
-            case Kind.JSON, _:
-                return orjson.dumps(value).decode()
-            case Kind.TEXT, str():
-                value.encode()  # lone surrogates are not text
-                return value
-            case Kind.BYTES, bytes():
-                return value
-            case Kind.INTEGER, int() if -_INTEGER_LIMIT <= value < _INTEGER_LIMIT:
+        if kind is Kind.TEXT and isinstance(value, str):
+            value.encode()  # lone surrogates are not text
+            return value
+        if kind is Kind.JSON:
+            return orjson.dumps(value).decode()
+        if kind is Kind.INTEGER and isinstance(value, int):
+            if -_INTEGER_LIMIT <= value < _INTEGER_LIMIT:
                 return int(value)
+        elif kind is Kind.BYTES and isinstance(value, bytes):
+            return value
     except (orjson.JSONEncodeError, UnicodeEncodeError):
         pass
     where = name if table is None else f"{table.value}.{name}"
