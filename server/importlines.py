@@ -23,6 +23,8 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 class Kind(Enum):
     """What a document is; in this order they are stored, because each needs those before it."""
 
+    __hash__ = object.__hash__  # as that of storage's tables
+
     ROLES = "roles"
     PROFILES = "profiles"
     USERS = "users"

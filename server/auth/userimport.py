@@ -50,6 +50,8 @@ _ATTEMPTS = 5
 class Ending(Enum):
     """What became of something that was to be imported."""
 
+    __hash__ = object.__hash__  # as that of storage's tables
+
     CREATED = "created"
     REPLACED = "replaced"
     UNCHANGED = "unchanged"

@@ -6,7 +6,7 @@ to make a `Query`.
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -218,7 +218,7 @@ def _step(change: OneStep, at_ms: int) -> Step:
         case Insert(table, row):
             return _insert(table, row, "")
         case InsertAll(table, rows):
-            return Step(_insertion(table), table=table, many=tuple(_values(table, rows)))
+            return Step(_insertion(table), table=table, many=_values(table, rows))
         case Put(table, row):
             return _put(table, row)
         case Update(table, key, values):
@@ -244,7 +244,8 @@ def _step(change: OneStep, at_ms: int) -> Step:
 
 
 def _insert(table: Table, row: Row, conflict: str) -> Step:
-    (values,) = _values(table, (row,))
+    _check_names(table, row)
+    values = tuple(_column(table, name, row.get(name)) for name in SHAPES[table].columns)
     return Step(_insertion(table) + conflict, values, table)
 
 
@@ -254,20 +255,20 @@ def _insertion(table: Table) -> str:
     return f'INSERT INTO "{table.value}" ({quoted(columns)}) VALUES ({marks})'  # noqa: S608
 
 
-def _values(table: Table, rows: Iterable[Row]) -> Iterator[tuple[SqlValue, ...]]:
-    """Give the values of rows in the order of the columns."""
-    columns, optional = SHAPES[table].columns, SHAPES[table].optional
+def _values(table: Table, rows: Sequence[Row]) -> tuple[tuple[SqlValue, ...], ...]:
+    """Give the values of many rows, converted column by column, which is faster."""
+    shape = SHAPES[table]
     for row in rows:
-        if not row.keys() <= columns.keys():
+        if not row.keys() <= shape.columns.keys():
             _check_names(table, row)
-        yield tuple(
-            [
-                None
-                if (value := row.get(name)) is None and name in optional
-                else _to_sql(table, name, kind, value)
-                for name, kind in columns.items()
-            ]
-        )
+    columns: list[list[SqlValue]] = []
+    for name, kind in shape.columns.items():
+        values = [row.get(name) for row in rows]
+        if name in shape.optional:
+            columns.append([_column(table, name, value) for value in values])
+        else:
+            columns.append([_to_sql(table, name, kind, value) for value in values])
+    return tuple(zip(*columns, strict=True))
 
 
 def _put(table: Table, row: Row) -> Step:
