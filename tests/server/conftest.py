@@ -1,10 +1,15 @@
 """Fixtures of the tests that need a running server."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
+from server.app import clock_ms
+from server.storage.sqlite import SqliteStorage
 from tests.server.clock import Clock
+from tests.server.commands import Desk
 from tests.server.running import Running, running
 
 
@@ -21,3 +26,18 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
     monkeypatch.setattr("server.app.clock_ms", made)
     return made
+
+
+@pytest.fixture
+def desk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Desk:
+    """Commands on a new database, which has nobody in it."""
+
+    async def make() -> None:
+        storage = SqliteStorage(str(tmp_path / "keys.db"), clock_ms=clock_ms)
+        await storage.open()
+        await storage.close()
+
+    asyncio.run(make())
+    return Desk(tmp_path / "keys.db", monkeypatch, capsys)

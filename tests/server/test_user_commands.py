@@ -1,0 +1,241 @@
+"""`manykeys user`: on the store alone, and beside a server that runs on it."""
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from server import cli
+from server.storage.base import Row, Table
+from tests.server.commands import CHEAP, REFUSED, Desk, manykeys, user, write_lines
+from tests.server.errors import told
+from tests.server.running import PASSWORD, Http, Running, cheap_config, running
+from tests.server.test_serve import Process, create_admin, login, open_socket, serving
+
+GONE = {"id": "security.token.invalid", "code": 117506049, "status": 401}
+NEW = "battery staple"
+
+
+def with_server(desk: Desk, ask: object) -> object:
+    """Ask a server that runs on the desk's database."""
+
+    async def serve() -> object:
+        async with running(cheap_config(), data=str(desk.data)) as server:
+            return await ask(server)  # type: ignore[operator]
+
+    return asyncio.run(serve())
+
+
+def can_log_in(desk: Desk, username: str, password: str = PASSWORD) -> bool:
+    """Tell whether a server lets somebody in."""
+
+    async def ask(server: Running) -> bool:
+        body = {"username": username, "password": password}
+        answer = await server.call("query", "auth:login", body=body, strategy="local")
+        return answer["status"] == 200
+
+    return bool(with_server(desk, ask))
+
+
+def test_a_user_is_made_and_logs_in(desk: Desk) -> None:
+    out = desk.do(
+        *("user", "create", "ann", "--username", "ann@example.org", "--profile", "default"),
+        *("--profile", "anonymous", "--content", '{"name": "Ann"}', "--password-stdin"),
+        stdin=PASSWORD + "\n",
+    )
+    assert "ann" in out and PASSWORD not in out
+    source = desk.users()["ann"]["_source"]
+    assert source["profileIds"] == ["default", "anonymous"] and source["name"] == "Ann"
+    assert can_log_in(desk, "ann@example.org")
+    assert not can_log_in(desk, "ann")
+
+
+def test_a_user_without_a_password(desk: Desk) -> None:
+    desk.do("user", "create", "robot", "--no-password")
+    assert desk.users()["robot"]["_source"]["profileIds"] == ["default"]
+    assert "-" in next(line for line in desk.do("user", "list").splitlines() if "robot" in line)
+    assert desk.refuse("user", "set-password", "robot", "--password-stdin", stdin=NEW)
+
+
+def test_the_list_is_a_table(desk: Desk) -> None:
+    desk.create("bob")
+    desk.create("ann", "--username", "ann@example.org")
+    desk.do("user", "disable", "bob")
+    heading, *rows = desk.do("user", "list").splitlines()
+    assert heading.split() == ["KUID", "STATE", "PROFILES", "USERNAME", "CREATED"]
+    assert [row.split()[:4] for row in rows] == [
+        ["ann", "enabled", "default", "ann@example.org"],
+        ["bob", "disabled", "default", "bob"],
+    ]
+    assert desk.users("--disabled").keys() == {"bob"}
+    assert desk.users("--profile", "default").keys() == {"ann", "bob"}
+    assert desk.users("--profile", "admin") == {}
+
+
+def test_the_list_has_many_pages(desk: Desk, tmp_path: Path) -> None:
+    """Users by the thousand come in the order of their ids, each once, with and without filter."""
+    kuids = [f"u{number:04}" for number in range(1203)]
+    file = write_lines(tmp_path / "users.jsonl", [user(kuid) for kuid in reversed(kuids)])
+    desk.do("import", str(file))
+    assert list(desk.users()) == kuids
+    assert list(desk.users("--profile", "default")) == kuids
+    rows = desk.do("user", "list").splitlines()
+    assert [row.split()[0] for row in rows] == ["KUID", *kuids]
+
+
+def test_what_is_printed_does_nothing_to_the_terminal(desk: Desk) -> None:
+    """Usernames and profiles come from outside; ids may hold what turns writing around."""
+    desk.create("eve\u202egnp.exe")
+    shown = desk.do("user", "list")
+    assert "\u202e" not in shown and "eve\\u202egnp.exe" in shown
+
+
+def test_disable_and_enable(desk: Desk) -> None:
+    desk.create("ann")
+    desk.do("user", "disable", "ann")
+    assert not can_log_in(desk, "ann")
+    desk.do("user", "enable", "ann")
+    assert can_log_in(desk, "ann")
+
+
+def test_delete_leaves_nothing(desk: Desk) -> None:
+    desk.create("ann", "--username", "ann@example.org")
+    desk.do("user", "delete", "ann@example.org", "--by-username")
+    assert desk.users() == {}
+    assert desk.refuse("user", "delete", "ann").startswith("manykeys: ann: there is no such user")
+    desk.create("ann", "--username", "ann@example.org")
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+def test_set_password_ends_what_it_says(desk: Desk, keeps: bool) -> None:
+    """contract/05 §1.7: a reset token never outlives a password; sessions go on only if asked."""
+    desk.create("ann")
+    tokens = {}
+
+    async def log_in(server: Running) -> None:
+        tokens["session"] = await server.login("ann")
+        local = server.app.services.strategies.get("local")
+        tokens["reset"] = await local.make_reset_token("ann")
+
+    async def ask(server: Running) -> tuple[object, list[Row]]:
+        http = await server.connect()
+        me = await http.ask("GET", "/_me", token=tokens["session"])
+        return me.status, await server.app.services.storage.find(Table.ONE_TIME, limit=9)
+
+    with_server(desk, log_in)
+    flags = ["--keep-sessions"] if keeps else []
+    desk.do("user", "set-password", "ann", *flags, "--password-stdin", stdin=NEW)
+    assert with_server(desk, ask) == (200 if keeps else 401, [])
+    assert can_log_in(desk, "ann", NEW) and not can_log_in(desk, "ann")
+
+
+MISTAKES = [
+    (["user", "disable", "nobody"], "", "nobody"),
+    (["user", "enable", "-1"], "", "-1"),
+    (["user", "delete", "anonymous"], "", "anonymous"),
+    (["user", "set-password", "nobody", "--password-stdin"], NEW, "nobody"),
+    (["user", "set-password", "ann", "--password-stdin"], "\n", "empty"),
+    (["user", "set-password", "ann", "--password-stdin"], "x" * 5000, "4096"),
+    (["user", "create", "ann", "--password-stdin"], NEW, "ann"),
+    (["user", "create", "bob", "--username", "ann", "--password-stdin"], NEW, "taken"),
+    (["user", "create", "bob", "--profile", "none", "--no-password"], "", "none"),
+    (["user", "create", "bob", "--content", "[1]", "--no-password"], "", "--content"),
+    (["user", "create", "bob", "--content", "{", "--no-password"], "", "--content"),
+    (["user", "create", "a\nb", "--no-password"], "", "control characters"),
+    (["user", "create", "", "--no-password"], "", "_id"),
+    (["user", "create", "bob", "--no-password", "--username", "b"], "", "--no-password"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "stdin", "named"), MISTAKES)
+def test_mistakes_change_nothing(desk: Desk, arguments: list[str], stdin: str, named: str) -> None:
+    desk.create("ann")
+    before = desk.users()
+    assert named in desk.refuse(*arguments, stdin=stdin)
+    assert desk.users() == before
+
+
+@pytest.mark.parametrize("task", ["create", "set-password"])
+def test_no_password_on_the_command_line(desk: Desk, task: str) -> None:
+    for flag in ("--password", "--password-stdin=x"):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["user", task, "ann", flag, "secret"])
+        assert ended.value.code == REFUSED
+
+
+def test_there_must_be_a_database(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A misspelt name makes no new one."""
+    for arguments in (["user", "list"], ["role", "list"], ["profile", "list"]):
+        absent = tmp_path / "absent.db"
+        assert cli.main([*arguments, "--data", str(absent)]) == REFUSED
+        assert str(absent) in capsys.readouterr().err and not absent.exists()
+
+
+def test_who_reads_the_list_may_stop(desk: Desk, tmp_path: Path) -> None:
+    """A reader that goes away is no failure worth a stack trace."""
+    kuids = [f"user-with-a-long-name-{number:05}" for number in range(3000)]
+    desk.do("import", str(write_lines(tmp_path / "u.jsonl", [user(kuid) for kuid in kuids])))
+    command = [sys.executable, "-m", "server", "user", "list", "--json", "--data", str(desk.data)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert (process.returncode, errors) == (1, b"")
+
+
+HELP = [
+    (["user", "set-password"], ["--keep-sessions", "--password-stdin", "reset tokens end"]),
+    (["user", "list"], ["--profile", "--disabled", "--json"]),
+    (["user"], ["list", "create", "disable", "enable", "delete", "set-password"]),
+]
+
+
+@pytest.mark.parametrize(("arguments", "named"), HELP)
+def test_help_is_complete(
+    arguments: list[str], named: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*arguments, "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert ended.value.code == 0 and [part for part in named if part not in shown] == []
+
+
+async def ask_both(server: Process, http: Http, token: str) -> list[dict[str, object]]:
+    """Ask who a token stands for, over HTTP and a WebSocket."""
+    socket = await open_socket(server)
+    message = {"controller": "auth", "action": "getCurrentUser", "jwt": token}
+    answers = [(await http.ask("GET", "/_me", token=token)).json, await socket.ask(message)]
+    socket.http.close()
+    return answers
+
+
+async def test_a_running_server_obeys_at_once(tmp_path: Path) -> None:
+    """When the command returns, every next request is answered by it, over both transports: the
+    journal of design §5 tells the server."""
+    data = tmp_path / "keys.db"
+
+    async def command(*arguments: str, stdin: str = "") -> None:
+        code, printed = await manykeys("user", *arguments, "--data", str(data), *CHEAP, stdin=stdin)
+        assert code == 0, printed
+
+    async with serving(data) as server:
+        http = await server.connect()
+        await create_admin(http)
+        await command("create", "ann", "--password-stdin", stdin=PASSWORD)
+        steps = [
+            (["disable", "ann"], ["enable", "ann"]),
+            (["set-password", "ann", "--password-stdin"], []),
+            (["delete", "ann"], []),
+        ]
+        for ending, after in steps:
+            token = await login(http, "ann")
+            assert [one["status"] for one in await ask_both(server, http, token)] == [200, 200]
+            await command(*ending, stdin=PASSWORD)
+            assert [told(one) for one in await ask_both(server, http, token)] == [GONE, GONE]
+            if after:
+                await command(*after)
+        http.close()
+        assert "Traceback" not in await server.stop()
