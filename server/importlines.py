@@ -53,6 +53,11 @@ class Line:
     data: bytes | None
     end: int
 
+    @property
+    def size_bytes(self) -> int:
+        """How long it is."""
+        return len(self.data or b"")
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -81,7 +86,7 @@ def find_first_kind(file: BinaryIO) -> Kind:
 def read_lines(file: BinaryIO) -> Iterator[Line]:
     """Give the lines that are not blank; a file that is one document, as one line."""
     first = file.readline(MOST_LINE_BYTES + 1)
-    if not _is_json(first):
+    if not first.isspace() and not _is_json(first):
         whole = first + file.read(MOST_DOCUMENT_BYTES + 1 - len(first))
         if len(whole) <= MOST_DOCUMENT_BYTES and _is_json(whole):
             yield Line(1, whole.removeprefix(_BYTE_ORDER_MARK), len(whole))
@@ -115,7 +120,7 @@ def parse_line(line: Line) -> list[Record]:
         name = value["collection"]
         if isinstance(name, str) and name in _KINDS:
             return [_read_document(_KINDS[name], value)]
-        if name in _LEFT_OUT:
+        if isinstance(name, str) and name in _LEFT_OUT:
             return []
         raise BadLine(f"collection: expected one of {', '.join(_KINDS)}")
     if value.get("type") in _FIXTURES and "content" in value:
