@@ -81,8 +81,8 @@ from server.keycommands import opened
 from server.logs import RequestLog
 from server.net import Listener, Timeouts
 from server.notices import READY, STOPPING, reloading, tell
-from server.operations import Operations
 from server.openapi import Published
+from server.operations import NoSessions, Operations, make_caller
 from server.origins import make_origin_check, make_trust_check
 from server.places import Place, inherited_fd, shown_address
 from server.proxied import ProxiedPeer
@@ -206,7 +206,8 @@ async def create_admin(config: Config, *, data: str, name: str, password: str) -
 async def operating(config: Config) -> AsyncIterator[Operations]:
     """Open an existing store for a command, on which servers may run; LocalError if there is
     none."""
-    async with opened(config.server.data, clock_ms=clock_ms, is_roomy=True) as storage:
+    async with opened(config.server.data, clock_ms=clock_ms, is_roomy=True) as kept:
+        storage = Recorder(kept, is_on=config.security.audit.enabled)
         await defaults.install(storage, all_actions(), clock_ms=clock_ms)
         given = config.security.passwords
         breaches = make_breach_check(given.breach_file, given.breach_url)
@@ -224,7 +225,8 @@ async def operating(config: Config) -> AsyncIterator[Operations]:
                 Profiles(storage, clock_ms=clock_ms),
                 users,
                 UserChanges(storage, users, rulebook, clock_ms=clock_ms),
-                Credentials(storage, strategies),
+                Credentials(storage, strategies, NoSessions()),
+                make_caller(),
                 clock_ms,
             )
         finally:

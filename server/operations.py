@@ -10,21 +10,39 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from server.auth.audit import Line, carry
+from server.auth.callers import STALE, Caller, Person
 from server.auth.credentials import Credentials
 from server.auth.keyring import JOURNAL_S
 from server.auth.names import ANONYMOUS_ID
 from server.auth.passwords import Passwords
 from server.auth.profiles import Profiles
-from server.auth.rights import Rulebook
+from server.auth.rights import Rulebook, compile_rights
 from server.auth.roles import Roles
 from server.auth.userchanges import UserChanges
-from server.auth.users import Users
-from server.storage.base import Storage
+from server.auth.users import User, Users
+from server.storage.base import Change, Storage
 
 OPERATOR = ANONYMOUS_ID
 """Who changes something from the command line, as far as documents can tell: nobody logged in."""
 _MOST_SHOWN = 120
 T = TypeVar("T")
+
+
+class NoSessions:
+    """The sessions of an operator: he has none, so that none of his could end or go on."""
+
+    async def ends_of_others(self, caller: Caller) -> list[Change]:
+        """See `OwnSessions`."""
+        return []
+
+    async def revoke_others(self, caller: Caller) -> None:
+        """See `OwnSessions`."""
+
+
+def make_caller() -> Caller:
+    """Give who asks where a caller is wanted: an operator, who may do nothing over the wire."""
+    return Caller(Person(User(OPERATOR, ()), compile_rights([], {}, {}), STALE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +58,15 @@ class Operations:
     users: Users
     user_changes: UserChanges
     credentials: Credentials
+    caller: Caller
     clock_ms: Callable[[], int]
     heard_s: float = JOURNAL_S
 
     async def change(self, kind: str, subject: str, work: Awaitable[T]) -> T:
-        """Do what changes something, and return once every running server acts on it.
-
-        `kind` and `subject` say what is done to whom: every change of an operator comes through
-        here.
-        """
-        done = await work
+        """Do what changes something, and return once every running server acts on it; the audit
+        trail tells that `kind` was done to `subject`."""
+        line = Line(self.clock_ms(), f"command:{kind}", actor="", subject=subject)
+        done = await carry(line, work)
         await asyncio.sleep(self.heard_s)
         return done
 

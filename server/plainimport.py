@@ -81,7 +81,8 @@ class PlainImport:
             return Ending.UNCHANGED
         if not self._replaces:
             return Ending.KEPT
-        await credentials.update(LOCAL, kuid, given, OPERATOR)
+        caller = self._operations.caller
+        await credentials.update(LOCAL, kuid, given, caller, revokes=False)
         return Ending.REPLACED
 
 

@@ -10,11 +10,10 @@ import orjson
 from protocol.errors import LocalError
 from server.auth.defaults import DEFAULT
 from server.auth.imported import LOCAL
-from server.auth.sessions import end_all
 from server.auth.users import User, read_user
 from server.operations import OPERATOR, Operations, Work, write_table
 from server.passwordprompt import add_password_flag, take_password
-from server.storage.base import Change, Row, Table
+from server.storage.base import Row, Table
 from server.times import write_time
 
 _PAGE = 500
@@ -141,7 +140,7 @@ async def _create(operations: Operations, given: Namespace) -> None:
         credentials=credentials,
         author=OPERATOR,
     )
-    await operations.change("user:create", given.user, making)
+    await operations.change("user create", given.user, making)
     print(f"user {given.user} created")
 
 
@@ -157,33 +156,30 @@ def _read_content(written: str | None) -> dict[str, object]:
 
 async def _disable(operations: Operations, given: Namespace) -> None:
     kuid = await _find(operations, given)
-    await operations.change("user:disable", kuid, operations.user_changes.disable(kuid, OPERATOR))
+    await operations.change("user disable", kuid, operations.user_changes.disable(kuid, OPERATOR))
     print(f"user {kuid} is disabled: his tokens and keys are refused from now on")
 
 
 async def _enable(operations: Operations, given: Namespace) -> None:
     kuid = await _find(operations, given)
-    await operations.change("user:enable", kuid, operations.user_changes.enable(kuid, OPERATOR))
+    await operations.change("user enable", kuid, operations.user_changes.enable(kuid, OPERATOR))
     print(f"user {kuid} is enabled")
 
 
 async def _delete(operations: Operations, given: Namespace) -> None:
     kuid = await _find(operations, given)
-    await operations.change("user:delete", kuid, operations.users.delete(kuid))
+    await operations.change("user delete", kuid, operations.users.delete(kuid))
     print(f"user {kuid} is deleted")
 
 
 async def _set_password(operations: Operations, given: Namespace) -> None:
     kuid = await _find(operations, given)
     password = take_password(from_stdin=given.password_stdin)
-
-    async def ends() -> list[Change]:
-        return [] if given.keep_sessions else end_all(kuid)
-
+    credentials, revokes = {"password": password}, not given.keep_sessions
     setting = operations.credentials.update(
-        LOCAL, kuid, {"password": password}, OPERATOR, ends=ends
+        LOCAL, kuid, credentials, operations.caller, revokes=revokes
     )
-    await operations.change("user:set-password", kuid, setting)
+    await operations.change("user set-password", kuid, setting)
     print(f"user {kuid} has another password")
 
 

@@ -12,7 +12,6 @@ from protocol.errors import error, plain_error
 from server.auth.callers import Caller
 from server.auth.sessions import end_all
 from server.auth.strategies import Prepared, Strategies
-from server.auth.tokens import Tokens
 from server.storage.base import (
     Change,
     Exists,
@@ -45,11 +44,21 @@ class InformsById(Protocol):
         """Give it, without secrets."""
 
 
+class OwnSessions(Protocol):
+    """Ends the other sessions of somebody who changes his own credentials."""
+
+    async def ends_of_others(self, caller: Caller) -> list[Change]:
+        """Give what ends some of them, nothing when there are none."""
+
+    async def revoke_others(self, caller: Caller) -> None:
+        """End all of them."""
+
+
 class Credentials:
     """Changes and shows credentials by the name of their strategy; ApiError 400 for an unknown one,
     and whatever the strategy refuses."""
 
-    def __init__(self, storage: Storage, strategies: Strategies, tokens: Tokens) -> None:
+    def __init__(self, storage: Storage, strategies: Strategies, tokens: OwnSessions) -> None:
         self._storage = storage
         self._strategies = strategies
         self._tokens = tokens

@@ -74,6 +74,12 @@ class Recorder:
         """See `Storage`."""
         return await self._storage.find(table, limit=limit, **where)
 
+    async def find_after(
+        self, table: Table, after: Row | None, where: Row, *, limit: int
+    ) -> list[Row]:
+        """See `Storage`."""
+        return await self._storage.find_after(table, after, where, limit=limit)
+
     async def latest(
         self, table: Table, where: Row, *, least: str, below: str, start: int, limit: int
     ) -> Page:
