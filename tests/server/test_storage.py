@@ -24,6 +24,7 @@ from server.storage.base import (
     Entry,
     Exists,
     Insert,
+    InsertAll,
     Missing,
     Note,
     Noted,
@@ -344,6 +345,47 @@ async def test_conditions_must_all_hold_and_none_matches_only_none(storage: Stor
     assert await ids(kuid=None) == []
     assert await storage.exists(Table.CREDENTIALS, created_at=2, updated_at=None)
     assert not await storage.exists(Table.CREDENTIALS, created_at=2, updated_at=5)
+
+
+@pytest.mark.parametrize("where", [{}, {"profile_id": "p"}])
+async def test_find_after_goes_on_behind_a_key(storage: Storage, where: Row) -> None:
+    """Page by page, every row comes once, in key order; a key that is not there is a place too."""
+    rows = [member(f"u{number:02}", "p") for number in range(7)]
+    await fill(storage, Table.USER_PROFILES, [*rows, member("u03", "q")])
+    expected = sorted(
+        ([*rows, member("u03", "q")] if not where else rows), key=lambda row: tuple(row.values())
+    )
+    found, after = [], None
+    while page := await storage.find_after(Table.USER_PROFILES, after, where, limit=3):
+        assert len(page) <= 3
+        found += page
+        after = page[-1]
+    assert found == expected
+    between = await storage.find_after(Table.USER_PROFILES, member("u05", "x"), where, limit=9)
+    assert between == [member("u06", "p")]
+    with pytest.raises(ValueError, match="not the key"):
+        await storage.find_after(Table.USER_PROFILES, {"kuid": "u"}, {}, limit=1)
+
+
+async def test_insert_all_is_whole_or_nothing(storage: Storage) -> None:
+    """Also among writes of others that are committed together with it."""
+    await storage.apply([Insert(Table.CREDENTIALS, credential("c"))])
+    clash = [InsertAll(Table.CREDENTIALS, [credential(name) for name in "abcd"])]
+    others = [[Insert(Table.CREDENTIALS, credential(f"other{n}"))] for n in range(5)]
+    outcomes = await asyncio.gather(
+        *(storage.apply(changes) for changes in (others[0], clash, *others[1:], clash)),
+        return_exceptions=True,
+    )
+    assert [type(one) for one in outcomes if one is not None] == [Exists, Exists]
+    names = [row["id"] for row in await storage.find(Table.CREDENTIALS, limit=99)]
+    assert names == ["c", *(f"other{n}" for n in range(5))]
+    fresh = [credential(name, updated_at=7) for name in ("x", "y")]
+    await storage.apply([InsertAll(Table.CREDENTIALS, fresh), InsertAll(Table.USERS, [])])
+    assert await storage.find(Table.CREDENTIALS, limit=9, updated_at=7) == fresh
+    for bad in ({"id": "z"}, credential("z", nothing=1), credential("z", created_at="1")):
+        with pytest.raises(ValueError):
+            await storage.apply([InsertAll(Table.CREDENTIALS, [credential("w"), bad])])
+    assert await storage.get(Table.CREDENTIALS, strategy="local", id="w") is None
 
 
 async def test_exists_and_count(storage: Storage) -> None:

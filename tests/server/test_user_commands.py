@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -37,6 +38,15 @@ def can_log_in(desk: Desk, username: str, password: str = PASSWORD) -> bool:
         return answer["status"] == 200
 
     return bool(with_server(desk, ask))
+
+
+def stored(desk: Desk, table: Table) -> list[Row]:
+    """Give a table's rows."""
+
+    async def read(server: Running) -> list[Row]:
+        return await server.app.services.storage.find(table, limit=10_000)
+
+    return cast("list[Row]", with_server(desk, read))
 
 
 def test_a_user_is_made_and_logs_in(desk: Desk) -> None:
@@ -129,6 +139,21 @@ def test_set_password_ends_what_it_says(desk: Desk, keeps: bool) -> None:
     desk.do("user", "set-password", "ann", *flags, "--password-stdin", stdin=NEW)
     assert with_server(desk, ask) == (200 if keeps else 401, [])
     assert can_log_in(desk, "ann", NEW) and not can_log_in(desk, "ann")
+
+
+def test_the_audit_trail_tells_of_commands(desk: Desk, tmp_path: Path) -> None:
+    """Who was changed by which command, in the order it was; of a file one line for those it
+    makes."""
+    desk.create("ann")
+    for task in (["disable", "ann"], ["enable", "ann"], ["delete", "ann"]):
+        desk.do("user", *task)
+    file = write_lines(tmp_path / "f.jsonl", [user(f"u{number}") for number in range(50)])
+    desk.do("import", str(file))
+    events = stored(desk, Table.AUDIT)
+    assert [(one["kind"], one["subject"]) for one in events] == [
+        *((f"command:user {task}", "ann") for task in ("create", "disable", "enable", "delete")),
+        ("command:import", str(file)),
+    ]
 
 
 MISTAKES = [
