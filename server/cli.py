@@ -297,6 +297,7 @@ def _create_admin(given: argparse.Namespace) -> int:
 def _operate(given: argparse.Namespace) -> int:
     """Run one of the commands that work on the store beside running servers."""
     config = read_config(given)
+    given.data = config.server.data
     work: Work = given.work
 
     async def run() -> None:

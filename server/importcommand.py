@@ -16,7 +16,7 @@ from protocol.errors import LocalError
 from server.auth.userimport import Ending
 from server.importing import Importer, Options, Report
 from server.importlines import Kind
-from server.operations import Operations, write_table
+from server.operations import Operations, check_apart, write_table
 from server.progress import Progress
 
 _TEXT = """\
@@ -68,6 +68,8 @@ async def import_file(
     path: Path = given.file
     size_bytes = _size_bytes(path)
     options = Options(kinds, replaces=given.update, force=given.force, digest=digest)
+    if given.errors is not None:
+        check_apart(given.errors, path, Path(given.data))
     with _errors_file(given.errors) as errors:
         report = Report(errors)
         progress = Progress(sys.stderr, size_bytes, clock_s=time.monotonic)

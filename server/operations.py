@@ -8,8 +8,10 @@ import asyncio
 from argparse import Namespace
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
+from protocol.errors import LocalError
 from server.auth.audit import Line, carry
 from server.auth.callers import STALE, Caller, Person
 from server.auth.credentials import Credentials
@@ -72,7 +74,7 @@ class Operations:
 
 
 Work = Callable[[Operations, Namespace], Awaitable[None]]
-"""What a command does, with its flags."""
+"""What a command does, with its flags; `data` is always the database's."""
 
 
 def write_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -80,6 +82,12 @@ def write_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [tuple(headings), *(tuple(map(printable, row)) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+
+
+def check_apart(path: Path, *others: Path) -> None:
+    """Raise LocalError if what is to be written is one of the files that are needed."""
+    if path.exists() and any(other.exists() and path.samefile(other) for other in others):
+        raise LocalError(f"{path}: expected another file, this one is in use")
 
 
 def printable(text: str) -> str:

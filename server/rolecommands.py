@@ -15,7 +15,7 @@ from server.auth.documents import Document
 from server.auth.rights import compile_rights
 from server.importcommand import add_import_flags, import_file
 from server.importlines import Kind
-from server.operations import Operations, Work, write_table
+from server.operations import Operations, Work, check_apart, write_table
 from server.storage.base import Row, Table
 
 _PAGE = 100
@@ -101,6 +101,7 @@ async def _show(operations: Operations, given: Namespace) -> None:
 async def _export(operations: Operations, given: Namespace) -> None:
     if given.output is None:
         return await _write_all(operations, given, sys.stdout)
+    check_apart(given.output, Path(given.data))
     handle = os.open(given.output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _PRIVATE)
     with open(handle, "w", encoding="utf-8") as file:  # noqa: ASYNC230  (nobody else waits)
         await _write_all(operations, given, file)

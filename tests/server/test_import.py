@@ -280,6 +280,20 @@ def test_files_that_are_none(desk: Desk, tmp_path: Path, name: str) -> None:
     assert desk.refuse("import", str(tmp_path / name)).startswith(f"manykeys: {tmp_path}")
 
 
+@pytest.mark.parametrize("needed", ["f.jsonl", "keys.db"])
+def test_what_is_written_is_no_file_that_is_needed(desk: Desk, tmp_path: Path, needed: str) -> None:
+    """Neither the list of refusals nor an export takes the place of the file or the database."""
+    file = write_lines(tmp_path / "f.jsonl", [user("ann", "none")])
+    other = tmp_path / "link"
+    other.symlink_to(tmp_path / needed)
+    before = (tmp_path / needed).read_bytes()
+    assert "another file" in desk.refuse("import", str(file), "--errors", str(other))
+    if needed == "keys.db":
+        assert "another file" in desk.refuse("role", "export", "--output", str(other))
+    assert (tmp_path / needed).read_bytes()[:100] == before[:100]
+    assert desk.users() == {}
+
+
 def test_an_empty_file(desk: Desk, tmp_path: Path) -> None:
     assert desk.do("import", str(write_lines(tmp_path / "f.jsonl", []))).split() == [
         *("created", "replaced", "unchanged", "kept", "refused")

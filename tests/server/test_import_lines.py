@@ -2,6 +2,8 @@
 
 import io
 import json
+import re
+from pathlib import Path
 
 import orjson
 import pytest
@@ -207,3 +209,14 @@ def test_a_byte_order_mark_is_no_part_of_the_first_line() -> None:
 )
 def test_the_first_kind(text: str, first: Kind) -> None:
     assert find_first_kind(io.BytesIO(text.encode())) is first
+
+
+def test_the_lines_the_documentation_shows() -> None:
+    """docs/import.md shows a line for each collection, and one with all that stands beside a
+    user."""
+    text = (Path(__file__).parents[2] / "docs/import.md").read_text()
+    first, second = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    found = [record for line in first.splitlines() for record in parse(line.encode())]
+    assert [record.kind for record in found] == list(Kind)
+    (beside,) = parse(second.encode())
+    assert beside.kind is Kind.USERS and "local" in beside.credentials
