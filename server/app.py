@@ -23,7 +23,6 @@ from server.addresses import Addresses
 from server.auditing import make_trail
 from server.auth import defaults
 from server.auth.apikeys import ApiKeys
-from server.auth.audit import carry
 from server.auth.breaches import BreachCheck, make_breach_check
 from server.auth.credentials import Credentials
 from server.auth.issuing import Issuer
@@ -82,7 +81,7 @@ from server.logs import RequestLog
 from server.net import Listener, Timeouts
 from server.notices import READY, STOPPING, reloading, tell
 from server.openapi import Published
-from server.operations import NoSessions, Operations, make_caller
+from server.operations import OPERATOR, NoSessions, Operations, make_caller
 from server.origins import make_origin_check, make_trust_check
 from server.places import Place, inherited_fd, shown_address
 from server.proxied import ProxiedPeer
@@ -181,32 +180,27 @@ def _calm_collector() -> None:
     gc.set_threshold(20_000, 50, 100)
 
 
-async def create_admin(config: Config, *, data: str, name: str, password: str) -> None:
+async def create_admin(config: Config, *, name: str, password: str) -> None:
     """Create an administrator who logs in with this name and password. ApiError if that can't
     be."""
-    storage = SqliteStorage(data, clock_ms=clock_ms)
-    await storage.open()
-    try:
-        services = await build_services(config, storage, open_mode=False)
-        creation = services.users.create(
+    async with operating(config, creates=True) as operations:
+        creation = operations.users.create(
             kuid=None,
             kind="human",
             profile_ids=["admin"],
             content={},
             credentials={"local": {"username": name, "password": password}},
-            author="-1",
+            author=OPERATOR,
         )
-        await carry(services.trail.begin("command:create-admin", actor=""), creation)
-        services.close()
-    finally:
-        await storage.close()
+        await operations.change("create-admin", "", creation)
 
 
 @asynccontextmanager
-async def operating(config: Config) -> AsyncIterator[Operations]:
-    """Open an existing store for a command, on which servers may run; LocalError if there is
-    none."""
-    async with opened(config.server.data, clock_ms=clock_ms, is_roomy=True) as kept:
+async def operating(config: Config, *, creates: bool = False) -> AsyncIterator[Operations]:
+    """Open a store for a command, on which servers may run; LocalError if there is none, unless it
+    `creates` one."""
+    data = config.server.data
+    async with opened(data, clock_ms=clock_ms, is_roomy=True, creates=creates) as kept:
         storage = Recorder(kept, is_on=config.security.audit.enabled)
         await defaults.install(storage, all_actions(), clock_ms=clock_ms)
         given = config.security.passwords

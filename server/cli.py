@@ -288,8 +288,7 @@ def _warn(config: Config, *, open_mode: bool, is_local: bool) -> None:
 def _create_admin(given: argparse.Namespace) -> int:
     config = read_config(given)
     password = take_password(from_stdin=given.password_stdin)
-    data = config.server.data
-    _run(app.create_admin(config, data=data, name=given.name, password=password), None)
+    _run(app.create_admin(config, name=given.name, password=password), None)
     print(f"administrator {given.name} created")
     return DONE
 

@@ -34,11 +34,11 @@ _READING_S = 0.1
 
 @asynccontextmanager
 async def opened(
-    data: str, *, clock_ms: Callable[[], int], is_roomy: bool = False
+    data: str, *, clock_ms: Callable[[], int], is_roomy: bool = False, creates: bool = False
 ) -> AsyncIterator[Storage]:
-    """Open an existing database, `is_roomy` for who writes very much; LocalError if there is
-    none."""
-    if data == MEMORY or not await asyncio.to_thread(Path(data).exists):
+    """Open a database, `is_roomy` for who writes very much; LocalError if there is none, unless
+    this `creates` it."""
+    if not creates and (data == MEMORY or not await asyncio.to_thread(Path(data).exists)):
         raise LocalError(f"{data}: no such database; expected --data with the server's")
     storage = SqliteStorage(data, clock_ms=clock_ms, is_roomy=is_roomy)
     await storage.open()

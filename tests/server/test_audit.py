@@ -563,7 +563,9 @@ async def test_the_log_has_the_events_too_when_asked(
 async def test_commands_leave_lines_as_well(tmp_path: Path) -> None:
     """X1: the first administrator, and signing keys."""
     data = tmp_path / "keys.db"
-    await create_admin(cheap_config(), data=str(data), name="admin", password=PASSWORD)
+    config = cheap_config()
+    config = replace(config, server=replace(config.server, data=str(data)))
+    await create_admin(config, name="admin", password=PASSWORD)
     for arguments in (("list",), ("rotate",)):
         code, text = await manykeys("keys", *arguments, "--data", str(data))
         assert code == 0, text

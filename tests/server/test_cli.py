@@ -41,9 +41,10 @@ class Program:
         if self.fails_later:
             raise self.fails_later
 
-    async def create_admin(self, config: Config, *, data: str, name: str, password: str) -> None:
+    async def create_admin(self, config: Config, *, name: str, password: str) -> None:
         if self.fails_at_start:
             raise self.fails_at_start
+        data = config.server.data
         self.calls.append({"data": data, "name": name, "password": password})
 
 

@@ -30,7 +30,7 @@ from tests.server.keyrings import (
     stored_keys,
 )
 from tests.server.running import WAIT_S, Http, Running, cheap_config, running
-from tests.server.test_serve import create_admin, login, serving
+from tests.server.test_serve import create_admin, login, run, serving
 
 INVALID = {"id": "security.token.invalid", "code": 117506049, "status": 401}
 KEY_SET = "/.well-known/jwks.json"
@@ -138,6 +138,20 @@ async def test_a_changed_secret_drops_sessions_cleanly(tmp_path: Path) -> None:
             errors = await server.stop()
         assert ("all sessions have ended" in errors) == (secret == OTHER_SECRET)
         assert SECRET not in errors
+
+
+async def test_a_command_without_the_secret_ends_no_session(tmp_path: Path) -> None:
+    """T9: only a server that signs with another secret has changed it."""
+    data = tmp_path / "keys.db"
+    async with serving(data, "--set", f"security.authToken.secret={SECRET}") as server:
+        http = await server.connect()
+        await create_admin(http)
+        token = await login(http)
+        made = await run("create-admin", "second", "--password-stdin", "--data", str(data))
+        assert made[0] == 0, made
+        assert (await ask_me(http, token))["status"] == 200
+        assert (await ask_me(http, await login(http, "second", "from stdin")))["status"] == 200
+        http.close()
 
 
 async def test_api_keys_come_back_with_their_secret(tmp_path: Path) -> None:
