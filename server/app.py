@@ -81,11 +81,13 @@ from server.logs import RequestLog
 from server.net import Listener, Timeouts
 from server.notices import READY, STOPPING, reloading, tell
 from server.openapi import Published
+from server.openfiles import Exhaustion, make_room
 from server.origins import make_origin_check, make_trust_check
 from server.places import Place, inherited_fd, shown_address
 from server.proxied import ProxiedPeer
 from server.requestids import make_ids
 from server.services import Services
+from server.steadyclock import SteadyClock
 from server.storage.base import Entry, Storage, Unavailable
 from server.storage.sqlite import SqliteStorage
 from server.tls import Tls
@@ -160,7 +162,9 @@ async def serve(config: Config, *, data: str, open_mode: bool, on_ready: OnReady
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    app = await start(config, data=data, open_mode=open_mode)
+    clock = SteadyClock(clock_ms)
+    app = await start(config, data=data, open_mode=open_mode, clock=clock.read_ms)
+    app.chores.append(asyncio.create_task(clock.keep(), name="clock"))
     if app.tls is not None:
         loop.add_signal_handler(signal.SIGHUP, app.reload)
     _calm_collector()
@@ -200,16 +204,20 @@ async def create_admin(config: Config, *, data: str, name: str, password: str) -
         await storage.close()
 
 
-async def start(config: Config, *, data: str, open_mode: bool = False) -> App:
-    """Open the store, put the parts together and listen."""
+async def start(
+    config: Config, *, data: str, open_mode: bool = False, clock: Callable[[], int] | None = None
+) -> App:
+    """Open the store, put the parts together and listen. `clock` gives the time in ms, the
+    system's unless another one is given."""
     if config.strategies:
         name = next(iter(config.strategies))
         raise LocalError(f"strategies.{name}: this version knows no strategy but local")
-    storage = SqliteStorage(data, clock_ms=clock_ms)
+    read_ms = clock or clock_ms
+    storage = SqliteStorage(data, clock_ms=read_ms)
     async with AsyncExitStack() as undo:
         await storage.open()
         undo.push_async_callback(storage.close)
-        services = await build_services(config, storage, open_mode=open_mode)
+        services = await build_services(config, storage, open_mode=open_mode, clock=read_ms)
         undo.callback(services.close)
         wire = make_wire(config, services.node)
         wire.set_date(formatdate(usegmt=True))
@@ -224,6 +232,7 @@ async def start(config: Config, *, data: str, open_mode: bool = False) -> App:
         asyncio.create_task(_tell_ends(services), name="ends"),
         asyncio.create_task(services.keyring.keep_fresh(), name="keys"),
         asyncio.create_task(_keep_trail(services), name="audit"),
+        asyncio.create_task(Exhaustion(clock_s).watch(), name="files"),
     ]
     if config.stats.enabled:
         frames = services.counting.close_frames(config.stats.stats_interval_s)
@@ -241,7 +250,7 @@ def make_listener(
         dispatcher.answer,
         dispatcher.answer_now,
         make_timeouts(config),
-        connections=config.limits.connections,
+        connections=make_room(config.limits.connections),
         unlink=services.links.unlink,
         make_peer=partial(ProxiedPeer, addresses=services.addresses) if is_proxied else None,
     )
@@ -249,10 +258,13 @@ def make_listener(
     return listener
 
 
-async def build_services(config: Config, storage: Storage, *, open_mode: bool) -> Services:
-    """Put together what handlers use, on an open store."""
-    await defaults.install(storage, all_actions(), clock_ms=clock_ms)
-    trail = make_trail(config, storage, clock_ms=clock_ms)
+async def build_services(
+    config: Config, storage: Storage, *, open_mode: bool, clock: Callable[[], int] | None = None
+) -> Services:
+    """Put together what handlers use, on an open store; `clock` as for `start`."""
+    read_ms = clock or clock_ms
+    await defaults.install(storage, all_actions(), clock_ms=read_ms)
+    trail = make_trail(config, storage, clock_ms=read_ms)
     storage = Recorder(storage, is_on=trail.is_on, on_event=trail.on_event)
     passwords = make_passwords(config)
     breaches = make_breach_check(
@@ -260,16 +272,16 @@ async def build_services(config: Config, storage: Storage, *, open_mode: bool) -
     )
     rules = make_password_rules(config, breaches)
     strategies = Strategies()
-    strategies.register("local", make_local(config, storage, passwords, rules))
+    strategies.register("local", make_local(config, storage, passwords, rules, read_ms))
     rulebook = Rulebook(storage, open_mode=open_mode)
-    users = Users(storage, rulebook, strategies, clock_ms=clock_ms)
-    keyring = await open_keyring(storage, make_signing(config), clock_ms=clock_ms)
+    users = Users(storage, rulebook, strategies, clock_ms=read_ms)
+    keyring = await open_keyring(storage, make_signing(config), clock_ms=read_ms)
     limits = make_token_limits(config)
     field_mappings = Mappings(storage)
-    own_sessions = Sessions(storage, clock_ms=clock_ms)
-    tokens = Tokens(storage, users, rulebook, keyring, limits, clock_ms=clock_ms)
+    own_sessions = Sessions(storage, clock_ms=read_ms)
+    tokens = Tokens(storage, users, rulebook, keyring, limits, clock_ms=read_ms)
     addresses = Addresses(config.server.trusted_proxies)
-    links = make_links(config)
+    links = make_links(config, read_ms)
     storage.follow(make_follower(rulebook, keyring, tokens, links))
     return Services(
         config=config,
@@ -278,37 +290,40 @@ async def build_services(config: Config, storage: Storage, *, open_mode: bool) -
         breaches=breaches,
         strategies=strategies,
         rulebook=rulebook,
-        roles=Roles(storage, TABLE, clock_ms=clock_ms),
-        profiles=Profiles(storage, clock_ms=clock_ms),
+        roles=Roles(storage, TABLE, clock_ms=read_ms),
+        profiles=Profiles(storage, clock_ms=read_ms),
         users=users,
         trail=trail,
-        user_changes=UserChanges(storage, users, rulebook, clock_ms=clock_ms),
+        user_changes=UserChanges(storage, users, rulebook, clock_ms=read_ms),
         credentials=Credentials(storage, strategies, tokens),
         logins=Logins(strategies, users, Throttle(config.limits.failed_logins, clock_s=clock_s)),
         keyring=keyring,
-        issuer=Issuer(storage, keyring, limits, own_sessions, clock_ms=clock_ms),
+        issuer=Issuer(storage, keyring, limits, own_sessions, clock_ms=read_ms),
         tokens=tokens,
-        api_keys=ApiKeys(
-            storage,
-            keyring,
-            clock_ms=clock_ms,
-            max_ttl_ms=int(config.security.api_key.max_ttl_ms),
-        ),
+        api_keys=make_api_keys(config, storage, keyring, read_ms),
         sessions=own_sessions,
         mappings=field_mappings,
-        searches=make_searches(config, storage, field_mappings),
+        searches=make_searches(config, storage, field_mappings, read_ms),
         links=links,
         first_admin=FirstAdmin(is_wanted=not await users.admin_exists()),
         addresses=addresses,
         cookies=make_cookies(config, addresses),
         limits=RequestLimits(logins_per_second=config.limits.logins_per_second, clock_s=clock_s),
         request_ids=make_ids(),
-        clock_ms=clock_ms,
+        clock_ms=read_ms,
         node=config.server.node,
-        started_at_ms=clock_ms(),
+        started_at_ms=read_ms(),
         counting=make_counting(config),
         published=Published(all_actions()),
     )
+
+
+def make_api_keys(
+    config: Config, storage: Storage, keyring: Keyring, clock_ms: Callable[[], int]
+) -> ApiKeys:
+    """Give what makes API keys and knows them."""
+    most_ms = int(config.security.api_key.max_ttl_ms)
+    return ApiKeys(storage, keyring, clock_ms=clock_ms, max_ttl_ms=most_ms)
 
 
 def make_follower(
@@ -339,13 +354,15 @@ def make_signing(config: Config) -> Signing:
     return Signing(given.algorithm, given.secret, given.issuer, given.audience)
 
 
-def make_links(config: Config) -> Links:
+def make_links(config: Config, clock_ms: Callable[[], int]) -> Links:
     """Give what tells sockets of the ends of their tokens."""
     warn_before_ms = config.security.auth_token.warn_before_ms
     return Links(config.server.node, clock_ms=clock_ms, warn_before_ms=warn_before_ms)
 
 
-def make_searches(config: Config, storage: Storage, field_mappings: Mappings) -> Searches:
+def make_searches(
+    config: Config, storage: Storage, field_mappings: Mappings, clock_ms: Callable[[], int]
+) -> Searches:
     """Give what finds users, profiles and roles."""
     ttl_ms = int(config.services.storage_engine.defaults.scroll_ttl_ms)
     scrolls = Scrolls(clock_ms=clock_ms, ttl_ms=ttl_ms)
@@ -361,7 +378,11 @@ def make_passwords(config: Config) -> Passwords:
 
 
 def make_local(
-    config: Config, storage: Storage, passwords: Passwords, rules: PasswordRules
+    config: Config,
+    storage: Storage,
+    passwords: Passwords,
+    rules: PasswordRules,
+    clock_ms: Callable[[], int],
 ) -> Local:
     """Give the strategy of user names and passwords."""
     given = config.plugins.local
