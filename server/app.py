@@ -222,8 +222,8 @@ async def start(
         wire = make_wire(config, services.node)
         wire.set_date(formatdate(usegmt=True))
         dispatcher = Dispatcher(services, wire, RequestLog(config.logs.requests))
-        listener = make_listener(config, services, wire, dispatcher)
         tls = make_tls(config)
+        listener = make_listener(config, services, wire, dispatcher)
         bound = await listener.listen(make_place(config), None if tls is None else tls.context)
         undo.pop_all()
     chores = [
@@ -251,6 +251,7 @@ def make_listener(
         dispatcher.answer_now,
         make_timeouts(config),
         connections=make_room(config.limits.connections),
+        unsent_bytes=config.server.protocols.websocket.max_unsent_bytes,
         unlink=services.links.unlink,
         make_peer=partial(ProxiedPeer, addresses=services.addresses) if is_proxied else None,
     )
@@ -504,17 +505,23 @@ def make_wire(config: Config, node: str) -> Wire:
         message_budget=partial(MessageBudget, protocols.websocket.rate_limit, clock_s)
         if protocols.websocket.rate_limit
         else None,
+        control_budget=partial(MessageBudget, protocols.websocket.control_rate_limit, clock_s)
+        if protocols.websocket.control_rate_limit
+        else None,
     )
 
 
 def make_timeouts(config: Config) -> Timeouts:
     """Give the configured deadlines in seconds."""
-    given = config.timeouts
+    given, websocket = config.timeouts, config.server.protocols.websocket
+    idle_s, pings = websocket.idle_timeout_ms / 1000, websocket.send_pings_automatically
     return Timeouts(
         head_s=given.head_ms / 1000,
         body_s=given.body_ms / 1000,
         idle_s=given.idle_ms / 1000,
-        socket_s=config.server.protocols.websocket.idle_timeout_ms / 1000,
+        socket_s=idle_s / 2 if pings else idle_s,
+        pong_s=idle_s / 2 if pings else 0.0,
+        renews_on_push=websocket.reset_idle_timeout_on_send,
         write_s=given.write_ms / 1000,
         grace_s=given.grace_ms / 1000,
     )
