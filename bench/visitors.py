@@ -58,7 +58,13 @@ class Visitor:
 
     def visit(self) -> None:
         """Do one thing, chosen by chance."""
-        ways: list[Callable[[], None]] = [
+        way = self.chance.choice(self.ways())
+        way()
+        self.done[way.__name__] = self.done.get(way.__name__, 0) + 1
+
+    def ways(self) -> list[Callable[[], None]]:
+        """Give all there is to do, what is done most twice."""
+        return [
             self.browse,
             self.browse,
             self.refresh,
@@ -68,9 +74,6 @@ class Visitor:
             self.break_off,
             self.come_back_anew,
         ]
-        way = self.chance.choice(ways)
-        way()
-        self.done[way.__name__] = self.done.get(way.__name__, 0) + 1
 
     def login(self) -> str:
         """Log in and give the token."""
