@@ -11,7 +11,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.client import WrongAnswer
-from bench.figures import http, login, memory, push, sessions, start, timing, users, websocket
+from bench.figures import (
+    faults,
+    http,
+    login,
+    memory,
+    push,
+    sessions,
+    start,
+    timing,
+    users,
+    websocket,
+)
 from bench.report import write_json, write_table
 from bench.series import Chapter
 from bench.stage import FULL, QUICK, Failed, NotRun, Stage, split_cores
@@ -29,6 +40,7 @@ _LONG: dict[str, Callable[[Stage], Chapter]] = {
     "users": users.measure,
     "push": push.measure,
     "timing": timing.measure,
+    "faults": faults.measure,
 }
 _ABOUT = """\
 Measures manykeys beside bare servers and libraries, all in one run with interleaved rounds: the

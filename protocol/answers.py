@@ -34,7 +34,7 @@ class Wire:
     which origins are echoed, `trusts_origin` whose pages may use cookies. `set_date` is called by
     the shell once a second. `in_flight` and `in_flight_bytes` bound the requests of one connection
     that wait for their answers. `message_budget` gives each WebSocket what tells whether it may
-    send one more message now; None where all may.
+    send one more message now, `control_budget` whether one more ping or pong; None where all may.
     """
 
     routes: Routes
@@ -51,6 +51,7 @@ class Wire:
     websocket_enabled: bool = True
     compresses_messages: bool = False
     message_budget: Callable[[], Callable[[], bool]] | None = None
+    control_budget: Callable[[], Callable[[], bool]] | None = None
     common: bytes = b""
     common_json: bytes = b""
     plain_head: bytes = b""

@@ -6,12 +6,17 @@ held against a named limit.
 """
 
 import re
+from math import inf
+
+PIECES_AT_ONCE = 512
+"""What is taken out for one connection before others have their turn: a millisecond's work, also of
+the smallest frames and chunks."""
 
 
 class Buffer:
     """A queue of bytes with a memory of how far it was searched."""
 
-    __slots__ = ("_bytes", "_line_end", "_line_searched", "_scanned", "_searched")
+    __slots__ = ("_bytes", "_left", "_line_end", "_line_searched", "_scanned", "_searched")
 
     def __init__(self) -> None:
         self._bytes = bytearray()
@@ -19,6 +24,7 @@ class Buffer:
         self._scanned = 0  # where holds_new goes on
         self._line_searched = 0  # where line_end goes on, while there is none
         self._line_end = -1
+        self._left: float = inf  # pieces that may be taken in this turn
 
     def __len__(self) -> int:
         return len(self._bytes)
@@ -27,12 +33,22 @@ class Buffer:
         """Add received bytes at the end."""
         self._bytes += data
 
+    def begin_turn(self) -> None:
+        """Let no more than `PIECES_AT_ONCE` be taken from now on; before that, any number may."""
+        self._left = PIECES_AT_ONCE
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether the turn is over, though more may be held."""
+        return self._left <= 0
+
     def peek(self, count: int) -> bytes:
         """Give the first `count` bytes, or fewer when fewer are held, and keep them."""
         return bytes(self._bytes[:count])
 
     def take(self, count: int) -> bytes:
         """Remove and give the first `count` bytes, or all there are."""
+        self._left -= 1
         taken = bytes(self._bytes[:count])
         del self._bytes[:count]
         self._searched = self._scanned = self._line_searched = 0

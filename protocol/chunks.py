@@ -70,8 +70,11 @@ class ChunkedBody:
         self._trailers_bytes = 0
 
     def feed(self, buffer: Buffer) -> bool:
-        """Take what belongs to the body out of `buffer`; True once it is whole."""
+        """Take what belongs to the body out of `buffer`, as far as its turn goes; True once it is
+        whole."""
         while self._part is not _Part.DONE:
+            if buffer.is_spent:
+                return False
             if self._part is _Part.DATA:
                 self.body += (data := buffer.take(self._left))
                 self._left -= len(data)

@@ -30,9 +30,11 @@ from protocol.repeats import Repeat, learn_repeat
 from protocol.websocket import (
     GOING_AWAY,
     NORMAL,
+    POLICY_VIOLATION,
     Close,
     Message,
     Ping,
+    Pong,
     WebSocket,
     accept_handshake,
     close_frame,
@@ -53,12 +55,14 @@ class Connection(Owing):
         "_budget",
         "_buffer",
         "_chunked",
+        "_control_budget",
         "_head",
         "_last_raw",
         "_last_request",
         "_peer",
         "_repeat",
         "_skipped_line",
+        "_was_cut_short",
     )
 
     def __init__(self, wire: Wire, peer: Connected | None = None) -> None:
@@ -68,7 +72,9 @@ class Connection(Owing):
         self._head: Head = NO_HEAD  # of the request being received, then of the upgrade
         self._chunked: ChunkedBody | None = None
         self._budget: Callable[[], bool] | None = None
+        self._control_budget: Callable[[], bool] | None = None
         self._skipped_line = False
+        self._was_cut_short = False  # something held was not looked at
         self._last_raw = b""
         self._last_request: Request | None = None
         self._repeat: Repeat | None = None
@@ -81,10 +87,13 @@ class Connection(Owing):
                 self._awaited.append(request)
                 return [request]
         requests: list[Request] = []
-        self._buffer.append(data)
+        buffer = self._buffer
+        buffer.append(data)
+        buffer.begin_turn()
         try:
-            while not self.is_full and _READERS[self.phase](self, requests):
+            while not self.is_full and not buffer.is_spent and _READERS[self.phase](self, requests):
                 pass
+            self._was_cut_short = self.is_full or buffer.is_spent
         except ProtocolError as broken:
             self._break(broken, requests)
         return requests
@@ -125,8 +134,14 @@ class Connection(Owing):
 
     @property
     def holds_input(self) -> bool:
-        """Whether a further `receive(b"")` may understand what is held."""
+        """Whether something is held that is not understood."""
         return len(self._buffer) > 0 or self.phase is _SWITCHING
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether a further `receive(b"")` may understand what is held: it was not looked at, for
+        the turn was over or too many answers were awaited, and now they are not."""
+        return self._was_cut_short and self.holds_input and not self.is_full
 
     @property
     def is_settled(self) -> bool:
@@ -252,8 +267,8 @@ class Connection(Owing):
             return False
         if isinstance(event, Message):
             self._take_message(event, requests)
-        elif isinstance(event, Ping):
-            self._out.append(write_frame(Opcode.PONG, event.payload))
+        elif isinstance(event, Ping | Pong):
+            self._take_control(event)
         else:
             code = NORMAL if event.code is None else event.code
             # What was asked before is answered before our Close, as RFC 6455 §5.5.1 allows.
@@ -261,6 +276,16 @@ class Connection(Owing):
             self._take_leave()
             self._end(Step.LAST)
         return True
+
+    def _take_control(self, event: Ping | Pong) -> None:
+        """Neither costs its sender more than 6 bytes: a flood of them is no keeping alive."""
+        if self._wire.control_budget is not None:
+            if self._control_budget is None:
+                self._control_budget = self._wire.control_budget()
+            if not self._control_budget():
+                raise ProtocolError("too many control frames", close_code=POLICY_VIOLATION)
+        if isinstance(event, Ping):
+            self._out.append(write_frame(Opcode.PONG, event.payload))
 
     def _take_message(self, message: Message, requests: list[Request]) -> None:
         payload = message.payload

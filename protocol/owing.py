@@ -15,6 +15,7 @@ from protocol.websocket import WebSocket, write_text
 # Names of the module are found ten times sooner than members of an enum.
 _HEAD, _SWITCHING, _SOCKET, _ENDING = Phase.HEAD, Phase.SWITCHING, Phase.SOCKET, Phase.ENDING
 _WEBSOCKET, _TEXT = Origin.WEBSOCKET, int(Opcode.TEXT)
+_PING = write_frame(Opcode.PING, b"")
 
 
 class Owing:
@@ -118,6 +119,11 @@ class Owing:
         """Send a text message nobody asked for; nothing unless this is an open WebSocket."""
         if self.phase is _SOCKET:
             self._out.append(write_frame(_TEXT, text))
+
+    def ping(self) -> None:
+        """Ask an open WebSocket for a sign of life (RFC 6455 §5.5.2)."""
+        if self.phase is _SOCKET:
+            self._out.append(_PING)
 
     def bytes_to_send(self) -> bytes:
         """Give what is to be written now, once."""

@@ -34,7 +34,7 @@ _UTF8 = codecs.getincrementaldecoder("utf-8")
 _SENDABLE = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
 
 NORMAL, GOING_AWAY, PROTOCOL_ERROR = 1000, 1001, 1002
-NOT_UTF8, TOO_BIG, INTERNAL_ERROR = 1007, 1009, 1011
+NOT_UTF8, POLICY_VIOLATION, TOO_BIG, INTERNAL_ERROR = 1007, 1008, 1009, 1011
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,11 @@ class Ping:
 
 
 @dataclass(frozen=True, slots=True)
+class Pong:
+    """RFC 6455 §5.5.3: no answer is expected, asked for or not."""
+
+
+@dataclass(frozen=True, slots=True)
 class Close:
     """The peer closes; `code` is None when his frame had none."""
 
@@ -69,7 +74,7 @@ class Close:
     reason: str
 
 
-Event = Message | Ping | Close
+Event = Message | Ping | Pong | Close
 
 
 def is_upgrade(head: Head) -> bool:
@@ -154,10 +159,12 @@ class WebSocket:
         "_received",
         "_size_bytes",
         "agreement",
+        "is_between_messages",
     )
 
     def __init__(self, limits: MessageLimits, agreement: Agreement | None = None) -> None:
         self.agreement = agreement
+        self.is_between_messages = True  # the next byte begins a message or a control frame
         self._limits = limits
         self._frame: FrameHead | None = None
         self._read = 0  # bytes of the current frame's payload taken
@@ -168,14 +175,15 @@ class WebSocket:
         self._inflating: Inflating | None = None  # the message, if it is compressed
         self._decoder: codecs.IncrementalDecoder | None = None  # of text that is not all ASCII
 
-    @property
-    def is_between_messages(self) -> bool:
-        """Whether the next byte begins a message or a control frame."""
-        return self._frame is None and self._is_text is None
-
     def feed(self, buffer: Buffer) -> Event | None:
-        """Take the next event out of `buffer`, or None when more bytes are needed."""
-        while True:
+        """Take the next event out of `buffer`, or None when more bytes, or another turn, are
+        needed."""
+        event = self._take_event(buffer)
+        self.is_between_messages = self._frame is None and self._is_text is None
+        return event
+
+    def _take_event(self, buffer: Buffer) -> Event | None:
+        while not buffer.is_spent:
             frame = self._frame
             if frame is None:
                 frame = self._frame = parse_frame_head(
@@ -199,6 +207,7 @@ class WebSocket:
                     return None
             if event is not None:
                 return event
+        return None
 
     def _begin_data_frame(self, frame: FrameHead) -> None:
         if frame.opcode == Opcode.CONTINUATION:
@@ -258,11 +267,11 @@ class WebSocket:
         return message
 
 
-def _control_event(frame: FrameHead, payload: bytes) -> Ping | Close | None:
+def _control_event(frame: FrameHead, payload: bytes) -> Ping | Pong | Close:
     if frame.opcode == Opcode.PING:
         return Ping(payload)
     if frame.opcode == Opcode.PONG:
-        return None  # RFC 6455 §5.5.3: no answer is expected, asked for or not
+        return Pong()
     if not payload:
         return Close(None, "")
     if len(payload) == 1:

@@ -81,12 +81,14 @@ from server.logs import RequestLog
 from server.net import Listener, Timeouts
 from server.notices import READY, STOPPING, reloading, tell
 from server.openapi import Published
+from server.openfiles import Exhaustion, make_room
 from server.operations import OPERATOR, NoSessions, Operations, make_caller
 from server.origins import make_origin_check, make_trust_check
 from server.places import Place, inherited_fd, shown_address
 from server.proxied import ProxiedPeer
 from server.requestids import make_ids
 from server.services import Services
+from server.steadyclock import SteadyClock
 from server.storage.base import Entry, Storage, Unavailable
 from server.storage.sqlite import SqliteStorage
 from server.tls import Tls
@@ -161,7 +163,9 @@ async def serve(config: Config, *, data: str, open_mode: bool, on_ready: OnReady
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    app = await start(config, data=data, open_mode=open_mode)
+    clock = SteadyClock(clock_ms)
+    app = await start(config, data=data, open_mode=open_mode, clock=clock.read_ms)
+    app.chores.append(asyncio.create_task(clock.keep(), name="clock"))
     if app.tls is not None:
         loop.add_signal_handler(signal.SIGHUP, app.reload)
     _calm_collector()
@@ -208,7 +212,7 @@ async def operating(config: Config, *, creates: bool = False) -> AsyncIterator[O
         passwords, rulebook = make_passwords(config), Rulebook(storage)
         strategies = Strategies()
         rules = make_password_rules(config, breaches)
-        strategies.register("local", make_local(config, storage, passwords, rules))
+        strategies.register("local", make_local(config, storage, passwords, rules, clock_ms))
         users = Users(storage, rulebook, strategies, clock_ms=clock_ms)
         try:
             yield Operations(
@@ -229,22 +233,26 @@ async def operating(config: Config, *, creates: bool = False) -> AsyncIterator[O
                 breaches.close()
 
 
-async def start(config: Config, *, data: str, open_mode: bool = False) -> App:
-    """Open the store, put the parts together and listen."""
+async def start(
+    config: Config, *, data: str, open_mode: bool = False, clock: Callable[[], int] | None = None
+) -> App:
+    """Open the store, put the parts together and listen. `clock` gives the time in ms, the
+    system's unless another one is given."""
     if config.strategies:
         name = next(iter(config.strategies))
         raise LocalError(f"strategies.{name}: this version knows no strategy but local")
-    storage = SqliteStorage(data, clock_ms=clock_ms)
+    read_ms = clock or clock_ms
+    storage = SqliteStorage(data, clock_ms=read_ms)
     async with AsyncExitStack() as undo:
         await storage.open()
         undo.push_async_callback(storage.close)
-        services = await build_services(config, storage, open_mode=open_mode)
+        services = await build_services(config, storage, open_mode=open_mode, clock=read_ms)
         undo.callback(services.close)
         wire = make_wire(config, services.node)
         wire.set_date(formatdate(usegmt=True))
         dispatcher = Dispatcher(services, wire, RequestLog(config.logs.requests))
-        listener = make_listener(config, services, wire, dispatcher)
         tls = make_tls(config)
+        listener = make_listener(config, services, wire, dispatcher)
         bound = await listener.listen(make_place(config), None if tls is None else tls.context)
         undo.pop_all()
     chores = [
@@ -253,6 +261,7 @@ async def start(config: Config, *, data: str, open_mode: bool = False) -> App:
         asyncio.create_task(_tell_ends(services), name="ends"),
         asyncio.create_task(services.keyring.keep_fresh(), name="keys"),
         asyncio.create_task(_keep_trail(services), name="audit"),
+        asyncio.create_task(Exhaustion(clock_s).watch(), name="files"),
     ]
     if config.stats.enabled:
         frames = services.counting.close_frames(config.stats.stats_interval_s)
@@ -270,7 +279,8 @@ def make_listener(
         dispatcher.answer,
         dispatcher.answer_now,
         make_timeouts(config),
-        connections=config.limits.connections,
+        connections=make_room(config.limits.connections),
+        unsent_bytes=config.server.protocols.websocket.max_unsent_bytes,
         unlink=services.links.unlink,
         make_peer=partial(ProxiedPeer, addresses=services.addresses) if is_proxied else None,
     )
@@ -278,10 +288,13 @@ def make_listener(
     return listener
 
 
-async def build_services(config: Config, storage: Storage, *, open_mode: bool) -> Services:
-    """Put together what handlers use, on an open store."""
-    await defaults.install(storage, all_actions(), clock_ms=clock_ms)
-    trail = make_trail(config, storage, clock_ms=clock_ms)
+async def build_services(
+    config: Config, storage: Storage, *, open_mode: bool, clock: Callable[[], int] | None = None
+) -> Services:
+    """Put together what handlers use, on an open store; `clock` as for `start`."""
+    read_ms = clock or clock_ms
+    await defaults.install(storage, all_actions(), clock_ms=read_ms)
+    trail = make_trail(config, storage, clock_ms=read_ms)
     storage = Recorder(storage, is_on=trail.is_on, on_event=trail.on_event)
     passwords = make_passwords(config)
     breaches = make_breach_check(
@@ -289,16 +302,16 @@ async def build_services(config: Config, storage: Storage, *, open_mode: bool) -
     )
     rules = make_password_rules(config, breaches)
     strategies = Strategies()
-    strategies.register("local", make_local(config, storage, passwords, rules))
+    strategies.register("local", make_local(config, storage, passwords, rules, read_ms))
     rulebook = Rulebook(storage, open_mode=open_mode)
-    users = Users(storage, rulebook, strategies, clock_ms=clock_ms)
-    keyring = await open_keyring(storage, make_signing(config), clock_ms=clock_ms)
+    users = Users(storage, rulebook, strategies, clock_ms=read_ms)
+    keyring = await open_keyring(storage, make_signing(config), clock_ms=read_ms)
     limits = make_token_limits(config)
     field_mappings = Mappings(storage)
-    own_sessions = Sessions(storage, clock_ms=clock_ms)
-    tokens = Tokens(storage, users, rulebook, keyring, limits, clock_ms=clock_ms)
+    own_sessions = Sessions(storage, clock_ms=read_ms)
+    tokens = Tokens(storage, users, rulebook, keyring, limits, clock_ms=read_ms)
     addresses = Addresses(config.server.trusted_proxies)
-    links = make_links(config)
+    links = make_links(config, read_ms)
     storage.follow(make_follower(rulebook, keyring, tokens, links))
     return Services(
         config=config,
@@ -307,37 +320,40 @@ async def build_services(config: Config, storage: Storage, *, open_mode: bool) -
         breaches=breaches,
         strategies=strategies,
         rulebook=rulebook,
-        roles=Roles(storage, TABLE, clock_ms=clock_ms),
-        profiles=Profiles(storage, clock_ms=clock_ms),
+        roles=Roles(storage, TABLE, clock_ms=read_ms),
+        profiles=Profiles(storage, clock_ms=read_ms),
         users=users,
         trail=trail,
-        user_changes=UserChanges(storage, users, rulebook, clock_ms=clock_ms),
+        user_changes=UserChanges(storage, users, rulebook, clock_ms=read_ms),
         credentials=Credentials(storage, strategies, tokens),
         logins=Logins(strategies, users, Throttle(config.limits.failed_logins, clock_s=clock_s)),
         keyring=keyring,
-        issuer=Issuer(storage, keyring, limits, own_sessions, clock_ms=clock_ms),
+        issuer=Issuer(storage, keyring, limits, own_sessions, clock_ms=read_ms),
         tokens=tokens,
-        api_keys=ApiKeys(
-            storage,
-            keyring,
-            clock_ms=clock_ms,
-            max_ttl_ms=int(config.security.api_key.max_ttl_ms),
-        ),
+        api_keys=make_api_keys(config, storage, keyring, read_ms),
         sessions=own_sessions,
         mappings=field_mappings,
-        searches=make_searches(config, storage, field_mappings),
+        searches=make_searches(config, storage, field_mappings, read_ms),
         links=links,
         first_admin=FirstAdmin(is_wanted=not await users.admin_exists()),
         addresses=addresses,
         cookies=make_cookies(config, addresses),
         limits=RequestLimits(logins_per_second=config.limits.logins_per_second, clock_s=clock_s),
         request_ids=make_ids(),
-        clock_ms=clock_ms,
+        clock_ms=read_ms,
         node=config.server.node,
-        started_at_ms=clock_ms(),
+        started_at_ms=read_ms(),
         counting=make_counting(config),
         published=Published(all_actions()),
     )
+
+
+def make_api_keys(
+    config: Config, storage: Storage, keyring: Keyring, clock_ms: Callable[[], int]
+) -> ApiKeys:
+    """Give what makes API keys and knows them."""
+    most_ms = int(config.security.api_key.max_ttl_ms)
+    return ApiKeys(storage, keyring, clock_ms=clock_ms, max_ttl_ms=most_ms)
 
 
 def make_follower(
@@ -368,13 +384,15 @@ def make_signing(config: Config) -> Signing:
     return Signing(given.algorithm, given.secret, given.issuer, given.audience)
 
 
-def make_links(config: Config) -> Links:
+def make_links(config: Config, clock_ms: Callable[[], int]) -> Links:
     """Give what tells sockets of the ends of their tokens."""
     warn_before_ms = config.security.auth_token.warn_before_ms
     return Links(config.server.node, clock_ms=clock_ms, warn_before_ms=warn_before_ms)
 
 
-def make_searches(config: Config, storage: Storage, field_mappings: Mappings) -> Searches:
+def make_searches(
+    config: Config, storage: Storage, field_mappings: Mappings, clock_ms: Callable[[], int]
+) -> Searches:
     """Give what finds users, profiles and roles."""
     ttl_ms = int(config.services.storage_engine.defaults.scroll_ttl_ms)
     scrolls = Scrolls(clock_ms=clock_ms, ttl_ms=ttl_ms)
@@ -390,7 +408,11 @@ def make_passwords(config: Config) -> Passwords:
 
 
 def make_local(
-    config: Config, storage: Storage, passwords: Passwords, rules: PasswordRules
+    config: Config,
+    storage: Storage,
+    passwords: Passwords,
+    rules: PasswordRules,
+    clock_ms: Callable[[], int],
 ) -> Local:
     """Give the strategy of user names and passwords."""
     given = config.plugins.local
@@ -512,17 +534,23 @@ def make_wire(config: Config, node: str) -> Wire:
         message_budget=partial(MessageBudget, protocols.websocket.rate_limit, clock_s)
         if protocols.websocket.rate_limit
         else None,
+        control_budget=partial(MessageBudget, protocols.websocket.control_rate_limit, clock_s)
+        if protocols.websocket.control_rate_limit
+        else None,
     )
 
 
 def make_timeouts(config: Config) -> Timeouts:
     """Give the configured deadlines in seconds."""
-    given = config.timeouts
+    given, websocket = config.timeouts, config.server.protocols.websocket
+    idle_s, pings = websocket.idle_timeout_ms / 1000, websocket.send_pings_automatically
     return Timeouts(
         head_s=given.head_ms / 1000,
         body_s=given.body_ms / 1000,
         idle_s=given.idle_ms / 1000,
-        socket_s=config.server.protocols.websocket.idle_timeout_ms / 1000,
+        socket_s=idle_s / 2 if pings else idle_s,
+        pong_s=idle_s / 2 if pings else 0.0,
+        renews_on_push=websocket.reset_idle_timeout_on_send,
         write_s=given.write_ms / 1000,
         grace_s=given.grace_ms / 1000,
     )

@@ -239,6 +239,30 @@ class WebSocketProtocol:
     rate_limit: int = setting(
         "rateLimit", whole(0, 1_000_000), 0, "Messages a second on one socket; 0 for no limit."
     )
+    control_rate_limit: int = setting(
+        "controlRateLimit",
+        whole(0, 1_000_000),
+        100,
+        "Pings and pongs a second on one socket, beyond which it is closed; 0 for no limit.",
+    )
+    send_pings_automatically: bool = setting(
+        "sendPingsAutomatically",
+        YES_NO,
+        False,
+        "Ping a socket that said nothing for half of `idleTimeout`.",
+    )
+    reset_idle_timeout_on_send: bool = setting(
+        "resetIdleTimeoutOnSend",
+        YES_NO,
+        False,
+        "What is sent to a socket unasked counts for `idleTimeout` like what it says.",
+    )
+    max_unsent_bytes: int = setting(
+        "maxUnsent",
+        size(),
+        _MEBIBYTE,
+        "Notifications that may wait for a socket that takes none; beyond it, it is dropped.",
+    )
     compression: bool = setting("compression", YES_NO, False, "Compress messages (RFC 7692).")
     max_ratio: int = setting(
         "maxRatio",

@@ -31,7 +31,5 @@ IGNORED = (
     "server.protocols.http.enabled",
     "server.protocols.mqtt.*",
     "server.protocols.websocket.realtimeNotifications",
-    "server.protocols.websocket.resetIdleTimeoutOnSend",
-    "server.protocols.websocket.sendPingsAutomatically",
     "services.storageEngine.internalIndex.*",
 )

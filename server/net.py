@@ -12,6 +12,7 @@ import types
 from collections.abc import Callable, Coroutine, Generator
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from typing import Any, cast
 
 from protocol.answers import Wire
@@ -27,6 +28,7 @@ _LOG = logging.getLogger("manykeys.net")
 _LINGER_S = 2.0
 _LONGEST_TICK_S = 1.0
 _BACKLOG = 1024
+_DROPPED_AT_ONCE = 64
 # What a refused connection gets, without a look at what it asks (RFC 9110 §15.6.4).
 _TOO_MANY = (
     b"HTTP/1.1 503 Service Unavailable\r\n"
@@ -42,7 +44,11 @@ Answering = Coroutine[object, object, Response]
 class Timeouts:
     """How long a peer may take, in seconds: for a request's head from its first byte, for its body,
     between requests, between frames of a WebSocket, to take what is sent to him; `grace_s` for
-    everybody at the end."""
+    everybody at the end.
+
+    With `pong_s` a WebSocket silent for `socket_s` is sent a ping, and may be silent for so long
+    again; with `renews_on_push` what it is sent counts like what it says.
+    """
 
     head_s: float = 10.0
     body_s: float = 30.0
@@ -50,6 +56,8 @@ class Timeouts:
     socket_s: float = 60.0
     write_s: float = 30.0
     grace_s: float = 10.0
+    pong_s: float = 0.0
+    renews_on_push: bool = False
 
 
 class Listener:
@@ -63,6 +71,7 @@ class Listener:
         timeouts: Timeouts,
         *,
         connections: int,
+        unsent_bytes: int = 1024 * 1024,
         make_peer: Callable[["Listener"], "Peer"] | None = None,
         unlink: Callable[["Peer"], None] = lambda peer: None,
         clock_s: Callable[[], float] | None = None,
@@ -77,10 +86,12 @@ class Listener:
         self.tasks: set[asyncio.Task[None]] = set()
         self._clock_s = clock_s or self.loop.time
         self.now_s = self._clock_s()  # of the last tick, near enough for deadlines
+        self.unsent_bytes = unsent_bytes
         self._connections = connections
         self._make_peer = make_peer or Peer
         self._server: asyncio.Server | None = None
         self._place: Place | None = None
+        self._late: list[Peer] = []
         self._empty = asyncio.Event()
         self._tick_s = min(_LONGEST_TICK_S, timeouts.head_s / 4, timeouts.idle_s / 4)
         self._ticking: asyncio.TimerHandle | None = None
@@ -163,8 +174,20 @@ class Listener:
         """Cut off the peers whose deadline has passed. One pass over all is cheaper than a timer
         for each."""
         now_s = self.now_s = self._clock_s()
-        for peer in [peer for peer in self.peers if peer.deadline_s <= now_s]:
-            peer.miss_deadline()
+        is_dropping = bool(self._late)
+        self._late = [peer for peer in self.peers if peer.deadline_s <= now_s]
+        if not is_dropping:
+            self._drop_some()
+
+    def _drop_some(self) -> None:
+        """Thousands may be late in the same moment: others have their turn in between."""
+        some = self._late[-_DROPPED_AT_ONCE:]
+        del self._late[-_DROPPED_AT_ONCE:]
+        for peer in some:
+            if peer.deadline_s <= self.now_s:
+                peer.miss_deadline()
+        if self._late:
+            self.loop.call_soon(self._drop_some)
 
     def _tick(self) -> None:
         self.check_deadlines()
@@ -182,7 +205,9 @@ FULL = 1  # as many requests as may be are in progress
 BLOCKED = 2  # what was written has not left
 LEAVING = 4  # to be ended once the answers in progress are sent
 ENDING = 8  # our side is closed, the peer's not yet
-_NOT_READING = FULL | BLOCKED | LEAVING
+BEHIND = 16  # what has arrived is understood first, in a turn of its own
+PINGED = 32  # silent for long; still read from
+_NOT_READING = FULL | BLOCKED | LEAVING | BEHIND
 
 
 class Peer(asyncio.Protocol):
@@ -206,7 +231,7 @@ class Peer(asyncio.Protocol):
         self._address = ""
         self._holds = 0
         self._partial: Phase | None = None  # the phase whose message is not whole
-        self.deadline_s = float("inf")
+        self.deadline_s = inf
         self.linked = b""
 
     @property
@@ -243,6 +268,7 @@ class Peer(asyncio.Protocol):
         for request in requests:
             self._answer(request)
         if self._holds or transport is None or not connection.is_settled:
+            self._holds &= ~PINGED
             self._flush(bool(requests))
             return
         # All that arrived is understood and answered, as nearly always.
@@ -303,13 +329,16 @@ class Peer(asyncio.Protocol):
             self._hold(FULL)
         else:
             self._release(FULL)
-            if has_progress and connection.holds_input:
-                # In a turn of its own, so that one busy peer does not keep the others waiting.
-                self._listener.loop.call_soon(self._go_on)
+        if connection.is_behind and not self._holds & _NOT_READING:
+            # In a turn of its own, so that one busy peer does not keep the others waiting. Until
+            # then nothing is read: what is held would grow as fast as he can send.
+            self._hold(BEHIND)
+            self._listener.loop.call_soon(self._go_on)
         self._set_deadline(has_progress)
 
     def _go_on(self) -> None:
-        """Understand what is held and was not looked at, now that there is room for answers."""
+        """Understand what is held and was not looked at, unless there is no room for answers."""
+        self._release(BEHIND)
         if self._transport is not None and not self._holds & _NOT_READING:
             self.data_received(b"")
 
@@ -333,7 +362,7 @@ class Peer(asyncio.Protocol):
             return
         if connection.awaits_answers:
             self._partial = None
-            self.deadline_s = float("inf")
+            self.deadline_s = inf
         elif phase is Phase.SOCKET or connection.is_settled:
             self._partial = None
             self._wait(timeouts.socket_s if phase is Phase.SOCKET else timeouts.idle_s)
@@ -348,9 +377,19 @@ class Peer(asyncio.Protocol):
         self.deadline_s = self._listener.now_s + limit_s
 
     def push(self, text: bytes) -> None:
-        """Send a text message nobody asked for to an open WebSocket."""
+        """Send a text message nobody asked for to an open WebSocket; one that takes none, though
+        much is waiting for it, is dropped."""
+        transport = self._transport
+        if transport is None:
+            return
         self._connection.push(text)
-        self._flush(False)
+        transport.write(self._connection.bytes_to_send())
+        if self._holds & BLOCKED:
+            if transport.get_write_buffer_size() > self._listener.unsent_bytes:
+                self.abort()
+        elif self._listener.timeouts.renews_on_push and self.deadline_s < inf:
+            self._holds &= ~PINGED
+            self._wait(self._listener.timeouts.socket_s)
 
     def finish(self) -> None:
         """Take no further request and end once the ones in progress are answered."""
@@ -380,13 +419,24 @@ class Peer(asyncio.Protocol):
     def miss_deadline(self) -> None:
         """The peer took too long: a request begun is answered 408, a silent or unreading peer is
         dropped."""
-        self.deadline_s = float("inf")
+        self.deadline_s = inf
+        if self.is_socket and self._listener.timeouts.pong_s and not self._holds:
+            self._ask_for_life()
+            return
         if self._holds & (BLOCKED | ENDING) or self._partial not in _REQUEST_PHASES:
             self.abort()
             return
         for request in self._connection.time_out():
             self._answer(request)
         self._flush(True)
+
+    def _ask_for_life(self) -> None:
+        """Ping a silent WebSocket, whose Pong counts like anything else it says."""
+        self._holds |= PINGED
+        self._connection.ping()
+        self._wait(self._listener.timeouts.pong_s)
+        if self._transport is not None:
+            self._transport.write(self._connection.bytes_to_send())
 
     def pause_writing(self) -> None:
         """The peer does not read as fast as we write: read no more of his until he does."""
@@ -409,7 +459,7 @@ class Peer(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone; answers in progress are made, then forgotten."""
         self._transport = None
-        self.deadline_s = float("inf")
+        self.deadline_s = inf
         self._listener.forget(self)
         if self.linked:
             self._listener.unlink(self)

@@ -5,14 +5,17 @@ Nothing here measures time.
 
 import asyncio
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from bench.__main__ import read_options
 from bench.checks import check_result, check_same, check_user, settle
 from bench.client import (
+    HANDSHAKE,
     WrongAnswer,
     content_length,
     frame_payload,
@@ -22,18 +25,27 @@ from bench.client import (
 from bench.contrast import ask_each
 from bench.crowd import PASSWORD, Session, crowd, fill
 from bench.figures.timing import read_refusal
+from bench.hostile import KINDS
 from bench.latencies import percentile
 from bench.listeners import check_told
 from bench.ranks import likelihood
 from bench.report import format_number, read_json, write_json, write_table
 from bench.sample import REQUEST_ID, VARIABLE, Sample, me_message, read_sample
 from bench.series import Chapter, Requirement, Series, measure_rounds, ratios
+from bench.soak import growth_of
 from bench.stage import QUICK, Cores, Failed, split_cores
+from bench.visitors import Visitor
 from bench.wrk import parse_report
 from bench.ws_load import Shape, build_messages
+from protocol.answers import Wire
 from protocol.buffer import Buffer
+from protocol.connection import Connection
+from protocol.messages import Response
+from protocol.phases import Phase
 from protocol.websocket import Message, MessageLimits, WebSocket
-from tests.server.running import running
+from server.actions import Router
+from server.config import Config
+from tests.server.running import cheap_config, running
 
 WRK_REPORT = """\
 Running 3s test @ http://127.0.0.1:7512/_me
@@ -312,7 +324,8 @@ def test_required_line_is_the_bound_times_the_reference() -> None:
 def test_long_chapters_only_when_asked_for() -> None:
     usual = read_options([]).only
     assert usual == ["http", "websocket", "login", "start", "memory"]
-    assert read_options(["--full"]).only == [*usual, "sessions", "users", "push", "timing"]
+    more = ["sessions", "users", "push", "timing", "faults"]
+    assert read_options(["--full"]).only == [*usual, *more]
     assert read_options(["--only", "push,http"]).only == ["push", "http"]
     with pytest.raises(SystemExit):
         read_options(["--only", "lunch"])
@@ -402,3 +415,43 @@ def test_a_crowd_is_one_the_server_knows(tmp_path: Path) -> None:
     fill(data, partial(crowd, users=10, sessions=100, known=known, wanted=5), cost=4)
     asyncio.run(look())
     assert [session.kuid[-2:] for session in known] == ["01", "03", "05", "07", "09"]
+
+
+@pytest.mark.parametrize(
+    ("values", "growth"),
+    [
+        ([5.0] * 10, 0.0),
+        ([1.0, 2.0, 3.0, 4.0, 5.0] + [10.0] * 5, 0.0),  # what is reached first does not count
+        ([10.0] * 5 + [8.0, 9.0, 10.0, 11.0, 12.0], 0.4),
+        ([1.0, 2.0, 3.0], 0.0),  # too few to tell
+    ],
+)
+def test_growth_is_that_of_the_second_half(values: list[float], growth: float) -> None:
+    assert growth_of(range(len(values)), values) == pytest.approx(growth)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_hostile_peers_keep_to_the_protocol(name: str) -> None:
+    """What breaks it would be let go at once, and its flood never felt."""
+    kind = KINDS[name]
+    connection = Connection(Wire(Router(()), "node"))
+    connection.receive(HANDSHAKE if kind.is_socket else b"")
+    requests = connection.receive(kind.sends)
+    while requests or connection.is_behind:
+        for request in requests:
+            connection.send(request, Response("made"))
+        requests = connection.receive(b"")
+    assert connection.phase in (Phase.SOCKET, Phase.HEAD)
+    assert not connection.is_finished
+
+
+async def test_visitors_of_the_soak_are_answered_as_they_expect() -> None:
+    """Each kind of visit once, and a wrong expectation would be told."""
+    async with running(cheap_config(limits=replace(Config().limits, failed_logins=0))) as server:
+        admin = await server.create_admin()
+        visitor = Visitor(server.port, "ann", admin, Random(1))
+        await asyncio.to_thread(visitor.arrive)
+        for way in visitor.ways():
+            await asyncio.to_thread(way)
+        with pytest.raises(WrongAnswer):
+            await asyncio.to_thread(visitor.check_out, admin)

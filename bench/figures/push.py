@@ -5,21 +5,19 @@ The user logs out everywhere from another connection. Every round ends another u
 """
 
 import json
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
 from bench.client import WrongAnswer, ask
 from bench.crowd import Session, Writing, fill
-from bench.latencies import BEGUN, percentile
+from bench.latencies import BEGUN
 from bench.listeners import LINKED
+from bench.programs import expect, p99_ms, program, read_line, say
 from bench.series import Chapter, Requirement, Series, measure_rounds
 from bench.servers import Running, our_server
-from bench.stage import Failed, Stage, pinned, raise_open_files
+from bench.stage import Stage, raise_open_files
 from bench.subject import create_admin, log_in
 from server.auth.tokenforms import hash_token
 from server.storage.base import Change
@@ -104,66 +102,26 @@ def _end_all(
     socket's notification."""
     asking, shared, *each = [session.token for session in sessions]
     tokens = each if way == _EACH else [shared] * len(each)
-    with _program(stage, "listeners", running.port) as listening:
-        _say(listening, "\n".join(tokens))
-        _expect(listening, LINKED)
-        with _program(stage, "latencies", running.port, admin) as probing:
-            _expect(probing, BEGUN)
+    with program(stage, "listeners", running.port) as listening:
+        say(listening, "\n".join(tokens))
+        expect(listening, LINKED)
+        with program(stage, "latencies", running.port, admin) as probing:
+            expect(probing, BEGUN)
             time.sleep(_IDLE_S)
             began_s = time.monotonic()
             ended = ask(running.port, "POST", "/_logout?global=true", token=asking)
             answered_s = time.monotonic()
             if ended.result() != {"acknowledged": True}:
                 raise WrongAnswer(f"not logged out: {ended.json}")
-            heard = json.loads(_read_line(listening))
-            _say(probing, "")
-            samples = json.loads(_read_line(probing))
+            heard = json.loads(read_line(listening))
+            say(probing, "")
+            samples = json.loads(read_line(probing))
     last_s = max(heard["last_s"], answered_s)
     felt.answered_s.append(answered_s - began_s)
-    felt.idle_ms.append(_p99_ms(samples, began_s - _IDLE_S, began_s))
-    felt.busy_ms.append(_p99_ms(samples, began_s, last_s))
+    felt.idle_ms.append(p99_ms(samples, began_s - _IDLE_S, began_s))
+    felt.busy_ms.append(p99_ms(samples, began_s, last_s))
     stage.say(
         f"{way:18} {last_s - answered_s:6.3f} s after the answer, which took"
         f" {answered_s - began_s:.3f} s; p99 {felt.idle_ms[-1]:.2f} ms, then {felt.busy_ms[-1]:.2f}"
     )
     return last_s - answered_s
-
-
-def _p99_ms(samples: Sequence[tuple[float, float]], from_s: float, to_s: float) -> float:
-    """Give the p99 of the requests that were in progress at any moment between two times."""
-    found = [ms for sent_s, ms in samples if sent_s <= to_s and sent_s + ms / 1000 >= from_s]
-    return percentile(found, 0.99)
-
-
-@contextmanager
-def _program(stage: Stage, module: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
-    """Run one of the bench's programs beside the load until the block ends."""
-    command = [sys.executable, "-m", f"bench.{module}", *map(str, arguments)]
-    pipe = subprocess.PIPE
-    with pinned(stage.cores.load):
-        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
-    with process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def _say(process: subprocess.Popen[str], text: str) -> None:
-    """Give a program its whole input."""
-    assert process.stdin is not None
-    process.stdin.write(text)
-    process.stdin.close()
-
-
-def _expect(process: subprocess.Popen[str], line: str) -> None:
-    if (said := _read_line(process)) != line:
-        raise Failed(f"{process.args!r} said {said!r} instead of {line}")
-
-
-def _read_line(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None and process.stderr is not None
-    line = process.stdout.readline()
-    if not line:
-        raise Failed(f"{process.args!r} ended: {process.stderr.read()[-400:]}")
-    return line.rstrip("\n")

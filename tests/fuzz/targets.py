@@ -58,12 +58,9 @@ def talk(connection: Connection, data: bytes) -> bytes:
     while True:
         _answer(connection, requests)
         sent += connection.bytes_to_send()
-        if not requests and (connection.is_finished or not connection.holds_input):
+        if not connection.is_behind:
             return sent
-        held = requests
         requests = connection.receive(b"")
-        if not requests and not held:
-            return sent
 
 
 def fuzz_http(data: bytes) -> None:

@@ -11,6 +11,7 @@ from protocol.websocket import (
     Message,
     MessageLimits,
     Ping,
+    Pong,
     WebSocket,
     accept_handshake,
     close_frame,
@@ -55,10 +56,10 @@ def code(number: int, reason: bytes = b"") -> bytes:
         (frame(TEXT, final=False) + frame(0, b"b"), [Message(b"b", True)]),
         (
             frame(TEXT, b"a", final=False) + frame(PING, b"p") + frame(PONG) + frame(0, b"b"),
-            [Ping(b"p"), Message(b"ab", True)],
+            [Ping(b"p"), Pong(), Message(b"ab", True)],
         ),
         (frame(PING, b"x" * 125), [Ping(b"x" * 125)]),
-        (frame(PONG, b"unasked"), []),
+        (frame(PONG, b"unasked"), [Pong()]),
         (frame(TEXT, "é€😀".encode()), [Message("é€😀".encode(), True)]),
         (
             frame(TEXT, b"\xf0\x9f", final=False) + frame(PING) + frame(0, b"\x98\x80"),

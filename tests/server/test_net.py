@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -115,7 +115,13 @@ class Under:
 
 @asynccontextmanager
 async def listening(
-    *, in_flight: int = 8, connections: int = 100, result: object = None, **timeouts: float
+    *,
+    in_flight: int = 8,
+    connections: int = 100,
+    unsent_bytes: int = 1024,
+    result: object = None,
+    make: Callable[[Listener], Peer] | None = None,
+    **timeouts: float,
 ) -> AsyncIterator[Under]:
     """Run a listener that answers nothing but its own requests."""
     wire = Wire(Router(()), "node", in_flight=in_flight, body_limits=BodyLimits())
@@ -133,7 +139,8 @@ async def listening(
         answers.answer_now,
         Timeouts(**timeouts),
         connections=connections,
-        make_peer=make_peer,
+        unsent_bytes=unsent_bytes,
+        make_peer=make or make_peer,
         clock_s=clock,
     )
     bound = await listener.listen(Place())

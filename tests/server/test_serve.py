@@ -39,9 +39,12 @@ class Process:
 
 
 @asynccontextmanager
-async def serving(data: Path | str, *options: str) -> AsyncIterator[Process]:
-    """Run `python -m server serve` until the block is left."""
+async def serving(
+    data: Path | str, *options: str, before: tuple[str, ...] = ()
+) -> AsyncIterator[Process]:
+    """Run `python -m server serve` until the block is left, behind a command of the caller's."""
     process = await asyncio.create_subprocess_exec(
+        *before,
         *(sys.executable, "-m", "server", "serve", "--port", "0", "--data", str(data)),
         *CHEAP,
         *options,

@@ -1,0 +1,93 @@
+"""Open files: as many as the system gives, some kept for the server itself, and a word in the log
+when there are none left.
+
+A socket is an open file. The loops go on without one: what connects then waits or is dropped.
+"""
+
+import asyncio
+import errno
+import logging
+import os
+import resource
+import sys
+from collections.abc import Callable
+from math import inf
+from typing import Any
+
+_LOG = logging.getLogger("manykeys.files")
+RESERVED_FILES = 64
+"""What is open beside the connections: the store and its readers, standard streams, the loop's own,
+look-ups of breached passwords, and connections that are being refused."""
+TELL_EVERY_S = 60.0
+_LOOK_S = 1.0
+# What accept(2) and dup(2) say when the process, the system or its memory has no more.
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+def make_room(connections: int) -> int:
+    """Raise this process's limit of open files as far as needed and allowed; give how many of so
+    many connections there is room for, and warn if not for all."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + RESERVED_FILES
+    if _number(soft) < wanted:
+        raised = int(min(wanted, _number(hard)))
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+        except (OSError, ValueError) as reason:  # a system with a bound of its own
+            _LOG.debug("the limit of open files stays at %d: %s", soft, reason)
+    limit = _number(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    if limit >= wanted:
+        return connections
+    room = int(max(limit - RESERVED_FILES, 1))
+    _LOG.warning(
+        "limits.connections: %d of %d, since only %d files may be open (ulimit -n)",
+        *(room, connections, limit),
+    )
+    return room
+
+
+def _number(limit: int) -> float:
+    return inf if limit == resource.RLIM_INFINITY else limit
+
+
+class Exhaustion:
+    """Tells the log when no file can be opened, at most once a minute, and when that is over."""
+
+    def __init__(self, clock_s: Callable[[], float]) -> None:
+        self._clock_s = clock_s
+        self._told_s = -inf
+        self._awaits_end = False
+
+    async def watch(self) -> None:
+        """Look again and again; what the loop says of it is told here and nowhere else."""
+        asyncio.get_running_loop().set_exception_handler(self.take_loop_error)
+        while True:
+            self.look()
+            await asyncio.sleep(_LOOK_S)
+
+    def look(self) -> None:
+        """Try to open one: uvloop does not say when it can't."""
+        try:
+            os.close(os.dup(sys.stderr.fileno()))
+        except OSError as reason:
+            if reason.errno in _EXHAUSTED:
+                self._tell(reason)
+        else:
+            if self._awaits_end:
+                self._awaits_end = False
+                _LOG.warning("files can be opened again")
+
+    def take_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """See `loop.set_exception_handler`. The loop of the standard library calls it a thousand
+        times for one accept that failed."""
+        reason = context.get("exception")
+        if isinstance(reason, OSError) and reason.errno in _EXHAUSTED:
+            self._tell(reason)
+        else:
+            loop.default_exception_handler(context)
+
+    def _tell(self, reason: OSError) -> None:
+        now_s = self._clock_s()
+        if now_s - self._told_s >= TELL_EVERY_S:
+            self._told_s, self._awaits_end = now_s, True
+            _LOG.error("no file can be opened, new connections wait or are dropped: %s", reason)

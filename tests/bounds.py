@@ -1,0 +1,387 @@
+"""The bounds of the server, and the page that names them.
+
+A bound is a setting, by its name, or a constant, by its module. `python -m tests.bounds` prints
+docs/limits.md.
+"""
+
+from collections.abc import Iterator
+from dataclasses import MISSING, dataclass, fields
+from functools import reduce
+from importlib import import_module
+from pathlib import Path
+
+from server.config import Config
+from server.configtree import write_value
+from server.settings import Declared, declared_in
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """`what` is bounded by `where`; `beyond` says what happens then, `test` shows it: a file below
+    tests/ and a function of it."""
+
+    what: str
+    where: str
+    beyond: str
+    test: str
+
+    @property
+    def is_setting(self) -> bool:
+        """Whether operators may change it."""
+        return self.where in defaults(Config)
+
+    @property
+    def default(self) -> str:
+        """What it is unless configured, as people write it."""
+        return defaults(Config).get(self.where) or _constant(self.where)
+
+
+def defaults(of: type, path: str = "") -> dict[str, str]:
+    """Give the default of every setting of a table, by full name."""
+    found: dict[str, str] = {}
+    for one in declared_in(of):
+        if isinstance(one, Declared):
+            found[path + one.name] = write_value(one.kind.write(one.default)).strip('"')
+        else:
+            found |= defaults(one.type, f"{path}{one.name}.")
+    return found
+
+
+def _constant(name: str) -> str:
+    """Give a constant of a module, or the default of a field of a class in it."""
+    parts = name.split(".")
+    at = next(at for at, part in enumerate(parts) if not part.islower() or part.startswith("_"))
+    found: object = import_module(".".join(parts[:at]))
+    if len(parts) > at + 1:
+        of = getattr(found, parts[at])
+        (value,) = [field.default for field in fields(of) if field.name == parts[-1]]
+        assert value is not MISSING, name
+        found = value
+    else:
+        found = reduce(getattr, parts[at:], found)
+    return f"{found:,}" if isinstance(found, int) else str(found)
+
+
+_WS, _HTTP = "server.protocols.websocket", "server.protocols.http"
+GROUPS: dict[str, tuple[Bound, ...]] = {
+    "Connections": (
+        Bound(
+            "open connections",
+            "limits.connections",
+            "503 with `Retry-After`, then closed",
+            "server/test_net.py::test_too_many_connections_are_refused_at_once",
+        ),
+        Bound(
+            "files kept for the server itself",
+            "server.openfiles.RESERVED_FILES",
+            "fewer connections than configured, with a warning",
+            "server/test_openfiles.py::test_connections_leave_files_for_the_server",
+        ),
+        Bound(
+            "time for a request's head, from its first byte",
+            "timeouts.head",
+            "408",
+            "server/test_net.py::test_a_byte_at_a_time_gains_no_time",
+        ),
+        Bound(
+            "time for a request's body",
+            "timeouts.body",
+            "408",
+            "server/test_net.py::test_slow_peers_meet_a_deadline",
+        ),
+        Bound(
+            "time between two requests",
+            "timeouts.idle",
+            "closed",
+            "server/test_net.py::test_slow_peers_meet_a_deadline",
+        ),
+        Bound(
+            "time to take an answer",
+            "timeouts.write",
+            "dropped; until then nothing more of the peer is read",
+            "server/test_net.py::test_a_peer_that_does_not_read_is_dropped",
+        ),
+        Bound(
+            "time to finish at the end",
+            "timeouts.grace",
+            "cut off",
+            "server/test_net.py::test_stop_cuts_off_who_does_not_end",
+        ),
+        Bound(
+            "pieces understood before others have their turn",
+            "protocol.buffer.PIECES_AT_ONCE",
+            "the rest waits for the next turn, and nothing is read meanwhile",
+            "protocol/test_turns.py::test_a_turn_is_bounded",
+        ),
+    ),
+    "Requests": (
+        Bound(
+            "requests in progress",
+            "limits.inFlight",
+            "503 `api.process.overloaded` with `Retry-After`",
+            "server/test_counting.py::test_too_many_requests_in_progress",
+        ),
+        Bound(
+            "requests of one connection in progress",
+            "limits.pipelined",
+            "the next ones are not read until there is room",
+            "protocol/test_connection.py::test_requests_in_flight_are_bounded",
+        ),
+        Bound(
+            "their bytes",
+            "protocol.answers.Wire.in_flight_bytes",
+            "the same",
+            "protocol/test_connection.py::test_payload_bytes_in_flight_are_bounded",
+        ),
+        Bound(
+            "path with query, in bytes",
+            f"{_HTTP}.maxUrlLength",
+            "414",
+            "protocol/test_connection.py::test_ended_connections",
+        ),
+        Bound(
+            "head",
+            f"{_HTTP}.maxHeaderSize",
+            "431",
+            "protocol/test_connection.py::test_ended_connections",
+        ),
+        Bound(
+            "fields of a head",
+            f"{_HTTP}.maxHeaders",
+            "431",
+            "protocol/test_http11.py::test_as_many_fields_as_allowed_and_one_more",
+        ),
+        Bound(
+            "HTTP body, also once inflated",
+            "server.maxRequestSize",
+            "413",
+            "protocol/test_bodies.py::test_inflated_size_at_the_limit_and_one_past_it",
+        ),
+        Bound(
+            "layers of compression",
+            f"{_HTTP}.maxEncodingLayers",
+            "400 `network.http.too_many_encodings`",
+            "protocol/test_bodies.py::test_refused_encodings",
+        ),
+        Bound(
+            "file in a form",
+            f"{_HTTP}.maxFormFileSize",
+            "413 `network.http.file_too_large`",
+            "protocol/test_bodies.py::test_refused_multiparts",
+        ),
+        Bound(
+            "fields of a form",
+            "protocol.bodies.BodyLimits.form_fields",
+            "400 `api.assert.too_many_arguments`",
+            "protocol/test_bodies.py::test_form_fields_at_the_limit_and_one_past_it",
+        ),
+        Bound(
+            "arguments of a query string",
+            "protocol.messages._QUERY_FIELDS",
+            "400 `api.assert.too_many_arguments`",
+            "protocol/test_messages.py::test_bounds_over_http_at_the_limit",
+        ),
+        Bound(
+            "characters of a request id",
+            "protocol.messages._REQUEST_ID_CHARACTERS",
+            "400",
+            "protocol/test_messages.py::test_bounds_over_http_at_the_limit",
+        ),
+        Bound(
+            "levels of JSON",
+            "protocol.bodies._NESTING",
+            "400",
+            "protocol/test_bodies.py::test_nesting_as_deep_as_allowed_and_one_deeper",
+        ),
+        Bound(
+            "chunks of a body",
+            "protocol.chunks.ChunkLimits.chunks",
+            "400",
+            "protocol/test_chunks.py::test_refused_bodies",
+        ),
+        Bound(
+            "bytes of a chunk's size line",
+            "protocol.chunks.ChunkLimits.line_bytes",
+            "400",
+            "protocol/test_chunks.py::test_refused_bodies",
+        ),
+        Bound(
+            "bytes of trailers",
+            "protocol.chunks.ChunkLimits.trailer_bytes",
+            "431",
+            "protocol/test_chunks.py::test_refused_bodies",
+        ),
+        Bound(
+            "trailers",
+            "protocol.chunks.ChunkLimits.trailer_fields",
+            "431",
+            "protocol/test_chunks.py::test_refused_bodies",
+        ),
+        Bound(
+            "bytes read as JSON on the loop",
+            "protocol.messages.READ_AT_ONCE_BYTES",
+            "read in a thread",
+            "protocol/test_messages.py::test_large_payloads_are_left_for_another_thread",
+        ),
+        Bound(
+            "characters of a token",
+            "server.auth.tokens._MOST_TOKEN_CHARACTERS",
+            "401 `security.token.invalid`",
+            "server/test_auth_table.py::test_token_that_is_no_good",
+        ),
+    ),
+    "WebSockets": (
+        Bound(
+            "message, also once inflated",
+            "server.maxRequestSize",
+            "closed with 1009",
+            "protocol/test_websocket.py::test_refused_frames",
+        ),
+        Bound(
+            "frames of a message",
+            f"{_WS}.maxFrames",
+            "closed with 1009",
+            "protocol/test_websocket.py::test_refused_frames",
+        ),
+        Bound(
+            "times a message may be its compressed size",
+            f"{_WS}.maxRatio",
+            "closed with 1009",
+            "protocol/test_deflate.py::test_the_ratio_is_bounded_beyond_what_is_free",
+        ),
+        Bound(
+            "messages a second (0: any number)",
+            f"{_WS}.rateLimit",
+            "429 `network.websocket.ratelimit_exceeded`, unread",
+            "server/test_limits.py::test_messages_of_a_socket",
+        ),
+        Bound(
+            "pings and pongs a second",
+            f"{_WS}.controlRateLimit",
+            "closed with 1008",
+            "protocol/test_turns.py::test_control_frames_have_a_budget",
+        ),
+        Bound(
+            "silence",
+            f"{_WS}.idleTimeout",
+            "dropped",
+            "server/test_net.py::test_silent_sockets_are_dropped",
+        ),
+        Bound(
+            "notifications that wait for a socket that takes none",
+            f"{_WS}.maxUnsent",
+            "dropped",
+            "server/test_floods.py::test_pushes_wait_for_a_peer_up_to_a_bound",
+        ),
+    ),
+    "Logins and what is kept": (
+        Bound(
+            "logins a second of one connection (0: any number)",
+            "limits.loginsPerSecond",
+            "429 with `Retry-After`",
+            "server/test_limits.py::test_logins_on_one_connection",
+        ),
+        Bound(
+            "failed logins of an account",
+            "limits.failedLogins",
+            "429 with `Retry-After`, longer and longer",
+            "server/test_throttle.py::test_after_the_limit_one_attempt_at_a_time",
+        ),
+        Bound(
+            "accounts and addresses watched",
+            "server.auth.throttle.MOST_COUNTERS",
+            "the oldest are forgotten",
+            "server/test_throttle.py::test_made_up_names_push_no_victim_out",
+        ),
+        Bound(
+            "passwords that wait to be hashed",
+            "security.passwords.queue",
+            "503 with `Retry-After`",
+            "server/test_passwords.py::test_a_full_queue_refuses_at_once_and_opens_again",
+        ),
+        Bound(
+            "bytes of a password",
+            "server.auth.passwords.MOST_PASSWORD_BYTES",
+            "400",
+            "server/test_passwords.py::test_a_password_of_the_greatest_length_passes",
+        ),
+        Bound(
+            "sessions kept in memory",
+            "limits.liveSessions",
+            "the oldest is read again when it comes",
+            "server/test_kept.py::test_few_sessions_in_memory",
+        ),
+        Bound(
+            "sessions of one user (0: any number)",
+            "security.authToken.maxSessions",
+            "his oldest ends",
+            "server/test_sessions.py::test_a_further_login_ends_the_oldest_session",
+        ),
+        Bound(
+            "API keys of one user",
+            "server.auth.apikeys.MOST_KEYS",
+            "412",
+            "server/test_api_keys.py::test_the_number_of_keys_is_bounded",
+        ),
+        Bound(
+            "profiles of one user",
+            "server.auth.users.MOST_PROFILES",
+            "400",
+            "server/test_users.py::test_what_is_refused_leaves_nothing",
+        ),
+        Bound(
+            "events of the audit trail",
+            "security.audit.maxEvents",
+            "the most frequent kind gives way",
+            "server/test_trail.py::test_a_flood_pushes_out_itself",
+        ),
+        Bound(
+            "frames of statistics",
+            "stats.ttl",
+            "the oldest is forgotten",
+            "server/test_counting.py::test_frames_are_bounded",
+        ),
+    ),
+}
+
+_INTRODUCTION = """# Limits
+
+This page is made by `python -m tests.bounds`; a test fails when it is out of date, or when a test
+it names is not there. Everything a peer can make grow has a bound, and each is tested at it and
+beyond it. Settings are those of [configuration.md](configuration.md); what is no setting is marked
+as fixed. 0 stands for no bound where that is said.
+
+Times are those of the monotonic clock, but the ends of sessions, which outlive the server: they are
+times of day. A system clock that is moved while the server runs is followed at no more than a tenth
+above or below the speed of time, so that nothing that ended comes back and nothing ends early by
+more than that. What is set while the server is down is believed.
+
+Floods are answered in turns: of what one connection sends only so much is understood before all
+others had theirs, and until then nothing more of it is read.
+"""
+
+
+_HEADINGS = "| What | Setting | Default | Beyond it | Shown by |\n|---|---|---|---|---|\n"
+
+
+def page() -> str:
+    """Give docs/limits.md."""
+    return "".join([_INTRODUCTION, *_tables()])
+
+
+def _tables() -> Iterator[str]:
+    for title, bounds in GROUPS.items():
+        yield f"\n## {title}\n\n{_HEADINGS}"
+        for bound in bounds:
+            where = f"`{bound.where}`" if bound.is_setting else "fixed"
+            file, _, name = bound.test.rpartition("::")
+            yield (
+                f"| {bound.what} | {where} | {bound.default} | {bound.beyond} "
+                f"| [{name}](../tests/{file}) |\n"
+            )
+
+
+if __name__ == "__main__":
+    print(page(), end="")

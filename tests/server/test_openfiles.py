@@ -1,0 +1,190 @@
+"""Open files run out: the server goes on, says so once, and takes connections again (issue 5)."""
+
+import asyncio
+import errno
+import logging
+import resource
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from server import openfiles
+from server.openfiles import RESERVED_FILES, TELL_EVERY_S, Exhaustion, make_room
+from tests.server.certificates import Authority
+from tests.server.running import WAIT_S, Http
+from tests.server.test_serve import Process, serving
+
+FEW_FILES = 128
+EXHAUSTED = "no file can be opened"
+OVER = "files can be opened again"
+
+
+def limited(files: int) -> tuple[str, ...]:
+    """Give the command in front of another one that allows it so many open files, for good."""
+    return ("sh", "-c", f'ulimit -n {files} && exec "$@"', "sh")
+
+
+async def until_logged(server: Process, text: str) -> list[str]:
+    """Read stderr up to a line with this text, and give it."""
+    assert server.process.stderr is not None
+    lines: list[str] = []
+    async with asyncio.timeout(WAIT_S):
+        while not lines or text not in lines[-1]:
+            lines.append((await server.process.stderr.readline()).decode())
+            assert lines[-1], lines
+    return lines
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+async def test_exhaustion_is_survived_and_told_once(tmp_path: Path, loop: str) -> None:
+    """Handshakes that never come take every file there is: one line when none are left, one when
+    there are some again, and then everybody is answered."""
+    authority = Authority(tmp_path)
+    files = authority.sign("server")
+    options = ("--loop", loop, "--tls-cert", str(files.cert), "--tls-key", str(files.key))
+    async with serving(
+        tmp_path / "a.db", *options, "--set", "timeouts.head=1h", before=limited(FEW_FILES)
+    ) as server:
+        with ExitStack() as held:
+            for _ in range(2 * FEW_FILES):
+                opened = held.enter_context(socket.socket())
+                opened.setblocking(False)
+                try:
+                    await asyncio.get_running_loop().sock_connect(
+                        opened, ("127.0.0.1", server.port)
+                    )
+                except ConnectionResetError:
+                    continue
+            begun = await until_logged(server, EXHAUSTED)
+        ended = await until_logged(server, OVER)
+        context = ssl.create_default_context(cafile=str(authority.cert))
+        http = Http(*await asyncio.open_connection("127.0.0.1", server.port, ssl=context))
+        assert (await http.ask("GET", "/_ready")).status == 200
+        http.close()
+        rest = await server.stop()
+        lines = [*begun, *ended, *rest.splitlines()]
+        assert server.process.returncode == 0
+    assert sum(EXHAUSTED in line for line in lines) == 1
+    assert len(lines) < 12, lines
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+async def test_connections_leave_files_for_the_server(tmp_path: Path, loop: str) -> None:
+    """Where few files may be open, fewer connections are taken than configured, with one warning;
+    all others are refused 503, and whoever is in can go on."""
+    room = FEW_FILES - RESERVED_FILES
+    async with serving(tmp_path / "a.db", "--loop", loop, before=limited(FEW_FILES)) as server:
+        inside = [await server.connect() for _ in range(room)]
+        for http in inside:
+            assert (await http.ask("GET", "/_ready")).status == 200
+        for _ in range(room):
+            outside = await server.connect()
+            assert (await outside.read()).status == 503
+            outside.close()
+        for http in inside:
+            assert (await http.ask("GET", "/_ready")).status == 200
+            http.close()
+        errors = await server.stop()
+    assert errors.count(f"limits.connections: {room} of 20000") == 1
+    assert EXHAUSTED not in errors
+
+
+async def test_the_soft_limit_is_raised_as_far_as_needed(tmp_path: Path) -> None:
+    """A soft limit is a suggestion, and nobody has to know of it."""
+    soft = ("sh", "-c", f'ulimit -S -n {FEW_FILES} && exec "$@"', "sh")
+    async with serving(tmp_path / "a.db", "--set", "limits.connections=200", before=soft) as server:
+        limit = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)[0]
+        assert "limits.connections" not in await server.stop()
+    assert limit == 200 + RESERVED_FILES
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "allowed", "room"),
+    [
+        (1024, 4096, True, 1000),  # raised
+        (1064, 1064, True, 1000),  # enough
+        (1063, 1063, True, 999),  # one too few
+        (resource.RLIM_INFINITY, resource.RLIM_INFINITY, True, 1000),
+        (256, resource.RLIM_INFINITY, True, 1000),
+        (256, resource.RLIM_INFINITY, False, 192),  # the system has a bound it does not tell
+        (10, 10, True, 1),
+    ],
+)
+def test_room(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    soft: int,
+    hard: int,
+    allowed: bool,
+    room: int,
+) -> None:
+    limits = [soft, hard]
+
+    def set_limits(which: int, wanted: tuple[int, int]) -> None:
+        if not allowed:
+            raise ValueError
+        limits[:] = wanted
+
+    monkeypatch.setattr(openfiles.resource, "getrlimit", lambda which: tuple(limits))
+    monkeypatch.setattr(openfiles.resource, "setrlimit", set_limits)
+    assert make_room(1000) == room
+    warned = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warned) == (room < 1000)
+    assert limits[1] == hard
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
+    """What was logged of files so far; it grows."""
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            found.append(EXHAUSTED if EXHAUSTED in record.getMessage() else record.getMessage())
+
+    found: list[str] = []
+    handler = Lines()
+    logger = logging.getLogger("manykeys.files")
+    logger.addHandler(handler)
+    yield found
+    logger.removeHandler(handler)
+
+
+def test_it_is_told_once_a_minute(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> None:
+    """However often files run out and come back."""
+    now_s, is_out = 0.0, True
+
+    def dup(fd: int) -> int:
+        if is_out:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return fd
+
+    monkeypatch.setattr(openfiles.os, "dup", dup)
+    monkeypatch.setattr(openfiles.os, "close", lambda fd: None)
+    watched = Exhaustion(lambda: now_s)
+    for _ in range(50):
+        watched.look()
+    assert lines == [EXHAUSTED]
+    for _ in range(20):
+        is_out = not is_out
+        watched.look()
+    assert lines == [EXHAUSTED, OVER]
+    now_s = TELL_EVERY_S
+    watched.look()
+    assert lines == [EXHAUSTED, OVER, EXHAUSTED]
+
+
+async def test_other_errors_of_the_loop_are_told(lines: list[str]) -> None:
+    """Only what accept says of files is kept short."""
+    loop, told = asyncio.get_running_loop(), list[dict[str, object]]()
+    watched = Exhaustion(lambda: 0.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "default_exception_handler", told.append)
+        for number in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EPIPE):
+            watched.take_loop_error(loop, {"exception": OSError(number, "accept")})
+        watched.take_loop_error(loop, {"message": "a task nobody asked for"})
+    assert lines == [EXHAUSTED]
+    assert len(told) == 2
