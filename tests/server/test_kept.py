@@ -16,11 +16,12 @@ from protocol.envelopes import write_envelope, write_kept
 from protocol.errors import error
 from protocol.http11 import NO_HEAD
 from protocol.messages import Origin, Request
-from server.app import build_services, make_wire
+from server.app import build_services
 from server.auth.issuing import hash_token
 from server.config import Config
 from server.dispatch import Dispatcher
 from server.logs import RequestLog
+from server.parts import make_wire
 from server.services import Services
 from server.storage.base import (
     Change,

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from protocol.errors import ApiError
-from server.app import make_password_rules
 from server.auth.passwordrules import PasswordRules, read_common_passwords
 from server.config import Config
+from server.parts import make_password_rules
 from tests.server.errors import told
 from tests.server.running import PASSWORD, TRANSPORTS, Running, cheap_config, running
 

@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 
 from protocol.errors import ApiError
-from server.app import reset_ttl_ms
 from server.auth.resets import Resets
+from server.parts import reset_ttl_ms
 from server.storage.base import Insert, Noted, Table, Update
 from tests.server.errors import told
 from tests.server.running import PASSWORD, TRANSPORTS, Running, cheap_config, running

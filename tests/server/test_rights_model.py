@@ -20,12 +20,13 @@ from protocol.envelopes import Kept
 from protocol.http11 import NO_HEAD
 from protocol.messages import Origin, Request, Response
 from server.actions import all_actions
-from server.app import build_services, make_wire
+from server.app import build_services
 from server.auth.defaults import builtin_profiles, builtin_roles
 from server.auth.limits import RequestLimits
 from server.auth.users import User
 from server.dispatch import Dispatcher
 from server.logs import RequestLog
+from server.parts import make_wire
 from server.services import Services
 from server.storage.base import Delete, Insert, Note, Noted, Table, Update
 from server.storage.sqlite import SqliteStorage

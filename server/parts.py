@@ -1,0 +1,239 @@
+"""Parts of a server as its configuration wants them, each from its own settings.
+
+Knows no other part: what belongs together is put together by `app.py`.
+"""
+
+import logging
+import os
+from collections.abc import Callable
+from functools import partial
+from math import ceil
+from time import monotonic
+
+from protocol.answers import Wire
+from protocol.bodies import BodyLimits
+from protocol.errors import LocalError
+from protocol.http11 import HeadLimits
+from protocol.websocket import MessageLimits
+from server.actions import Router, all_actions
+from server.addresses import Addresses
+from server.auth.apikeys import ApiKeys
+from server.auth.breaches import BreachCheck
+from server.auth.keyring import Keyring, Signing
+from server.auth.lifetimes import NEVER, TokenLimits
+from server.auth.limits import MessageBudget
+from server.auth.links import Links
+from server.auth.mappings import Mappings
+from server.auth.passwordrules import (
+    STRICT_LEAST_CHARACTERS,
+    STRICT_RESET_MS,
+    PasswordRules,
+    read_common_passwords,
+)
+from server.auth.passwords import Passwords
+from server.auth.policies import read_policies
+from server.auth.scrolls import Scrolls
+from server.auth.searching import Searches
+from server.auth.strategies.local import Local
+from server.config import Config
+from server.cookies import Cookies
+from server.counting import Counting
+from server.net import Timeouts
+from server.origins import make_origin_check, make_trust_check
+from server.places import Place, inherited_fd
+from server.storage.base import Storage
+from server.tls import Tls
+
+_LOG = logging.getLogger("manykeys.app")
+
+
+def make_api_keys(
+    config: Config, storage: Storage, keyring: Keyring, clock_ms: Callable[[], int]
+) -> ApiKeys:
+    """Give what makes API keys and knows them."""
+    most_ms = int(config.security.api_key.max_ttl_ms)
+    return ApiKeys(storage, keyring, clock_ms=clock_ms, max_ttl_ms=most_ms)
+
+
+def make_counting(config: Config, clock_ms: Callable[[], int]) -> Counting:
+    """Give what counts; without `stats.enabled` it keeps no frames."""
+    given = config.stats
+    return Counting(frames=ceil(given.ttl_s / given.stats_interval_s), clock_ms=clock_ms)
+
+
+def make_signing(config: Config) -> Signing:
+    """Give how session tokens are signed."""
+    given = config.security.auth_token
+    return Signing(given.algorithm, given.secret, given.issuer, given.audience)
+
+
+def make_links(config: Config, clock_ms: Callable[[], int]) -> Links:
+    """Give what tells sockets of the ends of their tokens."""
+    warn_before_ms = config.security.auth_token.warn_before_ms
+    return Links(config.server.node, clock_ms=clock_ms, warn_before_ms=warn_before_ms)
+
+
+def make_searches(
+    config: Config, storage: Storage, field_mappings: Mappings, clock_ms: Callable[[], int]
+) -> Searches:
+    """Give what finds users, profiles and roles."""
+    ttl_ms = int(config.services.storage_engine.defaults.scroll_ttl_ms)
+    scrolls = Scrolls(clock_ms=clock_ms, ttl_ms=ttl_ms)
+    most_hits = config.limits.documents_fetch_count
+    return Searches(storage, field_mappings, scrolls, most_hits=most_hits)
+
+
+def make_passwords(config: Config) -> Passwords:
+    """Give what hashes; one thread for each core unless the configuration says otherwise."""
+    given = config.security.passwords
+    threads = given.threads or os.cpu_count() or 1
+    return Passwords(cost=given.cost, threads=threads, queue=given.queue)
+
+
+def make_local(
+    config: Config,
+    storage: Storage,
+    passwords: Passwords,
+    rules: PasswordRules,
+    clock_ms: Callable[[], int],
+) -> Local:
+    """Give the strategy of user names and passwords."""
+    given = config.plugins.local
+    return Local(
+        storage,
+        passwords,
+        clock_ms=clock_ms,
+        require_password=given.require_password or config.security.strict,
+        rules=rules,
+        policies=read_policies(given.password_policies),
+        reset_ttl_ms=reset_ttl_ms(config),
+    )
+
+
+def reset_ttl_ms(config: Config) -> float:
+    """Give the life of a reset token; in strict mode every one has an end."""
+    given = config.plugins.local.reset_password_expires_in_ms
+    return STRICT_RESET_MS if given == NEVER and config.security.strict else given
+
+
+def make_token_limits(config: Config) -> TokenLimits:
+    """Give the configured lifetimes of session tokens."""
+    given = config.security.auth_token
+    return TokenLimits(
+        default_ttl_ms=int(given.expires_in_ms),
+        max_ttl_ms=int(given.max_ttl_ms),
+        max_age_ms=int(given.max_age_ms),
+        idle_ms=int(given.idle_ms),
+        grace_ms=int(given.grace_period_ms),
+        live=config.limits.live_sessions,
+        sessions=given.max_sessions,
+        prefix=given.prefix,
+    )
+
+
+def make_password_rules(config: Config, breaches: BreachCheck | None) -> PasswordRules:
+    """Give the configured rules for new passwords; `security.strict` asks for more by itself."""
+    given, is_strict = config.security.passwords, config.security.strict
+    if is_strict and breaches is None:
+        _LOG.warning("security.strict: breached passwords pass, no source of them is configured")
+    least = max(given.min_length, STRICT_LEAST_CHARACTERS if is_strict else 0)
+    refuses_common = given.forbid_common or is_strict
+    return PasswordRules(
+        least_characters=least,
+        common=read_common_passwords() if refuses_common else frozenset(),
+        forbids_context=given.forbid_context,
+        breaches=breaches,
+    )
+
+
+def make_place(config: Config) -> Place:
+    """Give where to listen."""
+    given = config.server
+    fd = given.fd if given.fd >= 0 else inherited_fd(os.environ, os.getpid())
+    return Place(given.host, given.port, given.uds, fd)
+
+
+def make_tls(config: Config) -> Tls | None:
+    """Give certificate and key, None where there are none configured."""
+    given = config.server.tls
+    if not given.cert:
+        if given.key:
+            raise LocalError("server.tls.key: expected server.tls.cert beside it")
+        return None
+    return Tls(given.cert, given.key, given.min_version)
+
+
+def make_cookies(config: Config, addresses: Addresses) -> Cookies:
+    """Give what reads and writes the session cookie."""
+    return Cookies(
+        addresses,
+        is_enabled=config.http.cookie_authentication,
+        trusts_origin=make_trust_check(config.http),
+    )
+
+
+def make_wire(config: Config, node: str) -> Wire:
+    """Give what the connections of a server share."""
+    http, protocols, limits = config.http, config.server.protocols, config.limits
+    fields = {
+        "X-Kuzzle-Node": node,
+        "Accept-Encoding": "gzip,deflate,identity"
+        if protocols.http.allow_compression
+        else "identity",
+        "Access-Control-Allow-Headers": http.access_control_allow_headers,
+        "Access-Control-Allow-Methods": http.access_control_allow_methods,
+        "X-Content-Type-Options": "nosniff",
+    }
+    strict_s = int(http.strict_transport_security_ms) // 1000
+    if config.server.tls.cert and strict_s:
+        fields["Strict-Transport-Security"] = f"max-age={strict_s}"
+    most_bytes = config.server.max_request_size_bytes
+    return Wire(
+        routes=Router(all_actions()),
+        node=node,
+        fields="".join(f"{name}: {value}\r\n" for name, value in fields.items()).encode(),
+        allows_origin=make_origin_check(
+            http.access_control_allow_origin, http.access_control_allow_origin_use_reg_exp
+        ),
+        trusts_origin=make_trust_check(http),
+        head_limits=HeadLimits(
+            protocols.http.max_url_length,
+            protocols.http.max_header_size_bytes,
+            protocols.http.max_headers,
+        ),
+        body_limits=BodyLimits(
+            most_bytes,
+            protocols.http.max_form_file_size_bytes,
+            protocols.http.max_encoding_layers,
+            more_types=tuple(protocols.http.additional_content_types),
+            allow_compression=protocols.http.allow_compression,
+        ),
+        message_limits=MessageLimits(
+            most_bytes, protocols.websocket.max_frames, protocols.websocket.max_ratio
+        ),
+        compresses_messages=protocols.websocket.compression,
+        in_flight=limits.pipelined,
+        websocket_enabled=protocols.websocket.enabled,
+        message_budget=partial(MessageBudget, protocols.websocket.rate_limit, monotonic)
+        if protocols.websocket.rate_limit
+        else None,
+        control_budget=partial(MessageBudget, protocols.websocket.control_rate_limit, monotonic)
+        if protocols.websocket.control_rate_limit
+        else None,
+    )
+
+
+def make_timeouts(config: Config) -> Timeouts:
+    """Give the configured deadlines in seconds."""
+    given, websocket = config.timeouts, config.server.protocols.websocket
+    idle_s, pings = websocket.idle_timeout_ms / 1000, websocket.send_pings_automatically
+    return Timeouts(
+        head_s=given.head_ms / 1000,
+        body_s=given.body_ms / 1000,
+        idle_s=given.idle_ms / 1000,
+        socket_s=idle_s / 2 if pings else idle_s,
+        pong_s=idle_s / 2 if pings else 0.0,
+        renews_on_push=websocket.reset_idle_timeout_on_send,
+        write_s=given.write_ms / 1000,
+        grace_s=given.grace_ms / 1000,
+    )
