@@ -4,7 +4,7 @@
 import re
 from collections.abc import Callable, Sequence
 
-from server.config import Http
+from server.wiresettings import Http
 
 _NOBODY = "https://nobody.invalid"  # RFC 2606 §2: no page has this origin
 

@@ -11,9 +11,10 @@ from urllib.parse import urlencode
 
 import pytest
 
-from server.config import Config, Http
+from server.config import Config
 from server.logs import JsonLines, PlainLines
 from server.storage.base import Note, Noted, Put, Row, Table
+from server.wiresettings import Http
 from tests.server.certificates import Authority
 from tests.server.errors import told
 from tests.server.running import PASSWORD, TRANSPORTS, Envelope, Running, cheap_config, running

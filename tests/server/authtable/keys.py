@@ -3,7 +3,7 @@
 from dataclasses import replace
 from uuid import UUID
 
-from server.config import ApiKey
+from server.securitysettings import ApiKey
 from tests.server.authtable.errors import (
     ALREADY_EXISTS,
     BAD_QUERY,
