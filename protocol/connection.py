@@ -81,7 +81,7 @@ class Connection(Owing):
 
     def receive(self, data: bytes) -> list[Request]:
         """Take received bytes (b"" to go on with what is held); give the requests they complete."""
-        if not self._awaited and not self._buffer:
+        if not self._awaited and not self._buffer.held:
             request = self._take_alone(data)
             if request is not None:
                 self._awaited.append(request)
@@ -148,7 +148,7 @@ class Connection(Owing):
         """Whether all that arrived is understood and answered, and more may come."""
         return (
             not self._awaited
-            and not self._buffer
+            and not self._buffer.held
             and (self.phase is _HEAD or self.phase is _SOCKET)
         )
 

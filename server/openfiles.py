@@ -9,7 +9,6 @@ import errno
 import logging
 import os
 import resource
-import sys
 from collections.abc import Callable
 from math import inf
 from typing import Any
@@ -20,7 +19,7 @@ RESERVED_FILES = 64
 look-ups of breached passwords, and connections that are being refused."""
 TELL_EVERY_S = 60.0
 _LOOK_S = 1.0
-# What accept(2) and dup(2) say when the process, the system or its memory has no more.
+# What accept(2) and open(2) say when the process, the system or its memory has no more.
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
@@ -68,7 +67,7 @@ class Exhaustion:
     def look(self) -> None:
         """Try to open one: uvloop does not say when it can't."""
         try:
-            os.close(os.dup(sys.stderr.fileno()))
+            os.close(os.open(os.devnull, os.O_RDONLY))
         except OSError as reason:
             if reason.errno in _EXHAUSTED:
                 self._tell(reason)

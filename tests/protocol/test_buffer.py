@@ -72,7 +72,7 @@ class Counting(bytearray):
 
 def test_searching_byte_by_byte_is_linear() -> None:
     buffer = Buffer()
-    buffer._bytes = counted = Counting()
+    buffer.held = counted = Counting()
     for _ in range(4000):
         buffer.append(b"x")
         assert buffer.take_through(b"\r\n\r\n") is None

@@ -157,12 +157,12 @@ def test_it_is_told_once_a_minute(monkeypatch: pytest.MonkeyPatch, lines: list[s
     """However often files run out and come back."""
     now_s, is_out = 0.0, True
 
-    def dup(fd: int) -> int:
+    def open_one(path: str, flags: int) -> int:
         if is_out:
             raise OSError(errno.EMFILE, "Too many open files")
-        return fd
+        return -1
 
-    monkeypatch.setattr(openfiles.os, "dup", dup)
+    monkeypatch.setattr(openfiles.os, "open", open_one)
     monkeypatch.setattr(openfiles.os, "close", lambda fd: None)
     watched = Exhaustion(lambda: now_s)
     for _ in range(50):

@@ -1,5 +1,7 @@
 """A system clock that is moved neither revives nor ends a token before its time (issue 5)."""
 
+import asyncio
+import signal
 from dataclasses import dataclass
 
 import pytest
@@ -7,10 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from protocol.errors import ApiError
+from server import app
 from server.app import build_services
 from server.steadyclock import MOST_HASTE, SteadyClock
 from server.storage.sqlite import SqliteStorage
-from tests.server.running import cheap_config
+from tests.server.running import WAIT_S, Http, Socket, cheap_config
+from tests.server.test_net import UPGRADE
+from tests.server.test_serve import create_admin, login
 
 NOW_MS = 1_700_000_000_000
 HOUR_S = 3600
@@ -115,3 +120,35 @@ async def test_tokens_keep_their_time(moved_s: int) -> None:
     finally:
         services.close()
         await storage.close()
+
+
+async def test_a_server_keeps_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system's clock leaps two hours ahead, twice the life of a token that was not used since:
+    over HTTP and on a WebSocket it goes on."""
+    wall_ms = app.clock_ms()
+    monkeypatch.setattr(app, "clock_ms", lambda: wall_ms)
+    monkeypatch.setattr(app, "_calm_collector", lambda: None)  # that is for a whole process
+    ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    serving = asyncio.create_task(
+        app.serve(
+            cheap_config(),
+            data=":memory:",
+            open_mode=False,
+            on_ready=lambda address, code: ready.set_result(address),
+        )
+    )
+    port = int((await asyncio.wait_for(ready, WAIT_S)).rpartition(":")[2])
+    http = Http(*await asyncio.open_connection("127.0.0.1", port))
+    opened = Socket(Http(*await asyncio.open_connection("127.0.0.1", port)))
+    await opened.http.send(UPGRADE)
+    assert (await opened.http.read()).status == 101
+    await create_admin(http)
+    token = await login(http)
+    wall_ms += 2 * HOUR_S * 1000
+    assert (await http.ask("GET", "/_me", token=token)).status == 200
+    asked = {"controller": "auth", "action": "getCurrentUser", "jwt": token}
+    assert (await opened.ask(asked))["status"] == 200
+    http.close()
+    opened.http.close()
+    signal.raise_signal(signal.SIGTERM)
+    await asyncio.wait_for(serving, WAIT_S)
