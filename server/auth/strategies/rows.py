@@ -9,7 +9,7 @@ from typing import cast
 from protocol.errors import error, plain_error
 from server.auth.names import MOST_ID_BYTES, is_id
 from server.auth.strategies import Authenticated, Parts, Prepared
-from server.storage.base import Change, DeleteAll, Insert, Present, Row, Table, Update
+from server.storage.base import Change, Delete, DeleteAll, Insert, Present, Row, Table
 
 
 class CredentialRows:
@@ -72,13 +72,10 @@ class CredentialRows:
         """Give the changes that replace what a row holds, as long as it is as it was read."""
         # Never the same twice: it tells whether a row is still the one that was read.
         last_ms = cast(int, row["updated_at"] or row["created_at"])
-        values: Row = {
-            "id": identifier,
-            "data": dict(data),
-            "updated_at": max(self._clock_ms(), last_ms + 1),
-        }
-        owned: Row = {"kuid": row["kuid"], "strategy": self.name}
-        return [present(row), Update(Table.CREDENTIALS, owned, values)]
+        changed_at_ms = max(self._clock_ms(), last_ms + 1)
+        new: Row = {**row, "id": identifier, "data": dict(data), "updated_at": changed_at_ms}
+        key: Row = {"strategy": self.name, "id": row["id"]}
+        return [present(row), Delete(Table.CREDENTIALS, key), Insert(Table.CREDENTIALS, new)]
 
 
 def owner_of(row: Row) -> Authenticated:
