@@ -38,12 +38,12 @@ _STRATEGIES = """
 {help} For example:
 
 ```toml
-[strategies.google]
-use = "oauth"
-backend = "google-oauth2"
+[strategies.card]
+use = "badge"
 key = "…"
-secret = "…"
 ```
+
+`use` names what an installed package brings; [strategies.md](strategies.md) says how to write one.
 
 In variables and flags all values are text; numbers and lists go after `*json:`.
 `manykeys config` shows `use`, `backend` and numbers only.

@@ -19,7 +19,7 @@ from server.settings import declared_in
 GROUP = "manykeys.strategies"
 OURS: Mapping[str, str] = MappingProxyType({})
 """Kinds of our own: module and attribute by name."""
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _RESERVED = "local"
 
 
@@ -52,7 +52,7 @@ def _read(name: str, given: Mapping[str, object]) -> tuple[StrategyKind[object],
     path = f"strategies.{name}"
     if not _NAME.fullmatch(name) or name == _RESERVED:
         raise ConfigError(
-            f"{path}: expected a name of 1 to 64 letters, digits, _, . and -, other than local"
+            f"{path}: expected a name of 1 to 64 letters, digits, _ and -, other than local"
         )
     kind = _find(path, given.get("use"))
     values = {key: value for key, value in given.items() if key != "use"}

@@ -22,11 +22,11 @@ from server.services import Services
     "POST /_login/:strategy",
     granted=("anonymous",),
     is_audited=True,
-    query=("cookieAuth", "expiresIn"),
+    query=("cookieAuth", "expiresIn", "state"),
 )
 async def login(services: Services, caller: Caller, request: Request) -> Outcome:
     """Log in with a strategy; the credentials stand in the body or among the arguments. Gives a
-    token, with `cookieAuth` in a cookie."""
+    token, with `cookieAuth` in a cookie, or says what to do next; `state` names that step then."""
     name = read_text(request, "strategy")
     services.issuer.limits.lifetime_ms(request.args.get("expiresIn"))
     body = request.body if isinstance(request.body, dict) else {}

@@ -25,7 +25,8 @@ class Detour(CredentialRows):
         return Redirect(url, kept={"prefix": "subject-"})
 
     async def resume(self, attempt, kept):
-        row = await self.find(f"{kept['prefix']}{attempt.args.get('code')}")
+        code = attempt.args.get("code") or attempt.body.get("code")
+        row = await self.find(f"{kept['prefix']}{code}")
         return Refused("nobody here is known there") if row is None else owner_of(row)
 
     async def validate(self, credentials, kuid, is_update):

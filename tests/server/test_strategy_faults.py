@@ -1,5 +1,5 @@
-"""A faulty strategy hurts nobody but who logs in with it (contract/05 §2, §3; security checks X2,
-O7)."""
+"""A faulty strategy hurts nobody but who logs in with it (contract/05 §2, §3; security check
+X2)."""
 
 import asyncio
 import logging
