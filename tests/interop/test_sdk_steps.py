@@ -14,8 +14,8 @@ pytestmark = pytest.mark.interop
 
 
 def test_two_steps(tmp_path: Path, run_script: RunScript, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Over a socket `query` gives the page to go to, `auth.login` can not; what comes back from there finishes the login,
-    on this socket alone and once."""
+    """Over a socket `query` gives the page to go to, which `auth.login` can not; what comes back
+    from there finishes the login, on this socket alone and once."""
     install_sample(tmp_path)
     known = os.environ.get("PYTHONPATH", "")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(tmp_path), known))))
