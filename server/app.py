@@ -145,6 +145,7 @@ class App:
         with suppress(Unavailable):
             await self.services.tokens.write_uses(0)
             await self.services.trail.flush(is_last=True)
+        await self.services.strategies.close()
         self.services.close()
         await self.services.storage.close()
 
@@ -243,6 +244,7 @@ async def start(
         undo.push_async_callback(storage.close)
         services = await build_services(config, storage, open_mode=open_mode, clock=read_ms)
         undo.callback(services.close)
+        undo.push_async_callback(services.strategies.close)
         await add_configured(config, services.strategies, Parts(services.storage, read_ms))
         wire = make_wire(config, services.node)
         wire.set_date(formatdate(usegmt=True))

@@ -74,8 +74,7 @@ class Services:
     published: Published
 
     def close(self) -> None:
-        """Let go of the threads, and of what strategies are doing."""
-        self.strategies.close()
+        """Let go of the threads."""
         self.passwords.close()
         if self.breaches is not None:
             self.breaches.close()

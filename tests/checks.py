@@ -116,7 +116,8 @@ EXPLAINED = {
     "A14": _ABSENT,
     **{f"O{number}": _ABSENT for number in range(2, 9)},
     **{f"D{number}": _ABSENT for number in range(1, 6)},
-    "X7": "open: known faults of dependencies are not looked up; each has its reason in pyproject.toml",
+    "X7": "open: known faults of dependencies are not looked up; each has its reason in "
+    "pyproject.toml",
     "A16": "as log lines; the users themselves are not told",
 }
 """What is to be said of checks that no test shows, or not wholly."""

@@ -358,6 +358,23 @@ async def test_what_it_does_once_registered_concerns_nobody(
     assert "after_register failed with ValueError" in caplog.text
 
 
+async def test_the_end_of_the_server_is_its_end() -> None:
+    """It may clean up before the store is closed."""
+    ended = asyncio.Event()
+
+    async def cleans_up() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            ended.set()
+
+    async with running() as server:
+        await add(server, "after_register", cleans_up)
+        await server.create_admin()
+    assert ended.is_set()
+
+
 async def test_its_tables_are_its_own(patient: Running) -> None:
     """A change that meets another's row is told as for any strategy."""
     await add(patient, "validate", always_fine)

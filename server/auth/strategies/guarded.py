@@ -24,6 +24,8 @@ MOST_CALLS = 1000
 """Calls of one strategy that may be in progress, those given up among them until they end."""
 EXISTS_S = 2.0
 """How long a strategy may think about whether a user has credentials: `getCurrentUser` asks all."""
+_LAST_S = 1.0
+"""What calls may still take that are given up at the end of the server."""
 # Looked for by name on what is given, so they must not be there on a strategy that lacks them.
 _OPTIONAL = (
     *("resume", "get_by_id", "get_info", "search", "refresh_token"),
@@ -58,6 +60,12 @@ class Guarded:
         """Give up whatever it is doing."""
         for call in self._calls:
             call.cancel()
+
+    async def close(self) -> None:
+        """Give up whatever it is doing, and let it clean up for a moment."""
+        self.stop()
+        if self._calls:
+            await asyncio.wait(self._calls, timeout=_LAST_S)
 
     async def verify(self, attempt: LoginAttempt) -> Outcome:
         """See `Strategy`; the outcome is for `server.auth.logins` to check."""

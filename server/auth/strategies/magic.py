@@ -147,7 +147,9 @@ class Magic(CredentialRows):
 
     async def after_register(self) -> None:
         """Deliver codes until the strategy is removed."""
-        await asyncio.gather(*(self._deliver_all() for _ in range(_WORKERS)))
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(_WORKERS):
+                workers.create_task(self._deliver_all())
 
     def _send(self, letter: _Letter) -> None:
         try:

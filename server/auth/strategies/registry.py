@@ -3,6 +3,7 @@
 They may come and go while it runs. What others keep about them is dropped by the journal.
 """
 
+import asyncio
 from dataclasses import dataclass
 
 from protocol.errors import ApiError, error
@@ -75,10 +76,10 @@ class Strategies:
                 is_certain = False
         return WaysIn(names, is_certain)
 
-    def close(self) -> None:
-        """Give up what strategies are doing."""
-        for name in self._by_name:
-            self._stop(name)
+    async def close(self) -> None:
+        """End what strategies are doing, as far as they let it."""
+        guarded = [one for one in self._by_name.values() if isinstance(one, Guarded)]
+        await asyncio.gather(*(one.close() for one in guarded))
 
     def _stop(self, name: str) -> None:
         strategy = self._by_name.get(name)
