@@ -37,9 +37,11 @@ def read_cookie(header: str, name: str) -> str | None:
         raise _invalid() from None
 
 
-def write_cookie(name: str, value: str, *, expires: str | None, is_secure: bool) -> str:
+def write_cookie(
+    name: str, value: str, *, expires: str | None, is_secure: bool, same_site: str = "Strict"
+) -> str:
     """Give the Set-Cookie of a cookie for the whole host that scripts can't read and other sites'
-    pages can't send (contract/02 §2.1).
+    pages can't send (contract/02 §2.1); with `same_site` Lax, links on them can.
 
     `expires` is an IMF-fixdate; with None the browser forgets the cookie when it ends.
     """
@@ -47,7 +49,7 @@ def write_cookie(name: str, value: str, *, expires: str | None, is_secure: bool)
         raise LocalError("a value that no cookie can hold")
     ends = "" if expires is None else f"; Expires={expires}"
     secure = "; Secure" if is_secure else ""
-    return f"{name}={value}; Path=/{ends}; HttpOnly; SameSite=Strict{secure}"
+    return f"{name}={value}; Path=/{ends}; HttpOnly; SameSite={same_site}{secure}"
 
 
 def _invalid() -> ApiError:

@@ -54,9 +54,10 @@ class Action:
     """One row of the table. `needs_user` refuses the anonymous user after the rights check
     (contract/02 §3); `while_no_admin` allows everybody until there is an administrator (design §4).
     The result of an `is_personal` one depends on the caller's user, credentials and rights alone,
-    and is kept until one of them changes. The audit trail tells of an `is_audited` one, its
-    refusals too. `query` names the arguments beside those in the path, for the published
-    description; `produces` the types of content of one that answers without an envelope."""
+    and is kept until one of them changes, unless it comes as an `Outcome`. The audit trail tells of
+    an `is_audited` one, its refusals too. `query` names the arguments beside those in the path, for
+    the published description; `produces` the types of content of one that answers without an
+    envelope."""
 
     controller: str
     name: str

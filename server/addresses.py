@@ -56,6 +56,13 @@ class Addresses:
         """Give the address of a request's client, "" when he has none."""
         return "" if request.peer is None else self.client_of(request.peer.address, request.headers)
 
+    def is_secure(self, request: Request) -> bool:
+        """Tell whether the client uses TLS, with us or with a proxy of ours."""
+        peer = request.peer
+        return peer is not None and (
+            peer.is_encrypted or self.is_https(peer.address, request.headers)
+        )
+
     def is_https(self, peer_address: str, headers: Mapping[str, str]) -> bool:
         """Tell whether a proxy of ours says that it was called over TLS."""
         if not self._networks or not self.is_trusted(peer_address):

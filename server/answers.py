@@ -15,11 +15,14 @@ from server.auth.users import User
 from server.services import Services
 
 
-def write_login(services: Services, request: Request, issued: Issued) -> Outcome:
-    """Hand out a session token (contract/02 §4 login), in a cookie alone where that is wanted."""
+def write_login(
+    services: Services, request: Request, issued: Issued, *, in_cookie: bool = False
+) -> Outcome:
+    """Hand out a session token (contract/02 §4 login), in a cookie alone where that is wanted by
+    this request, or was by an earlier step of the login."""
     result: dict[str, Json] = {"_id": issued.kuid, "expiresAt": issued.expires_at_ms}
     headers: dict[str, str] = {}
-    if services.cookies.is_wanted(request):
+    if in_cookie or services.cookies.is_wanted(request):
         headers = services.cookies.write(request, issued)
     else:
         result["jwt"] = issued.token

@@ -17,7 +17,7 @@ from server.actions import TABLE, all_actions
 from server.addresses import Addresses
 from server.auditing import make_trail
 from server.auth import defaults
-from server.auth.breaches import make_breach_check
+from server.auth.breaches import BreachCheck, make_breach_check
 from server.auth.credentials import Credentials
 from server.auth.issuing import Issuer
 from server.auth.keyring import Keyring, open_keyring
@@ -25,17 +25,22 @@ from server.auth.limits import RequestLimits
 from server.auth.links import Links
 from server.auth.logins import Logins
 from server.auth.mappings import Mappings
+from server.auth.passwords import Passwords
+from server.auth.pending import PendingLogins
 from server.auth.profiles import Profiles
 from server.auth.recorder import Recorder
 from server.auth.rights import Rulebook
 from server.auth.roles import Roles
 from server.auth.sessions import Sessions
-from server.auth.strategies import Strategies
+from server.auth.strategies import Parts
+from server.auth.strategies.registry import Strategies
 from server.auth.throttle import Throttle
 from server.auth.tokens import Tokens
 from server.auth.userchanges import UserChanges
 from server.auth.users import Users
+from server.browsers import Browsers
 from server.config import Config
+from server.configured import add_configured
 
 # They fill the action table.
 from server.controllers import (  # noqa: F401
@@ -140,6 +145,7 @@ class App:
         with suppress(Unavailable):
             await self.services.tokens.write_uses(0)
             await self.services.trail.flush(is_last=True)
+        await self.services.strategies.close()
         self.services.close()
         await self.services.storage.close()
 
@@ -205,9 +211,7 @@ async def operating(config: Config, *, creates: bool = False) -> AsyncIterator[O
         given = config.security.passwords
         breaches = make_breach_check(given.breach_file, given.breach_url)
         passwords, rulebook = make_passwords(config), Rulebook(storage)
-        strategies = Strategies()
-        rules = make_password_rules(config, breaches)
-        strategies.register("local", make_local(config, storage, passwords, rules, clock_ms))
+        strategies = make_strategies(config, storage, passwords, breaches, clock_ms)
         users = Users(storage, rulebook, strategies, clock_ms=clock_ms)
         try:
             yield Operations(
@@ -233,9 +237,6 @@ async def start(
 ) -> App:
     """Open the store, put the parts together and listen. `clock` gives the time in ms, the
     system's unless another one is given."""
-    if config.strategies:
-        name = next(iter(config.strategies))
-        raise LocalError(f"strategies.{name}: this version knows no strategy but local")
     read_ms = clock or clock_ms
     storage = SqliteStorage(data, clock_ms=read_ms)
     async with AsyncExitStack() as undo:
@@ -243,6 +244,8 @@ async def start(
         undo.push_async_callback(storage.close)
         services = await build_services(config, storage, open_mode=open_mode, clock=read_ms)
         undo.callback(services.close)
+        undo.push_async_callback(services.strategies.close)
+        await add_configured(config, services.strategies, Parts(services.storage, read_ms))
         wire = make_wire(config, services.node)
         wire.set_date(formatdate(usegmt=True))
         dispatcher = Dispatcher(services, wire, RequestLog(config.logs.requests))
@@ -295,9 +298,7 @@ async def build_services(
     breaches = make_breach_check(
         config.security.passwords.breach_file, config.security.passwords.breach_url
     )
-    rules = make_password_rules(config, breaches)
-    strategies = Strategies()
-    strategies.register("local", make_local(config, storage, passwords, rules, read_ms))
+    strategies = make_strategies(config, storage, passwords, breaches, read_ms)
     rulebook = Rulebook(storage, open_mode=open_mode)
     users = Users(storage, rulebook, strategies, clock_ms=read_ms)
     keyring = await open_keyring(storage, make_signing(config), clock_ms=read_ms)
@@ -321,7 +322,7 @@ async def build_services(
         trail=trail,
         user_changes=UserChanges(storage, users, rulebook, clock_ms=read_ms),
         credentials=Credentials(storage, strategies, tokens),
-        logins=Logins(strategies, users, Throttle(config.limits.failed_logins, clock_s=clock_s)),
+        logins=make_logins(config, storage, strategies, users, read_ms),
         keyring=keyring,
         issuer=Issuer(storage, keyring, limits, own_sessions, clock_ms=read_ms),
         tokens=tokens,
@@ -333,6 +334,7 @@ async def build_services(
         first_admin=FirstAdmin(is_wanted=not await users.admin_exists()),
         addresses=addresses,
         cookies=make_cookies(config, addresses),
+        browsers=Browsers(addresses),
         limits=RequestLimits(logins_per_second=config.limits.logins_per_second, clock_s=clock_s),
         request_ids=make_ids(),
         clock_ms=read_ms,
@@ -357,6 +359,33 @@ def make_follower(
         links.notice(entries)
 
     return follow
+
+
+def make_strategies(
+    config: Config,
+    storage: Storage,
+    passwords: Passwords,
+    breaches: BreachCheck | None,
+    read_ms: Callable[[], int],
+) -> Strategies:
+    """Give the strategies there are whatever the configuration says."""
+    strategies = Strategies(storage, timeout_s=config.timeouts.strategy_ms / 1000)
+    rules = make_password_rules(config, breaches)
+    strategies.register("local", make_local(config, storage, passwords, rules, read_ms))
+    return strategies
+
+
+def make_logins(
+    config: Config,
+    storage: Storage,
+    strategies: Strategies,
+    users: Users,
+    read_ms: Callable[[], int],
+) -> Logins:
+    """Give what runs login attempts."""
+    pending = PendingLogins(storage, clock_ms=read_ms, ttl_ms=config.timeouts.login_ms)
+    throttle = Throttle(config.limits.failed_logins, clock_s=clock_s)
+    return Logins(strategies, users, throttle, pending)
 
 
 async def _keep_date(wire: Wire) -> None:

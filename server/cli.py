@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 
 from protocol.errors import ApiError, LocalError
-from server import app, importcommand, keycommands, rolecommands, usercommands
+from server import app, configured, importcommand, keycommands, rolecommands, usercommands
 from server.auth.audit import Line, carry
 from server.auth.keyring import Signing
 from server.auth.recorder import Recorder
@@ -334,7 +334,9 @@ def _print_config(given: argparse.Namespace) -> int:
     config = read_config(given)
     if given.docs:
         print(write_docs(), end="")
-    elif not given.check:
+    elif given.check:
+        configured.check(config)
+    else:
         print(dump(config), end="")
     for name in config.ignored:
         print(f"{name}: without effect here", file=sys.stderr)

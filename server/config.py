@@ -82,6 +82,12 @@ class Timeouts:
         "idle", duration(100), 60_000, "Between two requests of a connection."
     )
     write_ms: Milliseconds = setting("write", duration(100), 30_000, "To take an answer.")
+    strategy_ms: Milliseconds = setting(
+        "strategy", duration(100), 30_000, "A strategy of somebody else's has to answer."
+    )
+    login_ms: Milliseconds = setting(
+        "login", duration(1000), 600_000, "Between two steps of a login."
+    )
     grace_ms: Milliseconds = setting(
         "grace", duration(), 10_000, "To finish requests when the server is told to stop."
     )

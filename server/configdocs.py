@@ -1,7 +1,9 @@
 """docs/configuration.md out of the declarations."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
+from server.auth.strategies.magic import MagicSettings
 from server.config import Config
 from server.configtree import write_value
 from server.ignored import IGNORED
@@ -38,12 +40,13 @@ _STRATEGIES = """
 {help} For example:
 
 ```toml
-[strategies.google]
-use = "oauth"
-backend = "google-oauth2"
+[strategies.card]
+use = "badge"
 key = "…"
-secret = "…"
 ```
+
+`use` names a kind of ours, below, or what an installed package brings;
+[strategies.md](strategies.md) says how to write one.
 
 In variables and flags all values are text; numbers and lists go after `*json:`.
 `manykeys config` shows `use`, `backend` and numbers only.
@@ -57,6 +60,7 @@ given in a warning. `*` stands for anything that is not in a table above.
 
 """
 
+_OURS: Mapping[str, type] = MappingProxyType({"magic": MagicSettings})
 _HEADINGS = "| Key | Default | Accepted | |\n|---|---|---|---|\n"
 
 
@@ -78,6 +82,9 @@ def _write_tables(of: type, path: str) -> Iterator[str]:
             yield from _write_tables(one.type, f"{path}{one.name}.")
     if not path:
         yield from (_STRATEGIES.format(help=one.help) for one in settings)
+        for name, kind in _OURS.items():
+            yield f'\n### use = "{name}"\n\n' + _HEADINGS
+            yield from (_write_row(one) for one in declared_in(kind) if isinstance(one, Declared))
 
 
 def _write_row(one: Declared) -> str:

@@ -83,14 +83,17 @@ def merge(below: Tree, above: Tree) -> Tree:
     return merged
 
 
-def fill(of: type[T], tree: Tree, ignored: tuple[str, ...]) -> tuple[T, tuple[str, ...]]:
+def fill(
+    of: type[T], tree: Tree, ignored: tuple[str, ...], *, path: str = ""
+) -> tuple[T, tuple[str, ...]]:
     """Give the table with its values, and the names that were given but have no effect.
 
     `ignored` are such names; one that ends in `.*` stands for all below it that is not declared.
+    `path` is the table's own full name with a dot at the end, where it is not the whole tree.
     """
-    names = dict(walk(of))
+    names = dict(walk(of, path))
     filler = _Filler(names, ignored)
-    return filler.fill(of, _rename(deepcopy(tree), names), ""), tuple(filler.without_effect)
+    return filler.fill(of, _rename(deepcopy(tree), names), path), tuple(filler.without_effect)
 
 
 def walk(of: type, path: str = "") -> Iterator[tuple[str, Declared]]:

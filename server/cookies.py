@@ -108,7 +108,7 @@ class Cookies:
         return {}
 
     def _write(self, request: Request, value: str, expires: str | None) -> dict[str, str]:
-        is_secure = self._is_secure(request)
+        is_secure = self._addresses.is_secure(request)
         name = _TLS_NAME if is_secure else _NAME
         return {"set-cookie": write_cookie(name, value, expires=expires, is_secure=is_secure)}
 
@@ -123,7 +123,7 @@ class Cookies:
             return None
         try:
             value = read_cookie(header, _TLS_NAME)
-            if value is None and not self._is_secure(request):
+            if value is None and not self._addresses.is_secure(request):
                 value = read_cookie(header, _NAME)
         except ApiError:
             if is_lenient:
@@ -146,14 +146,7 @@ class Cookies:
         return _Page.FOREIGN if origin or site != "none" else _Page.UNKNOWN
 
     def _own_origin(self, request: Request) -> str:
-        scheme = "https" if self._is_secure(request) else "http"
+        scheme = "https" if self._addresses.is_secure(request) else "http"
         address = "" if request.peer is None else request.peer.address
         host = self._addresses.host_of(address, request.headers).lower()
         return f"{scheme}://{host.removesuffix(_DEFAULT_PORTS[scheme])}"
-
-    def _is_secure(self, request: Request) -> bool:
-        """Tell whether the client uses TLS, with us or with a proxy of ours."""
-        peer = request.peer
-        if peer is None:
-            return False
-        return peer.is_encrypted or self._addresses.is_https(peer.address, request.headers)

@@ -214,7 +214,7 @@ class Dispatcher:
             result = await run_audited(self._services, action, caller, request)
         else:
             result = await action.handler(self._services, caller, request)
-        if action.is_personal:
+        if action.is_personal and not isinstance(result, Outcome):
             result = person.kept[names] = Kept(result)
         if isinstance(result, Outcome):
             _take_outcome(response, result)

@@ -214,6 +214,7 @@ class Peer(asyncio.Protocol):
     """One socket. `deadline_s` is the loop's time at which the peer has taken too long."""
 
     __slots__ = (
+        "__weakref__",
         "_address",
         "_connection",
         "_holds",

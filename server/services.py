@@ -22,11 +22,12 @@ from server.auth.rights import Rulebook
 from server.auth.roles import Roles
 from server.auth.searching import Searches
 from server.auth.sessions import Sessions
-from server.auth.strategies import Strategies
+from server.auth.strategies.registry import Strategies
 from server.auth.tokens import Tokens
 from server.auth.trail import Trail
 from server.auth.userchanges import UserChanges
 from server.auth.users import Users
+from server.browsers import Browsers
 from server.config import Config
 from server.cookies import Cookies
 from server.counting import Counting
@@ -63,6 +64,7 @@ class Services:
     first_admin: FirstAdmin
     addresses: Addresses
     cookies: Cookies
+    browsers: Browsers
     limits: RequestLimits
     request_ids: Iterator[str]
     clock_ms: Callable[[], int]

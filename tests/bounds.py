@@ -110,6 +110,18 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "server/test_net.py::test_stop_cuts_off_who_does_not_end",
         ),
         Bound(
+            "time of a call of another's strategy",
+            "timeouts.strategy",
+            "504",
+            "server/test_strategy_faults.py::test_one_that_does_not_answer_is_told_to_stop",
+        ),
+        Bound(
+            "time between two steps of a login",
+            "timeouts.login",
+            "401: begin again",
+            "server/test_login_steps.py::test_what_is_no_step_of_his_is_refused",
+        ),
+        Bound(
             "pieces understood before others have their turn",
             "protocol.buffer.PIECES_AT_ONCE",
             "the rest waits for the next turn, and nothing is read meanwhile",

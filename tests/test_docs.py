@@ -7,11 +7,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from server.configured import GROUP
 from tests import checks
 
 ROOT = Path(__file__).parent.parent
@@ -82,6 +84,17 @@ def test_the_five_minute_path(port: int, tmp_path: Path) -> None:
         if shown is not None:
             answer = json.loads(printed)
             assert holds(answer, shown), (command, answer)
+
+
+def test_a_strategy_takes_forty_lines() -> None:
+    """docs/strategies.md shows the sample that the tests run, as it is."""
+    page = (ROOT / "docs/strategies.md").read_text()
+    code = page.partition("```python\n")[2].partition("```")[0]
+    assert code == (ROOT / "tests/sample_strategy/badges.py").read_text()
+    assert len([line for line in code.splitlines() if line.strip()]) <= 40
+    points = tomllib.loads((ROOT / "tests/sample_strategy/pyproject.toml").read_text())
+    assert points["project"]["entry-points"][GROUP]["badge"] == "badges:KIND"
+    assert f'[project.entry-points."{GROUP}"]\nbadge = "badges:KIND"' in page
 
 
 def test_links_lead_somewhere() -> None:

@@ -11,7 +11,8 @@ from typing import Protocol, runtime_checkable
 from protocol.errors import error, plain_error
 from server.auth.callers import Caller
 from server.auth.sessions import end_all
-from server.auth.strategies import Prepared, Strategies
+from server.auth.strategies import Prepared
+from server.auth.strategies.registry import Strategies
 from server.storage.base import (
     Change,
     Exists,
@@ -133,15 +134,15 @@ class Credentials:
 
         API keys don't count: they can't be renewed without logging in.
         """
-        others = [other for other in self._strategies.names() if other != name]
-        for other in others:
+        for other in self._strategies.names():
+            if other == name:
+                continue
             kept: Row = {"kuid": kuid, "strategy": other}
             if await self._storage.exists(Table.CREDENTIALS, **kept):
                 return [Present(Table.CREDENTIALS, kept)]
-        for other in others:
-            # It may keep its credentials elsewhere; only it can tell.
-            if await self._strategies.get(other).exists(kuid):
-                return []
+        # A strategy may keep its credentials elsewhere; only it can tell.
+        if any(other != name for other in (await self._strategies.ways_of(kuid)).names):
+            return []
         raise plain_error(412, "these are the last credentials: add others before removing them")
 
     async def _apply(

@@ -1,4 +1,5 @@
-"""One login attempt from a strategy's outcome to a user (contract/05 §3; design §6).
+"""One login attempt from a strategy's outcome to a user, in one step or in several (contract/05 §3,
+§4; design §6).
 
 Strategies may come from anybody: each attempt runs in a task of its own, and what it gives is
 checked before it counts.
@@ -6,13 +7,15 @@ checked before it counts.
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 from protocol.errors import ApiError, error
 from server.auth.audit import Ending, aside, tell
+from server.auth.pending import PendingLogins, Step, make_state
 from server.auth.strategies import (
     DISABLED,
     WRONG,
@@ -21,14 +24,19 @@ from server.auth.strategies import (
     LoginAttempt,
     Redirect,
     Refused,
-    Strategies,
+    Resumes,
     Strategy,
 )
+from server.auth.strategies.guarded import is_json
+from server.auth.strategies.registry import Strategies
 from server.auth.throttle import Attempt, Throttle
 from server.auth.users import User, Users
 from server.storage.base import Change
 
 _LOG = logging.getLogger("manykeys.logins")
+# What may stand in a Location field (RFC 9110 §10.2.2), with a scheme; nothing that ends it.
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[!-~]{1,8000}")
+_REDIRECTS = (301, 302, 303, 307, 308)
 
 
 @runtime_checkable
@@ -40,36 +48,69 @@ class Refreshes(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Visit:
+    """What a login attempt came with beside what its strategy sees: `binding` is the secret that
+    tells this browser or socket from all others, `wishes` is what the login is to end with."""
+
+    binding: str = field(repr=False)
+    wishes: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
 class LoggedIn:
-    """Who logged in, as long as `guards` hold when his token is stored."""
+    """Who logged in, as long as `guards` hold when his token is stored; `wishes` are those of the
+    login's first step."""
 
     user: User
     guards: tuple[Change, ...]
+    wishes: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class NextStep:
+    """What he must do next, and until when; the login goes on under `state`."""
+
+    what: Redirect | Challenge
+    state: str = field(repr=False)
+    ends_ms: int
 
 
 class Logins:
     """Runs strategies, as often as the throttle lets them."""
 
-    __slots__ = ("_strategies", "_throttle", "_users")
+    __slots__ = ("_pending", "_strategies", "_throttle", "_users")
 
-    def __init__(self, strategies: Strategies, users: Users, throttle: Throttle) -> None:
+    def __init__(
+        self, strategies: Strategies, users: Users, throttle: Throttle, pending: PendingLogins
+    ) -> None:
         self._strategies = strategies
         self._users = users
         self._throttle = throttle
+        self._pending = pending
 
-    async def attempt(self, name: str, attempt: LoginAttempt) -> LoggedIn | Redirect | Challenge:
+    async def attempt(self, name: str, attempt: LoginAttempt, visit: Visit) -> LoggedIn | NextStep:
         """Give who logged in, or the next step of a login with several.
 
-        400 for an unknown strategy, 401 `plugin.strategy.missing_user` for a refusal, 429 for one
-        too many refusals before, 500 for a faulty strategy.
+        400 for an unknown strategy, 401 `plugin.strategy.missing_user` for a refusal and for a
+        state that is not his, 429 for one too many refusals before, 500 for a faulty strategy.
         """
         strategy = self._strategies.get(name)
-        account = _account_of(name, strategy, attempt)
-        begun = await self._throttle.begin(account, attempt.address)
+        state = _state_of(attempt) if isinstance(strategy, Resumes) else None
+        if state:
+            step = await self._pending.find(state, name, binding=visit.binding)
+        else:
+            step = Step({}, _account_of(name, strategy, attempt), visit.wishes)
+        begun = await self._throttle.begin(step.account, attempt.address)
         with _settling(begun):
-            found = await self._run(name, strategy, attempt)
-            if isinstance(found, LoggedIn):
-                begun.succeeded()
+            # In a task of its own: a strategy of somebody else's may use what only works in one.
+            taken = self._take(name, strategy, attempt, step, visit)
+            task = asyncio.create_task(taken, name=f"login with {name}", context=aside())
+            outcome = await task
+            if isinstance(outcome, NextStep):
+                tell(ending=Ending.PENDING)
+                return outcome
+            found = await self._conclude(name, outcome, step)
+            begun.succeeded()
             return found
 
     async def confirm(self, kuid: str, address: str, check: Callable[[], Awaitable[None]]) -> None:
@@ -95,27 +136,45 @@ class Logins:
         if given is None:
             return {}
         if not isinstance(given, Mapping):
-            _LOG.warning("strategy %s refreshed no token: %r", name, given)
+            _LOG.warning("strategy %s refreshed no token: %s", name, type(given).__name__)
             raise error("security.token.refresh_forbidden", f"{name!r} refuses")
         return given
 
-    async def _run(
-        self, name: str, strategy: Strategy, attempt: LoginAttempt
-    ) -> LoggedIn | Redirect | Challenge:
-        # In a task of its own: a strategy of somebody else's may use what only works in one.
-        outcome = await asyncio.create_task(
-            strategy.verify(attempt), name=f"login with {name}", context=aside()
-        )
-        if isinstance(outcome, Refused):
-            raise error("plugin.strategy.missing_user", outcome.message or WRONG)
-        if isinstance(outcome, (Redirect, Challenge)):
-            tell(ending=Ending.PENDING)
+    async def _take(
+        self, name: str, strategy: Strategy, attempt: LoginAttempt, step: Step, visit: Visit
+    ) -> object:
+        """Take one step of a login; give the outcome, or what follows from it."""
+        attempt = replace(attempt, state=make_state())
+        outcome: object
+        if step.token_hash and isinstance(strategy, Resumes):
+            await self._pending.use_up(step)
+            outcome = await strategy.resume(attempt, step.kept)
+        else:
+            outcome = await strategy.verify(attempt)
+        if not isinstance(outcome, (Redirect, Challenge)):
             return outcome
+        if not isinstance(strategy, Resumes) or not _is_sound(outcome):
+            raise error("plugin.strategy.invalid_verify_resolve", name)
+        is_portable = isinstance(outcome, Challenge) and outcome.is_portable
+        ends_ms = await self._pending.keep(
+            attempt.state,
+            name,
+            replace(step, kept=outcome.kept),
+            binding=None if is_portable else visit.binding,
+            address=attempt.address,
+        )
+        return NextStep(outcome, attempt.state, ends_ms)
+
+    async def _conclude(self, name: str, outcome: object, step: Step) -> LoggedIn:
+        """Give who it is, after the last step."""
+        if isinstance(outcome, Refused):
+            message = outcome.message if isinstance(outcome.message, str) else ""
+            raise error("plugin.strategy.missing_user", message or WRONG)
         if not isinstance(outcome, Authenticated):
             raise error("plugin.strategy.invalid_verify_resolve", name)
         user = await self._find_user(name, outcome.kuid)
         tell(actor=user.kuid)
-        return LoggedIn(user, outcome.guards)
+        return LoggedIn(user, outcome.guards, step.wishes)
 
     async def _find_user(self, name: str, kuid: object) -> User:
         if not isinstance(kuid, str):
@@ -143,6 +202,20 @@ def _settling(begun: Attempt) -> Iterator[None]:
         raise
     finally:
         begun.cancelled()
+
+
+def _state_of(attempt: LoginAttempt) -> object:
+    return attempt.body.get("state") or attempt.args.get("state")
+
+
+def _is_sound(what: Redirect | Challenge) -> bool:
+    """Tell whether an outcome is what it should be."""
+    if not isinstance(what.kept, Mapping):
+        return False
+    if isinstance(what, Challenge):
+        return isinstance(what.data, Mapping) and is_json(what.data)
+    is_url = isinstance(what.url, str) and _URL.fullmatch(what.url) is not None
+    return is_url and what.status in _REDIRECTS
 
 
 def _account_of(name: str, strategy: Strategy, attempt: LoginAttempt) -> str | None:

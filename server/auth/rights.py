@@ -276,8 +276,9 @@ class Rulebook:
                 self._compiled[wanted] = rights
 
     def notice(self, entry: Entry) -> None:
-        """Follow the journal: forget everything compiled when a role or profile has changed."""
-        if entry.noted is Noted.RIGHTS:
+        """Follow the journal: forget everything compiled when a role or profile has changed. Where
+        strategies come or go, everybody is read again too: what is kept of him shows them."""
+        if entry.noted in (Noted.RIGHTS, Noted.STRATEGY):
             self.generation += 1
             self._compiled.clear()
 

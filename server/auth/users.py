@@ -14,7 +14,8 @@ from server.auth.defaults import ADMIN, ANONYMOUS
 from server.auth.names import ANONYMOUS_ID, ANONYMOUS_IDS, check_kuid, is_id, make_kuid
 from server.auth.rights import Rulebook
 from server.auth.sessions import end_all
-from server.auth.strategies import Strategies, Strategy
+from server.auth.strategies import Strategy
+from server.auth.strategies.registry import Strategies
 from server.storage.base import (
     Absent,
     Change,
@@ -117,8 +118,7 @@ class Users:
     async def strategies_of(self, kuid: str) -> list[str]:
         """Give the names of the strategies a user has credentials for, in the order of their
         registration."""
-        names = self._strategies.names()
-        return [name for name in names if await self._strategies.get(name).exists(kuid)]
+        return (await self._strategies.ways_of(kuid)).names
 
     async def create(
         self,

@@ -9,8 +9,10 @@ from server.arguments import body_text, read_body, read_flag, read_text
 from server.auditing import source_of
 from server.auth.callers import Caller, TokenKind
 from server.auth.lifetimes import NEVER
-from server.auth.strategies import Challenge, LoginAttempt, Redirect
+from server.auth.logins import LoggedIn, NextStep, Visit
+from server.auth.strategies import LoginAttempt, Redirect
 from server.auth.tokenforms import SESSION_PREFIX, hash_token
+from server.browsers import Browser
 from server.services import Services
 
 
@@ -20,32 +22,57 @@ from server.services import Services
     "POST /_login/:strategy",
     granted=("anonymous",),
     is_audited=True,
-    query=("cookieAuth", "expiresIn"),
+    query=("cookieAuth", "expiresIn", "state"),
 )
 async def login(services: Services, caller: Caller, request: Request) -> Outcome:
     """Log in with a strategy; the credentials stand in the body or among the arguments. Gives a
-    token, with `cookieAuth` in a cookie."""
+    token, with `cookieAuth` in a cookie, or says what to do next; `state` names that step then."""
     name = read_text(request, "strategy")
-    ttl_ms = services.issuer.limits.lifetime_ms(request.args.get("expiresIn"))
-    address = services.addresses.of(request)
+    services.issuer.limits.lifetime_ms(request.args.get("expiresIn"))
     body = request.body if isinstance(request.body, dict) else {}
-    attempt = LoginAttempt(body, request.args, request.headers, address)
-    result = await services.logins.attempt(name, attempt)
-    if isinstance(result, Redirect):
-        headers = {"Location": result.url, "Content-Length": "0"}
+    attempt = LoginAttempt(body, request.args, request.headers, services.addresses.of(request))
+    browser = services.browsers.of(request)
+    visit = Visit(browser.secret, _wishes(services, request))
+    found = await services.logins.attempt(name, attempt, visit)
+    if isinstance(found, NextStep):
+        return _send_on(services, request, browser, found)
+    return await _begin_session(services, request, name, found)
+
+
+def _wishes(services: Services, request: Request) -> dict[str, Json]:
+    """Give what a login is to end with; whoever comes back from elsewhere does not say it again."""
+    is_in_cookie = services.cookies.is_wanted(request)
+    return {"expiresIn": request.args.get("expiresIn"), "cookieAuth": is_in_cookie}
+
+
+def _send_on(services: Services, request: Request, browser: Browser, found: NextStep) -> Outcome:
+    """Answer that a login goes on elsewhere (contract/05 §4), or here with another request."""
+    cookie = services.browsers.remember(request, browser, found.ends_ms)
+    if isinstance(found.what, Redirect):
+        headers = {"Location": found.what.url, "Content-Length": "0"}
         return Outcome(
-            {"headers": headers, "statusCode": result.status},
-            status=result.status,
-            headers={name.lower(): value for name, value in headers.items()},
+            {"headers": headers, "statusCode": found.what.status},
+            status=found.what.status,
+            headers={name.lower(): value for name, value in headers.items()} | cookie,
+            is_private=True,
         )
-    if isinstance(result, Challenge):
-        return Outcome(result.data, is_private=True)
+    challenge = {"challenge": found.what.data, "expiresAt": found.ends_ms, "state": found.state}
+    return Outcome(challenge, headers=cookie, is_private=True)
+
+
+async def _begin_session(
+    services: Services, request: Request, name: str, found: LoggedIn
+) -> Outcome:
+    """Answer who has logged in."""
+    own = request.args.get("expiresIn")
+    wished = found.wishes["expiresIn"] if own is None else own
+    ttl_ms = services.issuer.limits.lifetime_ms(wished)
     shown = describe_session(services, request, name)
-    issued = await services.issuer.issue(result.user, ttl_ms, shown=shown, guards=result.guards)
+    issued = await services.issuer.issue(found.user, ttl_ms, shown=shown, guards=found.guards)
     if request.origin is Origin.WEBSOCKET and request.peer is not None:
         token_hash = hash_token(issued.token.removeprefix(SESSION_PREFIX))
         services.links.link_login(request.peer, issued.kuid, token_hash, issued.expires_at_ms)
-    return write_login(services, request, issued)
+    return write_login(services, request, issued, in_cookie=found.wishes["cookieAuth"] is True)
 
 
 @action(
@@ -95,11 +122,12 @@ async def check_token(services: Services, caller: Caller, request: Request) -> J
     granted=("default", "anonymous"),
     is_personal=True,
 )
-async def get_current_user(services: Services, caller: Caller, request: Request) -> Json:
+async def get_current_user(services: Services, caller: Caller, request: Request) -> Json | Outcome:
     """Give the caller's own document and the strategies he can log in with."""
-    strategies = await services.users.strategies_of(caller.kuid)
+    ways_in = await services.strategies.ways_of(caller.kuid)
     user = caller.person.user
-    return {"_id": user.kuid, "_source": user.source(), "strategies": strategies}
+    shown = {"_id": user.kuid, "_source": user.source(), "strategies": ways_in.names}
+    return shown if ways_in.is_certain else Outcome(shown)
 
 
 @action(

@@ -23,6 +23,9 @@ class Badge:
             raise self._outcome
         return cast(Outcome, self._outcome)
 
+    async def resume(self, attempt: LoginAttempt, kept: Mapping[str, object]) -> Outcome:
+        return await self.verify(attempt)
+
     async def exists(self, kuid: str) -> bool:
         return await self._storage.exists(Table.CREDENTIALS, kuid=kuid, strategy=self.name)
 

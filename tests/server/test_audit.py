@@ -5,7 +5,7 @@ import asyncio
 import logging
 import random
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -388,6 +388,10 @@ class Code:
 
     async def verify(self, attempt: LoginAttempt) -> Outcome:
         """See `Strategy`."""
+        return Challenge({"next": "number"})
+
+    async def resume(self, attempt: LoginAttempt, kept: Mapping[str, object]) -> Outcome:
+        """See `Resumes`."""
         return Challenge({"next": "number"})
 
 

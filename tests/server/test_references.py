@@ -12,7 +12,7 @@ from server.auth.defaults import install
 from server.auth.profiles import Profiles
 from server.auth.rights import Rulebook
 from server.auth.roles import Roles
-from server.auth.strategies import Strategies
+from server.auth.strategies.registry import Strategies
 from server.auth.users import Users
 from server.storage.base import Delete, Insert, Noted, Put, Table, Unassign
 from server.storage.sqlite import SqliteStorage
@@ -62,7 +62,7 @@ def profiles(storage):
 
 @pytest.fixture
 def users(storage):
-    return Users(storage, Rulebook(storage), Strategies(), clock_ms=lambda: 0)
+    return Users(storage, Rulebook(storage), Strategies(storage, timeout_s=1), clock_ms=lambda: 0)
 
 
 def with_role(*names: str) -> dict[str, object]:

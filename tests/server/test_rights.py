@@ -337,7 +337,11 @@ async def test_a_change_costs_the_same_however_many_have_the_role(storage):
         assert storage.reads == reads + 2  # the profile and its role
 
 
-@pytest.mark.parametrize("noted", [noted for noted in Noted if noted is not Noted.RIGHTS])
+SEEN = (Noted.RIGHTS, Noted.STRATEGY)
+"""After these everybody is read again."""
+
+
+@pytest.mark.parametrize("noted", [noted for noted in Noted if noted not in SEEN])
 async def test_other_news_changes_no_rights(storage, noted):
     rulebook = Rulebook(storage)
     rulebook.notice(Entry(1, noted, "p"))

@@ -9,7 +9,7 @@ import jwt
 import pytest
 
 from protocol.errors import ApiError
-from server.auth.logins import LoggedIn
+from server.auth.logins import LoggedIn, Visit
 from server.auth.strategies import LoginAttempt
 from server.storage.base import Insert, Table
 from tests.server.clock import START_MS, Clock
@@ -196,7 +196,7 @@ async def test_a_login_does_not_outlive_the_password_it_showed(server: Running) 
     admin = await server.create_admin()
     services = server.app.services
     shown = LoginAttempt({"username": "admin", "password": PASSWORD})
-    found = await services.logins.attempt("local", shown)
+    found = await services.logins.attempt("local", shown, Visit("", {}))
     assert isinstance(found, LoggedIn)
     changed = await server.call(
         "query",

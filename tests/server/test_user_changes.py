@@ -8,7 +8,7 @@ import pytest
 from protocol.errors import ApiError
 from server.auth.defaults import install
 from server.auth.rights import Rulebook
-from server.auth.strategies import Strategies
+from server.auth.strategies.registry import Strategies
 from server.auth.userchanges import UserChanges
 from server.auth.users import Users
 from server.storage.base import (
@@ -54,7 +54,9 @@ async def storage():
 
 @pytest.fixture
 async def users(storage):
-    made = Users(storage, Rulebook(storage), Strategies(), clock_ms=lambda: NOW_MS)
+    made = Users(
+        storage, Rulebook(storage), Strategies(storage, timeout_s=1), clock_ms=lambda: NOW_MS
+    )
     await made.create(
         kuid="alice",
         kind="",

@@ -9,7 +9,8 @@ import pytest
 from protocol.errors import ApiError, plain_error
 from server.auth.defaults import install
 from server.auth.rights import Rulebook
-from server.auth.strategies import Authenticated, Prepared, Strategies
+from server.auth.strategies import Authenticated, Prepared
+from server.auth.strategies.registry import Strategies
 from server.auth.users import MOST_PROFILES, User, Users
 from server.storage.base import Delete, DeleteAll, Insert, Noted, Put, Table
 from server.storage.sqlite import SqliteStorage
@@ -84,7 +85,7 @@ async def storage():
 
 @pytest.fixture
 def strategies(storage):
-    made = Strategies()
+    made = Strategies(storage, timeout_s=1)
     for name in ("badge", "ring"):
         made.register(name, Badge(storage, name))
     return made
@@ -403,14 +404,14 @@ async def test_a_strategy_that_keeps_its_credentials_keeps_the_user(users, stora
     assert await counts(storage) == [1, 1, 1]
 
 
-def test_strategies_are_known_by_name_in_order_until_removed(storage):
-    strategies = Strategies()
+async def test_strategies_are_known_by_name_in_order_until_removed(storage):
+    strategies = Strategies(storage, timeout_s=1)
     first, second = Badge(storage, "a"), Badge(storage, "b")
     for name, strategy in (("b", second), ("a", first)):
         strategies.register(name, strategy)
     assert (strategies.names(), strategies.get("a")) == (["b", "a"], first)
-    strategies.remove("b")
+    await strategies.remove("b")
     assert strategies.names() == ["a"]
     with pytest.raises(ApiError) as unknown:
-        strategies.remove("b")
+        await strategies.remove("b")
     assert (unknown.value.status, unknown.value.id) == (404, "plugin.strategy.strategy_not_found")

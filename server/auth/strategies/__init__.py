@@ -1,27 +1,33 @@
-"""What a way to log in promises, what its answers are, and the ones this server knows by name
-(contract/05 §2).
+"""What a way to log in promises, and what its answers are (contract/05 §2; docs/strategies.md).
 
 A strategy is one class in one file. It sees no Request, and it never writes: it prepares changes,
-so that a user and all his credentials become one transaction.
+so that a user and all his credentials become one transaction. The ones this server knows by name
+are in `server.auth.strategies.registry`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
-from protocol.errors import error
-from server.storage.base import Change
+from server.storage.base import Change, Storage
+
+S = TypeVar("S")
 
 
 @dataclass(frozen=True, slots=True)
 class LoginAttempt:
     """What somebody who wants to log in has sent; `headers` have lower-case names, `address` is the
-    peer's."""
+    peer's.
+
+    `state` names the next step of this login, for a strategy that can `resume`: whoever is sent
+    elsewhere must bring it back as the argument `state`.
+    """
 
     body: Mapping[str, object] = field(default_factory=dict, repr=False)
     args: Mapping[str, object] = field(default_factory=dict, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     address: str = ""
+    state: str = field(default="", repr=False)
 
 
 WRONG = "wrong user or password"
@@ -48,17 +54,25 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Redirect:
-    """He must go elsewhere first, and come back from there."""
+    """He must go elsewhere first, and come back from there with the attempt's `state`; `kept` is
+    what `resume` is given again then, as JSON knows it."""
 
-    url: str
+    url: str = field(repr=False)
     status: int = 302
+    kept: Mapping[str, object] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """He must take a further step; `data` says which."""
+    """He must take a further step; `data` says which, and `kept` is what `resume` is given again.
 
-    data: Mapping[str, object]
+    With `is_portable` whoever knows the state may take it, else only the same browser or socket: a
+    page of another origin, and a program that keeps no cookies, could not finish over HTTP.
+    """
+
+    data: Mapping[str, object] = field(repr=False)
+    kept: Mapping[str, object] = field(default_factory=dict, repr=False)
+    is_portable: bool = False
 
 
 Outcome = Authenticated | Refused | Redirect | Challenge
@@ -75,7 +89,8 @@ class Prepared:
 class Strategy(Protocol):
     """One way to log in. `by` is the kuid of who asks for a change.
 
-    Any of these may be there as well, and is looked for by name: `get_info(kuid)`, `get_by_id(id)`,
+    Any of these may be there as well, and is looked for by name: `resume`, see `Resumes`, in which
+    case `verify` may give a Redirect or a Challenge; `get_info(kuid)`, `get_by_id(id)`,
     `search(query, sort, start, size)`, `refresh_token(kuid)`, `after_register()`,
     `validate_new(credentials, kuid, profile_ids)`: in the place of `validate` for a user who is not
     stored yet, where it matters which profiles he will have; and, not async,
@@ -113,28 +128,30 @@ class Strategy(Protocol):
         """Prepare the end of a user's credentials. ApiError if he has none."""
 
 
-class Strategies:
-    """The strategies by name, in the order of their registration."""
+@runtime_checkable
+class Resumes(Protocol):
+    """A strategy whose logins may take several steps."""
 
-    def __init__(self) -> None:
-        self._by_name: dict[str, Strategy] = {}
+    async def resume(self, attempt: LoginAttempt, kept: Mapping[str, object]) -> Outcome:
+        """Go on with a login that was sent elsewhere or challenged; it is the one that was begun,
+        by the same browser or socket, and comes here once."""
 
-    def register(self, name: str, strategy: Strategy) -> None:
-        """Add a strategy, or replace the one of this name."""
-        self._by_name[name] = strategy
 
-    def remove(self, name: str) -> None:
-        """Forget a strategy; ApiError 404 if there is none."""
-        if self._by_name.pop(name, None) is None:
-            raise error("plugin.strategy.strategy_not_found", name)
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a strategy may use of the server; `clock_ms` gives the time in ms since 1970."""
 
-    def get(self, name: str) -> Strategy:
-        """Give a strategy; ApiError 400 for an unknown one."""
-        strategy = self._by_name.get(name)
-        if strategy is None:
-            raise error("security.credentials.unknown_strategy", name)
-        return strategy
+    storage: Storage
+    clock_ms: Callable[[], int]
 
-    def names(self) -> list[str]:
-        """Give all names."""
-        return list(self._by_name)
+
+@dataclass(frozen=True, slots=True)
+class StrategyKind(Generic[S]):
+    """What `use` in `[strategies.NAME]` names: how such a strategy is configured and made.
+
+    `settings` is a frozen dataclass whose fields are declared with `server.settings.setting`.
+    `make` is given the name, the filled settings and the parts; LocalError refuses to start.
+    """
+
+    settings: type[S]
+    make: Callable[[str, S, Parts], Strategy]

@@ -1,0 +1,185 @@
+"""Logins of several steps between two of them (contract/05 §4; security check O1).
+
+A step is named by a random state, stored as SHA-256 only. It is good once, for a while, for one
+strategy, and for whoever began: the server knows him by a secret that a browser keeps in a cookie,
+or by his socket. Counts are of this process; what is kept outlives it.
+"""
+
+import hashlib
+import hmac
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import cast
+
+import orjson
+
+from protocol.errors import ApiError, error
+from server.auth.audit import tell
+from server.auth.throttle import address_key
+from server.auth.tokenforms import hash_token
+from server.storage.base import Change, Delete, DeleteAll, Insert, Missing, Row, Storage, Table
+
+MOST_OF_ADDRESS = 1000
+MOST_PENDING = 20_000
+"""Steps kept for one address, an IPv6 /64 counting as one, and for all; beyond that the oldest of
+the address gives way, or of the one that has most."""
+MOST_KEPT_BYTES = 16_384
+_MOST_STATE_CHARACTERS = 256
+_STATE_BYTES = 32
+_OVER = "this login was begun elsewhere, has been finished or has taken too long: begin again"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What is kept of a login. `account` is what failures are counted by, `wishes` is what its
+    first request asked for."""
+
+    kept: Mapping[str, object] = field(repr=False)
+    account: str | None
+    wishes: Mapping[str, object]
+    token_hash: bytes = b""
+
+
+def make_state() -> str:
+    """Give a new name of a step."""
+    return secrets.token_urlsafe(_STATE_BYTES)
+
+
+def end_all(strategy: str) -> Change:
+    """Give the change that ends every login with a strategy."""
+    return DeleteAll(Table.ONE_TIME, {"kind": _kind(strategy)})
+
+
+class PendingLogins:
+    """Keeps steps for `ttl_ms`."""
+
+    def __init__(self, storage: Storage, *, clock_ms: Callable[[], int], ttl_ms: float) -> None:
+        self._storage = storage
+        self._clock_ms = clock_ms
+        self._ttl_ms = ttl_ms
+        self._counts = _Counts()
+
+    async def keep(
+        self, state: str, strategy: str, step: Step, *, binding: str | None, address: str
+    ) -> int:
+        """Keep a step and give when it ends; `binding` is the secret of who may take it, None for
+        anybody. ApiError 500 for more than a step may hold."""
+        now_ms = self._clock_ms()
+        ends_ms = int(now_ms + self._ttl_ms)
+        data: Row = {
+            "kept": dict(step.kept),
+            "account": step.account,
+            "wishes": dict(step.wishes),
+            "binding": None if binding is None else _hashed(binding),
+        }
+        _check_size(data, strategy)
+        token_hash = hash_token(state)
+        row: Row = {
+            "token_hash": token_hash,
+            "kind": _kind(strategy),
+            "kuid": None,
+            "expires_at": ends_ms,
+            "data": data,
+        }
+        key = address_key(address) or b""
+        dropped = self._counts.enter(key, token_hash, ends_ms, now_ms)
+        gone = [DeleteAll(Table.ONE_TIME, {"token_hash": one}) for one in dropped]
+        await self._storage.apply([*gone, Insert(Table.ONE_TIME, row)])
+        return ends_ms
+
+    async def find(self, state: object, strategy: str, *, binding: str) -> Step:
+        """Give the step of this name; ApiError 401 for any other than a living one of this strategy
+        and of who asks."""
+        row = None
+        if isinstance(state, str) and len(state) <= _MOST_STATE_CHARACTERS and state.isascii():
+            row = await self._storage.get(Table.ONE_TIME, token_hash=hash_token(state))
+        if row is None or row["kind"] != _kind(strategy):
+            raise _over("unknown state")
+        if cast(int, row["expires_at"]) <= self._clock_ms():
+            raise _over("expired state")
+        data = cast("dict[str, object]", row["data"])
+        bound = data["binding"]
+        if isinstance(bound, str) and not hmac.compare_digest(bound, _hashed(binding)):
+            raise _over("foreign state")
+        return Step(
+            cast("dict[str, object]", data["kept"]),
+            cast("str | None", data["account"]),
+            cast("dict[str, object]", data["wishes"]),
+            cast(bytes, row["token_hash"]),
+        )
+
+    async def use_up(self, step: Step) -> None:
+        """End a step that was found; ApiError 401 if somebody was faster."""
+        try:
+            await self._storage.apply([Delete(Table.ONE_TIME, {"token_hash": step.token_hash})])
+        except Missing:
+            raise _over("state was used") from None
+        self._counts.leave(step.token_hash)
+
+
+class _Counts:
+    """Which steps there are, by address and oldest first."""
+
+    def __init__(self) -> None:
+        self._of: dict[bytes, OrderedDict[bytes, int]] = {}
+        self._where: dict[bytes, bytes] = {}
+
+    def enter(self, key: bytes, token_hash: bytes, ends_ms: int, now_ms: int) -> list[bytes]:
+        """Count a step, and give those that must go for it."""
+        dropped = []
+        self._expire(key, now_ms)
+        if len(self._of.get(key, ())) >= MOST_OF_ADDRESS:
+            dropped.append(self._drop_oldest(key))
+        if len(self._where) >= MOST_PENDING:
+            for other in list(self._of):
+                self._expire(other, now_ms)
+        if len(self._where) >= MOST_PENDING:
+            dropped.append(self._drop_oldest(max(self._of, key=lambda one: len(self._of[one]))))
+        self._of.setdefault(key, OrderedDict())[token_hash] = ends_ms
+        self._where[token_hash] = key
+        return dropped
+
+    def leave(self, token_hash: bytes) -> None:
+        """Count a step no more, if it is counted."""
+        key = self._where.pop(token_hash, None)
+        if key is not None:
+            del self._of[key][token_hash]
+            if not self._of[key]:
+                del self._of[key]
+
+    def _expire(self, key: bytes, now_ms: int) -> None:
+        while key in self._of:
+            oldest, ends_ms = next(iter(self._of[key].items()))
+            if ends_ms > now_ms:
+                return
+            self.leave(oldest)
+
+    def _drop_oldest(self, key: bytes) -> bytes:
+        oldest = next(iter(self._of[key]))
+        self.leave(oldest)
+        return oldest
+
+
+def _kind(strategy: str) -> str:
+    return f"login:{strategy}"
+
+
+def _hashed(binding: str) -> str:
+    return hashlib.sha256(binding.encode()).hexdigest()
+
+
+def _check_size(data: Row, strategy: str) -> None:
+    try:
+        size = len(orjson.dumps(data))
+    except TypeError:
+        size = MOST_KEPT_BYTES + 1
+    if size > MOST_KEPT_BYTES:
+        raise error("plugin.strategy.invalid_verify_resolve", strategy)
+
+
+def _over(reason: str) -> ApiError:
+    """One answer whatever is wrong; the audit trail knows more."""
+    tell(reason=reason)
+    return error("plugin.strategy.missing_user", _OVER)

@@ -1,0 +1,87 @@
+"""The strategies of the configuration, made (docs/strategies.md).
+
+`use` names a kind: one of ours, or an entry point of an installed package. A package is imported
+only where the configuration asks for it.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from types import MappingProxyType
+
+from protocol.errors import LocalError
+from server.auth.strategies import Parts, Strategy, StrategyKind
+from server.auth.strategies.registry import Strategies
+from server.config import Config
+from server.configtree import ConfigError, fill, write_value
+from server.settings import declared_in
+
+GROUP = "manykeys.strategies"
+OURS: Mapping[str, str] = MappingProxyType({"magic": "server.auth.strategies.magic:KIND"})
+"""Kinds of our own: module and attribute by name."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_RESERVED = "local"
+
+
+async def add_configured(config: Config, strategies: Strategies, parts: Parts) -> None:
+    """Enter every strategy of the configuration. LocalError names what is wrong with one."""
+    for name, given in config.strategies.items():
+        await strategies.add(name, _make(name, given, parts))
+
+
+def check(config: Config) -> None:
+    """Look for mistakes in the tables of the strategies, without making any. LocalError names
+    one."""
+    for name, given in config.strategies.items():
+        _read(name, given)
+
+
+def _make(name: str, given: Mapping[str, object], parts: Parts) -> Strategy:
+    kind, settings = _read(name, given)
+    try:
+        return kind.make(name, settings, parts)
+    except LocalError as reason:
+        raise LocalError(f"strategies.{name}: {reason}") from None
+    except Exception as fault:
+        # Not its text: it may hold one of the settings.
+        raise LocalError(f"strategies.{name}: can't be made: {type(fault).__name__}") from None
+
+
+def _read(name: str, given: Mapping[str, object]) -> tuple[StrategyKind[object], object]:
+    """Give the kind of a strategy and its settings."""
+    path = f"strategies.{name}"
+    if not _NAME.fullmatch(name) or name == _RESERVED:
+        raise ConfigError(
+            f"{path}: expected a name of 1 to 64 letters, digits, _ and -, other than local"
+        )
+    kind = _find(path, given.get("use"))
+    values = {key: value for key, value in given.items() if key != "use"}
+    known = [one.name for one in declared_in(kind.settings)]
+    for key in values.keys() - set(known):
+        raise ConfigError(f"{path}.{key}: there is no such setting; accepted: {', '.join(known)}")
+    settings, _ = fill(kind.settings, values, (), path=f"{path}.")
+    return kind, settings
+
+
+def _find(path: str, use: object) -> StrategyKind[object]:
+    points = {point.name: point for point in _points()} if isinstance(use, str) else {}
+    point = points.get(str(use))
+    if point is None:
+        shown = "not set" if use is None else write_value(use)
+        known = ", ".join(sorted({*OURS, *(found.name for found in _points())}))
+        raise ConfigError(f"{path}.use: {shown}; expected one of: {known or '(none is installed)'}")
+    try:
+        kind = point.load()
+    except Exception as fault:
+        raise LocalError(
+            f"{path}.use: {point.value} can't be loaded: {type(fault).__name__}"
+        ) from fault
+    if not isinstance(kind, StrategyKind):
+        raise LocalError(f"{path}.use: {point.value} is no StrategyKind")
+    return kind
+
+
+def _points() -> Iterator[EntryPoint]:
+    """Give the kinds that can be used; the later one of a name wins, which is ours."""
+    yield from entry_points(group=GROUP)
+    yield from (EntryPoint(name, value, GROUP) for name, value in OURS.items())

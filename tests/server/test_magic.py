@@ -1,0 +1,252 @@
+"""Codes for one login, delivered by a program of the operator's (security checks A3, A4)."""
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from protocol.errors import LocalError
+from server.auth.strategies import magic
+from server.storage.base import Table
+from tests.server.clock import Clock
+from tests.server.errors import told
+from tests.server.running import TRANSPORTS, Running, cheap_config, running
+from tests.server.stepping import Client, state_of
+from tests.waiting import until
+
+ANN = "ann@mail.test"
+REFUSED = {"id": "plugin.strategy.missing_user", "code": 67305492, "status": 401}
+TOO_MANY = {"id": "api.process.too_many_logins_requests", "code": 33685517, "status": 429}
+CREATE = "auth:createMyCredentials"
+# Keeps each letter in a file of its own, whole or not at all.
+SCRIPT = 'cat > "$0/$$.part" && mv "$0/$$.part" "$0/$$.json"'
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here depends on the pause before a delivery."""
+    monkeypatch.setattr(magic, "_LONGEST_PAUSE_S", 0)
+
+
+def settings_of(folder: Path, **more: object) -> dict[str, object]:
+    """Give the table of a strategy whose letters end up in a folder."""
+    return {"use": "magic", "command": ["/bin/sh", "-c", SCRIPT, str(folder)], **more}
+
+
+class Post:
+    """The letters that have arrived."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.read: set[Path] = set()
+
+    def waiting(self) -> list[Path]:
+        """Give those nobody has read."""
+        return [path for path in self.folder.glob("*.json") if path not in self.read]
+
+    async def code(self, to: str = ANN) -> str:
+        """Wait for the next letter and give the code in it."""
+        await until(lambda: bool(self.waiting()))
+        (path,) = self.waiting()
+        self.read.add(path)
+        letter = json.loads(path.read_text())
+        assert letter.keys() == {"to", "code"}
+        assert letter["to"] == to
+        code: str = letter["code"]
+        return code
+
+
+@pytest.fixture
+def post(tmp_path: Path) -> Post:
+    return Post(tmp_path)
+
+
+@pytest.fixture
+async def server(post: Post, clock: Clock) -> AsyncIterator[Running]:
+    """A server with such a strategy, and Ann with an address."""
+    config = cheap_config(strategies={"mail": settings_of(post.folder)})
+    async with running(config) as started:
+        token = await started.create_user(await started.create_admin(), "ann")
+        await link(started, token, ANN)
+        yield started
+
+
+async def link(server: Running, token: str, address: str) -> None:
+    """Give somebody an address."""
+    body = {"address": address}
+    made = await server.call("query", CREATE, token=token, strategy="mail", body=body)
+    assert made["status"] == 200, made
+    assert made["result"]["address"] == address
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_code_lets_in_once(server: Running, post: Post, transport: str) -> None:
+    """From who asked for it, one time."""
+    client = Client(server, transport)
+    asked = await client.login("mail", address=ANN)
+    assert asked["result"]["challenge"] == {"next": "code"}
+    code = await post.code()
+    assert len(code) == 6
+    assert code.isdecimal()
+    state = state_of(asked)
+    foreign = await Client(server, transport).login("mail", state=state, code=code)
+    assert told(foreign) == REFUSED
+    login = await client.login("mail", state=state, code=code)
+    assert login["result"]["_id"] == "ann"
+    assert told(await client.login("mail", state=state, code=code)) == REFUSED
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_wrong_code_is_the_last(server: Running, post: Post, transport: str) -> None:
+    """Nobody tries one after the other."""
+    client = Client(server, transport)
+    state = state_of(await client.login("mail", address=ANN))
+    code = await post.code()
+    wrong = str((int(code) + 1) % 1_000_000).zfill(6)
+    for given in (wrong, code):
+        assert told(await client.login("mail", state=state, code=given)) == REFUSED
+
+
+@pytest.mark.parametrize("code", ["", "12345", "1234567", "\u0661\u0662\u0663\u0664\u0665\u0666"])
+async def test_what_is_no_code_is_a_wrong_one(server: Running, post: Post, code: str) -> None:
+    client = Client(server, "query")
+    state = state_of(await client.login("mail", address=ANN))
+    await post.code()
+    assert told(await client.login("mail", state=state, code=code)) == REFUSED
+
+
+async def test_a_code_has_its_time(server: Running, post: Post, clock: Clock) -> None:
+    """`timeouts.login`."""
+    client = Client(server, "http")
+    state = state_of(await client.login("mail", address=ANN))
+    code = await post.code()
+    clock.now_ms += 600_000
+    assert told(await client.login("mail", state=state, code=code)) == REFUSED
+
+
+async def test_a_code_is_for_its_own_login(server: Running, post: Post) -> None:
+    """Two logins at once of one browser do not mix."""
+    client = Client(server, "http")
+    first = state_of(await client.login("mail", address=ANN))
+    await post.code()
+    second = state_of(await client.login("mail", address=ANN))
+    code = await post.code()
+    assert first != second
+    assert told(await client.login("mail", state=first, code=code)) == REFUSED
+    assert (await client.login("mail", state=second, code=code))["status"] == 200
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_strangers_learn_nothing(
+    server: Running, transport: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A3: an unknown address, a disabled user, somebody's other key: all are asked for a code, and
+    none is sent."""
+    sent: list[str] = []
+    monkeypatch.setattr(magic.Magic, "_send", lambda self, letter: sent.append(letter.to))
+    admin = await server.login("admin")
+    await link(server, admin, "boss@mail.test")
+    await server.call("query", "security:disableUser", token=admin, _id="ann")
+    for address in ("boss@mail.test", ANN, "ann", "nobody@mail.test", "x" * 2000, "a\0"):
+        client = Client(server, transport)
+        asked = await client.login("mail", address=address)
+        assert asked["status"] == 200, asked
+        assert asked["result"].keys() == {"challenge", "expiresAt", "state"}
+        assert asked["result"]["challenge"] == {"next": "code"}
+        guess = await client.login("mail", state=state_of(asked), code="no code")
+        assert (told(guess), guess["error"]["message"]) == (REFUSED, "wrong user or password")
+    assert sent == ["boss@mail.test"]
+
+
+@pytest.mark.parametrize("address", [ANN, "nobody@mail.test"])
+async def test_only_so_many_codes(server: Running, address: str, clock: Clock) -> None:
+    """A4: nobody's mailbox is flooded; who has none is slowed down alike, and not for good."""
+    answers = [await Client(server, "http").login("mail", address=address) for _ in range(6)]
+    assert [answer["status"] for answer in answers] == [200] * 5 + [429]
+    assert told(answers[-1]) == TOO_MANY
+    clock.now_ms += 3_600_000
+    assert (await Client(server, "http").login("mail", address=address))["status"] == 200
+
+
+async def test_wrong_codes_count(post: Post) -> None:
+    """A4: guesses are counted by address, from whatever browser."""
+    config = cheap_config(strategies={"mail": settings_of(post.folder, mostCodes=100)})
+    limits = replace(config.limits, failed_logins=3)
+    async with running(replace(config, limits=limits)) as server:
+        for _ in range(3):
+            client = Client(server, "http")
+            state = state_of(await client.login("mail", address=ANN))
+            assert told(await client.login("mail", state=state, code="1")) == REFUSED
+        assert told(await Client(server, "http").login("mail", address=ANN)) == TOO_MANY
+
+
+@pytest.mark.parametrize("args", [{}, {"address": ""}, {"address": 7}, {"address": ["a"]}])
+async def test_an_address_is_required(server: Running, args: dict[str, object]) -> None:
+    answer = await Client(server, "query").login("mail", **args)
+    assert (told(answer), answer["error"]["message"]) == (REFUSED, "address is required")
+
+
+async def test_an_address_that_changes_hands(server: Running, post: Post) -> None:
+    """Who has it when the code comes back is who logs in; who gave it away does not."""
+    client = Client(server, "http")
+    state = state_of(await client.login("mail", address=ANN))
+    code = await post.code()
+    token, body = await server.login("ann"), {"address": "new@mail.test"}
+    update = "auth:updateMyCredentials"
+    changed = await server.call("query", update, token=token, strategy="mail", body=body)
+    assert changed["result"] == {"address": "new@mail.test", "kuid": "ann"}
+    shown = await server.call("query", "auth:getMyCredentials", token=token, strategy="mail")
+    assert shown["result"] == {"address": "new@mail.test", "kuid": "ann"}
+    assert told(await client.login("mail", state=state, code=code)) == REFUSED
+
+
+async def test_the_store_holds_no_code(server: Running, post: Post) -> None:
+    """T11: and nothing to try codes on."""
+    state = state_of(await Client(server, "http").login("mail", address=ANN))
+    code = await post.code()
+    (row,) = await server.app.services.storage.find(Table.ONE_TIME, limit=9)
+    assert state not in repr(row)
+    assert code not in row["data"]["kept"].values()  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["/no/such/program"], "no code delivered: FileNotFoundError"),
+        (["/bin/sh", "-c", "exit 3"], "the program ended with 3"),
+        (["/bin/sh", "-c", "exec sleep 60"], "no code delivered: TimeoutError"),
+    ],
+)
+async def test_a_program_that_fails(
+    caplog: pytest.LogCaptureFixture, command: list[str], said: str
+) -> None:
+    """The operator is told, the client is not; the next one is tried as before."""
+    table = {"use": "magic", "command": command, "commandTimeout": 100}
+    async with running(cheap_config(strategies={"mail": table})) as server:
+        await link(server, await server.create_admin(), ANN)
+        for times in (1, 2):
+            asked = await Client(server, "http").login("mail", address=ANN)
+            assert asked["status"] == 200
+            await until(lambda times=times: caplog.text.count(said) == times)
+    assert ANN not in caplog.text
+
+
+async def test_without_a_program_there_is_no_start() -> None:
+    with pytest.raises(LocalError, match="strategies.mail: command: not set"):
+        async with running(cheap_config(strategies={"mail": {"use": "magic"}})):
+            pass
+
+
+async def test_a_flood_does_not_pile_up(
+    post: Post, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(magic, "MOST_WAITING", 1)
+    monkeypatch.setattr(magic, "_WORKERS", 0)
+    config = cheap_config(strategies={"mail": settings_of(post.folder)})
+    async with running(config) as server:
+        await link(server, await server.create_admin(), ANN)
+        asked = [await Client(server, "http").login("mail", address=ANN) for _ in range(2)]
+        assert [answer["status"] for answer in asked] == [200, 200]
+        assert caplog.text.count("one is not delivered") == 1

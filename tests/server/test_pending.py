@@ -1,0 +1,95 @@
+"""How many logins wait for their next step, and which give way (security checks O1, A6)."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from protocol.errors import ApiError
+from server.auth import pending
+from server.auth.pending import PendingLogins, Step, make_state
+from server.storage.base import Table
+from server.storage.sqlite import SqliteStorage
+from tests.server.clock import Clock
+
+STEP = Step({}, None, {})
+TTL_MS = 1000
+
+
+@pytest.fixture
+async def storage() -> AsyncIterator[SqliteStorage]:
+    made = SqliteStorage(":memory:", clock_ms=lambda: 0)
+    await made.open()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+def logins(storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch) -> PendingLogins:
+    """Three for an address, five for all."""
+    monkeypatch.setattr(pending, "MOST_OF_ADDRESS", 3)
+    monkeypatch.setattr(pending, "MOST_PENDING", 5)
+    return PendingLogins(storage, clock_ms=Clock(), ttl_ms=TTL_MS)
+
+
+async def keep(logins: PendingLogins, address: str) -> str:
+    """Keep one, and give its state."""
+    state = make_state()
+    await logins.keep(state, "steps", STEP, binding=None, address=address)
+    return state
+
+
+async def alive(logins: PendingLogins, states: list[str]) -> list[bool]:
+    """Tell which of them may go on."""
+    found = []
+    for state in states:
+        try:
+            await logins.find(state, "steps", binding="")
+            found.append(True)
+        except ApiError:
+            found.append(False)
+    return found
+
+
+async def test_the_oldest_of_an_address_gives_way(logins: PendingLogins) -> None:
+    """Whoever floods drops his own."""
+    mine = [await keep(logins, "192.0.2.1")]
+    his = [await keep(logins, "192.0.2.2") for _ in range(4)]
+    assert await alive(logins, mine + his) == [True, False, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("2001:db8::1", "2001:db8::2"), ("::ffff:192.0.2.1", "192.0.2.1"), ("", "no address")],
+)
+async def test_neighbours_are_one_address(logins: PendingLogins, one: str, other: str) -> None:
+    states = [await keep(logins, one), *[await keep(logins, other) for _ in range(3)]]
+    assert await alive(logins, states) == [False, True, True, True]
+
+
+async def test_who_has_most_gives_way_to_others(
+    logins: PendingLogins, storage: SqliteStorage
+) -> None:
+    mine = [await keep(logins, "192.0.2.1")]
+    his = [await keep(logins, "192.0.2.2") for _ in range(3)]
+    more = [await keep(logins, f"192.0.2.{at}") for at in (3, 4)]
+    assert await alive(logins, mine + his + more) == [True, False, True, True, True, True]
+    assert await storage.count(Table.ONE_TIME) == 5
+
+
+async def test_what_is_over_takes_no_room(storage: SqliteStorage, logins: PendingLogins) -> None:
+    clock = logins._clock_ms
+    assert isinstance(clock, Clock)
+    for address in ("192.0.2.1", "192.0.2.2"):
+        for _ in range(2):
+            await keep(logins, address)
+    used = await keep(logins, "192.0.2.3")
+    await logins.use_up(await logins.find(used, "steps", binding=""))
+    early = await keep(logins, "192.0.2.3")
+    clock.now_ms += TTL_MS - 1
+    assert await alive(logins, [early]) == [True]
+    clock.now_ms += 1
+    late = [await keep(logins, "192.0.2.1") for _ in range(3)]
+    late += [await keep(logins, "192.0.2.4") for _ in range(2)]
+    assert await alive(logins, late) == [True] * 5
+    counts = logins._counts
+    assert sum(map(len, counts._of.values())) == len(counts._where) == 5
