@@ -246,7 +246,7 @@ async def start(
         undo.callback(services.close)
         undo.push_async_callback(services.strategies.close)
         await add_configured(config, services.strategies, Parts(services.storage, read_ms))
-        wire = make_wire(config, services.node)
+        wire = make_wire(config, services.node, clock_s=clock_s)
         wire.set_date(formatdate(usegmt=True))
         dispatcher = Dispatcher(services, wire, RequestLog(config.logs.requests))
         tls = make_tls(config)

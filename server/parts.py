@@ -172,7 +172,7 @@ def make_cookies(config: Config, addresses: Addresses) -> Cookies:
     )
 
 
-def make_wire(config: Config, node: str) -> Wire:
+def make_wire(config: Config, node: str, *, clock_s: Callable[[], float] = monotonic) -> Wire:
     """Give what the connections of a server share."""
     http, protocols, limits = config.http, config.server.protocols, config.limits
     fields = {
@@ -214,10 +214,10 @@ def make_wire(config: Config, node: str) -> Wire:
         compresses_messages=protocols.websocket.compression,
         in_flight=limits.pipelined,
         websocket_enabled=protocols.websocket.enabled,
-        message_budget=partial(MessageBudget, protocols.websocket.rate_limit, monotonic)
+        message_budget=partial(MessageBudget, protocols.websocket.rate_limit, clock_s)
         if protocols.websocket.rate_limit
         else None,
-        control_budget=partial(MessageBudget, protocols.websocket.control_rate_limit, monotonic)
+        control_budget=partial(MessageBudget, protocols.websocket.control_rate_limit, clock_s)
         if protocols.websocket.control_rate_limit
         else None,
     )
