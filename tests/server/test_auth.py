@@ -2,6 +2,7 @@
 
 import pytest
 
+from server.storage.base import Note, Noted, Put, Table
 from tests.server.errors import told
 from tests.server.running import PASSWORD, TRANSPORTS, Running
 
@@ -59,3 +60,17 @@ async def test_logout_ends_this_token_only(server: Running, transport: str) -> N
         assert told(await server.call(again, "auth:getCurrentUser", token=token)) == INVALID
         alive = await server.call(again, "auth:getCurrentUser", token=other)
         assert alive["result"]["_id"] == "admin"
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_who_is_nobody_yet_needs_the_right_to_log_in(server: Running, transport: str) -> None:
+    """Issue 2: login runs with the caller's rights; if the anonymous user may not, nobody can."""
+    await server.create_admin()
+    body = {"username": "admin", "password": PASSWORD}
+    answer = await server.call(transport, "auth:login", strategy="local", body=body)
+    assert answer["status"] == 200
+    stripped = {"controllers": {"auth": {"actions": {"login": False, "checkToken": True}}}}
+    role = Put(Table.ROLES, {"id": "anonymous", "body": stripped, "info": {}})
+    await server.app.services.storage.apply([role, Note(Noted.RIGHTS, "anonymous")])
+    answer = await server.call(transport, "auth:login", strategy="local", body=body)
+    assert (answer["status"], answer["error"]["id"]) == (401, "security.rights.unauthorized")
