@@ -281,3 +281,20 @@ async def test_one_token_on_many_sockets(count: int) -> None:
     links.notice([Entry(1, Noted.SESSION, caller.token_hash.hex())])
     await until(lambda: all(opened.told for opened in sockets))
     assert {opened.told for opened in sockets} == {1}
+
+
+async def test_a_message_that_repeats_itself_is_refused_once_its_token_is(server: Running) -> None:
+    """S1: what a connection knows of its last message says nothing about its token."""
+    await server.create_user(await server.create_admin(), "ann")
+    token = await server.login("ann")
+    opened = await server.open_socket()
+    payload = {"controller": "auth", "action": "getCurrentUser", "jwt": token}
+    for number in range(5):
+        answer = await opened.ask({**payload, "requestId": f"id-{number}"})
+        assert (answer["status"], answer["requestId"]) == (200, f"id-{number}")
+    assert (await server.call("http", "auth:logout", token=token))["status"] == 200
+    told = await opened.read()
+    assert told["type"] == "TokenExpired"
+    answer = await opened.ask({**payload, "requestId": "id-9"})
+    assert (answer["status"], answer["requestId"]) == (401, "id-9")
+    assert answer["error"]["id"] == "security.token.invalid"
