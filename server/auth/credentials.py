@@ -5,13 +5,13 @@ What credentials are is each strategy's business. Here is what all have in commo
 for each change, and never credentials without their user.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from protocol.errors import error, plain_error
 from server.auth.callers import Caller
 from server.auth.sessions import end_all
-from server.auth.strategies import Prepared
+from server.auth.strategies import Prepared, Strategy
 from server.auth.strategies.registry import Strategies
 from server.storage.base import (
     Change,
@@ -65,17 +65,23 @@ class Credentials:
         self._tokens = tokens
 
     async def create(
-        self, name: str, kuid: str, given: Mapping[str, object], by: str
+        self,
+        name: str,
+        kuid: str,
+        given: Mapping[str, object],
+        by: str,
+        *,
+        guards: Sequence[Change] = (),
     ) -> dict[str, object]:
         """Give a user his first credentials of a strategy, and what it shows of them; `by` is the
-        kuid of who asks. ApiError 404 if he is gone."""
+        kuid of who asks. ApiError 404 if he is gone, 401 if the session is that `guards` want."""
         strategy = self._strategies.get(name)
 
         async def prepare() -> Prepared:
             await strategy.validate(given, kuid, False)
             return await strategy.create(given, kuid, by)
 
-        return await self._apply(kuid, prepare)
+        return await self._apply(kuid, prepare, guards)
 
     async def update(
         self,
@@ -85,18 +91,21 @@ class Credentials:
         caller: Caller,
         *,
         revokes: bool,
+        by: str | None = None,
+        guards: Sequence[Change] = (),
     ) -> dict[str, object]:
-        """Change a user's credentials, and give what the strategy shows of them. With `revokes` his
-        sessions end, but for the one that asks."""
+        """Change a user's credentials, and give what the strategy shows of them; `by` is who
+        changes them if it is not the caller. With `revokes` his sessions end, but for the one that
+        asks. ApiError as for `create`."""
         strategy = self._strategies.get(name)
 
         async def prepare() -> Prepared:
             await strategy.validate(given, kuid, True)
-            prepared = await strategy.update(given, kuid, caller.kuid)
+            prepared = await strategy.update(given, kuid, by or caller.kuid)
             ends = await self._ends(kuid, caller) if revokes else []
             return Prepared(prepared.shown, [*prepared.changes, *ends])
 
-        shown = await self._apply(kuid, prepare)
+        shown = await self._apply(kuid, prepare, guards)
         if revokes and kuid == caller.kuid:
             # Those that began since, or were too many for one transaction. With the old password
             # none can begin any more.
@@ -135,30 +144,43 @@ class Credentials:
         API keys don't count: they can't be renewed without logging in.
         """
         for other in self._strategies.names():
-            if other == name:
+            if other == name or not _logs_in(self._strategies.get(other)):
                 continue
             kept: Row = {"kuid": kuid, "strategy": other}
             if await self._storage.exists(Table.CREDENTIALS, **kept):
                 return [Present(Table.CREDENTIALS, kept)]
         # A strategy may keep its credentials elsewhere; only it can tell.
-        if any(other != name for other in (await self._strategies.ways_of(kuid)).names):
-            return []
+        for other in (await self._strategies.ways_of(kuid)).names:
+            if other != name and _logs_in(self._strategies.get(other)):
+                return []
         raise plain_error(412, "these are the last credentials: add others before removing them")
 
     async def _apply(
-        self, kuid: str, prepare: Callable[[], Awaitable[Prepared]]
+        self,
+        kuid: str,
+        prepare: Callable[[], Awaitable[Prepared]],
+        guards: Sequence[Change] = (),
     ) -> dict[str, object]:
         """Make prepared changes, prepared again if somebody else was faster."""
         for _ in range(_ATTEMPTS):
             prepared = await prepare()
             owner = Present(Table.USERS, {"kuid": kuid})
             try:
-                await self._storage.apply([owner, *prepared.changes, Note(Noted.USER, kuid)])
+                await self._storage.apply(
+                    [owner, *guards, *prepared.changes, Note(Noted.USER, kuid)]
+                )
             except Exists:
                 continue
             except Missing as missing:
                 if missing.table is Table.USERS:
                     raise error("security.user.not_found", kuid) from None
+                if missing.table is Table.SESSIONS:
+                    raise error("security.token.invalid") from None
                 continue
             return prepared.shown
         raise error("services.storage.too_many_changes")
+
+
+def _logs_in(strategy: Strategy) -> bool:
+    """Tell whether its credentials alone let somebody in."""
+    return getattr(strategy, "logs_in", True) is not False

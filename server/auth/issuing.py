@@ -26,6 +26,7 @@ from server.auth.tokenforms import hash_token, owner_guard
 from server.auth.users import User
 from server.storage.base import (
     Change,
+    Exists,
     Insert,
     Missing,
     Note,
@@ -99,6 +100,8 @@ class Issuer:
             await self._storage.apply(
                 [*owner_guard(user.kuid), *guards, Insert(Table.SESSIONS, row)]
             )
+        except Exists:
+            raise error("plugin.strategy.missing_user", WRONG) from None
         except Missing as missing:
             if missing.table is Table.CREDENTIALS:
                 raise error("plugin.strategy.missing_user", WRONG) from None

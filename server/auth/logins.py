@@ -1,5 +1,5 @@
 """One login attempt from a strategy's outcome to a user, in one step or in several (contract/05 §3,
-§4; design §6).
+§4; design §6). Somebody who is logged in already proves further credentials in the same way.
 
 Strategies may come from anybody: each attempt runs in a task of its own, and what it gives is
 checked before it counts.
@@ -11,17 +11,21 @@ import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 from protocol.errors import ApiError, error
 from server.auth.audit import Ending, aside, tell
-from server.auth.pending import PendingLogins, Step, make_state
+from server.auth.names import ANONYMOUS_ID
+from server.auth.pending import Linking, PendingLogins, Step, make_state
 from server.auth.strategies import (
     DISABLED,
     WRONG,
     Authenticated,
     Challenge,
     LoginAttempt,
+    Newcomer,
+    Proven,
+    Proves,
     Redirect,
     Refused,
     Resumes,
@@ -30,13 +34,16 @@ from server.auth.strategies import (
 from server.auth.strategies.guarded import is_json
 from server.auth.strategies.registry import Strategies
 from server.auth.throttle import Attempt, Throttle
+from server.auth.tokenforms import owner_guard
 from server.auth.users import User, Users
-from server.storage.base import Change
+from server.storage.base import Change, Present, Table
 
 _LOG = logging.getLogger("manykeys.logins")
 # What may stand in a Location field (RFC 9110 §10.2.2), with a scheme; nothing that ends it.
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[!-~]{1,8000}")
 _REDIRECTS = (301, 302, 303, 307, 308)
+# Each is lost only to somebody else who comes for the first time in the same moment.
+_ATTEMPTS = 3
 
 
 @runtime_checkable
@@ -67,6 +74,15 @@ class LoggedIn:
 
 
 @dataclass(frozen=True, slots=True)
+class Claim:
+    """Credentials that somebody who is logged in has proved to be his, as long as `guards` hold."""
+
+    linking: Linking
+    credentials: Mapping[str, object] = field(repr=False)
+    guards: tuple[Change, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class NextStep:
     """What he must do next, and until when; the login goes on under `state`."""
 
@@ -88,18 +104,46 @@ class Logins:
         self._throttle = throttle
         self._pending = pending
 
-    async def attempt(self, name: str, attempt: LoginAttempt, visit: Visit) -> LoggedIn | NextStep:
-        """Give who logged in, or the next step of a login with several.
+    async def attempt(
+        self, name: str, attempt: LoginAttempt, visit: Visit
+    ) -> LoggedIn | NextStep | Claim:
+        """Give who logged in, or the next step of a login with several. A linking that was sent
+        elsewhere comes back here, too: a Claim.
 
         400 for an unknown strategy, 401 `plugin.strategy.missing_user` for a refusal and for a
         state that is not his, 429 for one too many refusals before, 500 for a faulty strategy.
         """
         strategy = self._strategies.get(name)
-        state = _state_of(attempt) if isinstance(strategy, Resumes) else None
+        state = _state_of(attempt) if isinstance(strategy, (Resumes, Proves)) else None
         if state:
             step = await self._pending.find(state, name, binding=visit.binding)
         else:
             step = Step({}, _account_of(name, strategy, attempt), visit.wishes)
+        return await self._run(name, strategy, attempt, step, visit)
+
+    def proves(self, name: str) -> bool:
+        """Tell whether a strategy wants credentials proved by `link`; ApiError 400 for an unknown
+        one."""
+        return isinstance(self._strategies.get(name), Proves)
+
+    async def link(
+        self, name: str, attempt: LoginAttempt, visit: Visit, linking: Linking
+    ) -> Claim | NextStep:
+        """Give the credentials that somebody who is logged in has proved to be his, or the next
+        step; ApiError as for `attempt`."""
+        strategy, state = self._strategies.get(name), _state_of(attempt)
+        if state:
+            step = await self._pending.find(state, name, binding=visit.binding, kuid=linking.kuid)
+        else:
+            account = _account_of(name, strategy, attempt)
+            step = Step({}, account, visit.wishes, linking)
+        found = await self._run(name, strategy, attempt, step, visit)
+        return cast("Claim | NextStep", found)
+
+    async def _run(
+        self, name: str, strategy: Strategy, attempt: LoginAttempt, step: Step, visit: Visit
+    ) -> LoggedIn | NextStep | Claim:
+        """Take a step, as often as the throttle lets somebody."""
         begun = await self._throttle.begin(step.account, attempt.address)
         with _settling(begun):
             # In a task of its own: a strategy of somebody else's may use what only works in one.
@@ -109,7 +153,7 @@ class Logins:
             if isinstance(outcome, NextStep):
                 tell(ending=Ending.PENDING)
                 return outcome
-            found = await self._conclude(name, outcome, step)
+            found = await self._conclude(name, strategy, outcome, step)
             begun.succeeded()
             return found
 
@@ -145,36 +189,69 @@ class Logins:
     ) -> object:
         """Take one step of a login; give the outcome, or what follows from it."""
         attempt = replace(attempt, state=make_state())
-        outcome: object
-        if step.token_hash and isinstance(strategy, Resumes):
+        if step.token_hash:
             await self._pending.use_up(step)
-            outcome = await strategy.resume(attempt, step.kept)
-        else:
-            outcome = await strategy.verify(attempt)
+        outcome = await _ask(strategy, attempt, step)
         if not isinstance(outcome, (Redirect, Challenge)):
             return outcome
-        if not isinstance(strategy, Resumes) or not _is_sound(outcome):
+        goes_on = Resumes if step.linking is None else Proves
+        if not isinstance(strategy, goes_on) or not _is_sound(outcome):
             raise error("plugin.strategy.invalid_verify_resolve", name)
         is_portable = isinstance(outcome, Challenge) and outcome.is_portable
         ends_ms = await self._pending.keep(
             attempt.state,
             name,
-            replace(step, kept=outcome.kept),
+            replace(step, kept=outcome.kept, token_hash=b""),
             binding=None if is_portable else visit.binding,
             address=attempt.address,
         )
         return NextStep(outcome, attempt.state, ends_ms)
 
-    async def _conclude(self, name: str, outcome: object, step: Step) -> LoggedIn:
-        """Give who it is, after the last step."""
+    async def _conclude(
+        self, name: str, strategy: Strategy, outcome: object, step: Step
+    ) -> LoggedIn | Claim:
+        """Give who it is, or what is his, after the last step."""
         if isinstance(outcome, Refused):
             message = outcome.message if isinstance(outcome.message, str) else ""
             raise error("plugin.strategy.missing_user", message or WRONG)
+        if step.linking is not None:
+            if not isinstance(outcome, Proven):
+                raise error("plugin.strategy.invalid_verify_resolve", name)
+            tell(actor=step.linking.kuid, subject=step.linking.kuid)
+            return Claim(step.linking, outcome.credentials, _guards_of(step.linking, outcome))
+        if isinstance(outcome, Newcomer):
+            outcome = await self._welcome(name, outcome)
         if not isinstance(outcome, Authenticated):
             raise error("plugin.strategy.invalid_verify_resolve", name)
         user = await self._find_user(name, outcome.kuid)
         tell(actor=user.kuid)
         return LoggedIn(user, outcome.guards, step.wishes)
+
+    async def _welcome(self, name: str, newcomer: Newcomer) -> Authenticated:
+        """Make a user of somebody nobody knew, unless he was made in this moment."""
+        for _ in range(_ATTEMPTS):
+            known = await self._users.owner_of(name, newcomer.identifier)
+            if known is not None:
+                return Authenticated(known)
+            try:
+                user = await self._users.create(
+                    kuid=None,
+                    kind="human",
+                    profile_ids=list(newcomer.profile_ids),
+                    content=dict(newcomer.content),
+                    credentials={name: dict(newcomer.credentials)},
+                    author=ANONYMOUS_ID,
+                )
+            except ApiError as refused:
+                if refused.id == "security.profile.not_found":
+                    _LOG.error("strategy %s: a new user has no such profile: %s", name, refused)
+                    tell(reason="unknown profile")
+                    raise error("plugin.strategy.missing_user", WRONG) from None
+                if refused.status == 412:
+                    continue  # taken since it was looked for, or by what only the strategy knows
+                raise
+            return Authenticated(user.kuid)
+        raise error("plugin.strategy.missing_user", WRONG)
 
     async def _find_user(self, name: str, kuid: object) -> User:
         if not isinstance(kuid, str):
@@ -202,6 +279,26 @@ def _settling(begun: Attempt) -> Iterator[None]:
         raise
     finally:
         begun.cancelled()
+
+
+async def _ask(strategy: Strategy, attempt: LoginAttempt, step: Step) -> object:
+    """Give what a strategy makes of this step."""
+    if step.linking is not None:
+        proving = cast(Proves, strategy)
+        if step.token_hash:
+            return await proving.resume_proof(attempt, step.kept, step.linking.kuid)
+        return await proving.prove(attempt, step.linking.kuid)
+    if step.token_hash:
+        return await cast(Resumes, strategy).resume(attempt, step.kept)
+    return await strategy.verify(attempt)
+
+
+def _guards_of(linking: Linking, proven: Proven) -> tuple[Change, ...]:
+    """Give what must hold when proved credentials are stored: who began must still be there."""
+    session: tuple[Change, ...] = ()
+    if linking.session_id:
+        session = (Present(Table.SESSIONS, {"id": linking.session_id}),)
+    return (*owner_guard(linking.kuid), *session, *proven.guards)
 
 
 def _state_of(attempt: LoginAttempt) -> object:

@@ -10,8 +10,8 @@ import hmac
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import cast
+from dataclasses import asdict, dataclass, field
+from typing import Any, cast
 
 import orjson
 
@@ -32,13 +32,25 @@ _OVER = "this login was begun elsewhere, has been finished or has taken too long
 
 
 @dataclass(frozen=True, slots=True)
+class Linking:
+    """Whose credentials are to be added, or with `is_update` changed, by who is logged in already:
+    the user, and the session that asked, "" for an API key. `revokes` ends his other sessions."""
+
+    kuid: str
+    session_id: str
+    is_update: bool = False
+    revokes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """What is kept of a login. `account` is what failures are counted by, `wishes` is what its
-    first request asked for."""
+    first request asked for; with `linking` it is no login, but a proof of credentials."""
 
     kept: Mapping[str, object] = field(repr=False)
     account: str | None
     wishes: Mapping[str, object]
+    linking: Linking | None = None
     token_hash: bytes = b""
 
 
@@ -73,13 +85,14 @@ class PendingLogins:
             "account": step.account,
             "wishes": dict(step.wishes),
             "binding": None if binding is None else _hashed(binding),
+            "linking": None if step.linking is None else asdict(step.linking),
         }
         _check_size(data, strategy)
         token_hash = hash_token(state)
         row: Row = {
             "token_hash": token_hash,
             "kind": _kind(strategy),
-            "kuid": None,
+            "kuid": None if step.linking is None else step.linking.kuid,
             "expires_at": ends_ms,
             "data": data,
         }
@@ -89,9 +102,11 @@ class PendingLogins:
         await self._storage.apply([*gone, Insert(Table.ONE_TIME, row)])
         return ends_ms
 
-    async def find(self, state: object, strategy: str, *, binding: str) -> Step:
+    async def find(
+        self, state: object, strategy: str, *, binding: str, kuid: str | None = None
+    ) -> Step:
         """Give the step of this name; ApiError 401 for any other than a living one of this strategy
-        and of who asks."""
+        and of who asks, with a `kuid` one of a linking by this user."""
         row = None
         if isinstance(state, str) and len(state) <= _MOST_STATE_CHARACTERS and state.isascii():
             row = await self._storage.get(Table.ONE_TIME, token_hash=hash_token(state))
@@ -103,10 +118,14 @@ class PendingLogins:
         bound = data["binding"]
         if isinstance(bound, str) and not hmac.compare_digest(bound, _hashed(binding)):
             raise _over("foreign state")
+        if kuid is not None and kuid != row["kuid"]:
+            raise _over("another user's state")
+        linking = cast("dict[str, Any] | None", data.get("linking"))
         return Step(
             cast("dict[str, object]", data["kept"]),
             cast("str | None", data["account"]),
             cast("dict[str, object]", data["wishes"]),
+            None if linking is None else Linking(**linking),
             cast(bytes, row["token_hash"]),
         )
 

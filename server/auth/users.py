@@ -120,6 +120,13 @@ class Users:
         registration."""
         return (await self._strategies.ways_of(kuid)).names
 
+    async def owner_of(self, strategy: str, identifier: str) -> str | None:
+        """Give the kuid of who has these credentials, None if nobody has."""
+        row = None
+        if is_id(identifier):
+            row = await self._storage.get(Table.CREDENTIALS, strategy=strategy, id=identifier)
+        return None if row is None else cast(str, row["kuid"])
+
     async def create(
         self,
         *,

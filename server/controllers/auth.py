@@ -9,11 +9,10 @@ from server.arguments import body_text, read_body, read_flag, read_text
 from server.auditing import source_of
 from server.auth.callers import Caller, TokenKind
 from server.auth.lifetimes import NEVER
-from server.auth.logins import LoggedIn, NextStep, Visit
-from server.auth.strategies import LoginAttempt, Redirect
+from server.auth.logins import Claim, LoggedIn, NextStep, Visit
 from server.auth.tokenforms import SESSION_PREFIX, hash_token
-from server.browsers import Browser
 from server.services import Services
+from server.steps import enter_claim, read_attempt, send_on
 
 
 @action(
@@ -29,13 +28,13 @@ async def login(services: Services, caller: Caller, request: Request) -> Outcome
     token, with `cookieAuth` in a cookie, or says what to do next; `state` names that step then."""
     name = read_text(request, "strategy")
     services.issuer.limits.lifetime_ms(request.args.get("expiresIn"))
-    body = request.body if isinstance(request.body, dict) else {}
-    attempt = LoginAttempt(body, request.args, request.headers, services.addresses.of(request))
     browser = services.browsers.of(request)
     visit = Visit(browser.secret, _wishes(services, request))
-    found = await services.logins.attempt(name, attempt, visit)
+    found = await services.logins.attempt(name, read_attempt(services, request), visit)
     if isinstance(found, NextStep):
-        return _send_on(services, request, browser, found)
+        return send_on(services, request, browser, found)
+    if isinstance(found, Claim):
+        return Outcome(await enter_claim(services, caller, name, found), is_private=True)
     return await _begin_session(services, request, name, found)
 
 
@@ -43,21 +42,6 @@ def _wishes(services: Services, request: Request) -> dict[str, Json]:
     """Give what a login is to end with; whoever comes back from elsewhere does not say it again."""
     is_in_cookie = services.cookies.is_wanted(request)
     return {"expiresIn": request.args.get("expiresIn"), "cookieAuth": is_in_cookie}
-
-
-def _send_on(services: Services, request: Request, browser: Browser, found: NextStep) -> Outcome:
-    """Answer that a login goes on elsewhere (contract/05 §4), or here with another request."""
-    cookie = services.browsers.remember(request, browser, found.ends_ms)
-    if isinstance(found.what, Redirect):
-        headers = {"Location": found.what.url, "Content-Length": "0"}
-        return Outcome(
-            {"headers": headers, "statusCode": found.what.status},
-            status=found.what.status,
-            headers={name.lower(): value for name, value in headers.items()} | cookie,
-            is_private=True,
-        )
-    challenge = {"challenge": found.what.data, "expiresAt": found.ends_ms, "state": found.state}
-    return Outcome(challenge, headers=cookie, is_private=True)
 
 
 async def _begin_session(

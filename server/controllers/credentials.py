@@ -5,11 +5,14 @@ from functools import partial
 from typing import Protocol, runtime_checkable
 
 from protocol.messages import Json, Request
-from server.actions import action
+from server.actions import Outcome, action
 from server.answers import read_strategy
 from server.arguments import read_body, read_flag
 from server.auth.callers import Caller
+from server.auth.logins import NextStep, Visit
+from server.auth.pending import Linking
 from server.services import Services
+from server.steps import enter_claim, read_attempt, send_on
 
 _PRESENT_PASSWORD = "currentPassword"  # noqa: S105 (the name of a member, not a password)
 
@@ -30,9 +33,14 @@ class AsksForPassword(Protocol):
     needs_user=True,
     is_audited=True,
 )
-async def create_my_credentials(services: Services, caller: Caller, request: Request) -> Json:
-    """Give the caller credentials of a further strategy."""
+async def create_my_credentials(
+    services: Services, caller: Caller, request: Request
+) -> Json | Outcome:
+    """Give the caller credentials of a further strategy. Where it wants them proved, this goes on
+    in steps as a login does."""
     name, given = read_strategy(services, request), read_body(request)
+    if services.logins.proves(name):
+        return await _link(services, caller, request, Linking(caller.kuid, caller.session_id))
     return await services.credentials.create(name, caller.kuid, given, caller.kuid)
 
 
@@ -45,12 +53,18 @@ async def create_my_credentials(services: Services, caller: Caller, request: Req
     is_audited=True,
     query=("revokeTokens",),
 )
-async def update_my_credentials(services: Services, caller: Caller, request: Request) -> Json:
+async def update_my_credentials(
+    services: Services, caller: Caller, request: Request
+) -> Json | Outcome:
     """Change the caller's credentials. `revokeTokens` ends his other sessions, API keys stay; where
-    the server asks for it, `currentPassword` in the body is the present password."""
+    the server asks for it, `currentPassword` in the body is the present password. Where the
+    strategy wants credentials proved, this goes on in steps as a login does."""
     name, revokes = read_strategy(services, request), read_flag(request, "revokeTokens")
     given = read_body(request)
     await _check_present_password(services, name, caller, request)
+    if services.logins.proves(name):
+        linking = Linking(caller.kuid, caller.session_id, is_update=True, revokes=revokes)
+        return await _link(services, caller, request, linking)
     return await services.credentials.update(name, caller.kuid, given, caller, revokes=revokes)
 
 
@@ -107,6 +121,19 @@ async def delete_my_credentials(services: Services, caller: Caller, request: Req
     await _check_present_password(services, name, caller, request)
     await services.credentials.delete(name, caller.kuid, keeps_a_way_in=True)
     return {"acknowledged": True}
+
+
+async def _link(
+    services: Services, caller: Caller, request: Request, linking: Linking
+) -> Json | Outcome:
+    """Have the caller prove credentials, and enter them after the last step."""
+    name = read_strategy(services, request)
+    browser = services.browsers.of(request)
+    visit = Visit(browser.secret, {})
+    found = await services.logins.link(name, read_attempt(services, request), visit, linking)
+    if isinstance(found, NextStep):
+        return send_on(services, request, browser, found)
+    return Outcome(await enter_claim(services, caller, name, found), is_private=True)
 
 
 async def _check_present_password(

@@ -17,7 +17,11 @@ S = TypeVar("S")
 @dataclass(frozen=True, slots=True)
 class LoginAttempt:
     """What somebody who wants to log in has sent; `headers` have lower-case names, `address` is the
-    peer's.
+    client's.
+
+    `certificate` is the DER of the one his own TLS connection has verified, None without. Header
+    fields that a proxy sets may be believed with `is_from_proxy` only: one of
+    `server.trustedProxies` sent this.
 
     `state` names the next step of this login, for a strategy that can `resume`: whoever is sent
     elsewhere must bring it back as the argument `state`.
@@ -28,6 +32,8 @@ class LoginAttempt:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     address: str = ""
     state: str = field(default="", repr=False)
+    certificate: bytes | None = field(default=None, repr=False)
+    is_from_proxy: bool = False
 
 
 WRONG = "wrong user or password"
@@ -39,10 +45,37 @@ DISABLED = "disabled user"
 @dataclass(frozen=True, slots=True)
 class Authenticated:
     """He is this user, as long as `guards` hold: what proved it may change before his token is
-    stored."""
+    stored.
+
+    They are made in the transaction that stores it, all or nothing, so changes of credentials that
+    a login brings about, like a counter, may be among them.
+    """
 
     kuid: str
     guards: tuple[Change, ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Newcomer:
+    """He has proved who he is, and nobody has such credentials yet: he becomes a user.
+
+    `credentials` are what `create` of the strategy takes, and `identifier` is the id of the row
+    that it enters: where somebody was faster, the owner of that row logs in.
+    """
+
+    identifier: str
+    credentials: Mapping[str, object] = field(repr=False)
+    profile_ids: tuple[str, ...]
+    content: Mapping[str, object] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """These credentials, in the form that `create` and `update` take, are his own, as long as
+    `guards` hold."""
+
+    credentials: Mapping[str, object] = field(repr=False)
+    guards: tuple[Change, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +108,8 @@ class Challenge:
     is_portable: bool = False
 
 
-Outcome = Authenticated | Refused | Redirect | Challenge
+Outcome = Authenticated | Newcomer | Refused | Redirect | Challenge
+Proof = Proven | Refused | Redirect | Challenge
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +124,9 @@ class Strategy(Protocol):
     """One way to log in. `by` is the kuid of who asks for a change.
 
     Any of these may be there as well, and is looked for by name: `resume`, see `Resumes`, in which
-    case `verify` may give a Redirect or a Challenge; `get_info(kuid)`, `get_by_id(id)`,
-    `search(query, sort, start, size)`, `refresh_token(kuid)`, `after_register()`,
+    case `verify` may give a Redirect or a Challenge; `prove` and `resume_proof`, see `Proves`;
+    `logs_in`, which is False where its credentials alone let nobody in; `get_info(kuid)`,
+    `get_by_id(id)`, `search(query, sort, start, size)`, `refresh_token(kuid)`, `after_register()`,
     `validate_new(credentials, kuid, profile_ids)`: in the place of `validate` for a user who is not
     stored yet, where it matters which profiles he will have; and, not async,
     `account_of(attempt)`: the text that names the account somebody wants to log in to, as it was
@@ -135,6 +170,20 @@ class Resumes(Protocol):
     async def resume(self, attempt: LoginAttempt, kept: Mapping[str, object]) -> Outcome:
         """Go on with a login that was sent elsewhere or challenged; it is the one that was begun,
         by the same browser or socket, and comes here once."""
+
+
+@runtime_checkable
+class Proves(Protocol):
+    """A strategy whose users prove that credentials are theirs before they get them: it is asked
+    instead of being given what a user claims. An administrator's word is good enough."""
+
+    async def prove(self, attempt: LoginAttempt, kuid: str) -> Proof:
+        """Find out what credentials this user, who is logged in, can have."""
+
+    async def resume_proof(
+        self, attempt: LoginAttempt, kept: Mapping[str, object], kuid: str
+    ) -> Proof:
+        """Go on with a proof that was sent elsewhere or challenged; see `Resumes`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,11 +28,11 @@ _LAST_S = 1.0
 """What calls may still take that are given up at the end of the server."""
 # Looked for by name on what is given, so they must not be there on a strategy that lacks them.
 _OPTIONAL = (
-    *("resume", "get_by_id", "get_info", "search", "refresh_token"),
-    *("validate_new", "check_present_password"),
+    *("resume", "prove", "resume_proof", "get_by_id", "get_info", "search", "refresh_token"),
+    *("validate_new", "check_present_password", "second_factor", "check_second_factor"),
 )
 _SHOWN = ("get_by_id", "get_info", "search")
-_LOGS_IN = ("verify", "resume")
+_FINDS_OUT = ("verify", "resume", "prove", "resume_proof", "check_second_factor")
 
 T = TypeVar("T")
 
@@ -43,6 +43,7 @@ class Guarded:
     def __init__(self, name: str, strategy: Strategy, *, timeout_s: float) -> None:
         self.name = name
         self.fields = tuple(map(str, strategy.fields))
+        self.logs_in = getattr(strategy, "logs_in", True) is not False
         self._strategy = strategy
         self._timeout_s = timeout_s
         self._calls: set[asyncio.Task[object]] = set()
@@ -169,7 +170,7 @@ class Guarded:
         _LOG.error("strategy %s: %s failed with %s at %s", self.name, method, kind, where)
 
     def _not_async(self, method: str) -> ApiError:
-        if method in _LOGS_IN:
+        if method in _FINDS_OUT:
             return error("plugin.strategy.invalid_verify_return", self.name, self.name)
         return self._wrong(method)
 
