@@ -41,7 +41,7 @@ from server.storage.base import (
 _ATTEMPTS = 5
 _NONCE_BYTES = 12
 _PROOFS = (Table.CREDENTIALS, Table.PASSKEYS)
-"""What proves who somebody is: a login whose proof has changed meanwhile is refused as any other."""
+"""What proves who somebody is; changed before the token is stored, it proves nothing any more."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
