@@ -139,8 +139,8 @@ class Passkey(PasskeyRows):
     ) -> None:
         """See `Strategy`. A new key is given as `resume_proof` gives it; an update names one by its
         `id`."""
+        _read_name(credentials)
         if is_update:
-            _read_name(credentials)
             await self.own_key(kuid, credentials.get("id"))
             return
         key, _ = self._read_key(credentials)
