@@ -1,6 +1,8 @@
 """Passkeys over both transports: made, used, listed, renamed, removed (security check A14)."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 
 import cbor2
@@ -9,6 +11,7 @@ import pytest
 from protocol.errors import LocalError
 from server.auth.strategies import Authenticated, Challenge, LoginAttempt, Refused
 from server.auth.strategies.passkeysettings import PasskeySettings, check_settings
+from server.configured import check
 from server.storage.base import Table
 from tests.server.authenticator import (
     BACKED_UP,
@@ -30,7 +33,7 @@ from tests.server.running import cheap_config, running
 from tests.server.test_audit import ends, events
 
 REFUSED = {"id": "plugin.strategy.missing_user", "code": 67305492, "status": 401}
-MISSING = {"id": "api.assert.missing_argument", "code": 33619969, "status": 400}
+MISSING = {"id": "api.assert.missing_argument", "code": 33619971, "status": 400}
 INVALID = {"id": "api.assert.invalid_argument", "code": 33619970, "status": 400}
 
 
@@ -518,3 +521,19 @@ async def test_settings_that_can_not_be(settings: dict[str, object], said: str) 
 )
 def test_origins_of_other_kinds(origin: str) -> None:
     check_settings(PasskeySettings(rp_id="localhost", origins=(origin,)))
+
+
+def test_without_the_extra_the_operator_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only where the strategy is wanted."""
+    for name in [name for name in sys.modules if ".strategies.passkey" in name]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "webauthn", None)
+    check(cheap_config())
+    with pytest.raises(LocalError, match=r"strategies.key.use: .*pip install manykeys\[passkeys\]"):
+        check(cheap_config(strategies={"key": TABLE}))
+
+
+def test_who_wants_no_passkeys_loads_nothing() -> None:
+    """The extra costs a quarter of a second."""
+    script = "import sys, server.cli, server.configdocs; sys.exit('webauthn' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

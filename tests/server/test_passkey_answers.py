@@ -37,10 +37,12 @@ from tests.server.authenticator import (
     encode,
 )
 from tests.server.errors import told
-from tests.server.passkeys import CREATE, PAGES, Place, place_of
+from tests.server.passkeys import CREATE, Place, place_of
 from tests.server.test_audit import ends, events
 
 REFUSED = {"id": "plugin.strategy.missing_user", "code": 67305492, "status": 401}
+BAD_FORM, BAD_DATA = "malformed attestationObject", "malformed authenticatorData"
+UNVERIFIED = "not verified: InvalidRegistrationResponse"
 ALGORITHMS = ("ES256", "EdDSA", "RS256")
 # Each shares the one before it twice: written down, the last one takes 2 ** 40 entries.
 LAUGHS = (
@@ -78,18 +80,18 @@ WRONG: dict[str, tuple[Answers, str]] = {
         Answers(more={"topOrigin": "https://evil.test"}),
         "a page in a frame of another site",
     ),
-    "more behind": (Answers(behind=b"\x00"), "malformed authenticatorData"),
+    "more behind": (Answers(behind=b"\x00"), BAD_DATA),
     "extensions that are not there": (
         Answers(flags=GOOD | EXTENDED),
-        "malformed authenticatorData",
+        BAD_DATA,
     ),
     "a bomb of CBOR": (
         Answers(flags=GOOD | EXTENDED, behind=LAUGHS),
-        "malformed authenticatorData",
+        BAD_DATA,
     ),
     "deep CBOR": (
         Answers(flags=GOOD | EXTENDED, behind=b"\x81" * 2000 + b"\xa0"),
-        "malformed authenticatorData",
+        BAD_DATA,
     ),
     "much client data": (Answers(more={"x": "y" * 5000}), "malformed clientDataJSON"),
 }
@@ -98,7 +100,7 @@ ONLY_OF_LOGINS: dict[str, tuple[Answers, str]] = {
     "a foreign handle": (Answers(handle=encode(b"somebody")), "the key is another user's"),
     "an empty handle": (Answers(handle=""), "malformed userHandle"),
     "a long handle": (Answers(handle=encode(bytes(65))), "malformed userHandle"),
-    "an attested key": (Answers(flags=GOOD | ATTESTED), "malformed authenticatorData"),
+    "an attested key": (Answers(flags=GOOD | ATTESTED), BAD_DATA),
 }
 Change = Callable[[dict], object]
 
@@ -156,9 +158,9 @@ ONLY_IN_LOGINS: dict[str, tuple[Change, str]] = {
     ),
     "a number for a handle": (member("userHandle", 7), "malformed userHandle"),
     "no handle": (member("userHandle", None), "the key is another user's"),
-    "no data": (member("authenticatorData", None), "malformed authenticatorData"),
-    "short data": (member("authenticatorData", "AAAA"), "malformed authenticatorData"),
-    "much data": (member("authenticatorData", "A" * 6000), "malformed authenticatorData"),
+    "no data": (member("authenticatorData", None), BAD_DATA),
+    "short data": (member("authenticatorData", "AAAA"), BAD_DATA),
+    "much data": (member("authenticatorData", "A" * 6000), BAD_DATA),
     "no signature": (member("signature", ""), "malformed signature"),
     "a long signature": (member("signature", "A" * 2000), "malformed signature"),
     "a signature that is none": (
@@ -200,13 +202,12 @@ async def check_refused(place: Place, answer: dict, before: list[int], reason: s
     assert actor == ("-1" if kind == "auth:login" else "ann")
 
 
-@pytest.mark.parametrize("transport", PAGES)
 @pytest.mark.parametrize("name", [*WRONG, *ONLY_OF_LOGINS])
-async def test_a_login_that_proves_nothing(place: Place, name: str, transport: str) -> None:
+async def test_a_login_that_proves_nothing(place: Place, name: str) -> None:
     """A14: signed by the right key, but not what was asked for."""
     wrong, reason = (WRONG | ONLY_OF_LOGINS)[name]
     before = await place.counts()
-    answer = await place.page(transport).log_in(place.key, wrong)
+    answer = await place.page().log_in(place.key, wrong)
     await check_refused(place, answer, before, reason)
 
 
@@ -253,7 +254,6 @@ def with_key(public_key: object) -> Change:
     return attested(change)
 
 
-BAD_FORM, BAD_DATA = "malformed attestationObject", "malformed authenticatorData"
 NEW: dict[str, tuple[Change, str]] = {
     "no attestation": (member("attestationObject", None), BAD_FORM),
     "a long one": (member("attestationObject", "A" * 30_000), BAD_FORM),
@@ -266,14 +266,14 @@ NEW: dict[str, tuple[Change, str]] = {
     "short data": (attested(lambda found: found.update(authData=b"x" * 36)), BAD_DATA),
     "no key": (attested(lambda found: found.update(authData=found["authData"][:37])), BAD_DATA),
     "an unknown format": (
-        attested(lambda found: found.update(fmt="mine")), "not verified: InvalidRegistrationResponse",
+        attested(lambda found: found.update(fmt="mine")), UNVERIFIED,
     ),
     "a statement where none is": (
         attested(lambda found: found.update(attStmt={"sig": b"x"})),
-        "not verified: InvalidRegistrationResponse",
+        UNVERIFIED,
     ),
     "a statement of another type": (
-        attested(lambda found: found.update(attStmt=7)), "not verified: InvalidRegistrationResponse",
+        attested(lambda found: found.update(attStmt=7)), UNVERIFIED,
     ),
     "a point that is on no curve": (
         with_key({1: 2, 3: -7, -1: 1, -2: bytes(32), -3: bytes(32)}), "not verified: ValueError",
@@ -281,7 +281,7 @@ NEW: dict[str, tuple[Change, str]] = {
     "a key of no type": (with_key({3: -7}), "not verified: KeyError"),
     "a key of another algorithm": (
         with_key({1: 2, 3: -36, -1: 1, -2: bytes(32), -3: bytes(32)}),
-        "not verified: InvalidRegistrationResponse",
+        UNVERIFIED,
     ),
     "a bomb for a key": (with_key(LAUGHS), BAD_DATA),
     "a key of endless length": (with_key(b"\x5b" + b"\xff" * 8), BAD_DATA),
@@ -313,12 +313,12 @@ async def test_one_kind_of_answer_is_not_the_other(place: Place) -> None:
     asked, state = await page.begin()
     made = place.key.create({**asked, "user": {"id": place.key.handle}})
     answer = await page.finish(state, made)
-    await check_refused(place, answer, before, "malformed authenticatorData")
+    await check_refused(place, answer, before, BAD_DATA)
     page = place.page(token=place.ann)
     asked, state = await page.begin(CREATE)
     signed = place.key.get(asked)
     answer = await page.ask(CREATE, {"state": state, "credential": signed})
-    await check_refused(place, answer, before, "malformed attestationObject")
+    await check_refused(place, answer, before, BAD_FORM)
 
 
 async def test_a_key_signs_for_its_own_user(place: Place) -> None:
@@ -424,7 +424,8 @@ def test_any_json_is_rejected(whole: object, value: object, name: str) -> None:
 
 def test_duplicate_members_are_read_in_one_way() -> None:
     """A14: whichever reader looks, the origin is the same one."""
-    twice = f'{{"type":"webauthn.get","challenge":"{ASKED["challenge"]}","origin":"https://evil.test","origin":"{ORIGIN}"}}'
+    asked = f'"type":"webauthn.get","challenge":"{ASKED["challenge"]}"'
+    twice = f'{{{asked},"origin":"https://evil.test","origin":"{ORIGIN}"}}'
     for text, is_fine in ((twice, True), (twice.replace(ORIGIN, "https://x.test"), False)):
         raw = text.encode()
         data = hashlib.sha256(RP_ID.encode()).digest() + bytes([GOOD]) + (9).to_bytes(4, "big")
@@ -450,14 +451,10 @@ def test_base64url_is_read_in_one_way(raw: bytes) -> None:
     assert read_bytes(write_bytes(raw + b"x"), len(raw)) is None
 
 
+NUMBERS = st.integers(-(2**64), 2**64 - 1)  # beyond them it takes a tag
 ITEMS = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**63), 2**63)
-    | st.floats()
-    | st.binary()
-    | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.integers(), inner, max_size=4),
+    st.none() | st.booleans() | NUMBERS | st.floats() | st.binary() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NUMBERS, inner, max_size=4),
     max_leaves=8,
 ).filter(lambda item: depth_of(item) <= ctap.MOST_LEVELS - 1)
 
@@ -471,8 +468,6 @@ def depth_of(item: object) -> int:
 @given(ITEMS, st.binary(max_size=8))
 def test_plain_cbor_ends_where_it_ends(item: object, behind: bytes) -> None:
     raw = cbor2.dumps(item)
-    if isinstance(item, int) and not -(2**64) <= item < 2**64:
-        return
     assert ctap.end_of_item(raw + behind) == len(raw)
     assert ctap.is_sequence(raw + raw, 0, 2)
     for cut in range(len(raw)):
