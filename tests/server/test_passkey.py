@@ -1,9 +1,12 @@
 """Passkeys over both transports: made, used, listed, renamed, removed (security check A14)."""
 
 import asyncio
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import cbor2
 import pytest
@@ -28,10 +31,11 @@ from tests.server.authenticator import (
 )
 from tests.server.clock import Clock
 from tests.server.errors import told
-from tests.server.passkeys import CREATE, DELETE, GET, PAGES, TABLE, UPDATE, Place, place_of
+from tests.server.passkeys import CREATE, DELETE, GET, PAGES, TABLE, UPDATE, Page, Place, place_of
 from tests.server.running import cheap_config, running
 from tests.server.test_audit import ends, events
 
+ROOT = Path(__file__).parents[2]
 REFUSED = {"id": "plugin.strategy.missing_user", "code": 67305492, "status": 401}
 MISSING = {"id": "api.assert.missing_argument", "code": 33619971, "status": 400}
 INVALID = {"id": "api.assert.invalid_argument", "code": 33619970, "status": 400}
@@ -537,3 +541,15 @@ def test_who_wants_no_passkeys_loads_nothing() -> None:
     """The extra costs a quarter of a second."""
     script = "import sys, server.cli, server.configdocs; sys.exit('webauthn' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+async def test_the_page_shows_what_was_run() -> None:
+    """docs/strategies/passkey.md: its configuration starts, its script is the one of the browser
+    test."""
+    page = (ROOT / "docs/strategies/passkey.md").read_text()
+    toml, script = re.findall(r"```(?:toml|js)\n(.*?)```", page, re.DOTALL)
+    assert script == (ROOT / "tests/interop/passkeys.js").read_text()
+    given = tomllib.loads(toml)
+    async with running(cheap_config(strategies=given["strategies"])) as server:
+        asked = await Page(server).ask("auth:login")
+        assert asked["result"]["challenge"]["rpId"] == "example.com"
