@@ -361,7 +361,7 @@ async def test_what_is_missing_is_named(place: Place) -> None:
 
 async def test_nothing_is_linked_by_claiming_it(place: Place) -> None:
     """What only an administrator may say of a key is no proof of anybody else's."""
-    claimed = _claim(Authenticator())
+    claimed = _claim(Authenticator()) | {"userHandle": place.key.handle}
     page = place.page(token=place.ann)
     for full_name in (CREATE, UPDATE):
         assert (await page.ask(full_name, claimed))["status"] in (400, 412)

@@ -487,3 +487,9 @@ def test_any_bytes_are_plain_cbor_or_not(raw: bytes) -> None:
 def test_cbor_is_as_deep_as_it_may_be(levels: int) -> None:
     raw = b"\x81" * levels + b"\x00"
     assert (ctap.end_of_item(raw) is None) is (levels == ctap.MOST_LEVELS)
+
+
+@pytest.mark.parametrize("head", [*range(0xC0, 0xE0), 0x5F, 0x7F, 0x9F, 0xBF, 0xFF, 0x1C])
+def test_no_tags_and_nothing_without_an_end(head: int) -> None:
+    """What they could stand for is more than what is there."""
+    assert ctap.end_of_item(bytes([head]) + bytes(20)) is None
