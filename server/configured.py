@@ -17,8 +17,13 @@ from server.configtree import ConfigError, fill, write_value
 from server.settings import declared_in
 
 GROUP = "manykeys.strategies"
-OURS: Mapping[str, str] = MappingProxyType({"magic": "server.auth.strategies.magic:KIND"})
-"""Kinds of our own: module and attribute by name."""
+OURS: Mapping[str, str] = MappingProxyType(
+    {
+        "magic": "server.auth.strategies.magic:KIND",
+        "oauth": "server.auth.strategies.oauth.kind:KIND",
+    }
+)
+"""Kinds of our own: module and attribute by name. One that needs an extra is named as it is."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _RESERVED = "local"
 
@@ -72,6 +77,11 @@ def _find(path: str, use: object) -> StrategyKind[object]:
         raise ConfigError(f"{path}.use: {shown}; expected one of: {known or '(none is installed)'}")
     try:
         kind = point.load()
+    except ModuleNotFoundError as lacking:
+        if use not in OURS:
+            raise LocalError(f"{path}.use: {point.value} can't be loaded: {lacking.name}") from None
+        needed = f"pip install 'manykeys[{use}]'"
+        raise LocalError(f"{path}.use: {use} needs {lacking.name}: {needed}") from None
     except Exception as fault:
         raise LocalError(
             f"{path}.use: {point.value} can't be loaded: {type(fault).__name__}"

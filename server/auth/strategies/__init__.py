@@ -195,12 +195,24 @@ class Parts:
 
 
 @dataclass(frozen=True, slots=True)
+class Examined:
+    """What settings come to, for the operator: `facts` to know, `lacking` to correct."""
+
+    facts: tuple[str, ...]
+    lacking: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class StrategyKind(Generic[S]):
     """What `use` in `[strategies.NAME]` names: how such a strategy is configured and made.
 
     `settings` is a frozen dataclass whose fields are declared with `server.settings.setting`.
-    `make` is given the name, the filled settings and the parts; LocalError refuses to start.
+    `make` is given the name, the filled settings and the parts; LocalError refuses to start. For
+    `manykeys strategies` there may be `examine`, which is given the name, the settings and whether
+    it may ask anybody, and `offers`, which names what can be chosen, like providers.
     """
 
     settings: type[S]
     make: Callable[[str, S, Parts], Strategy]
+    examine: Callable[[str, S, bool], Examined] | None = None
+    offers: Callable[[], list[str]] | None = None
