@@ -77,12 +77,10 @@ def _find(path: str, use: object) -> StrategyKind[object]:
         raise ConfigError(f"{path}.use: {shown}; expected one of: {known or '(none is installed)'}")
     try:
         kind = point.load()
-    except ModuleNotFoundError as lacking:
-        if use not in OURS:
-            raise LocalError(f"{path}.use: {point.value} can't be loaded: {lacking.name}") from None
-        needed = f"pip install 'manykeys[{use}]'"
-        raise LocalError(f"{path}.use: {use} needs {lacking.name}: {needed}") from None
     except Exception as fault:
+        if isinstance(fault, ModuleNotFoundError) and use in OURS:
+            extra = f"pip install 'manykeys[{use}]'"
+            raise LocalError(f"{path}.use: {use} needs {fault.name}: {extra}") from None
         raise LocalError(
             f"{path}.use: {point.value} can't be loaded: {type(fault).__name__}"
         ) from fault

@@ -37,7 +37,9 @@ class Issuer:
     """The provider; whoever was sent to it is `claims`. `codes` are those it has given out."""
 
     url: str = ""
-    claims: Claims = field(default_factory=lambda: {"sub": "248289761001", "email": "ann@mail.test"})
+    claims: Claims = field(
+        default_factory=lambda: {"sub": "248289761001", "email": "ann@mail.test"}
+    )
     changes: Callable[[Claims], None] = lambda claims: None
     sign: Callable[[Claims], str] | None = None
     description: Claims = field(default_factory=dict)
@@ -99,7 +101,11 @@ class Issuer:
         claims["nonce"] = asked["nonce"]
         self.changes(claims)
         sign = self.sign or sign_well
-        token = {"access_token": "provider-access", "token_type": "Bearer", "id_token": sign(claims)}
+        token = {
+            "access_token": "provider-access",
+            "token_type": "Bearer",
+            "id_token": sign(claims),
+        }
         return 200, json.dumps(token).encode()
 
 

@@ -125,6 +125,8 @@ class Strategy(Protocol):
 
     Any of these may be there as well, and is looked for by name: `resume`, see `Resumes`, in which
     case `verify` may give a Redirect or a Challenge; `prove` and `resume_proof`, see `Proves`;
+    `window_origins`, for logins that end in a browser: the origins whose windows may have the
+    result; `takes_forms`, which is True where a provider's page may post what it says;
     `logs_in`, which is False where its credentials alone let nobody in; `get_info(kuid)`,
     `get_by_id(id)`, `search(query, sort, start, size)`, `refresh_token(kuid)`, `after_register()`,
     `validate_new(credentials, kuid, profile_ids)`: in the place of `validate` for a user who is not

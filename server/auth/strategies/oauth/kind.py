@@ -54,6 +54,8 @@ T = TypeVar("T")
 class OAuth(CredentialRows):
     """Logs in who comes back from a provider."""
 
+    takes_forms = True
+
     def __init__(self, name: str, settings: OAuthSettings, parts: Parts) -> None:
         super().__init__(name, parts)
         self._settings = settings
