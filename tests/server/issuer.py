@@ -5,7 +5,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,7 +22,7 @@ Fields = dict[str, str]
 
 
 @cache
-def private_key(name: str = KID) -> rsa.RSAPrivateKey:
+def private_key(name: str) -> rsa.RSAPrivateKey:
     """Give a key to sign with."""
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
@@ -47,6 +47,7 @@ class Issuer:
     asked: list[tuple[str, Fields, dict[str, str]]] = field(default_factory=list)
     codes: dict[str, Fields] = field(default_factory=dict)
     hangs_at: str = ""
+    drips_at: str = ""
     released: Event = field(default_factory=Event)
     hanging: int = 0
 
@@ -119,6 +120,7 @@ def sign_well(claims: Claims, *, key: str = KID, **more: object) -> str:
 def issuing() -> Iterator[Issuer]:
     """Run a provider."""
     issuer = Issuer()
+    private_key(KID)  # made once, before several threads want it
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -138,6 +140,11 @@ def issuing() -> Iterator[Issuer]:
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
+            if urlsplit(self.path).path == issuer.drips_at:
+                with suppress(OSError):  # until whoever asked gives up
+                    while not issuer.released.wait(0.02):
+                        self.wfile.write(b" ")
+                return
             self.wfile.write(body)
 
         def log_message(self, format: str, *values: object) -> None:

@@ -88,9 +88,7 @@ async def test_where_a_login_is_sent(issuer: Issuer, transport: str) -> None:
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_callbacks_that_are_not_his(
-    issuer: Issuer, clock: Clock, transport: str
-) -> None:
+async def test_callbacks_that_are_not_his(issuer: Issuer, clock: Clock, transport: str) -> None:
     """O1: forged, foreign, replayed, late, for another strategy, without a state: the provider is
     not even asked."""
     tables = {"site": settings_for(issuer), "other": settings_for(issuer)}
@@ -284,7 +282,8 @@ async def test_what_an_administrator_asserts(issuer: Issuer) -> None:
 
 
 @pytest.mark.parametrize(
-    "persist", ["access_token", "refresh_token", "id_token", "user.secret", "authed_user.access_token"]
+    "persist",
+    ["access_token", "refresh_token", "id_token", "user.secret", "authed_user.access_token"],
 )
 async def test_tokens_of_a_provider_can_not_be_kept(issuer: Issuer, persist: str) -> None:
     """O8."""

@@ -117,23 +117,18 @@ class OAuth(CredentialRows):
         self, credentials: Mapping[str, object], kuid: str | None, is_update: bool
     ) -> None:
         """See `Strategy`; errors without an id are the reference's (contract/05 §5)."""
-        if "kuid" in credentials:
-            raise plain_error(400, "kuid can't be among the credentials")
-        for name in credentials:
-            if name not in self.fields:
-                raise error("api.assert.invalid_argument", name, ", ".join(self.fields))
-        identifier = credentials.get(self._id_name)
-        if identifier is None:
-            if not is_update:
-                raise plain_error(
-                    400, f"{self._id_name} is required: the provider's id of the user"
-                )
-            return
-        if not isinstance(identifier, str) or not is_id(identifier):
-            raise error("api.assert.invalid_type", self._id_name, "string")
+        identifier = self._check_form(credentials, is_update=is_update)
         row = await self.find(identifier)
         if row is not None and row["kuid"] != kuid:
             raise plain_error(400, f"the {self._id_name} is another user's")
+
+    async def validate_new(
+        self, credentials: Mapping[str, object], kuid: str, profile_ids: Sequence[str]
+    ) -> None:
+        """See `Strategy`; 412 where somebody was faster, so that a first login is tried again."""
+        identifier = self._check_form(credentials, is_update=False)
+        if await self.find(identifier) is not None:
+            raise plain_error(412, f"the {self._id_name} is another user's")
 
     async def create(self, credentials: Mapping[str, object], kuid: str, by: str) -> Prepared:
         """See `Strategy`. 400 for who has credentials here already."""
@@ -170,6 +165,22 @@ class OAuth(CredentialRows):
         if row is None:
             raise plain_error(400, f"nobody has this {self._id_name}")
         return {self._id_name: row["id"], **data_of(row), "kuid": row["kuid"]}
+
+    def _check_form(self, credentials: Mapping[str, object], *, is_update: bool) -> str | None:
+        """Give the identifier among credentials, None for none, which only an update may have."""
+        if "kuid" in credentials:
+            raise plain_error(400, "kuid can't be among the credentials")
+        for name in credentials:
+            if name not in self.fields:
+                raise error("api.assert.invalid_argument", name, ", ".join(self.fields))
+        identifier = credentials.get(self._id_name)
+        if identifier is None and is_update:
+            return None
+        if identifier is None:
+            raise plain_error(400, f"{self._id_name} is required: the provider's id of the user")
+        if not isinstance(identifier, str) or not is_id(identifier):
+            raise error("api.assert.invalid_type", self._id_name, "string")
+        return identifier
 
     async def _begin(self, attempt: LoginAttempt) -> Redirect | Refused:
         data = _data_of(attempt)
