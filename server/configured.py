@@ -10,7 +10,7 @@ from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 
 from protocol.errors import LocalError
-from server.auth.strategies import Parts, Strategy, StrategyKind
+from server.auth.strategies import Examined, Parts, Strategy, StrategyKind
 from server.auth.strategies.registry import Strategies
 from server.config import Config
 from server.configtree import ConfigError, fill, write_value
@@ -39,6 +39,29 @@ def check(config: Config) -> None:
     one."""
     for name, given in config.strategies.items():
         _read(name, given)
+
+
+def offers() -> dict[str, list[str]]:
+    """Give the kinds that can be used, each with what it offers: providers, say. One that lacks a
+    package offers how to get it."""
+    found = {}
+    for name in sorted({point.name for point in _points()}):
+        try:
+            kind = _find(name, name)
+        except LocalError as reason:
+            found[name] = [str(reason).partition(": ")[2]]
+        else:
+            found[name] = kind.offers() if kind.offers is not None else []
+    return found
+
+
+def examine(config: Config, name: str, *, is_online: bool) -> Examined:
+    """Say what the table of a strategy comes to, and what it lacks. LocalError for a table that
+    can't be read."""
+    kind, settings = _read(name, config.strategies[name])
+    if kind.examine is None:
+        return Examined((f"kind: {config.strategies[name]['use']}",))
+    return kind.examine(name, settings, is_online)
 
 
 def _make(name: str, given: Mapping[str, object], parts: Parts) -> Strategy:

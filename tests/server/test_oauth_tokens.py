@@ -1,5 +1,5 @@
-"""ID tokens that must not be believed (security check O4): each is refused, makes nobody, and leaves
-a line in the audit trail that says why."""
+"""ID tokens that must not be believed (security check O4): each is refused, makes nobody, and
+leaves a line in the audit trail that says why."""
 
 import base64
 import hashlib

@@ -71,6 +71,11 @@ def why_not(backend: Backend) -> str:
     return ""
 
 
+def exchanges_code(backend: Backend) -> bool:
+    """Tell whether the provider gives a code that is worth a token."""
+    return issubclass(backend, BaseOAuth2)
+
+
 def _find_named(name: str) -> Backend:
     modules = modules_by_name().get(name)
     if not modules:

@@ -28,7 +28,8 @@ _GENERAL = frozenset(
         ),
         *("SCOPE", "REDIRECT_IS_HTTPS", "STATE_LIFETIME", "USE_PKCE", "NONCE_LIFETIME"),
         *("PROXIES", "VERIFY_SSL", "USER_AGENT", "PKCE_CODE_CHALLENGE_METHOD"),
-        "PKCE_CODE_VERIFIER_LENGTH",
+        *("PKCE_CODE_VERIFIER_LENGTH", "AUTHORIZATION_URL", "REQUEST_TOKEN_EXTRA_ARGUMENTS"),
+        *("KEY", "SECRET", "ID_KEY"),
     }
 )
 
@@ -85,22 +86,23 @@ def _try_to_begin(provider: Provider, facts: list[str]) -> list[str]:
     """Begin a login that nobody will go on with, and give what it lacks."""
     nowhere, watched = _Nowhere(), _Watched(provider.values)
     online, provider.web, provider.values = provider.web, nowhere, watched
-    lacking = []
+    reason = ""
     try:
         url, _ = provider.begin(_STATE, {})
-        facts.append(f"a login begins at: {url.partition('?')[0]}")
-    except Declined as reason:
-        if nowhere.asked and not any("None" in place for place in nowhere.asked):
-            facts.append(f"a login begins with a question to: {urlsplit(nowhere.asked[0]).netloc}")
-        else:
-            missing = watched.missing[-1:] or ["?"]
-            lacking.append(f"settings.{missing[0]}: not set ({reason.reason})")
+    except Declined as declined:
+        url, reason = (nowhere.asked or [""])[0], declined.reason
     finally:
         provider.web, provider.values = online, dict(watched)
-    lacking += [f"{name.lower()}: not set" for name in watched.missing if name == "KEY"]
-    looked_at = sorted(set(watched.missing) - _GENERAL - {"KEY", "SECRET"})
-    if looked_at:
-        facts.append(f"settings of this backend that are not set: {', '.join(looked_at)}")
+    own = [name for name in watched.missing if name not in _GENERAL]
+    lacking = [f"{name.lower()}: not set" for name in watched.missing if name == "KEY"]
+    if not url.startswith(("https://", "http://")) or "None" in url:
+        lacking.append(f"settings.{(own or ['AUTHORIZATION_URL'])[-1]}: not set")
+    elif reason:
+        facts.append(f"a login begins with a question to: {urlsplit(url).netloc}")
+    else:
+        facts.append(f"a login begins at: {url.partition('?')[0]}")
+    if own:
+        facts.append(f"settings of this backend that are not set: {', '.join(sorted(set(own)))}")
     return lacking
 
 
@@ -126,5 +128,5 @@ class _Nowhere(Web):
 
     def send(self, method: str, url: str, **parts: Any) -> requests.Response:
         """Refuse."""
-        self.asked.append(url)
+        self.asked.append(str(url))
         raise requests.ConnectionError("not asked")

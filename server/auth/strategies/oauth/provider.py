@@ -15,7 +15,6 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from social_core.backends.base import BaseAuth
-from social_core.backends.oauth import BaseOAuth2
 from social_core.backends.open_id import OpenIdAuth
 from social_core.backends.utils import OIDCDiscoveryMixin
 from social_core.exceptions import AuthCanceled, SocialAuthBaseException
@@ -30,6 +29,7 @@ from server.auth.strategies.oauth.adapter import (
     settings_by_name,
 )
 from server.auth.strategies.oauth.attributes import find, without_secrets
+from server.auth.strategies.oauth.catalog import exchanges_code
 from server.auth.strategies.oauth.catalog import find as find_backend
 from server.auth.strategies.oauth.settings import OAuthSettings
 from server.auth.strategies.oauth.tamed import clean_url, has_state, tame, with_challenge
@@ -82,7 +82,7 @@ class Provider:
         self._settings = settings
         self.values: dict[str, object] = _read_settings(kind.name, settings)
         self._has_state = has_state(kind)
-        self._has_code = issubclass(kind, BaseOAuth2)
+        self._has_code = exchanges_code(kind)
         self._openid_host = _host_of(kind)
         self.name: str = kind.name
         self.id_name = settings.identifier_attribute or str(kind.ID_KEY or "id")
@@ -190,7 +190,7 @@ def _read_settings(backend: str, given: OAuthSettings) -> dict[str, object]:
         )
     if values.get("JWT_DECODE_OPTIONS"):
         raise ConfigError("settings.JWT_DECODE_OPTIONS: ID tokens are always verified as a whole")
-    if str(values.get("PKCE_CODE_CHALLENGE_METHOD", "s256")).lower() != "s256":
+    if values.get("PKCE_CODE_CHALLENGE_METHOD", "S256") != "S256":
         raise ConfigError("settings.PKCE_CODE_CHALLENGE_METHOD: expected S256")
     return values
 

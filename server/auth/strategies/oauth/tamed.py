@@ -106,7 +106,8 @@ class _Bounded(BaseAuth[Any]):
 
 def tame(backend: Backend) -> Backend:
     """Give a class of its own, so that what the library caches by class is this strategy's."""
-    return type(backend.__name__, (_Tamed, backend, _Bounded), {"DEFAULT_USE_PKCE": True})
+    ours = {"DEFAULT_USE_PKCE": True, "PKCE_DEFAULT_CODE_CHALLENGE_METHOD": "S256"}
+    return type(backend.__name__, (_Tamed, backend, _Bounded), ours)
 
 
 def has_state(backend: Backend) -> bool:
