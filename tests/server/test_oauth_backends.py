@@ -40,7 +40,7 @@ NEEDS: dict[str, dict[str, object]] = {
     "github-enterprise-org": {"URL": SITE, "API_URL": SITE},
     "github-enterprise-team": {"URL": SITE, "API_URL": SITE},
     "keycloak": {"AUTHORIZATION_URL": f"{SITE}/auth"},
-    "mediawiki": {"CALLBACK": HOME, "MEDIAWIKI_URL": f"{SITE}/index.php"},
+    "mediawiki": {"MEDIAWIKI_URL": f"{SITE}/index.php"},
     "nationbuilder": {"SLUG": "s"},
     "oidc": {"OIDC_ENDPOINT": SITE},
     "okta-oauth2": {"API_URL": f"{SITE}/oauth2"},

@@ -19,6 +19,7 @@ from social_core.utils import setting_name
 
 from server.auth.strategies.oauth.web import Web
 
+_CALLBACK = "CALLBACK"  # where a backend wants to be told what it is told anyway
 _NONCES, _ASSOCIATIONS = "nonces", "associations"
 
 
@@ -47,8 +48,8 @@ Session = dict[str, Any]
 
 
 class Visit(BaseStrategy[Answer]):
-    """One step: `values` are the settings by the names the library asks for, `state` is the name
-    of the login, `data` is what came with the request, `session` what was kept of the last one."""
+    """One step: `values` are the settings by the names the library asks for, `home` is where the
+    provider sends browsers back to, `state` is the name of the login, `data` is what came with the request, `session` what was kept of the last one."""
 
     def __init__(
         self,
@@ -75,6 +76,8 @@ class Visit(BaseStrategy[Answer]):
 
     def get_setting(self, name: str) -> object:
         """Give a setting; KeyError for one that is not set."""
+        if name == _CALLBACK:
+            return self._home
         return self._values[name]
 
     def redirect(self, url: str) -> Answer:

@@ -133,8 +133,8 @@ class Provider:
         self, state: str, data: Mapping[str, str], session: Session
     ) -> tuple[Visit, BaseAuth[Any]]:
         home = self._settings.callback_url
-        visit = Visit(self.web, self.values, home, state, data, session)
         back = home if self._has_state else f"{home}?{urlencode({'state': state})}"
+        visit = Visit(self.web, self.values, back, state, data, session)
         return visit, self._backend(visit, back)
 
     def _opened(self) -> AbstractContextManager[None]:
