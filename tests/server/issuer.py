@@ -27,7 +27,8 @@ def private_key(name: str) -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
-def _public(name: str) -> dict[str, object]:
+def public_jwk(name: str) -> dict[str, object]:
+    """Give the key others verify with."""
     key = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(private_key(name).public_key()))
     return {**key, "kid": name, "alg": "RS256", "use": "sig"}
 
@@ -76,7 +77,7 @@ class Issuer:
         if path == "/.well-known/openid-configuration":
             return 200, json.dumps(self._describe()).encode()
         if path == "/jwks":
-            return 200, json.dumps({"keys": [_public(KID)]}).encode()
+            return 200, json.dumps({"keys": [public_jwk(KID)]}).encode()
         if path == "/token":
             return self._exchange(given, headers)
         if path == "/userinfo":

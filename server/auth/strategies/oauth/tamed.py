@@ -25,6 +25,7 @@ _WRONG_ADDRESS = (
     requests.exceptions.MissingSchema,
 )
 _VERIFIER = "verifier"
+_VERIFIER_CHARACTERS = 64  # 43 at least (RFC 7636 §4.1)
 _SAFE = "%/:=&?~#+!$,;'@()*[]"
 
 
@@ -106,7 +107,11 @@ class _Bounded(BaseAuth[Any]):
 
 def tame(backend: Backend) -> Backend:
     """Give a class of its own, so that what the library caches by class is this strategy's."""
-    ours = {"DEFAULT_USE_PKCE": True, "PKCE_DEFAULT_CODE_CHALLENGE_METHOD": "S256"}
+    ours = {
+        "DEFAULT_USE_PKCE": True,
+        "PKCE_DEFAULT_CODE_CHALLENGE_METHOD": "S256",
+        "PKCE_DEFAULT_CODE_VERIFIER_LENGTH": _VERIFIER_CHARACTERS,
+    }
     return type(backend.__name__, (_Tamed, backend, _Bounded), ours)
 
 
