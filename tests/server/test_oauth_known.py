@@ -81,7 +81,8 @@ def went(provider: Provider, adapter: Answering, **more: str) -> object:
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_both_legs(name: str) -> None:
-    """O2, O6, O8: the code goes with the verifier, the id is the provider's, its tokens are gone."""
+    """O2, O6, O8: the code goes with the verifier, the id is the provider's, its tokens are
+    gone."""
     provider, adapter = made(name)
     profile = went(provider, adapter)
     assert profile.uid == KNOWN[name][2]

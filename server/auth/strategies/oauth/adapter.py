@@ -49,7 +49,8 @@ Session = dict[str, Any]
 
 class Visit(BaseStrategy[Answer]):
     """One step: `values` are the settings by the names the library asks for, `home` is where the
-    provider sends browsers back to, `state` is the name of the login, `data` is what came with the request, `session` what was kept of the last one."""
+    provider sends browsers back to, `state` is the name of the login, `data` is what came with the
+    request, `session` what was kept of the last one."""
 
     def __init__(
         self,
