@@ -9,6 +9,7 @@ import tomllib
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
@@ -93,8 +94,8 @@ def test_a_window_in_a_browser(packages: Path, tmp_path: Path, mode: str) -> Non
 def mocking() -> Iterator[str]:
     """Run the provider in Python, and give its address."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        mock = pytest.importorskip("oidc_provider_mock")
+        warnings.simplefilter("ignore")  # of libraries it uses, about each other
+        mock = import_module("oidc_provider_mock")
         with mock.run_server_in_thread() as site:
             yield f"http://localhost:{site.server_port}"
 
@@ -133,7 +134,8 @@ def log_in(server: Served, provider: str) -> dict:
 
 
 def test_the_configuration_of_the_page(tmp_path: Path) -> None:
-    """docs/strategies/oauth.md shows a table that works as it is, but for the provider's address."""
+    """docs/strategies/oauth.md shows a table that works as it is, but for the provider's
+    address."""
     page = (ROOT / "docs/strategies/oauth.md").read_text()
     table = re.search(r"```toml\n(\[strategies\.keycloak\].*?)```", page, re.DOTALL)
     assert table is not None

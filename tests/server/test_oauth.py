@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from protocol.errors import LocalError
+from server.auth.strategies.oauth import attributes
 from server.storage.base import Table
 from tests.server.clock import Clock
 from tests.server.errors import told
@@ -306,3 +307,14 @@ async def test_tokens_of_a_provider_are_forgotten(
         assert await server.app.services.storage.count(Table.CREDENTIALS) == 1
         for secret in ("provider-access", "deep-token"):
             assert secret not in repr(kept) + json.dumps(answer) + caplog.text
+
+
+async def test_large_attributes_are_left_out(issuer: Issuer) -> None:
+    """At the bound and one past it."""
+    most = attributes.MOST_ATTRIBUTE_BYTES - 2
+    issuer.claims |= {"fits": "x" * most, "large": "x" * (most + 1)}
+    async with served(issuer, persist=["fits", "large"]) as server:
+        answer = await log_in(Client(server, "http"), issuer)
+        token = answer["result"]["jwt"]
+        info = await server.call("query", "auth:getMyCredentials", token=token, strategy="site")
+        assert info["result"] == {"fits": "x" * most}
