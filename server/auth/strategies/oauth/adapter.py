@@ -81,6 +81,14 @@ class Visit(BaseStrategy[Answer]):
             return self._home
         return self._values[name]
 
+    def setting(self, name: str, default: Any = None, backend: BaseAuth[Any] | None = None) -> Any:
+        """Give a setting, or the default: it is kept under one of the names it may have, and each
+        login wants dozens."""
+        try:
+            return self.get_setting(name)
+        except KeyError:
+            return default
+
     def redirect(self, url: str) -> Answer:
         """Send somebody away."""
         return Away(url)
