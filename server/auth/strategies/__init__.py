@@ -19,7 +19,8 @@ class LoginAttempt:
     """What somebody who wants to log in has sent; `headers` have lower-case names, `address` is the
     client's.
 
-    `certificate` is the DER of the one his own TLS connection has verified, None without. Header
+    `certificate` is the DER of the one his own TLS connection has verified, None without;
+    `intermediates` are those he sent along to lead to an authority, which may be anything. Header
     fields that a proxy sets may be believed with `is_from_proxy` only: one of
     `server.trustedProxies` sent this.
 
@@ -33,6 +34,7 @@ class LoginAttempt:
     address: str = ""
     state: str = field(default="", repr=False)
     certificate: bytes | None = field(default=None, repr=False)
+    intermediates: tuple[bytes, ...] = field(default=(), repr=False)
     is_from_proxy: bool = False
 
 
