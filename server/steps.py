@@ -22,6 +22,7 @@ def read_attempt(services: Services, request: Request) -> LoginAttempt:
         certificate=certificates[0] if certificates else None,
         intermediates=certificates[1:],
         is_from_proxy=peer is not None and addresses.is_trusted(peer.address),
+        is_from_foreign_page=services.cookies.is_from_foreign_page(request),
     )
 
 

@@ -24,6 +24,9 @@ class LoginAttempt:
     fields that a proxy sets may be believed with `is_from_proxy` only: one of
     `server.trustedProxies` sent this.
 
+    With `is_from_foreign_page` a browser says that a page of another origin sends this, which may
+    not use the session cookie either: what browsers add by themselves proves nothing then.
+
     `state` names the next step of this login, for a strategy that can `resume`: whoever is sent
     elsewhere must bring it back as the argument `state`.
     """
@@ -36,6 +39,7 @@ class LoginAttempt:
     certificate: bytes | None = field(default=None, repr=False)
     intermediates: tuple[bytes, ...] = field(default=(), repr=False)
     is_from_proxy: bool = False
+    is_from_foreign_page: bool = False
 
 
 WRONG = "wrong user or password"
