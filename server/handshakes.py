@@ -6,7 +6,7 @@ Whoever is one too many is cut off before a byte of his is read: a handshake is 
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import cast
 
 from server.net import LINGER_S, Peer, go_on_with, peer_address
@@ -47,7 +47,7 @@ class Handshakes:
             awaited = greeting.send(None)
         except StopIteration:
             return
-        task = asyncio.get_running_loop().create_task(go_on_with(greeting, awaited))
+        task = asyncio.get_running_loop().create_task(_finish(greeting, awaited))
         self._begun.add(task)
         arrival.task = task
         task.add_done_callback(self._begun.discard)
@@ -110,3 +110,7 @@ class Arrival(asyncio.Protocol):
         peer.connection_made(transport)
         if self._early and not transport.is_closing():
             peer.data_received(self._early)
+
+
+async def _finish(greeting: Coroutine[object, object, None], awaited: object) -> None:
+    await go_on_with(greeting, awaited)

@@ -320,14 +320,12 @@ class Peer(asyncio.Protocol):
             self._listener.unlink(self)
 
 
-async def go_on_with(begun: Coroutine[object, object, T], awaited: object) -> T:
+@types.coroutine
+def go_on_with(
+    begun: Coroutine[object, object, T], awaited: object
+) -> Generator[object, object, T]:
     """Go on with a coroutine that was stepped once, outside of a task: first wait for what it waits
     for."""
-    return await _rest_of(begun, awaited)
-
-
-@types.coroutine
-def _rest_of(begun: Coroutine[object, object, T], awaited: object) -> Generator[object, object, T]:
     while True:
         try:
             value = yield awaited

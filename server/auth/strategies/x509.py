@@ -8,7 +8,6 @@ with. Browsers show certificates whichever page asks, so pages of other origins 
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from protocol.errors import LocalError, error, plain_error
 from server.auth.audit import tell
@@ -27,51 +26,13 @@ from server.auth.strategies import (
 )
 from server.auth.strategies.rows import CredentialRows, owner_of
 from server.auth.strategies.x509chains import Chains, Files, Good
-from server.auth.strategies.x509headers import FORMS, read_field
-from server.auth.strategies.x509names import WAYS, names_in, normalized
-from server.settings import YES_NO, choice, matching, setting, texts
+from server.auth.strategies.x509headers import read_field
+from server.auth.strategies.x509names import names_in, normalized
+from server.auth.strategies.x509settings import X509Settings
 from server.storage.base import Row
 
 _NONE_SHOWN = "a client certificate is required"
 _FOREIGN_PAGE = "pages of this origin may not log in with a certificate"
-
-
-@dataclass(frozen=True, slots=True)
-class X509Settings:
-    """`[strategies.NAME]` with `use = "x509"`."""
-
-    authorities: tuple[str, ...] = setting(
-        "ca", texts(1), (), "Files with the authorities that are trusted, in PEM."
-    )
-    intermediates: tuple[str, ...] = setting(
-        "intermediates",
-        texts(),
-        (),
-        "Files with certificates between, in PEM, for clients and proxies that send none along.",
-    )
-    revocations: tuple[str, ...] = setting(
-        "crl",
-        texts(),
-        (),
-        "Files with revocation lists; with any, each certificate needs a list of who issued it.",
-    )
-    takes_old_lists: bool = setting(
-        "acceptOldCrl", YES_NO, False, "Believe a revocation list after its time, too."
-    )
-    way: str = setting("map", choice(*WAYS), "fingerprint", "What of a certificate names its user.")
-    header: str = setting(
-        "header",
-        matching(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{0,64}", "the name of a header field"),
-        "",
-        "Field in which a trusted proxy passes on the certificate; none: it comes by our own TLS.",
-    )
-    form: str = setting("headerFormat", choice(*FORMS), "pem", "How that field holds it.")
-    creates_users: bool = setting(
-        "createUsers", YES_NO, False, "Make a user of who shows a certificate nobody has."
-    )
-    profile_ids: tuple[str, ...] = setting(
-        "defaultProfiles", texts(1), ("default",), "Profiles of such users."
-    )
 
 
 class X509(CredentialRows):

@@ -20,12 +20,11 @@ _OF_SAN: Mapping[str, type[x509.RFC822Name | x509.DNSName | x509.UniformResource
         }
     )
 )
-WAYS = ("fingerprint", "subject", "cn", *_OF_SAN, "san:upn")
 
 
 def names_in(certificate: x509.Certificate, way: str) -> list[str]:
-    """Give what a certificate is called in one of `WAYS`, in the form that is kept: nothing, one
-    name or several. ValueError where it can't be read."""
+    """Give what a certificate is called in one of `x509settings.WAYS`, in the form that is kept:
+    nothing, one name or several. ValueError where it can't be read."""
     found = [normalized(name, way) for name in _named(certificate, way)]
     return list(dict.fromkeys(name for name in found if name is not None))
 
