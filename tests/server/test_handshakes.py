@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.server.certificates import Authority
-from tests.server.running import WAIT_S, Http
-from tests.server.test_net import GET
-from tests.server.test_serve import serving
+from tests.server.running import WAIT_S, Answer, Http, Socket, write_client_frame
+from tests.server.test_net import GET, UPGRADE
+from tests.server.test_serve import Process, serving
 
 LOOPS = ("uvloop", "asyncio")
 FOREVER = ("--set", "timeouts.head=1h")
@@ -94,18 +94,30 @@ async def test_a_handshake_has_its_time(secured: Secured, loop: str) -> None:
 
 @pytest.mark.parametrize("loop", LOOPS)
 async def test_the_end_waits_for_no_handshake(secured: Secured, loop: str) -> None:
-    """Nothing was asked for yet."""
+    """Nothing was asked for yet, while a WebSocket may still say goodbye."""
     options = (*secured.options, "--loop", loop, *FOREVER, "--grace", "1h")
     async with serving(":memory:", *options) as server:
-        begun = await silent(server.port)
-        other = await secured.connect(server.port)
-        await other.ask("GET", "/_ready")
-        errors = await server.stop(signal.SIGTERM)
+        begun, busy = await silent(server.port), await secured.connect(server.port)
+        await busy.send(UPGRADE)
+        assert (await busy.read()).status == 101
+        assert (await ready(secured, server)).status == 200  # so both have been noticed
+        server.process.send_signal(signal.SIGTERM)
         assert await read_end(begun) == b""
-        for http in (begun, other):
+        assert await Socket(busy).read_frame() == (0x88, b"\x03\xe9shutting down")
+        await busy.send(write_client_frame(0x88, b"\x03\xe9"))
+        for http in (begun, busy):
             http.close()
+        _, errors = await asyncio.wait_for(server.process.communicate(), WAIT_S)
+        assert b"Traceback" not in errors
         assert server.process.returncode == 0
-    assert "Traceback" not in errors
+
+
+async def ready(secured: Secured, server: Process) -> Answer:
+    """Ask whether the server is ready, on a connection of its own."""
+    http = await secured.connect(server.port)
+    answer = await http.ask("GET", "/_ready")
+    http.close()
+    return answer
 
 
 @pytest.mark.parametrize("loop", LOOPS)
