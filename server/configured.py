@@ -22,6 +22,7 @@ OURS: Mapping[str, str] = MappingProxyType(
         "magic": "server.auth.strategies.magic:KIND",
         "oauth": "server.auth.strategies.oauth.kind:KIND",
         "passkey": "server.auth.strategies.passkey:KIND",
+        "x509": "server.auth.strategies.x509:KIND",
     }
 )
 """Kinds of our own: module and attribute by name. One that needs an extra is named as it is."""

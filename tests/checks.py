@@ -113,7 +113,7 @@ EXPLAINED = {
     "A2": "as a statistic: `python -m bench --only timing`",
     "A11": _ABSENT,
     "A12": _ABSENT,
-    **{f"D{number}": _ABSENT for number in range(1, 6)},
+    **{f"D{number}": _ABSENT for number in range(1, 5)},
     "X7": "open: known faults of dependencies are not looked up; pyproject.toml gives reasons",
     "A16": "as log lines; the users themselves are not told",
 }
