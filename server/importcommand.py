@@ -26,6 +26,7 @@ nothing, so a command that was interrupted is simply run again. docs/import.md s
 """
 _ENDINGS = tuple(Ending)
 _CALM = (20_000, 50, 100)
+_SWITCH_S = 0.0005
 
 
 def declare(command: ArgumentParser) -> None:
@@ -57,6 +58,7 @@ def add_import_flags(command: ArgumentParser) -> None:
 async def _import(operations: Operations, given: Namespace) -> None:
     # Documents come and go without cycles: Python's collector would take a tenth of the time.
     gc.set_threshold(*_CALM)
+    sys.setswitchinterval(_SWITCH_S)
     await import_file(operations, given, kinds=frozenset(Kind), digest=given.digest)
 
 

@@ -6,9 +6,12 @@ to make a `Query`.
 """
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from itertools import chain
+from types import NoneType
+from typing import cast
 
 import orjson
 
@@ -38,11 +41,10 @@ from server.storage.base import (
 from server.storage.sqlite_schema import quoted
 
 SqlValue = str | int | bytes | None
-OneStep = (
-    Insert | InsertAll | Put | Update | Delete | DeleteAll | Absent | Present | Unchanged | Note
-)
+OneStep = Insert | Put | Update | Delete | DeleteAll | Absent | Present | Unchanged | Note
 """The changes that are one statement each."""
 
+_ROWS_AT_ONCE = 100
 _INTEGER_LIMIT = 1 << 63
 _TAKEN = (sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_UNIQUE)
 
@@ -77,22 +79,16 @@ class Demand(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One statement of a write, run for each of `many` where there are any; `table` is None for
-    the journal's."""
+    """One statement of a write; `table` is None for the journal's."""
 
     sql: str
     values: tuple[SqlValue, ...] = ()
     table: Table | None = None
     demand: Demand = Demand.NOTHING
-    many: tuple[tuple[SqlValue, ...], ...] = ()
 
     def run(self, connection: sqlite3.Connection) -> None:
-        """Run it. Raises `Exists` or `Missing`, and then it changed nothing, unless it is one of
-        many."""
+        """Run it. Raises `Exists` or `Missing`, and then it changed nothing."""
         try:
-            if self.many:
-                connection.executemany(self.sql, self.many)
-                return
             cursor = connection.execute(self.sql, self.values)
         except sqlite3.IntegrityError as exc:
             if self.table is None or exc.sqlite_errorcode not in _TAKEN:
@@ -208,8 +204,8 @@ def tally_rows(table: Table, columns: tuple[str, ...]) -> Query:
 
 
 def _steps(change: Change, at_ms: int) -> list[Step]:
-    if isinstance(change, InsertAll) and not change.rows:
-        return []
+    if isinstance(change, InsertAll):
+        return list(_insert_all(change.table, change.rows))
     return _unassign(change) if isinstance(change, Unassign) else [_step(change, at_ms)]
 
 
@@ -217,8 +213,6 @@ def _step(change: OneStep, at_ms: int) -> Step:
     match change:
         case Insert(table, row):
             return _insert(table, row, "")
-        case InsertAll(table, rows):
-            return Step(_insertion(table), table=table, many=_values(table, rows))
         case Put(table, row):
             return _put(table, row)
         case Update(table, key, values):
@@ -249,10 +243,20 @@ def _insert(table: Table, row: Row, conflict: str) -> Step:
     return Step(_insertion(table) + conflict, values, table)
 
 
-def _insertion(table: Table) -> str:
+def _insert_all(table: Table, rows: Sequence[Row]) -> Iterator[Step]:
+    """Give statements of many rows each: between two of them the thread waits for the event loop,
+    which then reads on for a while."""
+    values = _values(table, rows)
+    for at in range(0, len(values), _ROWS_AT_ONCE):
+        some = values[at : at + _ROWS_AT_ONCE]
+        yield Step(_insertion(table, len(some)), tuple(chain.from_iterable(some)), table)
+
+
+def _insertion(table: Table, rows: int = 1) -> str:
     columns = tuple(SHAPES[table].columns)
-    marks = ", ".join("?" * len(columns))
-    return f'INSERT INTO "{table.value}" ({quoted(columns)}) VALUES ({marks})'  # noqa: S608
+    marks = f"({', '.join('?' * len(columns))})"
+    names = f'"{table.value}" ({quoted(columns)})'
+    return f"INSERT INTO {names} VALUES {', '.join([marks] * rows)}"  # noqa: S608
 
 
 def _values(table: Table, rows: Sequence[Row]) -> tuple[tuple[SqlValue, ...], ...]:
@@ -261,14 +265,36 @@ def _values(table: Table, rows: Sequence[Row]) -> tuple[tuple[SqlValue, ...], ..
     for row in rows:
         if not row.keys() <= shape.columns.keys():
             _check_names(table, row)
-    columns: list[list[SqlValue]] = []
-    for name, kind in shape.columns.items():
-        values = [row.get(name) for row in rows]
-        if name in shape.optional:
-            columns.append([_column(table, name, value) for value in values])
-        else:
-            columns.append([_to_sql(table, name, kind, value) for value in values])
+    columns = [
+        _convert(table, name, kind, [row.get(name) for row in rows])
+        for name, kind in shape.columns.items()
+    ]
     return tuple(zip(*columns, strict=True))
+
+
+def _convert(table: Table, name: str, kind: Kind, values: list[Value]) -> Sequence[SqlValue]:
+    """Give the values of a column: looked at all together, and one by one where that is not
+    enough."""
+    types = set(map(type, values))
+    if kind is Kind.TEXT and types == {str}:
+        texts = cast("list[str]", values)
+        if _is_text("".join(texts)):
+            return texts
+    elif kind is Kind.INTEGER and types == {int}:
+        numbers = cast("list[int]", values)
+        if -_INTEGER_LIMIT <= min(numbers) and max(numbers) < _INTEGER_LIMIT:
+            return numbers
+    elif types == {NoneType} and name in SHAPES[table].optional:
+        return cast("list[None]", values)
+    return [_column(table, name, value) for value in values]
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # lone surrogates are not text
+        return False
+    return True
 
 
 def _put(table: Table, row: Row) -> Step:

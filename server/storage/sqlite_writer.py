@@ -80,7 +80,7 @@ def _refusal(connection: sqlite3.Connection, steps: Write) -> Exists | Missing |
 
 def _refusal_apart(connection: sqlite3.Connection, steps: Write) -> Exists | Missing | None:
     """Run the statements, or none of them, without harm to what the transaction did before."""
-    if len(steps) == 1 and not steps[0].many:
+    if len(steps) == 1:
         return _refusal(connection, steps)  # one statement is whole by itself
     connection.execute("SAVEPOINT one")
     refusal = _refusal(connection, steps)
