@@ -17,7 +17,12 @@ from server.configtree import ConfigError, fill, write_value
 from server.settings import declared_in
 
 GROUP = "manykeys.strategies"
-OURS: Mapping[str, str] = MappingProxyType({"magic": "server.auth.strategies.magic:KIND"})
+OURS: Mapping[str, str] = MappingProxyType(
+    {
+        "magic": "server.auth.strategies.magic:KIND",
+        "totp": "server.auth.strategies.totp:KIND",
+    }
+)
 """Kinds of our own: module and attribute by name."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _RESERVED = "local"
