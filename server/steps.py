@@ -3,7 +3,8 @@
 from protocol.messages import Request
 from server.actions import Outcome
 from server.auth.callers import Caller
-from server.auth.logins import Claim, NextStep
+from server.auth.logins import Claim
+from server.auth.mfa import NextStep
 from server.auth.strategies import LoginAttempt, Redirect
 from server.browsers import Browser
 from server.services import Services

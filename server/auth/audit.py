@@ -90,7 +90,8 @@ class Event:
 @dataclass(slots=True, eq=False)
 class Line:
     """What is known so far of one action; `told` are the subjects whose event is stored,
-    `notices` what the operator's systems are to hear of it beside that (`server.notifier`)."""
+    `notices` what the operator's systems are to hear of it beside that (`server.notifier`);
+    `suspect` is the account somebody named, which may be nobody's: only to find its owner."""
 
     at_ms: int
     kind: str
@@ -102,6 +103,7 @@ class Line:
     ending: Ending = Ending.OK
     told: set[str] = field(default_factory=set)
     notices: set[str] = field(default_factory=set)
+    suspect: str = field(default="", repr=False)
 
     def event(self, subject: str, target: str = "") -> Event:
         """Give what is to be kept of it."""
@@ -137,6 +139,7 @@ def tell(
     reason: str | None = None,
     ending: Ending | None = None,
     notice: str | None = None,
+    suspect: str = "",
 ) -> None:
     """Say more about the action that runs, for the audit trail and, as a `notice`, for the
     operator's systems alone; nothing if it is not audited."""
@@ -149,6 +152,7 @@ def tell(
     line.ending = line.ending if ending is None else ending
     if notice is not None:
         line.notices.add(notice)
+        line.suspect = suspect or line.suspect
 
 
 async def carry(line: Line, work: Awaitable[T]) -> T:

@@ -103,7 +103,7 @@ class Issuer:
         except Exists:
             raise error("plugin.strategy.missing_user", WRONG) from None
         except Missing as missing:
-            if missing.table is Table.CREDENTIALS:
+            if missing.table in (Table.CREDENTIALS, Table.ONE_TIME):
                 raise error("plugin.strategy.missing_user", WRONG) from None
             raise error("security.token.invalid") from None
         if self.limits.sessions:
