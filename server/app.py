@@ -76,6 +76,7 @@ from server.parts import (
     make_links,
     make_local,
     make_mfa_policy,
+    make_notifier,
     make_password_rules,
     make_passwords,
     make_place,
@@ -141,6 +142,7 @@ class App:
     async def stop(self) -> None:
         """Answer what is in progress, keep what was acknowledged, and end."""
         await self.listener.stop()
+        await self.services.notifier.finish()
         for chore in self.chores:
             chore.cancel()
         await asyncio.gather(*self.chores, return_exceptions=True)
@@ -263,6 +265,8 @@ async def start(
         asyncio.create_task(_keep_trail(services), name="audit"),
         asyncio.create_task(Exhaustion(clock_s).watch(), name="files"),
     ]
+    if services.notifier.is_on:
+        chores.append(asyncio.create_task(services.notifier.run(), name="notices"))
     if config.stats.enabled:
         frames = services.counting.close_frames(config.stats.stats_interval_s)
         chores.append(asyncio.create_task(frames, name="frames"))
@@ -323,6 +327,7 @@ async def build_services(
         profiles=Profiles(storage, clock_ms=read_ms),
         users=users,
         trail=trail,
+        notifier=make_notifier(config, users, read_ms),
         user_changes=UserChanges(storage, users, rulebook, clock_ms=read_ms),
         credentials=Credentials(storage, strategies, tokens),
         logins=logins,

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Generic, TypeVar
@@ -174,6 +175,12 @@ class Outbox(Generic[T]):
             for _ in range(self._workers):
                 workers.create_task(self._send_all())
 
+    async def finish(self, patience_s: float) -> None:
+        """Wait until everything was sent, but not for long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience_s):
+                await self._waiting.join()
+
     async def _send_all(self) -> None:
         while True:
             thing = await self._waiting.get()
@@ -181,3 +188,5 @@ class Outbox(Generic[T]):
                 await self._send(thing)
             except Undelivered as reason:
                 self._log.error("%s: not delivered: %s", self._what, reason)
+            finally:
+                self._waiting.task_done()

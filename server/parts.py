@@ -36,10 +36,13 @@ from server.auth.policies import read_policies, read_whom
 from server.auth.scrolls import Scrolls
 from server.auth.searching import Searches
 from server.auth.strategies.local import Local
+from server.auth.users import Users
 from server.config import Config
 from server.cookies import Cookies
 from server.counting import Counting
+from server.hooks import Command, Post, Way, read_url
 from server.net import Timeouts
+from server.notifier import Notifier
 from server.origins import make_origin_check, make_trust_check
 from server.places import Place, inherited_fd
 from server.storage.base import Storage
@@ -95,6 +98,18 @@ def make_mfa_policy(config: Config) -> MfaPolicy:
         keys_need_it=given.api_keys == "require",
         is_portable=given.portable,
     )
+
+
+def make_notifier(config: Config, users: Users, clock_ms: Callable[[], int]) -> Notifier:
+    """Give what tells the operator's systems of what users must know."""
+    given = config.security.notify
+    timeout_s = given.timeout_ms / 1000
+    ways: list[Way] = []
+    if given.command:
+        ways.append(Command(given.command, timeout_s))
+    if given.url:
+        ways.append(Post(read_url("security.notify.url", given.url), timeout_s))
+    return Notifier(ways, owner_of=users.owner_of, clock_ms=clock_ms)
 
 
 def make_passwords(config: Config) -> Passwords:

@@ -33,6 +33,7 @@ from server.config import Config
 from server.cookies import Cookies
 from server.counting import Counting
 from server.firstadmin import FirstAdmin
+from server.notifier import Notifier
 from server.openapi import Published
 from server.storage.base import Storage
 
@@ -51,6 +52,7 @@ class Services:
     profiles: Profiles
     users: Users
     trail: Trail
+    notifier: Notifier
     user_changes: UserChanges
     credentials: Credentials
     logins: Logins

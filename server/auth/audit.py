@@ -140,6 +140,7 @@ def tell(
     ending: Ending | None = None,
     notice: str | None = None,
     suspect: str = "",
+    strategy: str = "",
 ) -> None:
     """Say more about the action that runs, for the audit trail and, as a `notice`, for the
     operator's systems alone; nothing if it is not audited."""
@@ -150,6 +151,7 @@ def tell(
     line.actor = line.actor if actor is None else actor
     line.reason = line.reason if reason is None else reason
     line.ending = line.ending if ending is None else ending
+    line.strategy = strategy or line.strategy
     if notice is not None:
         line.notices.add(notice)
         line.suspect = suspect or line.suspect

@@ -17,6 +17,7 @@ from protocol.errors import ApiError, error
 from server.auth.audit import Ending, aside, tell
 from server.auth.mfa import LoggedIn, NextStep, SecondFactors, account_of
 from server.auth.names import ANONYMOUS_ID
+from server.auth.notices import THROTTLED
 from server.auth.pending import Linking, PendingLogins, Step, is_second_state, make_state
 from server.auth.strategies import (
     DISABLED,
@@ -42,8 +43,6 @@ from server.storage.base import Change, Present, Table
 _LOG = logging.getLogger("manykeys.logins")
 # What may stand in a Location field (RFC 9110 §10.2.2), with a scheme; nothing that ends it.
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[!-~]{1,8000}")
-THROTTLED = "throttled"
-"""What the operator's systems are told when somebody is slowed down."""
 _REDIRECTS = (301, 302, 303, 307, 308)
 # Each is lost only to somebody else who comes for the first time in the same moment.
 _ATTEMPTS = 3

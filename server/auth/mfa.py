@@ -14,6 +14,7 @@ from typing import cast
 from protocol.errors import ApiError, error
 from server.auth.audit import Ending, tell
 from server.auth.callers import Caller, TokenKind
+from server.auth.notices import ENROLLED
 from server.auth.pending import PendingLogins, Step, make_second_state
 from server.auth.policies import NOBODY, Scope, roles_in
 from server.auth.strategies import (
@@ -34,8 +35,6 @@ from server.auth.users import User, Users
 from server.storage.base import Change, Exists, Missing, Note, Noted, Row, Storage, Table
 
 _NOT_NOW = "this second factor can't be taken: begin the login again"
-ENROLLED = "credentialsAdded"
-"""What the operator's systems are told when somebody enrols while he logs in."""
 
 
 @dataclass(frozen=True, slots=True)

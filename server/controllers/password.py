@@ -6,6 +6,7 @@ from protocol.messages import Json, Request
 from server.actions import Outcome, action
 from server.answers import describe_session, write_login
 from server.arguments import read_optional_body
+from server.auth.audit import tell
 from server.auth.callers import Caller
 from server.auth.logins import Visit
 from server.auth.mfa import LoggedIn, NextStep
@@ -29,6 +30,7 @@ async def get_reset_password_token(services: Services, caller: Caller, request: 
     """Give a token that lets a user set a new password, once. Whoever has it can become this
     user."""
     kuid = _read(request.args, "_id")
+    tell(strategy="local")
     token = await _find_local(services).make_reset_token(kuid)
     return Outcome({"resetToken": token}, is_private=True)
 
@@ -47,6 +49,7 @@ async def reset(services: Services, caller: Caller, request: Request) -> Json | 
     ttl_ms = services.issuer.limits.lifetime_ms(None)
     prepared = await _find_local(services).reset(token, password)
     kuid = str(prepared.shown["kuid"])
+    tell(subject=kuid, strategy="local")
     ended = [*end_all(kuid), end_seconds(kuid)]
     try:
         await services.storage.apply([*prepared.changes, *ended, Note(Noted.USER, kuid)])

@@ -16,6 +16,7 @@ from typing import cast
 
 from protocol.errors import LocalError, error, plain_error
 from server.auth.audit import tell
+from server.auth.notices import RECOVERED, REUSED
 from server.auth.sealing import Sealer
 from server.auth.strategies import (
     Authenticated,
@@ -42,8 +43,6 @@ MOST_TRIES = 5
 """Codes somebody may try while he enrols, before he must begin again with another seed."""
 RECOVERY_CODES = 10
 WRONG_CODE = "wrong code"
-REUSED, RECOVERED = "reusedCode", "recoveryCodeUsed"
-"""What the operator's systems are told, beside what all strategies tell."""
 _SEED_CHARACTERS = 32  # of base32: 160 bits, as long as what HMAC-SHA-1 gives (RFC 4226 §4, R6)
 _LEAST_SEED_BYTES = 16
 _RECOVERY_BYTES = 10
