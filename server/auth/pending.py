@@ -157,7 +157,8 @@ class PendingLogins:
         row = None
         if isinstance(state, str) and len(state) <= _MOST_STATE_CHARACTERS and state.isascii():
             row = await self._storage.get(Table.ONE_TIME, token_hash=hash_token(state))
-        kind = _SECOND_KIND if is_second_state(state) else _kind(strategy)
+        is_second = kuid is None and is_second_state(state)
+        kind = _SECOND_KIND if is_second else _kind(strategy)
         if row is None or row["kind"] != kind:
             raise _over("unknown state")
         if cast(int, row["expires_at"]) <= self._clock_ms():

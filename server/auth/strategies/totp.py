@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Mapping
 from typing import cast
 
-from protocol.errors import LocalError, error, plain_error
+from protocol.errors import ApiError, LocalError, error, plain_error
 from server.auth.audit import tell
 from server.auth.notices import RECOVERED, REUSED
 from server.auth.sealing import Sealer
@@ -132,6 +132,8 @@ class Totp(CredentialRows):
         is given new recovery codes only."""
         for name in credentials.keys() - {"secret", "step"}:
             raise error("api.assert.unexpected_argument", name, "secret")
+        if not is_update and kuid is not None and await self.exists(kuid):
+            raise self._enrolled()
         if not is_update or "secret" in credentials:
             _check_seed(credentials.get("secret"))
         if type(credentials.get("step", 0)) is not int:
@@ -140,7 +142,7 @@ class Totp(CredentialRows):
     async def create(self, credentials: Mapping[str, object], kuid: str, by: str) -> Prepared:
         """See `Strategy`."""
         if await self.exists(kuid):
-            raise plain_error(412, f"the user has credentials of {self.name} already")
+            raise self._enrolled()
         codes = _make_recovery_codes()
         data = await self._data(credentials, kuid, codes)
         return Prepared(_shown(kuid, codes), [self.inserted(kuid, kuid, data)])
@@ -163,6 +165,9 @@ class Totp(CredentialRows):
         row = await self.of(kuid)
         left = len(cast("list[str]", data_of(row)["codes"]))
         return {"kuid": kuid, "createdAt": row["created_at"], "recoveryCodesLeft": left}
+
+    def _enrolled(self) -> ApiError:
+        return plain_error(412, f"the user has credentials of {self.name} already")
 
     async def _find(self, kuid: str) -> Row | None:
         return await self._storage.get(Table.CREDENTIALS, kuid=kuid, strategy=self.name)
