@@ -83,10 +83,12 @@ class Post:
 
     async def _exchange(self, body: bytes) -> int | None:
         is_safe = self.url.scheme == "https"
+        # In a thread: it reads all certificates of authorities.
+        tls = await asyncio.to_thread(ssl.create_default_context) if is_safe else None
         reader, writer = await asyncio.open_connection(
             self.url.hostname,
             self.url.port or (443 if is_safe else 80),
-            ssl=ssl.create_default_context() if is_safe else None,
+            ssl=tls,
             limit=MOST_HEAD_BYTES,
         )
         try:

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from random import SystemRandom
 from types import MappingProxyType
 
 from protocol.errors import ApiError
@@ -28,6 +29,7 @@ QUIET_MS = 600_000
 _MOST_TOLD = 10_000
 _WORKERS = 4
 _LAST_S = 2.0
+_LONGEST_PAUSE_S = 0.5
 _RESET = "kuzzle-plugin-auth-passport-local/password"
 _ADDED, _CHANGED, _REMOVED = ENROLLED, "credentialsChanged", "credentialsRemoved"
 KINDS: Mapping[str, str] = MappingProxyType(
@@ -70,6 +72,7 @@ class Notifier:
         self.is_on = bool(ways)
         self._owner_of = owner_of
         self._clock_ms = clock_ms
+        self._random = SystemRandom()
         self._told: OrderedDict[tuple[str, str, str], int] = OrderedDict()
         self._boxes = [
             Outbox(
@@ -138,6 +141,9 @@ class Notifier:
         """Send a message; nothing of an account that nobody has."""
         user = told.message["user"]
         if not user and told.suspect:
+            # To start a program holds up everybody for a moment: that must not tell who guesses
+            # names that this one is somebody's.
+            await asyncio.sleep(self._random.uniform(0, _LONGEST_PAUSE_S))
             user = await self._find(told.strategy, told.suspect)
         if user:
             await way.deliver({**told.message, "user": user})

@@ -136,9 +136,10 @@ class SecondFactors:
         return LoggedIn(user, guards, step.wishes, str(step.kept["first"]), name)
 
     async def check_recent(self, name: str, caller: Caller, action: str) -> None:
-        """Raise ApiError 403 where credentials of a second factor are to be changed with anything
-        but the session of a recent login."""
-        if not self.is_factor(name):
+        """Raise ApiError 403 where credentials of a second factor, or such as need none, are to be
+        changed with anything but the session of a recent login."""
+        makes_up_for_one = name in self._policy.exempt and self._is_on()
+        if not makes_up_for_one and not self.is_factor(name):
             return
         session = await self._session_of(caller)
         if session is not None and _strategy_of(session):

@@ -8,8 +8,17 @@ from dataclasses import replace
 import pytest
 
 from protocol.errors import LocalError
-from server.auth.strategies import Authenticated, Challenge, LoginAttempt, Outcome, Parts, Refused
-from server.storage.base import Table
+from server.auth.policies import Scope
+from server.auth.strategies import (
+    Authenticated,
+    Challenge,
+    LoginAttempt,
+    Newcomer,
+    Outcome,
+    Parts,
+    Refused,
+)
+from server.storage.base import Change, Insert, Present, Table
 from tests.server.clock import Clock
 from tests.server.enrolling import (
     CREATE,
@@ -387,12 +396,15 @@ class Word(Desk):
     """Another second factor, which keeps something between its two steps."""
 
     answer: object = None
+    guards: tuple[Change, ...] = ()
 
     async def verify(self, attempt: LoginAttempt) -> Outcome:
-        return Authenticated("ann")
+        if attempt.args.get("name"):
+            return Newcomer("new", {"name": "new"}, ("default",))
+        return Authenticated("ann", self.guards)
 
     async def second_factor(self, kuid: str, state: str) -> Challenge | None:
-        return Challenge({"next": "word"}, {"of": state, "kuid": kuid})
+        return Challenge({"next": "word"}, {"of": state, "kuid": kuid}) if kuid == "ann" else None
 
     async def check_second_factor(
         self, kuid: str, attempt: LoginAttempt, kept: Mapping[str, object]
@@ -445,11 +457,62 @@ async def test_a_first_factor_is_not_its_own_second(two: Enrolled) -> None:
 
 
 async def test_an_exempt_strategy_is_enough(two: Enrolled) -> None:
-    """What is two factors already; also for API keys."""
+    """A15: what is two factors already; so it changes soon after a login only, too."""
     factors = two.server.app.services.second_factors
-    factors._policy = replace(factors._policy, exempt=frozenset({"word"}))
-    answer = await Person(two.server, "query").login("word")
-    assert answer["result"]["_id"] == "ann"
+    exempt = frozenset({"word"})
+    factors._policy = replace(factors._policy, factors=("totp",), exempt=exempt)
+    person = Person(two.server, "query")
+    token = (await person.login("word"))["result"]["jwt"]
+    asked = await person.ask(CREATE, token, strategy="word", body={"name": "x"})
+    assert asked["status"] == 200
+    two.clock.now_ms += 16 * MINUTE_MS
+    for action in (CREATE, UPDATE, DELETE):
+        answer = await person.ask(action, token, strategy="word", body={"name": "x"})
+        assert told(answer) == FORBIDDEN
+
+
+async def test_a_first_factor_holds_when_its_step_is_kept(two: Enrolled) -> None:
+    """What proved it may have changed by then; and what it brings about is stored by then."""
+    storage = two.server.app.services.storage
+    before = await storage.count(Table.ONE_TIME)
+    two.word.guards = (Present(Table.CREDENTIALS, {"kuid": "nobody"}),)  # type: ignore[attr-defined]
+    person = Person(two.server, "query")
+    assert told(await person.login("word")) == REFUSED
+    assert await storage.count(Table.ONE_TIME) == before
+    assert "changed in the meantime" in await two.reasons()
+    counted = Insert(Table.SETTINGS, {"name": "counter", "value": 7})
+    two.word.guards = (counted,)  # type: ignore[attr-defined]
+    state = state_of(await person.login("word"))
+    assert await storage.get(Table.SETTINGS, name="counter") is not None
+    assert (await person.login("totp", state=state, code=two.app.next_code()))["status"] == 200
+
+
+async def test_who_comes_for_the_first_time_enrols(two: Enrolled) -> None:
+    """A user that a strategy makes is asked as everybody is."""
+    factors = two.server.app.services.second_factors
+    factors._policy = replace(factors._policy, required_for=Scope(everybody=True))
+    person = Person(two.server, "query")
+    first = await person.login("word", name="new")
+    assert first["result"]["challenge"] == {"next": "enrol", "factors": ["totp"]}
+    asked = await person.login("totp", state=state_of(first))
+    app = App(asked["result"]["challenge"]["uri"], two.clock)
+    done = await person.login("totp", state=state_of(asked), code=app.code())
+    assert done["result"]["_id"].startswith("kuid-")
+
+
+async def test_a_session_in_a_cookie(enrolled: Enrolled) -> None:
+    """`cookieAuth` of the first step: the token is in the cookie of the last one only."""
+    http = await enrolled.server.connect()
+    body = {"username": "ann", "password": PASSWORD}
+    origin = {"Sec-Fetch-Site": "same-origin"}
+    first = await http.ask("POST", "/_login/local?cookieAuth=true", body, headers=origin)
+    cookie = first.headers["set-cookie"].partition(";")[0]
+    assert cookie.startswith("loginState=")
+    body = {"state": first.json["result"]["state"], "code": enrolled.app.next_code()}
+    done = await http.ask("POST", "/_login/totp", body, headers={**origin, "Cookie": cookie})
+    assert done.status == 200
+    assert done.headers["set-cookie"].startswith("authToken=")
+    assert "jwt" not in done.json["result"]
 
 
 @pytest.mark.parametrize("answer", [Authenticated("admin"), Challenge({}), "ann", True])

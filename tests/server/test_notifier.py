@@ -60,6 +60,12 @@ class Box:
         return message
 
 
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here depends on the pause before a message about a name somebody typed."""
+    monkeypatch.setattr(notifier, "_LONGEST_PAUSE_S", 0)
+
+
 @pytest.fixture
 def box(tmp_path: Path) -> Box:
     return Box(tmp_path)
