@@ -7,7 +7,6 @@ checked before it counts.
 
 import asyncio
 import logging
-import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -33,7 +32,7 @@ from server.auth.strategies import (
     Resumes,
     Strategy,
 )
-from server.auth.strategies.guarded import is_json
+from server.auth.strategies.guarded import is_sound
 from server.auth.strategies.registry import Strategies
 from server.auth.throttle import Attempt, Throttle
 from server.auth.tokenforms import owner_guard
@@ -41,9 +40,6 @@ from server.auth.users import User, Users
 from server.storage.base import Change, Present, Table
 
 _LOG = logging.getLogger("manykeys.logins")
-# What may stand in a Location field (RFC 9110 §10.2.2), with a scheme; nothing that ends it.
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[!-~]{1,8000}")
-_REDIRECTS = (301, 302, 303, 307, 308)
 # Each is lost only to somebody else who comes for the first time in the same moment.
 _ATTEMPTS = 3
 
@@ -220,7 +216,7 @@ class Logins:
         if not isinstance(outcome, (Redirect, Challenge)):
             return outcome
         goes_on = Resumes if step.linking is None else Proves
-        if not isinstance(strategy, goes_on) or not _is_sound(outcome):
+        if not isinstance(strategy, goes_on) or not is_sound(outcome):
             raise error("plugin.strategy.invalid_verify_resolve", name)
         is_portable = isinstance(outcome, Challenge) and outcome.is_portable
         ends_ms = await self._pending.keep(
@@ -328,16 +324,6 @@ def _guards_of(linking: Linking, proven: Proven) -> tuple[Change, ...]:
 
 def _state_of(attempt: LoginAttempt) -> object:
     return attempt.body.get("state") or attempt.args.get("state")
-
-
-def _is_sound(what: Redirect | Challenge) -> bool:
-    """Tell whether an outcome is what it should be."""
-    if not isinstance(what.kept, Mapping):
-        return False
-    if isinstance(what, Challenge):
-        return isinstance(what.data, Mapping) and is_json(what.data)
-    is_url = isinstance(what.url, str) and _URL.fullmatch(what.url) is not None
-    return is_url and what.status in _REDIRECTS
 
 
 def _account_of(name: str, strategy: Strategy, attempt: LoginAttempt) -> str | None:

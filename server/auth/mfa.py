@@ -29,6 +29,7 @@ from server.auth.strategies import (
     Refused,
     SecondFactor,
 )
+from server.auth.strategies.guarded import is_sound
 from server.auth.strategies.registry import Strategies
 from server.auth.tokenforms import owner_guard
 from server.auth.users import User, Users
@@ -129,7 +130,7 @@ class SecondFactors:
             user.kuid, attempt, cast("dict[str, object]", asked[name])
         )
         if isinstance(outcome, Refused):
-            raise error("plugin.strategy.missing_user", outcome.message or WRONG)
+            raise _refused(outcome)
         if not isinstance(outcome, Authenticated) or outcome.kuid != user.kuid:
             raise error("plugin.strategy.invalid_verify_resolve", name)
         guards = (*outcome.guards, self._pending.end(step))
@@ -180,7 +181,7 @@ class SecondFactors:
         asked: dict[str, Challenge] = {}
         for name, factor in factors.items():
             challenge = await factor.second_factor(user.kuid, state)
-            if isinstance(challenge, Challenge):
+            if isinstance(challenge, Challenge) and is_sound(challenge):
                 asked[name] = challenge
             elif challenge is not None:
                 raise error("plugin.strategy.invalid_verify_resolve", name)
@@ -213,8 +214,8 @@ class SecondFactors:
         else:
             proof = await strategy.resume_proof(attempt, kept, user.kuid)
         if isinstance(proof, Refused):
-            raise error("plugin.strategy.missing_user", proof.message or WRONG)
-        if isinstance(proof, (Challenge, Redirect)):
+            raise _refused(proof)
+        if isinstance(proof, (Challenge, Redirect)) and is_sound(proof):
             now = {**step.kept, "enrols": [name], "proof": dict(proof.kept)}
             tell(subject=user.kuid, actor=user.kuid, ending=Ending.PENDING)
             next_step = replace(step, kept=now, token_hash=b"")
@@ -284,6 +285,11 @@ def _strategy_of(session: Row) -> str:
     """Give with what its user logged in; "" for a session made with another token: that is no
     login."""
     return str(cast(Row, session["data"]).get("strategy", ""))
+
+
+def _refused(outcome: Refused) -> ApiError:
+    message = outcome.message if isinstance(outcome.message, str) else ""
+    return error("plugin.strategy.missing_user", message or WRONG)
 
 
 def _refuse(reason: str) -> ApiError:

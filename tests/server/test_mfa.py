@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from protocol.errors import LocalError
+from server import configured
 from server.auth.policies import Scope
 from server.auth.strategies import (
     Authenticated,
@@ -396,6 +397,7 @@ class Word(Desk):
     """Another second factor, which keeps something between its two steps."""
 
     answer: object = None
+    question: object = Challenge({"next": "word"})
     guards: tuple[Change, ...] = ()
 
     async def verify(self, attempt: LoginAttempt) -> Outcome:
@@ -404,7 +406,10 @@ class Word(Desk):
         return Authenticated("ann", self.guards)
 
     async def second_factor(self, kuid: str, state: str) -> Challenge | None:
-        return Challenge({"next": "word"}, {"of": state, "kuid": kuid}) if kuid == "ann" else None
+        question = self.question
+        if isinstance(question, Challenge) and not question.kept:
+            question = replace(question, kept={"of": state, "kuid": kuid})
+        return question if kuid == "ann" else None  # type: ignore[return-value]
 
     async def check_second_factor(
         self, kuid: str, attempt: LoginAttempt, kept: Mapping[str, object]
@@ -525,6 +530,24 @@ async def test_a_factor_that_gives_nonsense(two: Enrolled, answer: object) -> No
     assert told(wrong)["id"] == "plugin.strategy.invalid_verify_resolve"
 
 
+@pytest.mark.parametrize(
+    "question",
+    [
+        "ann",
+        Refused("no"),
+        Challenge("data"),  # type: ignore[arg-type]
+        Challenge({"data": object()}),
+        Challenge({}, "kept"),  # type: ignore[arg-type]
+        Challenge({}, {"kept": "x" * 20_000}),
+    ],
+)
+async def test_a_factor_that_asks_nonsense(two: Enrolled, question: object) -> None:
+    """The login fails, and nobody slips in without the factor."""
+    two.word.question = question  # type: ignore[attr-defined]
+    answer = await Person(two.server, "query").first()
+    assert told(answer)["id"] == "plugin.strategy.invalid_verify_resolve"
+
+
 async def test_a_factor_that_is_gone(two: Enrolled) -> None:
     """Removed between the steps: the other one still does."""
     person = Person(two.server, "query")
@@ -556,6 +579,10 @@ async def test_policies_that_can_not_be(
 ) -> None:
     config = cheap_config(strategies=strategies)
     security = replace(config.security, mfa=replace(config.security.mfa, **mfa))
+    config = replace(config, security=security)
     with pytest.raises(LocalError, match=f"security.mfa.factors: .*{said}"):
-        async with running(replace(config, security=security)):
+        async with running(config):
             pass
+    if "is no second factor" not in said:  # which shows once it is made
+        with pytest.raises(LocalError, match=said):
+            configured.check(config)
