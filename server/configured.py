@@ -21,6 +21,7 @@ GROUP = "manykeys.strategies"
 OURS: Mapping[str, str] = MappingProxyType(
     {
         "magic": "server.auth.strategies.magic:KIND",
+        "passkey": "server.auth.strategies.passkey:KIND",
         "totp": "server.auth.strategies.totp:KIND",
     }
 )
@@ -96,6 +97,8 @@ def _find(path: str, use: object) -> StrategyKind[object]:
         raise ConfigError(f"{path}.use: {shown}; expected one of: {known or '(none is installed)'}")
     try:
         kind = point.load()
+    except LocalError as reason:
+        raise LocalError(f'{path}.use: "{point.name}" {reason}') from None
     except Exception as fault:
         raise LocalError(
             f"{path}.use: {point.value} can't be loaded: {type(fault).__name__}"

@@ -110,6 +110,24 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "server/test_net.py::test_stop_cuts_off_who_does_not_end",
         ),
         Bound(
+            "passkeys of one user",
+            "server.auth.strategies.passkeysettings.PasskeySettings.most_keys",
+            "412",
+            "server/test_passkey.py::test_only_so_many_keys",
+        ),
+        Bound(
+            "what an authenticator says of a new key",
+            "server.auth.strategies.passkeyanswers.MOST_ATTESTATION_BYTES",
+            "401",
+            "server/test_passkey_answers.py::test_a_changed_registration",
+        ),
+        Bound(
+            "levels of its CBOR",
+            "server.auth.strategies.ctap.MOST_LEVELS",
+            "401",
+            "server/test_passkey_answers.py::test_cbor_is_as_deep_as_it_may_be",
+        ),
+        Bound(
             "time of a call of another's strategy",
             "timeouts.strategy",
             "504",

@@ -114,10 +114,12 @@ Proof = Proven | Refused | Redirect | Challenge
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What to show the caller once `changes` are made."""
+    """What to show the caller once `changes` are made; `left` is how many keys of this strategy he
+    has then, where one of several is removed."""
 
     shown: dict[str, object]
     changes: list[Change] = field(repr=False)
+    left: int = 0
 
 
 class Strategy(Protocol):
@@ -127,6 +129,7 @@ class Strategy(Protocol):
     case `verify` may give a Redirect or a Challenge; `prove` and `resume_proof`, see `Proves`;
     `logs_in`, which is False where its credentials alone let nobody in; `get_info(kuid)`,
     `get_by_id(id)`, `search(query, sort, start, size)`, `refresh_token(kuid)`, `after_register()`,
+    `delete_one(kuid, id)`, like `delete`: the end of one of several keys that a user may have;
     `validate_new(credentials, kuid, profile_ids)`: in the place of `validate` for a user who is not
     stored yet, where it matters which profiles he will have; and, not async,
     `account_of(attempt)`: the text that names the account somebody wants to log in to, as it was

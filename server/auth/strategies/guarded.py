@@ -62,6 +62,8 @@ class Guarded:
             if callable(getattr(strategy, method, None)):
                 ask = self._show if method in _SHOWN else self._ask
                 setattr(self, method, partial(ask, method))
+        if callable(getattr(strategy, "delete_one", None)):
+            self.delete_one = self._delete_one
 
     def start(self) -> None:
         """Let the strategy know that it is registered; nobody waits for what it does then."""
@@ -105,6 +107,9 @@ class Guarded:
     async def delete(self, kuid: str) -> Prepared:
         """See `Strategy`."""
         return self._prepared("delete", await self._ask("delete", kuid))
+
+    async def _delete_one(self, kuid: str, identifier: str) -> Prepared:
+        return self._prepared("delete_one", await self._ask("delete_one", kuid, identifier))
 
     def account_of(self, attempt: LoginAttempt) -> str | None:
         """See `Strategy`; None where it names none, or fails."""
@@ -188,7 +193,7 @@ class Guarded:
     def _prepared(self, method: str, given: object) -> Prepared:
         prepared = self._checked(method, given, Prepared)
         is_right = all(isinstance(change, Change) for change in prepared.changes)
-        if not is_right or not is_json(prepared.shown):
+        if not is_right or not is_json(prepared.shown) or not isinstance(prepared.left, int):
             raise self._wrong(method)
         return prepared
 
