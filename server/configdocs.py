@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 from server.auth.strategies.magic import MagicSettings
+from server.auth.strategies.oauth.settings import OAuthSettings
 from server.auth.strategies.passkeysettings import PasskeySettings
 from server.auth.strategies.totpsettings import TotpSettings
 from server.config import Config
@@ -63,7 +64,12 @@ given in a warning. `*` stands for anything that is not in a table above.
 """
 
 _OURS: Mapping[str, type] = MappingProxyType(
-    {"magic": MagicSettings, "passkey": PasskeySettings, "totp": TotpSettings}
+    {
+        "magic": MagicSettings,
+        "oauth": OAuthSettings,
+        "passkey": PasskeySettings,
+        "totp": TotpSettings,
+    }
 )
 _HEADINGS = "| Key | Default | Accepted | |\n|---|---|---|---|\n"
 

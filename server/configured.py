@@ -10,7 +10,7 @@ from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 
 from protocol.errors import LocalError
-from server.auth.strategies import Parts, SecondFactor, Strategy, StrategyKind
+from server.auth.strategies import Examined, Parts, SecondFactor, Strategy, StrategyKind
 from server.auth.strategies.registry import Strategies
 from server.config import Config
 from server.configtree import ConfigError, fill, write_value
@@ -21,11 +21,12 @@ GROUP = "manykeys.strategies"
 OURS: Mapping[str, str] = MappingProxyType(
     {
         "magic": "server.auth.strategies.magic:KIND",
+        "oauth": "server.auth.strategies.oauth.kind:KIND",
         "passkey": "server.auth.strategies.passkey:KIND",
         "totp": "server.auth.strategies.totp:KIND",
     }
 )
-"""Kinds of our own: module and attribute by name."""
+"""Kinds of our own: module and attribute by name. One that needs an extra is named as it is."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _RESERVED = "local"
 _FACTORS = "security.mfa.factors"
@@ -59,6 +60,29 @@ def _factors(config: Config) -> list[str]:
         if table.get("use") == "totp" and name not in given.factors:
             raise ConfigError(f"{_FACTORS}: expected {name} in it, whose codes alone let nobody in")
     return [name for name in given.factors if name not in missing]
+
+
+def offers() -> dict[str, list[str]]:
+    """Give the kinds that can be used, each with what it offers: providers, say. One that lacks a
+    package offers how to get it."""
+    found = {}
+    for name in sorted({point.name for point in _points()}):
+        try:
+            kind = _find(name, name)
+        except LocalError as reason:
+            found[name] = [str(reason).partition(": ")[2]]
+        else:
+            found[name] = kind.offers() if kind.offers is not None else []
+    return found
+
+
+def examine(config: Config, name: str, *, is_online: bool) -> Examined:
+    """Say what the table of a strategy comes to, and what it lacks. LocalError for a table that
+    can't be read."""
+    kind, settings = _read(name, config.strategies[name])
+    if kind.examine is None:
+        return Examined((f"kind: {config.strategies[name]['use']}",))
+    return kind.examine(name, settings, is_online)
 
 
 def _make(name: str, given: Mapping[str, object], parts: Parts) -> Strategy:
@@ -100,6 +124,9 @@ def _find(path: str, use: object) -> StrategyKind[object]:
     except LocalError as reason:
         raise LocalError(f'{path}.use: "{point.name}" {reason}') from None
     except Exception as fault:
+        if isinstance(fault, ModuleNotFoundError) and use in OURS:
+            extra = f"pip install 'manykeys[{use}]'"
+            raise LocalError(f"{path}.use: {use} needs {fault.name}: {extra}") from None
         raise LocalError(
             f"{path}.use: {point.value} can't be loaded: {type(fault).__name__}"
         ) from fault

@@ -62,6 +62,10 @@ class Cookies:
         """
         name = request.action if request.controller == "auth" else None
         is_wanted = self.is_wanted(request)
+        if name == "login" and "state" in request.args and not is_wanted:
+            # It comes from a provider's page, and the state says whose it is: a session that the
+            # browser has, too, has no part in it.
+            return request.token, False
         is_unhindered = is_wanted and name in _UNHINDERED
         cookie = self._read(request, is_lenient=is_unhindered or name == _LOGOUT)
         if cookie is None and not is_wanted:

@@ -356,6 +356,36 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "server/test_throttle.py::test_made_up_names_push_no_victim_out",
         ),
         Bound(
+            "forms of other sites put aside for one address",
+            "server.auth.pending.MOST_FORMS_OF_ADDRESS",
+            "the login of the oldest ends",
+            "server/test_oauth_windows.py::test_forms_are_few",
+        ),
+        Bound(
+            "such forms in all",
+            "server.auth.pending.MOST_FORMS",
+            "the login of the oldest ends",
+            "server/test_oauth_windows.py::test_forms_are_few",
+        ),
+        Bound(
+            "bytes of such a form",
+            "server.auth.pending.MOST_FORM_BYTES",
+            "401",
+            "server/test_oauth_windows.py::test_forms_that_are_not_taken",
+        ),
+        Bound(
+            "bytes of a provider's answer",
+            "server.auth.strategies.oauth.web.MOST_ANSWER_BYTES",
+            "401",
+            "server/test_oauth_troubles.py::test_nonsense",
+        ),
+        Bound(
+            "bytes of a provider's attribute that is kept",
+            "server.auth.strategies.oauth.attributes.MOST_ATTRIBUTE_BYTES",
+            "left out",
+            "server/test_oauth.py::test_large_attributes_are_left_out",
+        ),
+        Bound(
             "passwords that wait to be hashed",
             "security.passwords.queue",
             "503 with `Retry-After`",

@@ -111,7 +111,6 @@ CHECKS = {
 _ABSENT = "not applicable: this version has no such strategy"
 EXPLAINED = {
     "A2": "as a statistic: `python -m bench --only timing`",
-    **{f"O{number}": _ABSENT for number in range(2, 9)},
     **{f"D{number}": _ABSENT for number in range(1, 6)},
     "X7": "open: known faults of dependencies are not looked up; pyproject.toml gives reasons",
 }

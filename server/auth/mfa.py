@@ -207,7 +207,7 @@ class SecondFactors:
         if not isinstance(strategy, Proves):
             raise _refuse("no such factor any more")
         state = make_second_state()
-        attempt = replace(attempt, state=state)
+        attempt = replace(attempt, state=state, body={**attempt.body, **step.form})
         kept = cast("dict[str, object] | None", step.kept.get("proof"))
         if kept is None:
             proof = await strategy.prove(attempt, user.kuid)
@@ -218,7 +218,7 @@ class SecondFactors:
         if isinstance(proof, (Challenge, Redirect)) and is_sound(proof):
             now = {**step.kept, "enrols": [name], "proof": dict(proof.kept)}
             tell(subject=user.kuid, actor=user.kuid, ending=Ending.PENDING)
-            next_step = replace(step, kept=now, token_hash=b"")
+            next_step = replace(step, kept=now, token_hash=b"", form={})
             guards = (*owner_guard(user.kuid), self._pending.end(step))
             return await self._keep(proof, state, next_step, binding, attempt.address, guards)
         if not isinstance(proof, Proven):

@@ -127,6 +127,8 @@ class Strategy(Protocol):
 
     Any of these may be there as well, and is looked for by name: `resume`, see `Resumes`, in which
     case `verify` may give a Redirect or a Challenge; `prove` and `resume_proof`, see `Proves`;
+    `window_origins`, for logins that end in a browser: the origins whose windows may have the
+    result; `takes_forms`, which is True where a provider's page may post what it says;
     `logs_in`, which is False where its credentials alone let nobody in; `get_info(kuid)`,
     `get_by_id(id)`, `search(query, sort, start, size)`, `refresh_token(kuid)`, `after_register()`,
     `delete_one(kuid, id)`, like `delete`: the end of one of several keys that a user may have;
@@ -214,12 +216,24 @@ class Parts:
 
 
 @dataclass(frozen=True, slots=True)
+class Examined:
+    """What settings come to, for the operator: `facts` to know, `lacking` to correct."""
+
+    facts: tuple[str, ...]
+    lacking: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class StrategyKind(Generic[S]):
     """What `use` in `[strategies.NAME]` names: how such a strategy is configured and made.
 
     `settings` is a frozen dataclass whose fields are declared with `server.settings.setting`.
-    `make` is given the name, the filled settings and the parts; LocalError refuses to start.
+    `make` is given the name, the filled settings and the parts; LocalError refuses to start. For
+    `manykeys strategies` there may be `examine`, which is given the name, the settings and whether
+    it may ask anybody, and `offers`, which names what can be chosen, like providers.
     """
 
     settings: type[S]
     make: Callable[[str, S, Parts], Strategy]
+    examine: Callable[[str, S, bool], Examined] | None = None
+    offers: Callable[[], list[str]] | None = None

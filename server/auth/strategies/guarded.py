@@ -55,6 +55,9 @@ class Guarded:
         self.name = name
         self.fields = tuple(map(str, strategy.fields))
         self.logs_in = getattr(strategy, "logs_in", True) is not False
+        # Whose windows get the answer at the end of a login in a browser, None for nobody asks.
+        self.window_origins = _origins_of(strategy)
+        self.takes_forms = getattr(strategy, "takes_forms", False) is True
         self._strategy = strategy
         self._timeout_s = timeout_s
         self._calls: set[asyncio.Task[object]] = set()
@@ -205,6 +208,11 @@ class Guarded:
     def _wrong(self, method: str) -> ApiError:
         _LOG.error("strategy %s: %s gives what it must not", self.name, method)
         return _fault()
+
+
+def _origins_of(strategy: Strategy) -> tuple[str, ...] | None:
+    origins: Iterable[object] | None = getattr(strategy, "window_origins", None)
+    return None if origins is None else tuple(map(str, origins))
 
 
 def is_json(value: object) -> bool:
