@@ -24,6 +24,7 @@ OURS: Mapping[str, str] = MappingProxyType(
         "oauth": "server.auth.strategies.oauth.kind:KIND",
         "passkey": "server.auth.strategies.passkey:KIND",
         "totp": "server.auth.strategies.totp:KIND",
+        "x509": "server.auth.strategies.x509:KIND",
     }
 )
 """Kinds of our own: module and attribute by name. One that needs an extra is named as it is."""

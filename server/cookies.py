@@ -94,6 +94,10 @@ class Cookies:
         is_refresh = request.action == "refreshToken" and request.origin is Origin.HTTP
         return is_refresh and self._read(request) is not None
 
+    def is_from_foreign_page(self, request: Request) -> bool:
+        """Tell whether a browser says that a page which may not use the cookie sends this."""
+        return self._page_of(request) is _Page.FOREIGN
+
     def token_of(self, request: Request) -> str:
         """Give the token a request shows, by its cookie or otherwise; "" for none."""
         return (self._read(request) if request.token is None else request.token) or ""

@@ -17,7 +17,18 @@ _FORM = "application/x-www-form-urlencoded"
 def read_attempt(services: Services, request: Request) -> LoginAttempt:
     """Give what a strategy may know of a request."""
     body = request.body if isinstance(request.body, dict) else {}
-    return LoginAttempt(body, request.args, request.headers, services.addresses.of(request))
+    peer, addresses = request.peer, services.addresses
+    certificates = () if peer is None else peer.certificates
+    return LoginAttempt(
+        body,
+        request.args,
+        request.headers,
+        addresses.of(request),
+        certificate=certificates[0] if certificates else None,
+        intermediates=certificates[1:],
+        is_from_proxy=peer is not None and addresses.is_trusted(peer.address),
+        is_from_foreign_page=services.cookies.is_from_foreign_page(request),
+    )
 
 
 def strategy_of(services: Services, request: Request) -> Strategy | None:

@@ -19,9 +19,13 @@ class LoginAttempt:
     """What somebody who wants to log in has sent; `headers` have lower-case names, `address` is the
     client's.
 
-    `certificate` is the DER of the one his own TLS connection has verified, None without. Header
+    `certificate` is the DER of the one his own TLS connection has verified, None without;
+    `intermediates` are those he sent along to lead to an authority, which may be anything. Header
     fields that a proxy sets may be believed with `is_from_proxy` only: one of
     `server.trustedProxies` sent this.
+
+    With `is_from_foreign_page` a browser says that a page of another origin sends this, which may
+    not use the session cookie either: what browsers add by themselves proves nothing then.
 
     `state` names the next step of this login, for a strategy that can `resume`: whoever is sent
     elsewhere must bring it back as the argument `state`.
@@ -33,7 +37,9 @@ class LoginAttempt:
     address: str = ""
     state: str = field(default="", repr=False)
     certificate: bytes | None = field(default=None, repr=False)
+    intermediates: tuple[bytes, ...] = field(default=(), repr=False)
     is_from_proxy: bool = False
+    is_from_foreign_page: bool = False
 
 
 WRONG = "wrong user or password"
