@@ -1,6 +1,7 @@
 """What more than one controller reads or answers."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from types import MappingProxyType
 
 from protocol.errors import ApiError, error
 from protocol.messages import Json, Request
@@ -16,10 +17,15 @@ from server.services import Services
 
 
 def write_login(
-    services: Services, request: Request, issued: Issued, *, in_cookie: bool = False
+    services: Services,
+    request: Request,
+    issued: Issued,
+    *,
+    in_cookie: bool = False,
+    more: Mapping[str, Json] = MappingProxyType({}),
 ) -> Outcome:
     """Hand out a session token (contract/02 §4 login), in a cookie alone where that is wanted by
-    this request, or was by an earlier step of the login."""
+    this request, or was by an earlier step of the login; `more` stands beside it."""
     result: dict[str, Json] = {"_id": issued.kuid, "expiresAt": issued.expires_at_ms}
     headers: dict[str, str] = {}
     if in_cookie or services.cookies.is_wanted(request):
@@ -27,7 +33,7 @@ def write_login(
     else:
         result["jwt"] = issued.token
     result["ttl"] = issued.ttl_ms
-    return Outcome(result, headers=headers, is_private=True)
+    return Outcome({**result, **more}, headers=headers, is_private=True)
 
 
 def shown_expiry(caller: Caller) -> int:
@@ -36,12 +42,16 @@ def shown_expiry(caller: Caller) -> int:
     return NEVER if ends == float("inf") else int(ends)
 
 
-def describe_session(services: Services, request: Request, strategy: str) -> dict[str, object]:
-    """Give what the list of sessions tells about one that this request begins."""
+def describe_session(
+    services: Services, request: Request, strategy: str, factor: str = ""
+) -> dict[str, object]:
+    """Give what the list of sessions tells about one that this request begins; `factor` is the
+    second one, where one was asked for."""
     return {
         "address": services.addresses.of(request),
         "userAgent": request.headers.get("user-agent", "")[:MOST_USER_AGENT_CHARACTERS],
         "strategy": strategy,
+        **({"secondFactor": factor} if factor else {}),
     }
 
 

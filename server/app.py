@@ -25,6 +25,7 @@ from server.auth.limits import RequestLimits
 from server.auth.links import Links
 from server.auth.logins import Logins
 from server.auth.mappings import Mappings
+from server.auth.mfa import SecondFactors
 from server.auth.passwords import Passwords
 from server.auth.pending import PendingLogins
 from server.auth.profiles import Profiles
@@ -74,6 +75,8 @@ from server.parts import (
     make_counting,
     make_links,
     make_local,
+    make_mfa_policy,
+    make_notifier,
     make_password_rules,
     make_passwords,
     make_place,
@@ -139,6 +142,7 @@ class App:
     async def stop(self) -> None:
         """Answer what is in progress, keep what was acknowledged, and end."""
         await self.listener.stop()
+        await self.services.notifier.finish()
         for chore in self.chores:
             chore.cancel()
         await asyncio.gather(*self.chores, return_exceptions=True)
@@ -261,6 +265,8 @@ async def start(
         asyncio.create_task(_keep_trail(services), name="audit"),
         asyncio.create_task(Exhaustion(clock_s).watch(), name="files"),
     ]
+    if services.notifier.is_on:
+        chores.append(asyncio.create_task(services.notifier.run(), name="notices"))
     if config.stats.enabled:
         frames = services.counting.close_frames(config.stats.stats_interval_s)
         chores.append(asyncio.create_task(frames, name="frames"))
@@ -309,6 +315,7 @@ async def build_services(
     tokens = Tokens(storage, users, rulebook, keyring, limits, clock_ms=read_ms)
     addresses = Addresses(config.server.trusted_proxies)
     links = make_links(config, read_ms)
+    logins, factors = make_logins(config, storage, strategies, users, read_ms)
     storage.follow(make_follower(rulebook, keyring, tokens, links))
     return Services(
         config=config,
@@ -321,9 +328,11 @@ async def build_services(
         profiles=Profiles(storage, clock_ms=read_ms),
         users=users,
         trail=trail,
+        notifier=make_notifier(config, users, read_ms),
         user_changes=UserChanges(storage, users, rulebook, clock_ms=read_ms),
         credentials=Credentials(storage, strategies, tokens),
-        logins=make_logins(config, storage, strategies, users, read_ms),
+        logins=logins,
+        second_factors=factors,
         keyring=keyring,
         issuer=Issuer(storage, keyring, limits, own_sessions, clock_ms=read_ms),
         tokens=tokens,
@@ -382,11 +391,13 @@ def make_logins(
     strategies: Strategies,
     users: Users,
     read_ms: Callable[[], int],
-) -> Logins:
-    """Give what runs login attempts."""
+) -> tuple[Logins, SecondFactors]:
+    """Give what runs login attempts, and what asks for second factors in them."""
     pending = PendingLogins(storage, clock_ms=read_ms, ttl_ms=config.timeouts.login_ms)
+    policy = make_mfa_policy(config)
+    factors = SecondFactors(storage, strategies, users, pending, policy, clock_ms=read_ms)
     throttle = Throttle(config.limits.failed_logins, clock_s=clock_s)
-    return Logins(strategies, users, throttle, pending)
+    return Logins(strategies, users, throttle, pending, factors), factors
 
 
 async def _keep_date(wire: Wire) -> None:

@@ -30,14 +30,17 @@ def source_of(services: Services, request: Request) -> Source:
 async def run_audited(
     services: Services, action: Action, caller: Caller, request: Request
 ) -> Json | Outcome:
-    """Do what was asked for, and see to it that the trail tells of it, however it ends."""
+    """Do what was asked for, and see to it that the trail tells of it, however it ends, and the
+    operator's systems what they must know."""
     line = _begin(services, action, caller, request)
     try:
         result = await carry(line, action.handler(services, caller, request))
     except ApiError as refused:
         services.trail.refuse(line, refused)
+        services.notifier.note(line)
         raise
     services.trail.finish(line)
+    services.notifier.note(line)
     return result
 
 

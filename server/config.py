@@ -20,6 +20,7 @@ from server.configtree import (
     write_toml,
 )
 from server.counting import MOST_FRAMES
+from server.hooks import read_url
 from server.ignored import IGNORED
 from server.securitysettings import Plugins, Security
 from server.settings import (
@@ -196,6 +197,8 @@ def load(
     if config.server.proxy_protocol and not config.server.trusted_proxies:
         raise ConfigError("server.proxyProtocol: needs server.trustedProxies")
     read_policies(config.plugins.local.password_policies)
+    if config.security.notify.url:
+        read_url("security.notify.url", config.security.notify.url)
     return config
 
 

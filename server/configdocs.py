@@ -6,6 +6,7 @@ from types import MappingProxyType
 from server.auth.strategies.magic import MagicSettings
 from server.auth.strategies.oauth.settings import OAuthSettings
 from server.auth.strategies.passkeysettings import PasskeySettings
+from server.auth.strategies.totpsettings import TotpSettings
 from server.auth.strategies.x509settings import X509Settings
 from server.config import Config
 from server.configtree import write_value
@@ -68,6 +69,7 @@ _OURS: Mapping[str, type] = MappingProxyType(
         "magic": MagicSettings,
         "oauth": OAuthSettings,
         "passkey": PasskeySettings,
+        "totp": TotpSettings,
         "x509": X509Settings,
     }
 )

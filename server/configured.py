@@ -10,10 +10,11 @@ from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 
 from protocol.errors import LocalError
-from server.auth.strategies import Examined, Parts, Strategy, StrategyKind
+from server.auth.strategies import Examined, Parts, SecondFactor, Strategy, StrategyKind
 from server.auth.strategies.registry import Strategies
 from server.config import Config
 from server.configtree import ConfigError, fill, write_value
+from server.securitysettings import Mfa
 from server.settings import declared_in
 
 GROUP = "manykeys.strategies"
@@ -22,18 +23,23 @@ OURS: Mapping[str, str] = MappingProxyType(
         "magic": "server.auth.strategies.magic:KIND",
         "oauth": "server.auth.strategies.oauth.kind:KIND",
         "passkey": "server.auth.strategies.passkey:KIND",
+        "totp": "server.auth.strategies.totp:KIND",
         "x509": "server.auth.strategies.x509:KIND",
     }
 )
 """Kinds of our own: module and attribute by name. One that needs an extra is named as it is."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _RESERVED = "local"
+_FACTORS = "security.mfa.factors"
 
 
 async def add_configured(config: Config, strategies: Strategies, parts: Parts) -> None:
     """Enter every strategy of the configuration. LocalError names what is wrong with one."""
     for name, given in config.strategies.items():
         await strategies.add(name, _make(name, given, parts))
+    for name in _factors(config):
+        if not isinstance(strategies.get(name), SecondFactor):
+            raise LocalError(f"{_FACTORS}: {name} is no second factor")
 
 
 def check(config: Config) -> None:
@@ -41,6 +47,20 @@ def check(config: Config) -> None:
     one."""
     for name, given in config.strategies.items():
         _read(name, given)
+    _factors(config)
+
+
+def _factors(config: Config) -> list[str]:
+    """Give the second factors that must be there. ConfigError for one that is not, and for a
+    strategy that would be of no use."""
+    given = config.security.mfa
+    missing = [name for name in given.factors if name not in (*config.strategies, _RESERVED)]
+    if missing and (given.factors != Mfa().factors or given.required_for != Mfa().required_for):
+        raise ConfigError(f"{_FACTORS}: there is no strategy {missing[0]}")
+    for name, table in config.strategies.items():
+        if table.get("use") == "totp" and name not in given.factors:
+            raise ConfigError(f"{_FACTORS}: expected {name} in it, whose codes alone let nobody in")
+    return [name for name in given.factors if name not in missing]
 
 
 def offers() -> dict[str, list[str]]:

@@ -215,10 +215,11 @@ class Dispatcher:
         response.result = person.kept.get(names)
         if response.result is not None:
             return
-        if action.is_audited and self._services.trail.is_on:
-            result = await run_audited(self._services, action, caller, request)
+        services = self._services
+        if action.is_audited and (services.trail.is_on or services.notifier.is_on):
+            result = await run_audited(services, action, caller, request)
         else:
-            result = await action.handler(self._services, caller, request)
+            result = await action.handler(services, caller, request)
         if action.is_personal and not isinstance(result, Outcome):
             result = person.kept[names] = Kept(result)
         if isinstance(result, Outcome):

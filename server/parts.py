@@ -24,6 +24,7 @@ from server.auth.lifetimes import NEVER, TokenLimits
 from server.auth.limits import MessageBudget
 from server.auth.links import Links
 from server.auth.mappings import Mappings
+from server.auth.mfa import MfaPolicy
 from server.auth.passwordrules import (
     STRICT_LEAST_CHARACTERS,
     STRICT_RESET_MS,
@@ -31,14 +32,17 @@ from server.auth.passwordrules import (
     read_common_passwords,
 )
 from server.auth.passwords import Passwords
-from server.auth.policies import read_policies
+from server.auth.policies import read_policies, read_whom
 from server.auth.scrolls import Scrolls
 from server.auth.searching import Searches
 from server.auth.strategies.local import Local
+from server.auth.users import Users
 from server.config import Config
 from server.cookies import Cookies
 from server.counting import Counting
+from server.hooks import Command, Post, Way, read_url
 from server.listener import Timeouts
+from server.notifier import Notifier
 from server.origins import make_origin_check, make_trust_check
 from server.places import Place, inherited_fd
 from server.storage.base import Storage
@@ -81,6 +85,31 @@ def make_searches(
     scrolls = Scrolls(clock_ms=clock_ms, ttl_ms=ttl_ms)
     most_hits = config.limits.documents_fetch_count
     return Searches(storage, field_mappings, scrolls, most_hits=most_hits)
+
+
+def make_mfa_policy(config: Config) -> MfaPolicy:
+    """Give who must have a second factor, and which there are."""
+    given = config.security.mfa
+    return MfaPolicy(
+        read_whom(given.required_for),
+        given.factors,
+        frozenset(given.exempt),
+        given.recent_login_ms,
+        keys_need_it=given.api_keys == "require",
+        is_portable=given.portable,
+    )
+
+
+def make_notifier(config: Config, users: Users, clock_ms: Callable[[], int]) -> Notifier:
+    """Give what tells the operator's systems of what users must know."""
+    given = config.security.notify
+    timeout_s = given.timeout_ms / 1000
+    ways: list[Way] = []
+    if given.command:
+        ways.append(Command(given.command, timeout_s))
+    if given.url:
+        ways.append(Post(read_url("security.notify.url", given.url), timeout_s))
+    return Notifier(ways, owner_of=users.owner_of, clock_ms=clock_ms)
 
 
 def make_passwords(config: Config) -> Passwords:

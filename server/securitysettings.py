@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from server.auth.policies import WHOM
 from server.durations import DAY_MS
 from server.settings import (
     TABLES,
@@ -159,6 +160,61 @@ class Audit:
 
 
 @dataclass(frozen=True, slots=True)
+class Mfa:
+    """`[security.mfa]`"""
+
+    required_for: object = setting(
+        "requiredFor",
+        WHOM,
+        "nobody",
+        "Who must have a second factor. Who has one is asked for it in any case.",
+    )
+    factors: tuple[str, ...] = setting(
+        "factors",
+        texts(),
+        ("totp",),
+        "Names of the strategies that are second factors, where there are such strategies.",
+    )
+    exempt: tuple[str, ...] = setting(
+        "exempt",
+        texts(),
+        (),
+        "Strategies after which none is asked for: they are two factors already.",
+    )
+    recent_login_ms: Milliseconds = setting(
+        "recentLogin",
+        duration(1000),
+        900_000,
+        "How long after a login its session may add, change or remove a second factor.",
+    )
+    api_keys: str = setting(
+        "apiKeys",
+        choice("require", "exempt"),
+        "require",
+        "Whether who must give a second factor has to have given it to make an API key.",
+    )
+    portable: bool = setting(
+        "portable", YES_NO, False, "Take a second factor from clients that keep no cookies, too."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Notify:
+    """`[security.notify]`"""
+
+    command: tuple[str, ...] = setting(
+        "command",
+        texts(),
+        (),
+        "Program that hears of changed credentials and of attacks; JSON on its standard input.",
+    )
+    url: str = setting("url", text(), "", "Service that is sent the same in a POST.", secret=True)
+    timeout_ms: Milliseconds = setting(
+        "timeout", duration(100), 10_000, "How long the program or the service may take."
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Security:
     """`[security]`"""
 
@@ -175,6 +231,8 @@ class Security:
     api_key: ApiKey = table("apiKey", ApiKey)
     passwords: PasswordSettings = table("passwords", PasswordSettings)
     audit: Audit = table("audit", Audit)
+    mfa: Mfa = table("mfa", Mfa)
+    notify: Notify = table("notify", Notify)
 
 
 @dataclass(frozen=True, slots=True)

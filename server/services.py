@@ -16,6 +16,7 @@ from server.auth.limits import RequestLimits
 from server.auth.links import Links
 from server.auth.logins import Logins
 from server.auth.mappings import Mappings
+from server.auth.mfa import SecondFactors
 from server.auth.passwords import Passwords
 from server.auth.profiles import Profiles
 from server.auth.rights import Rulebook
@@ -32,6 +33,7 @@ from server.config import Config
 from server.cookies import Cookies
 from server.counting import Counting
 from server.firstadmin import FirstAdmin
+from server.notifier import Notifier
 from server.openapi import Published
 from server.storage.base import Storage
 
@@ -50,9 +52,11 @@ class Services:
     profiles: Profiles
     users: Users
     trail: Trail
+    notifier: Notifier
     user_changes: UserChanges
     credentials: Credentials
     logins: Logins
+    second_factors: SecondFactors
     keyring: Keyring
     issuer: Issuer
     tokens: Tokens

@@ -5,7 +5,8 @@ from urllib.parse import urlencode
 from protocol.messages import Origin, Request
 from server.actions import Outcome
 from server.auth.callers import Caller
-from server.auth.logins import Claim, NextStep
+from server.auth.logins import Claim
+from server.auth.mfa import NextStep
 from server.auth.strategies import LoginAttempt, Redirect, Strategy
 from server.browsers import Browser
 from server.services import Services

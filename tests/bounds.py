@@ -320,6 +320,36 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
     ),
     "Logins and what is kept": (
         Bound(
+            "life of the step for a second factor, in ms",
+            "server.auth.pending.SECOND_MS",
+            "401: begin again",
+            "server/test_mfa.py::test_a_step_has_its_time",
+        ),
+        Bound(
+            "tries in one such step",
+            "server.auth.pending.MOST_TRIES",
+            "401: begin again",
+            "server/test_totp.py::test_a_step_has_its_tries",
+        ),
+        Bound(
+            "codes tried while somebody enrols",
+            "server.auth.strategies.totp.MOST_TRIES",
+            "401: begin again with another seed",
+            "server/test_totp.py::test_an_enrolment_ends_after_some_tries",
+        ),
+        Bound(
+            "messages that wait for the operator's program, and for his service",
+            "server.notifier.MOST_WAITING",
+            "dropped, the log says so",
+            "server/test_notifier.py::test_a_flood_does_not_pile_up",
+        ),
+        Bound(
+            "an answer of his service that is read, in bytes",
+            "server.hooks.MOST_HEAD_BYTES",
+            "the message counts as not delivered",
+            "server/test_hooks.py::test_a_service_that_fails",
+        ),
+        Bound(
             "logins a second of one connection (0: any number)",
             "limits.loginsPerSecond",
             "429 with `Retry-After`",

@@ -111,11 +111,8 @@ CHECKS = {
 _ABSENT = "not applicable: this version has no such strategy"
 EXPLAINED = {
     "A2": "as a statistic: `python -m bench --only timing`",
-    "A11": _ABSENT,
-    "A12": _ABSENT,
     **{f"D{number}": _ABSENT for number in range(1, 5)},
     "X7": "open: known faults of dependencies are not looked up; pyproject.toml gives reasons",
-    "A16": "as log lines; the users themselves are not told",
 }
 """What is to be said of checks that no test shows, or not wholly."""
 

@@ -89,7 +89,9 @@ class Event:
 
 @dataclass(slots=True, eq=False)
 class Line:
-    """What is known so far of one action; `told` are the subjects whose event is stored."""
+    """What is known so far of one action; `told` are the subjects whose event is stored,
+    `notices` what the operator's systems are to hear of it beside that (`server.notifier`);
+    `suspect` is the account somebody named, which may be nobody's: only to find its owner."""
 
     at_ms: int
     kind: str
@@ -100,6 +102,8 @@ class Line:
     reason: str = ""
     ending: Ending = Ending.OK
     told: set[str] = field(default_factory=set)
+    notices: set[str] = field(default_factory=set)
+    suspect: str = field(default="", repr=False)
 
     def event(self, subject: str, target: str = "") -> Event:
         """Give what is to be kept of it."""
@@ -134,9 +138,12 @@ def tell(
     actor: str | None = None,
     reason: str | None = None,
     ending: Ending | None = None,
+    notice: str | None = None,
+    suspect: str = "",
+    strategy: str = "",
 ) -> None:
-    """Say more about the action that runs, for the audit trail alone; nothing if it is not
-    audited."""
+    """Say more about the action that runs, for the audit trail and, as a `notice`, for the
+    operator's systems alone; nothing if it is not audited."""
     line = _LINE.get()
     if line is None:
         return
@@ -144,6 +151,10 @@ def tell(
     line.actor = line.actor if actor is None else actor
     line.reason = line.reason if reason is None else reason
     line.ending = line.ending if ending is None else ending
+    line.strategy = strategy or line.strategy
+    if notice is not None:
+        line.notices.add(notice)
+        line.suspect = suspect or line.suspect
 
 
 async def carry(line: Line, work: Awaitable[T]) -> T:

@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 
 from protocol.errors import error, plain_error
 from server.auth.callers import Caller
+from server.auth.pending import end_seconds
 from server.auth.sessions import end_all
 from server.auth.strategies import Prepared, Strategy
 from server.auth.strategies.registry import Strategies
@@ -184,7 +185,10 @@ class Credentials:
             owner = Present(Table.USERS, {"kuid": kuid})
             try:
                 await self._storage.apply(
-                    [owner, *guards, *prepared.changes, Note(Noted.USER, kuid)]
+                    [
+                        *(owner, *guards, *prepared.changes),
+                        *(end_seconds(kuid), Note(Noted.USER, kuid)),
+                    ]
                 )
             except Exists:
                 continue

@@ -40,7 +40,7 @@ from server.storage.base import (
 
 _ATTEMPTS = 5
 _NONCE_BYTES = 12
-_PROOFS = (Table.CREDENTIALS, Table.PASSKEYS)
+_PROOFS = (Table.CREDENTIALS, Table.PASSKEYS, Table.ONE_TIME)
 """What proves who somebody is; changed before the token is stored, it proves nothing any more."""
 
 

@@ -7,7 +7,6 @@ checked before it counts.
 
 import asyncio
 import logging
-import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -15,8 +14,10 @@ from typing import Protocol, cast, runtime_checkable
 
 from protocol.errors import ApiError, error
 from server.auth.audit import Ending, aside, tell
+from server.auth.mfa import LoggedIn, NextStep, SecondFactors, account_of
 from server.auth.names import ANONYMOUS_ID
-from server.auth.pending import Linking, PendingLogins, Step, make_state
+from server.auth.notices import THROTTLED
+from server.auth.pending import Linking, PendingLogins, Step, is_second_state, make_state
 from server.auth.strategies import (
     DISABLED,
     WRONG,
@@ -31,7 +32,7 @@ from server.auth.strategies import (
     Resumes,
     Strategy,
 )
-from server.auth.strategies.guarded import is_json
+from server.auth.strategies.guarded import is_sound
 from server.auth.strategies.registry import Strategies
 from server.auth.throttle import Attempt, Throttle
 from server.auth.tokenforms import owner_guard
@@ -39,9 +40,6 @@ from server.auth.users import User, Users
 from server.storage.base import Change, Present, Table
 
 _LOG = logging.getLogger("manykeys.logins")
-# What may stand in a Location field (RFC 9110 §10.2.2), with a scheme; nothing that ends it.
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[!-~]{1,8000}")
-_REDIRECTS = (301, 302, 303, 307, 308)
 # Each is lost only to somebody else who comes for the first time in the same moment.
 _ATTEMPTS = 3
 
@@ -64,16 +62,6 @@ class Visit:
 
 
 @dataclass(frozen=True, slots=True)
-class LoggedIn:
-    """Who logged in, as long as `guards` hold when his token is stored; `wishes` are those of the
-    login's first step."""
-
-    user: User
-    guards: tuple[Change, ...]
-    wishes: Mapping[str, object]
-
-
-@dataclass(frozen=True, slots=True)
 class Claim:
     """Credentials that somebody who is logged in has proved to be his, as long as `guards` hold."""
 
@@ -82,27 +70,24 @@ class Claim:
     guards: tuple[Change, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class NextStep:
-    """What he must do next, and until when; the login goes on under `state`."""
-
-    what: Redirect | Challenge
-    state: str = field(repr=False)
-    ends_ms: int
-
-
 class Logins:
     """Runs strategies, as often as the throttle lets them."""
 
-    __slots__ = ("_pending", "_strategies", "_throttle", "_users")
+    __slots__ = ("_pending", "_second_factors", "_strategies", "_throttle", "_users")
 
     def __init__(
-        self, strategies: Strategies, users: Users, throttle: Throttle, pending: PendingLogins
+        self,
+        strategies: Strategies,
+        users: Users,
+        throttle: Throttle,
+        pending: PendingLogins,
+        second_factors: SecondFactors,
     ) -> None:
         self._strategies = strategies
         self._users = users
         self._throttle = throttle
         self._pending = pending
+        self._second_factors = second_factors
 
     async def attempt(
         self, name: str, attempt: LoginAttempt, visit: Visit
@@ -113,13 +98,47 @@ class Logins:
         400 for an unknown strategy, 401 `plugin.strategy.missing_user` for a refusal and for a
         state that is not his, 429 for one too many refusals before, 500 for a faulty strategy.
         """
-        strategy = self._strategies.get(name)
-        state = _state_of(attempt) if isinstance(strategy, (Resumes, Proves)) else None
-        if state:
+        strategy, state = self._strategies.get(name), _state_of(attempt)
+        if is_second_state(state):
+            return await self._take_second(name, attempt, visit)
+        if state and isinstance(strategy, (Resumes, Proves)):
             step = await self._pending.find(state, name, binding=visit.binding)
         else:
             step = Step({}, _account_of(name, strategy, attempt), visit.wishes)
-        return await self._run(name, strategy, attempt, step, visit)
+        found = await self._run(name, strategy, attempt, step, visit)
+        if isinstance(found, LoggedIn):
+            return await self.admit(found, visit, attempt.address)
+        return found
+
+    async def admit(self, found: LoggedIn, visit: Visit, address: str) -> LoggedIn | NextStep:
+        """Let in who has shown a first factor, or ask him for a second one."""
+        return await self._second_factors.follow(found, visit.binding, address)
+
+    async def _take_second(
+        self, name: str, attempt: LoginAttempt, visit: Visit
+    ) -> LoggedIn | NextStep:
+        """Go on with a login that waits for a second factor."""
+        step = await self._pending.find(_state_of(attempt), name, binding=visit.binding)
+        kuid = step.kuid or ""
+        tell(subject=kuid)
+        begun = await self._begin(account_of(kuid), attempt.address)
+        with _settling(begun):
+            taken = self._second_factors.take(name, attempt, step, visit.binding)
+            task = asyncio.create_task(taken, name=f"second factor {name}", context=aside())
+            found = await task
+            if isinstance(found, LoggedIn):
+                begun.succeeded()
+                tell(actor=kuid)
+            return found
+
+    async def _begin(self, account: str | None, address: str) -> Attempt:
+        """Begin an attempt, as often as the throttle lets somebody."""
+        try:
+            return await self._throttle.begin(account, address)
+        except ApiError:
+            # What was typed: for whom it may be, and never kept.
+            tell(notice=THROTTLED, suspect=(account or "").partition("\0")[2])
+            raise
 
     def proves(self, name: str) -> bool:
         """Tell whether a strategy wants credentials proved by `link`; ApiError 400 for an unknown
@@ -135,7 +154,9 @@ class Logins:
         if state:
             step = await self._pending.find(state, name, binding=visit.binding, kuid=linking.kuid)
         else:
-            account = _account_of(name, strategy, attempt)
+            is_factor = self._second_factors.is_factor(name)
+            named = account_of(linking.kuid) if is_factor else None
+            account = named or _account_of(name, strategy, attempt)
             step = Step({}, account, visit.wishes, linking)
         found = await self._run(name, strategy, attempt, step, visit)
         return cast("Claim | NextStep", found)
@@ -144,7 +165,7 @@ class Logins:
         self, name: str, strategy: Strategy, attempt: LoginAttempt, step: Step, visit: Visit
     ) -> LoggedIn | NextStep | Claim:
         """Take a step, as often as the throttle lets somebody."""
-        begun = await self._throttle.begin(step.account, attempt.address)
+        begun = await self._begin(step.account, attempt.address)
         with _settling(begun):
             # In a task of its own: a strategy of somebody else's may use what only works in one.
             taken = self._take(name, strategy, attempt, step, visit)
@@ -165,7 +186,7 @@ class Logins:
 
     async def confirm(self, kuid: str, address: str, check: Callable[[], Awaitable[None]]) -> None:
         """Run a check of something only this user should know, throttled as logins are."""
-        begun = await self._throttle.begin(f"\0{kuid}", address)
+        begun = await self._begin(f"\0{kuid}", address)
         with _settling(begun):
             await check()
             begun.succeeded()
@@ -201,7 +222,7 @@ class Logins:
         if not isinstance(outcome, (Redirect, Challenge)):
             return outcome
         goes_on = Resumes if step.linking is None else Proves
-        if not isinstance(strategy, goes_on) or not _is_sound(outcome):
+        if not isinstance(strategy, goes_on) or not is_sound(outcome):
             raise error("plugin.strategy.invalid_verify_resolve", name)
         is_portable = isinstance(outcome, Challenge) and outcome.is_portable
         ends_ms = await self._pending.keep(
@@ -231,7 +252,7 @@ class Logins:
             raise error("plugin.strategy.invalid_verify_resolve", name)
         user = await self._find_user(name, outcome.kuid)
         tell(actor=user.kuid)
-        return LoggedIn(user, outcome.guards, step.wishes)
+        return LoggedIn(user, outcome.guards, step.wishes, name)
 
     async def _welcome(self, name: str, newcomer: Newcomer) -> Authenticated:
         """Make a user of somebody nobody knew, unless he was made in this moment."""
@@ -309,16 +330,6 @@ def _guards_of(linking: Linking, proven: Proven) -> tuple[Change, ...]:
 
 def _state_of(attempt: LoginAttempt) -> object:
     return attempt.body.get("state") or attempt.args.get("state")
-
-
-def _is_sound(what: Redirect | Challenge) -> bool:
-    """Tell whether an outcome is what it should be."""
-    if not isinstance(what.kept, Mapping):
-        return False
-    if isinstance(what, Challenge):
-        return isinstance(what.data, Mapping) and is_json(what.data)
-    is_url = isinstance(what.url, str) and _URL.fullmatch(what.url) is not None
-    return is_url and what.status in _REDIRECTS
 
 
 def _account_of(name: str, strategy: Strategy, attempt: LoginAttempt) -> str | None:

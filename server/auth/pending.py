@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
@@ -28,6 +28,7 @@ from server.storage.base import (
     Row,
     Storage,
     Table,
+    Unchanged,
     Update,
 )
 
@@ -36,6 +37,10 @@ MOST_PENDING = 20_000
 """Steps kept for one address, an IPv6 /64 counting as one, and for all; beyond that the oldest of
 the address gives way, or of the one that has most."""
 MOST_KEPT_BYTES = 16_384
+SECOND_MS = 300_000
+"""Life of a step for a second factor, at most that of others."""
+MOST_TRIES = 5
+"""Codes, say, that may be tried in one such step."""
 MOST_FORMS_OF_ADDRESS = 100
 MOST_FORMS = 1000
 """Steps that a form has been posted for, of one address and of all; beyond that they end like
@@ -43,6 +48,8 @@ those."""
 MOST_FORM_BYTES = 65_536
 _MOST_STATE_CHARACTERS = 256
 _STATE_BYTES = 32
+_SECOND_MARK = "2."  # no other state has a dot
+_SECOND_KIND = "second factor"  # not of the form that `_kind` gives
 _OVER = "this login was begun elsewhere, has been finished or has taken too long: begin again"
 
 
@@ -61,7 +68,7 @@ class Linking:
 class Step:
     """What is kept of a login. `account` is what failures are counted by, `wishes` is what its
     first request asked for; with `linking` it is no login, but a proof of credentials. `form` is
-    what a provider's page has posted for it."""
+    what a provider's page has posted for it. `kuid` says whose it is, where that is known."""
 
     kept: Mapping[str, object] = field(repr=False)
     account: str | None
@@ -69,6 +76,7 @@ class Step:
     linking: Linking | None = None
     token_hash: bytes = b""
     form: Mapping[str, object] = field(default_factory=dict, repr=False)
+    kuid: str | None = None
 
 
 def make_state() -> str:
@@ -76,9 +84,25 @@ def make_state() -> str:
     return secrets.token_urlsafe(_STATE_BYTES)
 
 
+def make_second_state() -> str:
+    """Give a new name of a step for a second factor."""
+    return _SECOND_MARK + make_state()
+
+
+def is_second_state(state: object) -> bool:
+    """Tell whether this would be the name of a step for a second factor."""
+    return isinstance(state, str) and state.startswith(_SECOND_MARK)
+
+
 def end_all(strategy: str) -> Change:
     """Give the change that ends every login with a strategy."""
     return DeleteAll(Table.ONE_TIME, {"kind": _kind(strategy)})
+
+
+def end_seconds(kuid: str) -> Change:
+    """Give the change that ends this user's logins that wait for a second factor: it goes along
+    with each change of his credentials."""
+    return DeleteAll(Table.ONE_TIME, {"kuid": kuid, "kind": _SECOND_KIND})
 
 
 class PendingLogins:
@@ -92,32 +116,42 @@ class PendingLogins:
         self._forms = _Counts(MOST_FORMS_OF_ADDRESS, MOST_FORMS)
 
     async def keep(
-        self, state: str, strategy: str, step: Step, *, binding: str | None, address: str
+        self,
+        state: str,
+        strategy: str,
+        step: Step,
+        *,
+        binding: str | None,
+        address: str,
+        guards: Iterable[Change] = (),
     ) -> int:
         """Keep a step and give when it ends; `binding` is the secret of who may take it, None for
-        anybody. ApiError 500 for more than a step may hold."""
+        anybody. ApiError 500 for more than a step may hold; Missing or Exists where `guards`, which
+        are made in the same transaction, do not hold."""
         now_ms = self._clock_ms()
-        ends_ms = int(now_ms + self._ttl_ms)
+        is_second = is_second_state(state)
+        ends_ms = int(now_ms + (min(self._ttl_ms, SECOND_MS) if is_second else self._ttl_ms))
         data: Row = {
             "kept": dict(step.kept),
             "account": step.account,
             "wishes": dict(step.wishes),
             "binding": None if binding is None else _hashed(binding),
             "linking": None if step.linking is None else asdict(step.linking),
+            "tries": 0,
         }
         _check_size(data, strategy)
         token_hash = hash_token(state)
         row: Row = {
             "token_hash": token_hash,
-            "kind": _kind(strategy),
-            "kuid": None if step.linking is None else step.linking.kuid,
+            "kind": _SECOND_KIND if is_second else _kind(strategy),
+            "kuid": step.kuid if step.linking is None else step.linking.kuid,
             "expires_at": ends_ms,
             "data": data,
         }
         key = address_key(address) or b""
         dropped = self._counts.enter(key, token_hash, ends_ms, now_ms)
         gone = [DeleteAll(Table.ONE_TIME, {"token_hash": one}) for one in dropped]
-        await self._storage.apply([*gone, Insert(Table.ONE_TIME, row)])
+        await self._storage.apply([*guards, *gone, Insert(Table.ONE_TIME, row)])
         return ends_ms
 
     async def find(
@@ -125,7 +159,7 @@ class PendingLogins:
     ) -> Step:
         """Give the step of this name; ApiError 401 for any other than a living one of this strategy
         and of who asks, with a `kuid` one of a linking by this user."""
-        row = await self._living(state, strategy)
+        row = await self._living(state, strategy, is_linking=kuid is not None)
         data = cast("dict[str, object]", row["data"])
         bound = data["binding"]
         if isinstance(bound, str) and not hmac.compare_digest(bound, _hashed(binding)):
@@ -140,6 +174,7 @@ class PendingLogins:
             None if linking is None else Linking(**linking),
             cast(bytes, row["token_hash"]),
             cast("dict[str, object]", data.get("form", {})),
+            cast("str | None", row["kuid"]),
         )
 
     async def put_aside(
@@ -164,11 +199,12 @@ class PendingLogins:
         except Missing:
             raise _over("state was used") from None
 
-    async def _living(self, state: object, strategy: str) -> Row:
+    async def _living(self, state: object, strategy: str, *, is_linking: bool = False) -> Row:
         row = None
         if isinstance(state, str) and len(state) <= _MOST_STATE_CHARACTERS and state.isascii():
             row = await self._storage.get(Table.ONE_TIME, token_hash=hash_token(state))
-        if row is None or row["kind"] != _kind(strategy):
+        is_second = is_second_state(state) and not is_linking
+        if row is None or row["kind"] != (_SECOND_KIND if is_second else _kind(strategy)):
             raise _over("unknown state")
         if cast(int, row["expires_at"]) <= self._clock_ms():
             raise _over("expired state")
@@ -182,6 +218,32 @@ class PendingLogins:
             raise _over("state was used") from None
         self._counts.leave(step.token_hash)
         self._forms.leave(step.token_hash)
+
+    async def count_try(self, step: Step) -> None:
+        """Count one of the `MOST_TRIES` to take a step that is not used up by a wrong one; ApiError
+        401 after the last one, and for a step that is over."""
+        for _ in range(MOST_TRIES + 1):
+            row = await self._storage.get(Table.ONE_TIME, token_hash=step.token_hash)
+            data = {} if row is None else cast("dict[str, Any]", row["data"])
+            if row is None or data["tries"] >= MOST_TRIES:
+                raise _over("state was used" if row is None else "too many tries")
+            counted: Row = {"data": {**data, "tries": data["tries"] + 1}}
+            key: Row = {"token_hash": step.token_hash}
+            try:
+                await self._storage.apply(
+                    [Unchanged(Table.ONE_TIME, row), Update(Table.ONE_TIME, key, counted)]
+                )
+            except Missing:
+                continue  # somebody tries in the same moment
+            return
+        raise _over("too many tries")
+
+    def end(self, step: Step) -> Change:
+        """Give the change that ends a step, for the transaction that what it led to is stored in;
+        Missing if somebody was faster."""
+        self._counts.leave(step.token_hash)
+        self._forms.leave(step.token_hash)
+        return Delete(Table.ONE_TIME, {"token_hash": step.token_hash})
 
 
 class _Counts:

@@ -10,6 +10,7 @@ from typing import TypeVar, cast
 from server.auth.patterns import Pattern, read_pattern
 from server.configtree import ConfigError
 from server.durations import parse_duration_ms
+from server.settings import Kind
 from server.storage.base import Storage, Table
 
 T = TypeVar("T")
@@ -30,6 +31,15 @@ class Scope:
     users: frozenset[str] = frozenset()
     profiles: frozenset[str] = frozenset()
     roles: frozenset[str] = frozenset()
+
+    def includes(self, kuid: str | None, profiles: Iterable[str], roles: Iterable[str]) -> bool:
+        """Tell whether it is for a user with these profiles and roles."""
+        return (
+            self.everybody
+            or kuid in self.users
+            or not self.profiles.isdisjoint(profiles)
+            or not self.roles.isdisjoint(roles)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +79,11 @@ class Policies:
         if not self._policies:
             return Demands()
         profiles = set(profile_ids) if profile_ids is not None else await self._profiles_of(kuid)
-        roles = await self._roles_in(profiles)
+        roles = await roles_in(self._storage, profiles)
         found = [
             policy.demands
             for policy in self._policies
-            if policy.scope.everybody
-            or kuid in policy.scope.users
-            or not policy.scope.profiles.isdisjoint(profiles)
-            or not policy.scope.roles.isdisjoint(roles)
+            if policy.scope.includes(kuid, profiles, roles)
         ]
         return _join(found, is_exempt=_ADMIN in roles)
 
@@ -84,14 +91,16 @@ class Policies:
         row = None if kuid is None else await self._storage.get(Table.USERS, kuid=kuid)
         return set() if row is None else set(cast("list[str]", row["profile_ids"]))
 
-    async def _roles_in(self, profiles: Iterable[str]) -> set[str]:
-        roles: set[str] = set()
-        for profile in profiles:
-            stored = await self._storage.get(Table.PROFILES, id=profile)
-            if stored is not None:
-                body = cast("dict[str, list[dict[str, str]]]", stored["body"])
-                roles.update(policy["roleId"] for policy in body["policies"])
-        return roles
+
+async def roles_in(storage: Storage, profiles: Iterable[str]) -> set[str]:
+    """Give the roles of these profiles, wherever they count."""
+    roles: set[str] = set()
+    for profile in profiles:
+        stored = await storage.get(Table.PROFILES, id=profile)
+        if stored is not None:
+            body = cast("dict[str, list[dict[str, str]]]", stored["body"])
+            roles.update(policy["roleId"] for policy in body["policies"])
+    return roles
 
 
 def _join(found: Iterable[Demands], *, is_exempt: bool) -> Demands:
@@ -132,6 +141,26 @@ def _read_policy(name: str, written: Mapping[str, object]) -> Policy:
         patterns=(pattern,) if isinstance(pattern, Pattern) else (),
     )
     return Policy(_read_scope(f"{name}.appliesTo", written.get("appliesTo")), demands)
+
+
+def read_whom(value: object) -> Scope:
+    """Read a setting of the kind `WHOM`."""
+    return NOBODY if value == "nobody" else _read_scope("", value)
+
+
+def _check_whom(value: object) -> object | None:
+    try:
+        read_whom(value)
+    except ConfigError:
+        return None
+    return value
+
+
+NOBODY = Scope()
+WHOM: Kind[object] = Kind(
+    '"*", "nobody", or a table with lists of ids: users, profiles, roles', _check_whom
+)
+"""A setting that says whom something is for."""
 
 
 def _read_scope(name: str, written: object) -> Scope:

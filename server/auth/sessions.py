@@ -146,4 +146,6 @@ def _shown(row: Row, current_id: str) -> dict[str, object]:
         "strategy": data.get("strategy", ""),
         "current": row["id"] == current_id,
     }
+    if "secondFactor" in data:
+        source["secondFactor"] = data["secondFactor"]
     return {"_id": row["id"], "_source": source}

@@ -23,7 +23,9 @@ _PAGE = 10
 
 @action("auth:createApiKey", "POST /api-keys/_create", is_audited=True, query=("_id", "expiresIn"))
 async def create_api_key(services: Services, caller: Caller, request: Request) -> Outcome:
-    """Make an API key for the caller. Its token is shown this once."""
+    """Make an API key for the caller. Its token is shown this once. Whoever must give a second
+    factor needs a session that began with it."""
+    await services.second_factors.check_api_key(caller, "auth:createApiKey")
     ttl_ms = services.api_keys.own_lifetime_ms(request.args.get("expiresIn"))
     return await _create(services, caller, request, caller.person.user, ttl_ms)
 

@@ -9,7 +9,8 @@ from server.arguments import body_text, read_body, read_flag, read_text
 from server.auditing import source_of
 from server.auth.callers import Caller, TokenKind
 from server.auth.lifetimes import NEVER
-from server.auth.logins import Claim, LoggedIn, NextStep, Visit
+from server.auth.logins import Claim, Visit
+from server.auth.mfa import LoggedIn, NextStep
 from server.auth.tokenforms import SESSION_PREFIX, hash_token
 from server.services import Services
 from server.steps import enter_claim, is_posted_back, put_aside, read_attempt, send_on
@@ -37,7 +38,7 @@ async def login(services: Services, caller: Caller, request: Request) -> Outcome
         return send_on(services, request, browser, found)
     if isinstance(found, Claim):
         return Outcome(await enter_claim(services, caller, name, found), is_private=True)
-    return await _begin_session(services, request, name, found)
+    return await _begin_session(services, request, found)
 
 
 def _wishes(services: Services, request: Request) -> dict[str, Json]:
@@ -46,19 +47,18 @@ def _wishes(services: Services, request: Request) -> dict[str, Json]:
     return {"expiresIn": request.args.get("expiresIn"), "cookieAuth": is_in_cookie}
 
 
-async def _begin_session(
-    services: Services, request: Request, name: str, found: LoggedIn
-) -> Outcome:
+async def _begin_session(services: Services, request: Request, found: LoggedIn) -> Outcome:
     """Answer who has logged in."""
     own = request.args.get("expiresIn")
     wished = found.wishes["expiresIn"] if own is None else own
     ttl_ms = services.issuer.limits.lifetime_ms(wished)
-    shown = describe_session(services, request, name)
+    shown = describe_session(services, request, found.strategy, found.factor)
     issued = await services.issuer.issue(found.user, ttl_ms, shown=shown, guards=found.guards)
     if request.origin is Origin.WEBSOCKET and request.peer is not None:
         token_hash = hash_token(issued.token.removeprefix(SESSION_PREFIX))
         services.links.link_login(request.peer, issued.kuid, token_hash, issued.expires_at_ms)
-    return write_login(services, request, issued, in_cookie=found.wishes["cookieAuth"] is True)
+    in_cookie = found.wishes["cookieAuth"] is True
+    return write_login(services, request, issued, in_cookie=in_cookie, more=found.shown)
 
 
 @action(

@@ -9,7 +9,8 @@ from server.actions import Outcome, action
 from server.answers import read_credential_id, read_strategy
 from server.arguments import read_body, read_flag
 from server.auth.callers import Caller
-from server.auth.logins import NextStep, Visit
+from server.auth.logins import Visit
+from server.auth.mfa import NextStep
 from server.auth.pending import Linking
 from server.services import Services
 from server.steps import enter_claim, read_attempt, send_on
@@ -39,6 +40,7 @@ async def create_my_credentials(
     """Give the caller credentials of a further strategy. Where it wants them proved, this goes on
     in steps as a login does."""
     name, given = read_strategy(services, request), read_body(request)
+    await services.second_factors.check_recent(name, caller, "auth:createMyCredentials")
     if services.logins.proves(name):
         return await _link(services, caller, request, Linking(caller.kuid, caller.session_id))
     return await services.credentials.create(name, caller.kuid, given, caller.kuid)
@@ -61,6 +63,7 @@ async def update_my_credentials(
     strategy wants credentials proved, this goes on in steps as a login does."""
     name, revokes = read_strategy(services, request), read_flag(request, "revokeTokens")
     given = read_body(request)
+    await services.second_factors.check_recent(name, caller, "auth:updateMyCredentials")
     await _check_present_password(services, name, caller, request)
     if services.logins.proves(name):
         linking = Linking(caller.kuid, caller.session_id, is_update=True, revokes=revokes)
@@ -120,6 +123,7 @@ async def delete_my_credentials(services: Services, caller: Caller, request: Req
     only one of several keys. Where the server asks for it, the argument `password` is the present
     password."""
     name, one = read_strategy(services, request), read_credential_id(request)
+    await services.second_factors.check_recent(name, caller, "auth:deleteMyCredentials")
     await _check_present_password(services, name, caller, request)
     await services.credentials.delete(name, caller.kuid, one=one, keeps_a_way_in=True)
     return {"acknowledged": True}

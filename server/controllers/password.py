@@ -6,10 +6,15 @@ from protocol.messages import Json, Request
 from server.actions import Outcome, action
 from server.answers import describe_session, write_login
 from server.arguments import read_optional_body
+from server.auth.audit import tell
 from server.auth.callers import Caller
+from server.auth.logins import Visit
+from server.auth.mfa import LoggedIn, NextStep
+from server.auth.pending import end_seconds
 from server.auth.sessions import end_all
 from server.auth.strategies.local import Local
 from server.services import Services
+from server.steps import send_on
 from server.storage.base import Missing, Note, Noted
 
 _CONTROLLER = "kuzzle-plugin-auth-passport-local/password"
@@ -25,6 +30,7 @@ async def get_reset_password_token(services: Services, caller: Caller, request: 
     """Give a token that lets a user set a new password, once. Whoever has it can become this
     user."""
     kuid = _read(request.args, "_id")
+    tell(strategy="local")
     token = await _find_local(services).make_reset_token(kuid)
     return Outcome({"resetToken": token}, is_private=True)
 
@@ -37,19 +43,31 @@ async def get_reset_password_token(services: Services, caller: Caller, request: 
 )
 async def reset(services: Services, caller: Caller, request: Request) -> Json | Outcome:
     """Set a new `password` with a reset `token`, both in the body; ends the user's sessions and
-    logs him in."""
+    logs him in, as soon as he has given his second factor where one is asked for."""
     body = read_optional_body(request)
     password, token = _read(body, "password"), _read(body, "token")
     ttl_ms = services.issuer.limits.lifetime_ms(None)
     prepared = await _find_local(services).reset(token, password)
     kuid = str(prepared.shown["kuid"])
+    tell(subject=kuid, strategy="local")
+    ended = [*end_all(kuid), end_seconds(kuid)]
     try:
-        await services.storage.apply([*prepared.changes, *end_all(kuid), Note(Noted.USER, kuid)])
+        await services.storage.apply([*prepared.changes, *ended, Note(Noted.USER, kuid)])
     except Missing:
         raise error("plugin.kuzzle-plugin-auth-passport-local.invalid_token") from None
     user = await services.users.get(kuid)
     if user is None:
         raise error("security.user.not_found", kuid)
+    browser = services.browsers.of(request)
+    wishes: dict[str, object] = {
+        "expiresIn": None,
+        "cookieAuth": services.cookies.is_wanted(request),
+    }
+    found = LoggedIn(user, (), wishes, "local")
+    address = services.addresses.of(request)
+    next_step = await services.logins.admit(found, Visit(browser.secret, wishes), address)
+    if isinstance(next_step, NextStep):
+        return send_on(services, request, browser, next_step)
     shown = describe_session(services, request, "local")
     issued = await services.issuer.issue(user, ttl_ms, shown=shown)
     return write_login(services, request, issued)

@@ -214,9 +214,9 @@ async def test_the_store_holds_no_code(server: Running, post: Post) -> None:
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        (["/no/such/program"], "no code delivered: FileNotFoundError"),
-        (["/bin/sh", "-c", "exit 3"], "the program ended with 3"),
-        (["/bin/sh", "-c", "exec sleep 60"], "no code delivered: TimeoutError"),
+        (["/no/such/program"], "not delivered: FileNotFoundError"),
+        (["/bin/sh", "-c", "exit 3"], "not delivered: the program ended with 3"),
+        (["/bin/sh", "-c", "exec sleep 60"], "not delivered: TimeoutError"),
     ],
 )
 async def test_a_program_that_fails(

@@ -197,6 +197,22 @@ class Proves(Protocol):
         """Go on with a proof that was sent elsewhere or challenged; see `Resumes`."""
 
 
+@runtime_checkable
+class SecondFactor(Protocol):
+    """A strategy that can be asked for after another one, where `security.mfa.factors` names it;
+    `server.auth.mfa` does."""
+
+    async def second_factor(self, kuid: str, state: str) -> Challenge | None:
+        """Ask a user, who has shown a first factor, for what he has here; None if he has nothing.
+        `state` names the step in which he gives it."""
+
+    async def check_second_factor(
+        self, kuid: str, attempt: LoginAttempt, kept: Mapping[str, object]
+    ) -> Authenticated | Refused:
+        """Take what this user was asked for; `kept` is the challenge's. He may try several times
+        in one step: what makes his answer good for one token belongs into the guards."""
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What a strategy may use of the server; `clock_ms` gives the time in ms since 1970."""

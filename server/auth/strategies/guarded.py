@@ -7,6 +7,7 @@ checked before it counts. What can't be helped is a call that blocks the event l
 
 import asyncio
 import logging
+import re
 import traceback
 from collections.abc import Awaitable, Iterable, Mapping
 from functools import partial
@@ -16,7 +17,14 @@ from typing import TypeVar, cast
 import orjson
 
 from protocol.errors import ApiError, error
-from server.auth.strategies import LoginAttempt, Outcome, Prepared, Strategy
+from server.auth.strategies import (
+    Challenge,
+    LoginAttempt,
+    Outcome,
+    Prepared,
+    Redirect,
+    Strategy,
+)
 from server.storage.base import Change, Unavailable
 
 _LOG = logging.getLogger("manykeys.strategies")
@@ -33,6 +41,9 @@ _OPTIONAL = (
 )
 _SHOWN = ("get_by_id", "get_info", "search")
 _FINDS_OUT = ("verify", "resume", "prove", "resume_proof", "check_second_factor")
+# What may stand in a Location field (RFC 9110 §10.2.2), with a scheme; nothing that ends it.
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[!-~]{1,8000}")
+_REDIRECTS = (301, 302, 303, 307, 308)
 
 T = TypeVar("T")
 
@@ -211,6 +222,16 @@ def is_json(value: object) -> bool:
     except TypeError:  # deep nesting too: JSONEncodeError is one
         return False
     return True
+
+
+def is_sound(what: Redirect | Challenge) -> bool:
+    """Tell whether an outcome is what it should be."""
+    if not isinstance(what.kept, Mapping):
+        return False
+    if isinstance(what, Challenge):
+        return isinstance(what.data, Mapping) and is_json(what.data)
+    is_url = isinstance(what.url, str) and _URL.fullmatch(what.url) is not None
+    return is_url and what.status in _REDIRECTS
 
 
 def _fault() -> ApiError:

@@ -15,8 +15,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from random import SystemRandom
 
-import orjson
-
 from server.auth.audit import tell
 from server.auth.strategies import (
     WRONG,
@@ -31,6 +29,7 @@ from server.auth.strategies import (
 from server.auth.strategies.rows import CredentialRows, owner_of
 from server.auth.throttle import Throttle
 from server.configtree import ConfigError
+from server.hooks import Command, Outbox
 from server.settings import YES_NO, Milliseconds, duration, setting, texts, whole
 from server.storage.base import Row, Table
 
@@ -85,7 +84,14 @@ class Magic(CredentialRows):
         super().__init__(name, parts)
         self._settings = settings
         self._sent = Throttle(settings.most_codes, clock_s=lambda: parts.clock_ms() / 1000)
-        self._letters: asyncio.Queue[_Letter] = asyncio.Queue(MOST_WAITING)
+        self._way = Command(settings.command, settings.command_timeout_ms / 1000)
+        self._letters: Outbox[_Letter] = Outbox(
+            f"codes of strategy {name}",
+            self._deliver,
+            _LOG,
+            workers=_WORKERS,
+            most_waiting=MOST_WAITING,
+        )
         self._random = SystemRandom()
 
     async def verify(self, attempt: LoginAttempt) -> Outcome:
@@ -147,44 +153,15 @@ class Magic(CredentialRows):
 
     async def after_register(self) -> None:
         """Deliver codes until the strategy is removed."""
-        async with asyncio.TaskGroup() as workers:
-            for _ in range(_WORKERS):
-                workers.create_task(self._deliver_all())
+        await self._letters.run()
 
     def _send(self, letter: _Letter) -> None:
-        try:
-            self._letters.put_nowait(letter)
-        except asyncio.QueueFull:
-            _LOG.error("strategy %s: too many codes wait; one is not delivered", self.name)
-
-    async def _deliver_all(self) -> None:
-        while True:
-            letter = await self._letters.get()
-            # To start a program holds up everybody for a moment: not the answer to who asked.
-            await asyncio.sleep(self._random.uniform(0, _LONGEST_PAUSE_S))
-            try:
-                await self._deliver(letter)
-            except (OSError, TimeoutError) as reason:
-                _LOG.error("strategy %s: no code delivered: %s", self.name, type(reason).__name__)
+        self._letters.put(letter)
 
     async def _deliver(self, letter: _Letter) -> None:
-        """Run the program; never in its arguments, which everybody on the machine can read."""
-        nowhere = asyncio.subprocess.DEVNULL
-        process = await asyncio.create_subprocess_exec(
-            *self._settings.command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=nowhere,
-            stderr=nowhere,
-        )
-        try:
-            async with asyncio.timeout(self._settings.command_timeout_ms / 1000):
-                await process.communicate(orjson.dumps({"to": letter.to, "code": letter.code}))
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        if process.returncode != 0:
-            _LOG.error("strategy %s: the program ended with %s", self.name, process.returncode)
+        # To start a program holds up everybody for a moment: not the answer to who asked.
+        await asyncio.sleep(self._random.uniform(0, _LONGEST_PAUSE_S))
+        await self._way.deliver({"to": letter.to, "code": letter.code})
 
 
 def _prove(state: str, code: str) -> str:

@@ -12,6 +12,7 @@ from typing import cast
 from protocol.errors import ApiError, error, plain_error
 from server.auth.audit import tell
 from server.auth.names import is_id
+from server.auth.notices import CLONED
 from server.auth.strategies import (
     WRONG,
     Authenticated,
@@ -29,6 +30,7 @@ from server.auth.strategies.passkeyanswers import (
     MOST_HANDLE_BYTES,
     MOST_ID_BYTES,
     MOST_PUBLIC_KEY_BYTES,
+    Cloned,
     Expected,
     NewKey,
     Rejected,
@@ -209,7 +211,7 @@ class Passkey(PasskeyRows):
                 sign_count=cast(int, row["sign_count"]),
             )
         except Rejected as reason:
-            tell(reason=str(reason))
+            tell(reason=str(reason), notice=CLONED if isinstance(reason, Cloned) else None)
             return Refused(WRONG)
         return Authenticated(owner, self.used(row, used))
 

@@ -50,6 +50,10 @@ class Rejected(Exception):
     """An answer that proves nothing; the text says why, for the audit trail."""
 
 
+class Cloned(Rejected):
+    """An answer of which there must be two authenticators with the same key."""
+
+
 @dataclass(frozen=True, slots=True)
 class Expected:
     """What an answer must be about. Origins of frames are refused unless they are in
@@ -158,7 +162,7 @@ def verify_assertion(
     )
     count = verified.new_sign_count
     if (count or sign_count) and count <= sign_count:
-        raise Rejected("possible clone of the key: its counter went back")
+        raise Cloned("possible clone of the key: its counter went back")
     return Used(count, verified.credential_backed_up)
 
 
