@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
+from server.auth.strategies.ldapsettings import LdapSettings
 from server.auth.strategies.magic import MagicSettings
 from server.config import Config
 from server.configtree import write_value
@@ -60,7 +61,7 @@ given in a warning. `*` stands for anything that is not in a table above.
 
 """
 
-_OURS: Mapping[str, type] = MappingProxyType({"magic": MagicSettings})
+_OURS: Mapping[str, type] = MappingProxyType({"ldap": LdapSettings, "magic": MagicSettings})
 _HEADINGS = "| Key | Default | Accepted | |\n|---|---|---|---|\n"
 
 

@@ -17,7 +17,12 @@ from server.configtree import ConfigError, fill, write_value
 from server.settings import declared_in
 
 GROUP = "manykeys.strategies"
-OURS: Mapping[str, str] = MappingProxyType({"magic": "server.auth.strategies.magic:KIND"})
+OURS: Mapping[str, str] = MappingProxyType(
+    {
+        "ldap": "server.auth.strategies.ldap:KIND",
+        "magic": "server.auth.strategies.magic:KIND",
+    }
+)
 """Kinds of our own: module and attribute by name."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _RESERVED = "local"
@@ -72,6 +77,8 @@ def _find(path: str, use: object) -> StrategyKind[object]:
         raise ConfigError(f"{path}.use: {shown}; expected one of: {known or '(none is installed)'}")
     try:
         kind = point.load()
+    except LocalError as reason:
+        raise LocalError(f"{path}.use: {reason}") from None
     except Exception as fault:
         raise LocalError(
             f"{path}.use: {point.value} can't be loaded: {type(fault).__name__}"
