@@ -36,7 +36,7 @@ from server.auth.strategies import (
     StrategyKind,
 )
 from server.auth.strategies.ldapdirectory import Misfit, Unreachable
-from server.auth.strategies.ldapnames import account_key, is_identifier
+from server.auth.strategies.ldapnames import account_key, dn_key, is_identifier
 from server.auth.strategies.ldappeople import Denied, People, Person
 from server.auth.strategies.ldapsettings import LdapSettings
 from server.auth.strategies.rows import CredentialRows, data_of
@@ -123,6 +123,8 @@ class Ldap(CredentialRows):
                 expected = f"{self._settings.identifier} as text"
                 raise error("api.assert.invalid_argument", "identifier", expected)
             await self.check_free(identifier, kuid, "identifier")
+        elif dn_key(str(credentials.get("dn") or "")) is None:
+            raise error("api.assert.invalid_argument", "dn", "a distinguished name")
         elif not self._settings.has_service:
             raise plain_error(400, "without bindDn nobody is looked up: give the identifier")
         if not isinstance(credentials.get("attributes", {}), dict):

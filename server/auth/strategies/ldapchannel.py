@@ -1,6 +1,6 @@
 """Connections to directories: TCP, TLS by Python's ssl, and a socket on which LDAP is spoken.
 
-TLS is not left to libldap: built with GnuTLS, as Debian does, it waits without end for a server that
+TLS is not left to libldap: with GnuTLS, as Debian builds it, it waits without end for a server that
 says nothing during the handshake, and with a timeout set it does so at full speed. Here every wait
 has an end, and one set of rules verifies certificates everywhere. Blocks: for threads only.
 """
