@@ -115,7 +115,7 @@ EXPLAINED = {
     "A12": _ABSENT,
     "A14": _ABSENT,
     **{f"O{number}": _ABSENT for number in range(2, 9)},
-    **{f"D{number}": _ABSENT for number in range(1, 6)},
+    "D5": _ABSENT,
     "X7": "open: known faults of dependencies are not looked up; pyproject.toml gives reasons",
     "A16": "as log lines; the users themselves are not told",
 }

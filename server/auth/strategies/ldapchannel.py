@@ -27,13 +27,14 @@ class NoTls(OSError):
 
 def connect(server: Server, timeout_s: float) -> socket.socket:
     """Give a socket on which LDAP is spoken with a server, in clear: behind it is TLS where that is
-    configured. OSError (ssl.SSLError among them) where there is none within `timeout_s` for each of
+    configured. It never blocks: libldap would wait for the rest of a message however long that
+    takes, in spite of its timeout. OSError (ssl.SSLError among them) where there is none within `timeout_s` for each of
     connecting, StartTLS and the handshake."""
     wire = socket.create_connection((server.host, server.port), timeout=timeout_s)
     try:
         wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if server.context is None:
-            wire.settimeout(None)
+            wire.setblocking(False)
             return wire
         if server.starts_tls:
             _start_tls(wire)
@@ -44,6 +45,7 @@ def connect(server: Server, timeout_s: float) -> socket.socket:
     ours, theirs = socket.socketpair()
     pump = threading.Thread(target=_pump, args=(inner, ours), name=f"ldap {server}", daemon=True)
     pump.start()
+    theirs.setblocking(False)
     return theirs
 
 

@@ -102,28 +102,31 @@ class Link:
             raise ValueError("a bind needs a name and a password")
         try:
             sent = self._ldap.simple_bind(name, password, serverctrls=[PasswordPolicyControl()])
-            _, _, _, controls = self._ldap.result3(sent, timeout=self._timeout_s)
+            kind, _, _, controls = self._ldap.result3(sent, timeout=self._timeout_s)
         except _REFUSALS as refused:
             return _reason_of(refused)
+        if kind != ldap.RES_BIND:  # which libldap takes for a success, too
+            raise OSError("no answer to a bind")
         errors = [getattr(control, "error", None) for control in controls]
         return next((_POLICY_ERRORS[one] for one in errors if one in _POLICY_ERRORS), "")
 
     def search(
         self, base: str, scope: int, wanted: str, attributes: Iterable[str], most: int
     ) -> list[Entry]:
-        """Give the entries that a filter finds; `TooMany` for more than `most`. None for a base
-        that is not there when only the base is asked for."""
+        """Give the entries that a filter finds; `TooMany` for more than `most`."""
         try:
             sent = self._ldap.search_ext(
                 base, scope, wanted, [*attributes], timeout=self._timeout_s, sizelimit=most
             )
-            _, found = self._ldap.result3(sent, timeout=self._timeout_s)[:2]
+            kind, found = self._ldap.result3(sent, timeout=self._timeout_s)[:2]
         except ldap.SIZELIMIT_EXCEEDED:
             raise TooMany from None
         except ldap.NO_SUCH_OBJECT:
             if scope == ldap.SCOPE_BASE:
                 return []
             raise
+        if kind != ldap.RES_SEARCH_RESULT:
+            raise OSError("no answer to a search")
         # What has no name is a referral, and those are not followed.
         entries = [Entry(dn, _by_name(values)) for dn, values in found if dn]
         if len(entries) > most:
