@@ -5,20 +5,24 @@ does not matter which process ended a token. Knows sockets only as something to 
 """
 
 import asyncio
-import heapq
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Protocol
 
 import orjson
 
+from server.auth.calendar import Calendar
 from server.auth.callers import Caller, TokenKind
 from server.auth.lifetimes import NEVER
 from server.storage.base import Entry, Noted
 
-# Sockets told, or links ended, in one turn of the loop: everybody else is answered in between.
-_TOLD_AT_ONCE = 16
+# Sockets are told a few at a time: everybody else is answered in between. How many, follows from
+# how many there are and how soon the last one should know; a pause is what timers can do.
+_PAUSE_S = 0.001
+_MOST_PAUSES = 500
+_TOLD_AT_ONCE = 8, 64
 _ROOM = "kuzzle:notification:server"
 
 
@@ -40,6 +44,16 @@ class _Link:
     sockets: set[Linkable] = field(default_factory=set)
 
 
+@dataclass(slots=True, eq=False)
+class _Telling:
+    """Sockets that are to hear of something about the token they are linked to, or were."""
+
+    token_hash: bytes
+    sockets: set[Linkable]
+    text: bytes
+    is_end: bool
+
+
 class Links:
     """All links of one process. With `warn_before_ms`, sockets are told that long before the
     end."""
@@ -52,13 +66,14 @@ class Links:
         self._warn_before_ms = warn_before_ms
         self._links: dict[bytes, _Link] = {}
         self._sessions_of: dict[str, set[bytes]] = {}  # without API keys and what has ended
-        # One heap for all ends and warnings: no token costs a timer of its own.
-        self._ends: list[tuple[float, bytes, bool]] = []
+        self._ends, self._warnings = Calendar(), Calendar()
         self._expired = self._write("TokenExpired")
         # Where thousands of tokens end at once, all else would have to wait for them: their sockets
         # are looked up and told little by little.
-        self._over: deque[bytes] = deque()
-        self._untold: deque[tuple[Linkable, bytes]] = deque()
+        self._over: deque[set[bytes]] = deque()
+        self._tellings: deque[_Telling] = deque()
+        self._untold = 0
+        self._told_at_once = 0
         self._is_telling = False
 
     def link(self, socket: Linkable, caller: Caller) -> None:
@@ -72,7 +87,9 @@ class Links:
         """Link a socket to the token of a login on it; if it was linked to another one of the same
         user, all sockets of that one move along."""
         ends_ms = float("inf") if expires_at_ms == NEVER else expires_at_ms
-        if socket.linked in self._sessions_of.get(kuid, ()):
+        old = self._links.get(socket.linked)
+        goes_on = old is not None and old.expires_at_ms > self._clock_ms()
+        if goes_on and socket.linked in self._sessions_of.get(kuid, ()):
             self._move(socket.linked, token_hash, ends_ms)
         else:
             self._link(socket, token_hash, kuid, False, ends_ms)
@@ -91,13 +108,13 @@ class Links:
         were refreshed."""
         for entry in entries:
             if entry.noted in (Noted.SESSION, Noted.API_KEY):
-                self._end_soon(bytes.fromhex(entry.subject))
+                self._end_one(bytes.fromhex(entry.subject))
             elif entry.noted is Noted.SESSIONS:
-                self._over.extend(self._sessions_of.pop(entry.subject, ()))
+                self._end_soon(self._sessions_of.pop(entry.subject, set()))
             elif entry.noted is Noted.ALL_SESSIONS:
                 kept = frozenset(map(bytes.fromhex, entry.subject.split(":")))
                 for hashes in self._sessions_of.values():
-                    self._over.extend(hashes - kept)
+                    self._end_soon(hashes - kept)
                     hashes &= kept
             elif entry.noted is Noted.REFRESHED:
                 old, new, ends_ms = entry.subject.split(":")
@@ -107,15 +124,13 @@ class Links:
     def tick(self) -> None:
         """Tell the sockets of tokens that have ended, or are about to, by the clock."""
         now_ms = self._clock_ms()
-        while self._ends and self._ends[0][0] <= now_ms:
-            _, token_hash, is_warning = heapq.heappop(self._ends)
-            link = self._links.get(token_hash)
-            if link is None:
-                continue
-            if not is_warning and link.expires_at_ms <= now_ms:
-                self._end_soon(token_hash)
-            elif is_warning and link.expires_at_ms - self._warn_before_ms <= now_ms:
-                self._tell(link, self._write("TokenExpiring", expiresAt=int(link.expires_at_ms)))
+        for hashes in self._ends.take_due(now_ms):
+            self._end_soon(hashes)
+        for hashes in self._warnings.take_due(now_ms):
+            for token_hash in hashes:
+                link = self._links[token_hash]
+                text = self._write("TokenExpiring", expiresAt=int(link.expires_at_ms))
+                self._tell(_Telling(token_hash, set(link.sockets), text, is_end=False))
         self._begin_telling()
 
     def _link(
@@ -129,7 +144,9 @@ class Links:
             link = self._links[token_hash] = _Link(kuid, ends_ms)
             if not is_key:
                 self._sessions_of.setdefault(kuid, set()).add(token_hash)
-            self._await_end(token_hash, ends_ms)
+            self._ends.enter(token_hash, ends_ms)
+            if self._warn_before_ms > 0:
+                self._warnings.enter(token_hash, ends_ms - self._warn_before_ms)
         link.sockets.add(socket)
         socket.linked = token_hash
 
@@ -138,56 +155,72 @@ class Links:
         for socket in list(link.sockets) if link is not None else ():
             self._link(socket, new, link.kuid if link is not None else "", False, ends_ms)
 
-    def _await_end(self, token_hash: bytes, ends_ms: float) -> None:
-        if ends_ms == float("inf"):
-            return
-        heapq.heappush(self._ends, (ends_ms, token_hash, False))
-        if self._warn_before_ms > 0:
-            heapq.heappush(self._ends, (ends_ms - self._warn_before_ms, token_hash, True))
-
     def _forget(self, token_hash: bytes, link: _Link) -> None:
         del self._links[token_hash]
         his = self._sessions_of.get(link.kuid, set())
         his.discard(token_hash)
         if not his:
             self._sessions_of.pop(link.kuid, None)
-        # What is left in the heap of forgotten tokens is cleared when it is most of it.
-        if len(self._ends) > 1024 and len(self._ends) > 4 * len(self._links):
-            self._ends = [end for end in self._ends if end[1] in self._links]
-            heapq.heapify(self._ends)
+        self._ends.leave(token_hash, link.expires_at_ms)
+        self._warnings.leave(token_hash, link.expires_at_ms - self._warn_before_ms)
 
-    def _end(self, token_hash: bytes) -> None:
-        link = self._links.get(token_hash)
-        if link is None:
-            return
-        self._forget(token_hash, link)
-        for socket in link.sockets:
-            socket.linked = b""
-        self._tell(link, self._expired)
-
-    def _end_soon(self, token_hash: bytes) -> None:
+    def _end_one(self, token_hash: bytes) -> None:
         link = self._links.get(token_hash)
         if link is not None:
             self._sessions_of.get(link.kuid, set()).discard(token_hash)
-            self._over.append(token_hash)
+            self._end_soon({token_hash})
 
-    def _tell(self, link: _Link, text: bytes) -> None:
-        self._untold.extend((socket, text) for socket in link.sockets)
+    def _end_soon(self, hashes: set[bytes]) -> None:
+        if hashes:
+            self._over.append(hashes)
+            self._untold += len(hashes)
+
+    def _end(self, token_hash: bytes) -> None:
+        link = self._links.get(token_hash)
+        if link is not None:
+            self._forget(token_hash, link)
+            self._tell(_Telling(token_hash, link.sockets, self._expired, is_end=True))
+
+    def _tell(self, telling: _Telling) -> None:
+        self._tellings.append(telling)
+        self._untold += len(telling.sockets)
 
     def _begin_telling(self) -> None:
-        if not self._is_telling and (self._untold or self._over):
+        if self._untold and not self._is_telling:
             self._is_telling = True
             asyncio.get_running_loop().call_soon(self._tell_some)
 
     def _tell_some(self) -> None:
-        self._is_telling = False
-        for _ in range(_TOLD_AT_ONCE):
-            if self._untold:
-                socket, text = self._untold.popleft()
-                socket.push(text)
-            elif self._over:
-                self._end(self._over.popleft())
-        self._begin_telling()
+        least, most = _TOLD_AT_ONCE
+        # Grows with what is still to come, and never shrinks before all is said.
+        wanted = min(most, max(least, ceil(self._untold / _MOST_PAUSES)))
+        self._told_at_once = max(self._told_at_once, wanted)
+        told = 0
+        while told < self._told_at_once and (self._tellings or self._over):
+            if self._tellings:
+                told += self._tell_next(self._tellings[0])
+            else:
+                hashes = self._over[0]
+                self._untold -= 1
+                self._end(hashes.pop())
+                if not hashes:
+                    self._over.popleft()
+        if self._tellings or self._over:
+            asyncio.get_running_loop().call_later(_PAUSE_S, self._tell_some)
+        else:
+            self._is_telling, self._told_at_once, self._untold = False, 0, 0
+
+    def _tell_next(self, telling: _Telling) -> int:
+        """Tell one socket; give how many that were."""
+        if not telling.sockets:
+            self._tellings.popleft()
+            return 0
+        socket = telling.sockets.pop()
+        self._untold -= 1
+        if telling.is_end and socket.linked == telling.token_hash:
+            socket.linked = b""
+        socket.push(telling.text)
+        return 1
 
     def _write(self, kind: str, **more: object) -> bytes:
         ended = kind == "TokenExpired"

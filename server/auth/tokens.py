@@ -41,6 +41,7 @@ _ENDED_AT_ONCE = 1000
 _WRITTEN_AT_ONCE = 200
 # Of sessions that have all ended at once: everybody else is answered in between.
 _FORGOTTEN_AT_ONCE = 100
+_PAUSE_S = 0.001
 # How much later than the last use the store may say a session was used.
 _USE_PRECISION_MS = 60_000
 REUSED = "token:reused"
@@ -70,7 +71,8 @@ class Tokens:
         self._live: dict[str | None, Caller] = {}
         self._tokens: dict[bytes, str] = {}  # token hash → live token
         self._sessions_of: dict[str, set[bytes]] = {}  # kuid → hashes of his live session tokens
-        self._over: list[bytes] = []  # hashes of live tokens whose user's sessions have all ended
+        # Hashes of live tokens whose users' sessions have all ended.
+        self._over: list[set[bytes]] = []
         self._people: WeakValueDictionary[str, Person] = WeakValueDictionary()
         # Grows with every journal entry. What was read before an entry and is kept after it could
         # be what the entry says is no longer so; whoever reads to keep compares before and after.
@@ -329,17 +331,21 @@ class Tokens:
         any more, are forgotten little by little."""
         self._forget_person(kuid)
         is_forgetting = bool(self._over)
-        self._over += self._sessions_of.pop(kuid, ())
+        his = self._sessions_of.pop(kuid, None)
+        if his:
+            self._over.append(his)
         if self._over and not is_forgetting:
             asyncio.get_running_loop().call_soon(self._forget_some)
 
     def _forget_some(self) -> None:
-        some = self._over[-_FORGOTTEN_AT_ONCE:]
-        del self._over[-_FORGOTTEN_AT_ONCE:]
-        for token_hash in some:
-            self._drop(token_hash)
+        for _ in range(_FORGOTTEN_AT_ONCE):
+            if not self._over:
+                return
+            self._drop(self._over[-1].pop())
+            if not self._over[-1]:
+                self._over.pop()
         if self._over:
-            asyncio.get_running_loop().call_soon(self._forget_some)
+            asyncio.get_running_loop().call_later(_PAUSE_S, self._forget_some)
 
     def _end_all_sessions(self, kept: Iterable[bytes]) -> None:
         """Let go of everything but these tokens at once; API keys are looked at again when they

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
+from server.machine import let_others_go_first
 from server.storage.base import Entry, Unavailable
 
 MOST_WAITING = 10_000
@@ -82,6 +83,7 @@ class Lane(Generic[Order, Answer]):
         self._thread.join()
 
     def _run(self) -> None:
+        let_others_go_first()
         ending = False
         try:
             while not ending:
