@@ -2,9 +2,12 @@
 
 import asyncio
 import logging
+import re
 import sys
+import tomllib
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +23,7 @@ from tests.server.errors import told
 from tests.server.running import TRANSPORTS, Envelope, Running, cheap_config, running
 from tests.server.test_audit import events
 
+PAGE = Path(__file__).parents[2] / "docs/strategies/ldap.md"
 REFUSED = {"id": "plugin.strategy.missing_user", "code": 67305492, "status": 401}
 TOO_MANY = {"id": "api.process.too_many_logins_requests", "code": 33685517, "status": 429}
 UNAVAILABLE = {"id": "core.fatal.service_unavailable", "code": 2, "status": 500}
@@ -28,6 +32,14 @@ CREATE = "auth:createMyCredentials"
 ADMINS, STAFF = f"cn=admins,{GROUPS}", f"cn=staff,{GROUPS}"
 MAPPED = {"groupProfiles": {ADMINS: "admin", STAFF: ["default", "staff"]}}
 BY_MEMBER = {**MAPPED, "groupFilter": "(member={dn})"}
+
+
+def example(name: str) -> dict[str, object]:
+    """Give a table of the page about directories."""
+    blocks = re.findall(r"```toml\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    (block,) = [one for one in blocks if f"# {name}" in one]
+    table: dict[str, object] = tomllib.loads(block)["strategies"]["staff"]
+    return table
 
 
 @pytest.fixture(scope="module")
@@ -427,6 +439,16 @@ async def test_a_session_goes_on_while_the_entry_is_there(
     assert answer["error"]["id"] == "security.token.refresh_forbidden"
 
 
+async def test_the_example_of_the_page(directory: Slapd, ann: str) -> None:
+    """docs/strategies/ldap.md shows what works."""
+    directory.add_group("admins", ann)
+    table = example("OpenLDAP")
+    table |= {"servers": [directory.url], "caFile": str(directory.authority.cert)}
+    async with running(config_of(**table)) as server:
+        source = await source_of(server)
+        assert (source["profileIds"], source["email"]) == (["default", "admin"], "ann@example.test")
+
+
 BROKEN: list[tuple[dict[str, object], str]] = [
     ({"servers": []}, "servers"),
     ({"servers": ["http://127.0.0.1"]}, "http://127.0.0.1 is not accepted"),
@@ -446,6 +468,7 @@ BROKEN: list[tuple[dict[str, object], str]] = [
     ({"groupProfiles": {"admins": "admin"}}, "groupProfiles: admins is no DN"),
     ({"groupProfiles": {ADMINS: 7}}, "groupProfiles"),
     ({"groupProfiles": {ADMINS: [f"p{at}" for at in range(100)]}}, "at most 100 profiles"),
+    ({"groupProfiles": {f"cn={at},{GROUPS}": "default" for at in range(65)}}, "at most 64 names"),
     ({"nestedGroups": True}, "nestedGroups: not without activeDirectory"),
     ({"activeDirectory": True, "bindDn": "", "bindPassword": ""}, "domain: not set"),
     ({"identifierAttribute": "a b"}, "identifierAttribute"),

@@ -12,7 +12,16 @@ from tests.server.directories import AD_BASE, ActiveDirectory, active_directory
 from tests.server.errors import told
 from tests.server.running import running
 from tests.server.test_audit import events
-from tests.server.test_ldap import REFUSED, WRONG, config_of, count, kuid_of, login, source_of
+from tests.server.test_ldap import (
+    REFUSED,
+    WRONG,
+    config_of,
+    count,
+    example,
+    kuid_of,
+    login,
+    source_of,
+)
 
 ADMINS = f"CN=admins,CN=Users,{AD_BASE}"
 INNER = f"cn=inner, cn=users,{AD_BASE.lower()}"
@@ -129,6 +138,14 @@ async def test_members_of_members(domain: ActiveDirectory) -> None:
     async with running(config_of(**flat)) as server:
         assert (await source_of(server))["profileIds"] == ["anonymous", "default"]
         assert (await source_of(server, "bob"))["profileIds"] == ["anonymous", "admin"]
+
+
+async def test_the_example_of_the_page(domain: ActiveDirectory) -> None:
+    """docs/strategies/ldap.md shows what works."""
+    table = example("Active Directory")
+    table |= {"servers": [f"ldaps://{domain.host}"], "caFile": str(domain.ca)}
+    async with running(config_of(**table)) as server:
+        assert (await source_of(server, "CORP\\ann"))["profileIds"] == ["default", "admin"]
 
 
 async def test_what_else_must_hold(domain: ActiveDirectory) -> None:

@@ -38,14 +38,12 @@ from server.auth.strategies import (
 from server.auth.strategies.ldapdirectory import Misfit, Unreachable
 from server.auth.strategies.ldapnames import account_key, dn_key, is_identifier
 from server.auth.strategies.ldappeople import Denied, People, Person
-from server.auth.strategies.ldapsettings import LdapSettings
+from server.auth.strategies.ldapsettings import MOST_WAITING, LdapSettings
 from server.auth.strategies.rows import CredentialRows, data_of
 from server.auth.users import profile_rows_of, read_user
 from server.storage.base import Change, DeleteAll, Note, Noted, Present, Row, Table, Update
 
 _LOG = logging.getLogger("manykeys.ldap")
-MOST_WAITING = 256
-"""Questions that may wait for a thread; further logins are answered with 503."""
 _RETRY_AFTER_S = 1
 _WRONG = Refused(WRONG)
 _ASKED_FOR = ("identifier", "username", "dn")

@@ -27,9 +27,12 @@ class NoTls(OSError):
 
 def connect(server: Server, timeout_s: float) -> socket.socket:
     """Give a socket on which LDAP is spoken with a server, in clear: behind it is TLS where that is
-    configured. It never blocks: libldap would wait for the rest of a message however long that
-    takes, in spite of its timeout. OSError (ssl.SSLError among them) where there is none within `timeout_s` for each of
-    connecting, StartTLS and the handshake."""
+    configured. OSError (ssl.SSLError among them) where there is none within `timeout_s` for each of
+    connecting, StartTLS and the handshake.
+
+    It never blocks: libldap would wait for the rest of a message without end, whatever timeout it
+    is given.
+    """
     wire = socket.create_connection((server.host, server.port), timeout=timeout_s)
     try:
         wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

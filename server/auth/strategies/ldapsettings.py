@@ -28,6 +28,8 @@ from server.settings import (
 MOST_SERVERS = 8
 MOST_GROUPS = 64
 """Groups that may be mapped: each may cost a question at each login."""
+MOST_WAITING = 256
+"""Questions that may wait for a thread; further logins are answered with 503."""
 _PORTS = {"ldap": 389, "ldaps": 636}
 _LOOPBACK_NAMES = ("localhost", "ip6-localhost")
 _ATTRIBUTE = r"[A-Za-z][A-Za-z0-9-]{0,127}"
