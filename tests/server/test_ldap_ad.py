@@ -8,7 +8,7 @@ import pytest
 
 from protocol.errors import LocalError
 from server.storage.base import Table
-from tests.server.directories import AD_BASE, ActiveDirectory, active_directory
+from tests.server.directories import AD_BASE, ActiveDirectory, active_directory, python_ldap
 from tests.server.errors import told
 from tests.server.running import running
 from tests.server.test_audit import events
@@ -177,6 +177,7 @@ async def test_passwords_are_not_sent_in_clear(domain: ActiveDirectory) -> None:
     ],
 )
 async def test_what_refuses_to_start(more: dict[str, object], said: str) -> None:
+    python_ldap()
     domain = {"use": "ldap", "activeDirectory": True, "servers": ["ldaps://dc.test"]}
     domain |= {"base": AD_BASE, "domain": "corp.example.test"}
     with pytest.raises(LocalError, match=f"strategies.ldap: {said}"):

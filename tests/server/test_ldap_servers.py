@@ -3,11 +3,13 @@ check D3)."""
 
 import asyncio
 import importlib
+import os
+import resource
 import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -143,6 +145,38 @@ async def test_tls_both_ways(directory: Slapd, is_ldaps: bool) -> None:
         assert await kuid_of(server) == await kuid_of(server)
 
 
+async def test_tickets_do_not_hold_up_a_question(directory: Slapd) -> None:
+    """TLS 1.3: a server of OpenSSL's sends some before anything was asked."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(directory.files.cert, directory.files.key)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    opened: list[socket.socket] = []
+    relay = relayed(directory.port, opened)
+
+    def handle(wire: socket.socket) -> None:
+        inner = context.wrap_socket(wire, server_side=True)
+        opened.append(inner)
+        relay(inner)
+
+    with listening(handle) as port:
+        table = directory.settings(servers=[f"ldaps://127.0.0.1:{port}"])
+        async with running(config_of(**table)) as server:
+            assert await kuid_of(server) == await kuid_of(server)
+        cut(opened)
+
+
+async def test_more_files_than_select_knows(directory: Slapd) -> None:
+    """A busy server has thousands of them open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < 2048:
+        pytest.skip(f"only {soft} files may be open")
+    with ExitStack() as stack:
+        for _ in range(1100):
+            stack.callback(os.close, os.open(os.devnull, os.O_RDONLY))
+        async with running(config_of(**directory.settings())) as server:
+            assert await kuid_of(server) == await kuid_of(server)
+
+
 async def test_this_machine_may_be_asked_without(directory: Slapd) -> None:
     """Nobody is in between."""
     table = directory.settings(servers=[directory.plain_url], caFile="")
@@ -165,7 +199,7 @@ async def test_certificates_are_verified(
     await refused(config_of(**table), caplog, "its certificate is not accepted")
 
 
-def test_no_old_tls(directory: Slapd) -> None:
+def test_no_old_tls() -> None:
     """D3: 1.2 at least, certificate and host checked."""
     (server,) = read_servers(LdapSettings(servers=("ldaps://[::1]",)))
     assert server.context is not None

@@ -5,7 +5,7 @@ says nothing during the handshake, and with a timeout set it does so at full spe
 has an end, and one set of rules verifies certificates everywhere. Blocks: for threads only.
 """
 
-import select
+import selectors
 import socket
 import ssl
 import threading
@@ -46,7 +46,8 @@ def connect(server: Server, timeout_s: float) -> socket.socket:
         wire.close()
         raise
     ours, theirs = socket.socketpair()
-    pump = threading.Thread(target=_pump, args=(inner, ours), name=f"ldap {server}", daemon=True)
+    given = (inner, ours, timeout_s)
+    pump = threading.Thread(target=_pump, args=given, name=f"ldap {server}", daemon=True)
     pump.start()
     theirs.setblocking(False)
     return theirs
@@ -79,15 +80,32 @@ def _read(wire: socket.socket, size: int) -> bytes:
     return read
 
 
-def _pump(inner: ssl.SSLSocket, ours: socket.socket) -> None:
+def _pump(inner: ssl.SSLSocket, ours: socket.socket, timeout_s: float) -> None:
     """Carry what is said from one to the other until either hangs up."""
-    with inner, ours, suppress(OSError):
+    with inner, ours, selectors.DefaultSelector() as waiting, suppress(OSError):
+        for end in (inner, ours):
+            waiting.register(end, selectors.EVENT_READ)
         while True:
-            # Decrypted bytes may wait where no select sees them.
-            ready = [inner] if inner.pending() else select.select([inner, ours], [], [])[0]
-            for source, sink in ((inner, ours), (ours, inner)):
-                if source in ready:
-                    piece = source.recv(_PIECE_BYTES)
-                    if not piece:
-                        return
-                    sink.sendall(piece)
+            # Decrypted bytes may wait where no selector sees them.
+            ready = [inner] if inner.pending() else [key.fileobj for key, _ in waiting.select()]
+            if inner in ready and not _carry_in(inner, ours, timeout_s):
+                return
+            if ours in ready:
+                piece = ours.recv(_PIECE_BYTES)
+                if not piece:
+                    return
+                inner.sendall(piece)
+
+
+def _carry_in(inner: ssl.SSLSocket, ours: socket.socket, timeout_s: float) -> bool:
+    """Carry what has come, False at the end. It may be nothing: TLS 1.3 has messages of its own,
+    and a read that waited for others behind them would keep back what is to be sent."""
+    inner.settimeout(0)
+    try:
+        piece = inner.recv(_PIECE_BYTES)
+    except ssl.SSLWantReadError:
+        return True
+    finally:
+        inner.settimeout(timeout_s)
+    ours.sendall(piece)
+    return bool(piece)
