@@ -244,6 +244,34 @@ async def test_servers_that_are_none(
         await refused(config_of(**table), caplog, "strategy ldap: ")
 
 
+async def test_half_a_message_within_tls(
+    directory: Slapd, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server that says how long its answer is, and no more, is given up in time."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(directory.files.cert, directory.files.key)
+
+    def handle(wire: socket.socket) -> None:
+        with context.wrap_socket(wire, server_side=True) as inner:
+            says(b"\x30\x84\x00\x00\xff\xff")(inner)
+
+    with listening(handle) as port:
+        table = directory.settings(servers=[f"ldaps://127.0.0.1:{port}"], timeout=200)
+        await refused(config_of(**table), caplog, "does not serve: TIMEOUT")
+
+
+def test_another_answer_than_to_a_bind_lets_nobody_in() -> None:
+    """libldap itself takes it for a success."""
+    python_ldap()
+    directories = importlib.import_module("server.auth.strategies.ldapdirectory")
+    with listening(says(STARTED)) as port:
+        (server,) = read_servers(LdapSettings(servers=(f"ldap://127.0.0.1:{port}",)))
+        link = directories.Link(server, 5.0)
+        with pytest.raises(OSError, match="no answer to a bind"):
+            link.bind(f"uid=ann,{PEOPLE}", SECRET)
+        link.close()
+
+
 @pytest.mark.parametrize("answer", [STARTED, LONG])
 def test_both_forms_of_an_answer(answer: bytes) -> None:
     """StartTLS goes on, into a handshake that this server does not know."""
