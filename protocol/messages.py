@@ -87,6 +87,11 @@ class Connected(Protocol):
     def is_encrypted(self) -> bool:
         """Whether he speaks TLS with us."""
 
+    @property
+    def certificates(self) -> tuple[bytes, ...]:
+        """The DER of the certificate he has shown in TLS, which was verified, then of those he sent
+        along."""
+
     def push(self, text: bytes) -> None:
         """Send a message nobody asked for, if this is a WebSocket."""
 

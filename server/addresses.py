@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from protocol.messages import Request
+from server.settings import UNIX_PEERS
 
 _MOST_PROXIES = 32  # one behind the other; entries beyond are not read
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
@@ -24,15 +25,21 @@ _NODE = re.compile(
 
 
 class Addresses:
-    """Knows the networks of our own proxies."""
+    """Knows the networks of our own proxies, and whether those on a Unix socket are."""
 
-    __slots__ = ("_networks",)
+    __slots__ = ("_is_any", "_networks", "_trusts_unix")
 
     def __init__(self, trusted: Sequence[str]) -> None:
-        self._networks = tuple(ip_network(name, strict=False) for name in trusted)
+        self._networks = tuple(
+            ip_network(name, strict=False) for name in trusted if name != UNIX_PEERS
+        )
+        self._trusts_unix = UNIX_PEERS in trusted
+        self._is_any = bool(trusted)
 
     def is_trusted(self, address: str) -> bool:
         """Tell whether a peer is a proxy of ours."""
+        if address == UNIX_PEERS:
+            return self._trusts_unix
         parsed = read_address(address)
         return parsed is not None and any(parsed in network for network in self._networks)
 
@@ -42,7 +49,7 @@ class Addresses:
         An entry that can't be read ends the search at the proxy that sent it.
         """
         address = write_address(peer_address)
-        if not self._networks:
+        if not self._is_any:
             return address
         entries = _forwarded_for(headers)
         while self.is_trusted(address):
@@ -65,7 +72,7 @@ class Addresses:
 
     def is_https(self, peer_address: str, headers: Mapping[str, str]) -> bool:
         """Tell whether a proxy of ours says that it was called over TLS."""
-        if not self._networks or not self.is_trusted(peer_address):
+        if not self._is_any or not self.is_trusted(peer_address):
             return False
         # Some proxies name what a WebSocket came over by its own scheme.
         return _nearest(headers, "proto").lower() in ("https", "wss")
@@ -73,7 +80,7 @@ class Addresses:
     def host_of(self, peer_address: str, headers: Mapping[str, str]) -> str:
         """Give the name and port a client called us by, from the request or a proxy of ours."""
         named = ""
-        if self._networks and self.is_trusted(peer_address):
+        if self._is_any and self.is_trusted(peer_address):
             named = _nearest(headers, "host")
         return named or headers.get("host", "")
 

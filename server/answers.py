@@ -52,6 +52,12 @@ def read_strategy(services: Services, request: Request) -> str:
     return name
 
 
+def read_credential_id(request: Request) -> str | None:
+    """Give the id of the one key that is to be removed; None for all of them. A mistake in it must
+    not cost somebody all his keys."""
+    return read_text(request, "credentialId") if "credentialId" in request.args else None
+
+
 def write_user(user: User) -> Json:
     """Give a user as the API shows him, `disabled` only if he is."""
     shown: dict[str, Json] = {"_id": user.kuid, "_source": user.source()}

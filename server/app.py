@@ -39,7 +39,7 @@ from server.auth.tokens import Tokens
 from server.auth.userchanges import UserChanges
 from server.auth.users import Users
 from server.browsers import Browsers
-from server.config import Config
+from server.config import Config, Limits
 from server.configured import add_configured
 
 # They fill the action table.
@@ -62,8 +62,8 @@ from server.controllers import users as user_actions  # noqa: F401
 from server.dispatch import Dispatcher
 from server.firstadmin import FirstAdmin
 from server.keycommands import opened
+from server.listener import Listener
 from server.logs import RequestLog
-from server.net import Listener
 from server.notices import READY, STOPPING, reloading, tell
 from server.openapi import Published
 from server.openfiles import Exhaustion, make_room
@@ -251,7 +251,7 @@ async def start(
         dispatcher = Dispatcher(services, wire, RequestLog(config.logs.requests))
         tls = make_tls(config)
         listener = make_listener(config, services, wire, dispatcher)
-        bound = await listener.listen(make_place(config), None if tls is None else tls.context)
+        bound = await listener.listen(make_place(config), tls)
         undo.pop_all()
     chores = [
         asyncio.create_task(_keep_date(wire), name="date"),
@@ -272,12 +272,13 @@ def make_listener(
 ) -> Listener:
     """Give what will hold the sockets."""
     is_proxied = config.server.proxy_protocol
+    connections = config.limits.connections
     listener = Listener(
         wire,
         dispatcher.answer,
         dispatcher.answer_now,
         make_timeouts(config),
-        connections=make_room(config.limits.connections),
+        connections=make_room(connections, is_asked_for=connections != Limits().connections),
         unsent_bytes=config.server.protocols.websocket.max_unsent_bytes,
         unlink=services.links.unlink,
         make_peer=partial(ProxiedPeer, addresses=services.addresses) if is_proxied else None,

@@ -48,6 +48,10 @@ class Browsers:
             known = self._of_sockets[peer] = Browser(_make_secret())
         return known
 
+    def is_known(self, request: Request) -> bool:
+        """Tell whether a browser has shown what it was given."""
+        return self._read(request) is not None
+
     def remember(self, request: Request, browser: Browser, ends_ms: int) -> dict[str, str]:
         """Give the header that has a browser known until then; sockets need none."""
         if request.origin is Origin.WEBSOCKET:

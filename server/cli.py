@@ -13,7 +13,15 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 
 from protocol.errors import ApiError, LocalError
-from server import app, configured, importcommand, keycommands, rolecommands, usercommands
+from server import (
+    app,
+    configured,
+    importcommand,
+    keycommands,
+    rolecommands,
+    strategycommands,
+    usercommands,
+)
 from server.auth.audit import Line, carry
 from server.auth.keyring import Signing
 from server.auth.recorder import Recorder
@@ -57,6 +65,7 @@ examples:
   manykeys user disable ann
   manykeys role export editor > editor.jsonl
   manykeys import users.jsonl --errors refused.txt
+  manykeys strategies check google
   manykeys config --config manykeys.toml --check
 
 Every setting can also come from the environment: MANYKEYS_server__port=7513.
@@ -127,6 +136,9 @@ def make_parser() -> argparse.ArgumentParser:
         group = command(name, text)
         declare(group, settings)
         group.set_defaults(run=_operate)
+    strategies = command("strategies", "list ways to log in, check one")
+    strategycommands.declare(strategies, settings)
+    strategies.set_defaults(run=_look_at_strategies)
     importing = command("import", "take users, profiles, roles and credentials in", settings)
     importcommand.declare(importing)
     importing.set_defaults(run=_operate)
@@ -304,6 +316,11 @@ def _operate(given: argparse.Namespace) -> int:
             await work(operations, given)
 
     _run(run(), None)
+    return DONE
+
+
+def _look_at_strategies(given: argparse.Namespace) -> int:
+    strategycommands.run(read_config(given), given)
     return DONE
 
 

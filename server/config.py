@@ -76,7 +76,9 @@ class Limits:
 class Timeouts:
     """`[timeouts]`"""
 
-    head_ms: Milliseconds = setting("head", duration(100), 10_000, "To send a request's head.")
+    head_ms: Milliseconds = setting(
+        "head", duration(100), 10_000, "To send a request's head, and for a TLS handshake."
+    )
     body_ms: Milliseconds = setting("body", duration(100), 30_000, "To send a request's body.")
     idle_ms: Milliseconds = setting(
         "idle", duration(100), 60_000, "Between two requests of a connection."

@@ -5,6 +5,9 @@ from types import MappingProxyType
 
 from server.auth.strategies.ldapsettings import LdapSettings
 from server.auth.strategies.magic import MagicSettings
+from server.auth.strategies.oauth.settings import OAuthSettings
+from server.auth.strategies.passkeysettings import PasskeySettings
+from server.auth.strategies.x509settings import X509Settings
 from server.config import Config
 from server.configtree import write_value
 from server.ignored import IGNORED
@@ -61,7 +64,15 @@ given in a warning. `*` stands for anything that is not in a table above.
 
 """
 
-_OURS: Mapping[str, type] = MappingProxyType({"ldap": LdapSettings, "magic": MagicSettings})
+_OURS: Mapping[str, type] = MappingProxyType(
+    {
+        "ldap": LdapSettings,
+        "magic": MagicSettings,
+        "oauth": OAuthSettings,
+        "passkey": PasskeySettings,
+        "x509": X509Settings,
+    }
+)
 _HEADINGS = "| Key | Default | Accepted | |\n|---|---|---|---|\n"
 
 

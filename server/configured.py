@@ -10,7 +10,7 @@ from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 
 from protocol.errors import LocalError
-from server.auth.strategies import Parts, Strategy, StrategyKind
+from server.auth.strategies import Examined, Parts, Strategy, StrategyKind
 from server.auth.strategies.registry import Strategies
 from server.config import Config
 from server.configtree import ConfigError, fill, write_value
@@ -21,9 +21,12 @@ OURS: Mapping[str, str] = MappingProxyType(
     {
         "ldap": "server.auth.strategies.ldap:KIND",
         "magic": "server.auth.strategies.magic:KIND",
+        "oauth": "server.auth.strategies.oauth.kind:KIND",
+        "passkey": "server.auth.strategies.passkey:KIND",
+        "x509": "server.auth.strategies.x509:KIND",
     }
 )
-"""Kinds of our own: module and attribute by name."""
+"""Kinds of our own: module and attribute by name. One that needs an extra is named as it is."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _RESERVED = "local"
 
@@ -39,6 +42,29 @@ def check(config: Config) -> None:
     one."""
     for name, given in config.strategies.items():
         _read(name, given)
+
+
+def offers() -> dict[str, list[str]]:
+    """Give the kinds that can be used, each with what it offers: providers, say. One that lacks a
+    package offers how to get it."""
+    found = {}
+    for name in sorted({point.name for point in _points()}):
+        try:
+            kind = _find(name, name)
+        except LocalError as reason:
+            found[name] = [str(reason).partition(": ")[2]]
+        else:
+            found[name] = kind.offers() if kind.offers is not None else []
+    return found
+
+
+def examine(config: Config, name: str, *, is_online: bool) -> Examined:
+    """Say what the table of a strategy comes to, and what it lacks. LocalError for a table that
+    can't be read."""
+    kind, settings = _read(name, config.strategies[name])
+    if kind.examine is None:
+        return Examined((f"kind: {config.strategies[name]['use']}",))
+    return kind.examine(name, settings, is_online)
 
 
 def _make(name: str, given: Mapping[str, object], parts: Parts) -> Strategy:
@@ -78,8 +104,11 @@ def _find(path: str, use: object) -> StrategyKind[object]:
     try:
         kind = point.load()
     except LocalError as reason:
-        raise LocalError(f"{path}.use: {reason}") from None
+        raise LocalError(f'{path}.use: "{point.name}" {reason}') from None
     except Exception as fault:
+        if isinstance(fault, ModuleNotFoundError) and use in OURS:
+            extra = f"pip install 'manykeys[{use}]'"
+            raise LocalError(f"{path}.use: {use} needs {fault.name}: {extra}") from None
         raise LocalError(
             f"{path}.use: {point.value} can't be loaded: {type(fault).__name__}"
         ) from fault

@@ -62,6 +62,10 @@ class Cookies:
         """
         name = request.action if request.controller == "auth" else None
         is_wanted = self.is_wanted(request)
+        if name == "login" and "state" in request.args and not is_wanted:
+            # It comes from a provider's page, and the state says whose it is: a session that the
+            # browser has, too, has no part in it.
+            return request.token, False
         is_unhindered = is_wanted and name in _UNHINDERED
         cookie = self._read(request, is_lenient=is_unhindered or name == _LOGOUT)
         if cookie is None and not is_wanted:
@@ -89,6 +93,10 @@ class Cookies:
             return True
         is_refresh = request.action == "refreshToken" and request.origin is Origin.HTTP
         return is_refresh and self._read(request) is not None
+
+    def is_from_foreign_page(self, request: Request) -> bool:
+        """Tell whether a browser says that a page which may not use the cookie sends this."""
+        return self._page_of(request) is _Page.FOREIGN
 
     def token_of(self, request: Request) -> str:
         """Give the token a request shows, by its cookie or otherwise; "" for none."""

@@ -17,8 +17,10 @@ from protocol.messages import Connected, Origin, Request, Response, read_unread
 from server.actions import TABLE, Action, Outcome, all_actions, find
 from server.auditing import note_refusal, run_audited, source_of
 from server.auth.callers import Caller
+from server.loginpage import show_page
 from server.logs import RequestLog
 from server.services import Services
+from server.steps import is_posted_back
 from server.storage.base import Unavailable
 
 _LOG = logging.getLogger("manykeys.dispatch")
@@ -99,6 +101,8 @@ class Dispatcher:
             response = await self._answer(request)
         finally:
             tally.ongoing -= 1
+        if request.args:
+            show_page(self._services, request, response)
         if response.status < 400:
             tally.completed += 1
         else:
@@ -135,7 +139,8 @@ class Dispatcher:
             args = request.args if "targets" not in request.args else _target_args(request.args)
             token, is_farewell = request.token, False
             if request.head.needs_check or "cookieAuth" in args:
-                self._check_origin(request.head.headers.get("origin"))
+                if not is_posted_back(services, request):  # it is only put aside
+                    self._check_origin(request.head.headers.get("origin"))
                 token, is_farewell = services.cookies.choose_token(request)
             caller = services.tokens.live(token)
             if caller is None:

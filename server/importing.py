@@ -7,8 +7,9 @@ nothing.
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import TextIO
 
@@ -27,8 +28,8 @@ MOST_LISTED = 20
 _BATCH = 1000
 """Users in one transaction: some 30 ms for which the writes of others wait."""
 _BATCH_BYTES = 4 * 1024 * 1024
-_AHEAD_BYTES = 64 * 1024 * 1024
-"""Of lines that are read, sorted, and only then taken."""
+_AHEAD_BYTES = 16 * 1024 * 1024
+"""Of lines that are read, sorted, and only then taken; as documents they are many times that."""
 _MANY = (Kind.USERS, Kind.CREDENTIALS)
 _HASHED_AT_ONCE = 8
 _LINES_BETWEEN_PAUSES = 500
@@ -131,11 +132,12 @@ class Importer:
         self._seen: set[Kind] = set()
         self._dealt_with = 0
         self._read_bytes = 0
-        self._ahead: list[tuple[str, Line]] = []
+        self._ahead: list[tuple[str, int, Record, int]] = []
         self._ahead_bytes = 0
         self._batch: list[_Taken] = []
         self._batch_keys: set[tuple[object, ...]] = set()
         self._batch_bytes = 0
+        self._writing: asyncio.Task[None] | None = None
         self._to_hash: list[tuple[int, Record]] = []
 
     async def run(self, path: Path) -> None:
@@ -156,7 +158,8 @@ class Importer:
             ]
             self._read_bytes = line.end
             if len(records) == 1 and kind in _MANY:
-                self._ahead.append((_owner_of(records[0]), line))
+                ahead = _owner_of(records[0]), line.number, records[0], line.size_bytes
+                self._ahead.append(ahead)
                 self._ahead_bytes += line.size_bytes
                 if self._ahead_bytes >= _AHEAD_BYTES:
                     await self._take_ahead()
@@ -167,17 +170,17 @@ class Importer:
                 await self._pause(kind)
         await self._take_ahead()
         await self._flush()
+        await self._end_writing()
         await self._hash()
 
     async def _take_ahead(self) -> None:
         """Take what was read ahead, in the order of users: neighbours share pages of the database,
-        so that far fewer of them are written. They are read again, being smaller as text."""
+        so that far fewer of them are written."""
         ahead, self._ahead = self._ahead, []
-        ahead.sort(key=_by_owner)
-        for number, (_, line) in enumerate(ahead):
-            (record,) = parse_line(line)
-            await self._take(line.number, record, line.size_bytes)
-            self._ahead_bytes -= line.size_bytes
+        ahead.sort(key=itemgetter(0, 1))
+        for number, (_, line, record, size_bytes) in enumerate(ahead):
+            await self._take(line, record, size_bytes)
+            self._ahead_bytes -= size_bytes
             if number % _LINES_BETWEEN_PAUSES == 0:
                 await self._pause(record.kind)
 
@@ -260,11 +263,23 @@ class Importer:
             await self._flush()
 
     async def _flush(self) -> None:
+        """Have what was gathered written, one transaction after the other, while more is read."""
         batch, self._batch = self._batch, []
         self._batch_keys, self._batch_bytes = set(), 0
-        endings = await self._users.write([taken.arrival for taken in batch]) if batch else ()
+        await self._end_writing()
+        if batch:
+            self._writing = asyncio.create_task(self._write(batch))
+            await asyncio.sleep(0)  # it begins now
+
+    async def _write(self, batch: Sequence[_Taken]) -> None:
+        endings = await self._users.write([taken.arrival for taken in batch])
         for taken, ending in zip(batch, endings, strict=True):
             self._report.end(taken.line, taken.record, ending)
+
+    async def _end_writing(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            await writing
 
     async def _hash(self) -> None:
         """Store what brings passwords in plain text."""
@@ -294,10 +309,6 @@ def _owner_of(record: Record) -> str:
     """Give the user a document is about, "" where it does not say."""
     owner = record.id if record.kind is Kind.USERS else record.source.get("kuid")
     return owner if isinstance(owner, str) else ""
-
-
-def _by_owner(ahead: tuple[str, Line]) -> str:
-    return ahead[0]
 
 
 def _has_password(record: Record) -> bool:

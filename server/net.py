@@ -1,34 +1,31 @@
-"""Sockets: bytes in and out of connections, tasks for what has to wait, deadlines, back-pressure, a
-graceful stop.
+"""Sockets: bytes in and out of connections, tasks for what has to wait, deadlines, back-pressure.
 
 Knows nothing of tokens, actions or storage: requests go to `answer`, and what comes back is sent.
+All peers together are `server.listener`.
 """
 
 import asyncio
 import logging
 import socket
-import ssl
 import types
-from collections.abc import Callable, Coroutine, Generator
-from dataclasses import dataclass
+from collections.abc import Coroutine, Generator
 from functools import partial
 from math import inf
-from typing import Any, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
-from protocol.answers import Wire
 from protocol.connection import Connection
-from protocol.envelopes import Kept
 from protocol.errors import LocalError, error
 from protocol.messages import Request, Response
 from protocol.phases import Phase
-from server.counting import Connections
-from server.places import Place
+from server.settings import UNIX_PEERS
+from server.tls import client_certificates
+
+if TYPE_CHECKING:
+    from server.listener import Listener
 
 _LOG = logging.getLogger("manykeys.net")
-_LINGER_S = 2.0
-_LONGEST_TICK_S = 1.0
-_BACKLOG = 1024
-_DROPPED_AT_ONCE = 64
+LINGER_S = 2.0
+"""How long a peer may take to close his side once ours is closed."""
 # What a refused connection gets, without a look at what it asks (RFC 9110 §15.6.4).
 _TOO_MANY = (
     b"HTTP/1.1 503 Service Unavailable\r\n"
@@ -38,166 +35,16 @@ _HEAD, _SOCKET = Phase.HEAD, Phase.SOCKET  # found sooner than in their enum
 _REQUEST_PHASES = (Phase.HEAD, Phase.BODY, Phase.CHUNKS)
 
 Answering = Coroutine[object, object, Response]
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """How long a peer may take, in seconds: for a request's head from its first byte, for its body,
-    between requests, between frames of a WebSocket, to take what is sent to him; `grace_s` for
-    everybody at the end.
-
-    With `pong_s` a WebSocket silent for `socket_s` is sent a ping, and may be silent for so long
-    again; with `renews_on_push` what it is sent counts like what it says.
-    """
-
-    head_s: float = 10.0
-    body_s: float = 30.0
-    idle_s: float = 60.0
-    socket_s: float = 60.0
-    write_s: float = 30.0
-    grace_s: float = 10.0
-    pong_s: float = 0.0
-    renews_on_push: bool = False
-
-
-class Listener:
-    """All peers of one server."""
-
-    def __init__(
-        self,
-        wire: Wire,
-        answer: Callable[[Request], Answering],
-        answer_now: Callable[[Request], tuple[str, Kept] | None],
-        timeouts: Timeouts,
-        *,
-        connections: int,
-        unsent_bytes: int = 1024 * 1024,
-        make_peer: Callable[["Listener"], "Peer"] | None = None,
-        unlink: Callable[["Peer"], None] = lambda peer: None,
-        clock_s: Callable[[], float] | None = None,
-    ) -> None:
-        self.unlink = unlink
-        self.wire = wire
-        self.answer = answer
-        self.answer_now = answer_now
-        self.timeouts = timeouts
-        self.loop = asyncio.get_running_loop()
-        self.peers: set[Peer] = set()
-        self.tasks: set[asyncio.Task[None]] = set()
-        self._clock_s = clock_s or self.loop.time
-        self.now_s = self._clock_s()  # of the last tick, near enough for deadlines
-        self.unsent_bytes = unsent_bytes
-        self._connections = connections
-        self._make_peer = make_peer or Peer
-        self._server: asyncio.Server | None = None
-        self._place: Place | None = None
-        self._late: list[Peer] = []
-        self._empty = asyncio.Event()
-        self._tick_s = min(_LONGEST_TICK_S, timeouts.head_s / 4, timeouts.idle_s / 4)
-        self._ticking: asyncio.TimerHandle | None = None
-
-    async def listen(self, place: Place, context: ssl.SSLContext | None = None) -> object:
-        """Begin to accept, with TLS where there is a context; give what the socket calls itself.
-
-        OSError or LocalError if the place can't be had.
-        """
-        opened = place.open()
-        handshake_s = None if context is None else self.timeouts.head_s
-        options: dict[str, Any] = {
-            "backlog": _BACKLOG,
-            "ssl": context,
-            "ssl_handshake_timeout": handshake_s,
-            "ssl_shutdown_timeout": None if context is None else _LINGER_S,
-        }
-
-        def make_peer() -> Peer:
-            return self._make_peer(self)
-
-        if opened is None:
-            server = await self.loop.create_server(make_peer, place.host, place.port, **options)
-        elif opened.family == socket.AF_UNIX:
-            server = await self.loop.create_unix_server(make_peer, sock=opened, **options)
-        else:
-            server = await self.loop.create_server(make_peer, sock=opened, **options)
-        self._server, self._place = server, place
-        self._tick()
-        bound: object = server.sockets[0].getsockname()
-        return bound
-
-    async def stop(self) -> None:
-        """Accept nobody more, let everybody finish what is in progress, then cut off who has not
-        after the grace."""
-        if self._server is not None:
-            self._server.close()
-        if self._place is not None:
-            self._place.close()
-        for peer in tuple(self.peers):
-            peer.finish()
-        try:
-            async with asyncio.timeout(self.timeouts.grace_s):
-                while self.peers:
-                    self._empty.clear()
-                    await self._empty.wait()
-        except TimeoutError:
-            _LOG.warning("%d connections were cut off after the grace", len(self.peers))
-        self.cut_off()
-        for task in tuple(self.tasks):
-            task.cancel()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
-        if self._ticking is not None:
-            self._ticking.cancel()
-
-    def cut_off(self) -> None:
-        """Drop everybody now."""
-        for peer in tuple(self.peers):
-            peer.abort()
-
-    def admit(self, peer: "Peer") -> bool:
-        """Count a new peer in, unless there are too many."""
-        if len(self.peers) >= self._connections:
-            return False
-        self.peers.add(peer)
-        return True
-
-    def forget(self, peer: "Peer") -> None:
-        """Count a peer out."""
-        self.peers.discard(peer)
-        self._empty.set()
-
-    def count(self) -> Connections:
-        """Give how many connections are open: a pass over all of them, so that opening and
-        upgrading one costs nothing."""
-        sockets = sum(peer.is_socket for peer in self.peers)
-        return Connections(len(self.peers) - sockets, sockets)
-
-    def check_deadlines(self) -> None:
-        """Cut off the peers whose deadline has passed. One pass over all is cheaper than a timer
-        for each."""
-        now_s = self.now_s = self._clock_s()
-        is_dropping = bool(self._late)
-        self._late = [peer for peer in self.peers if peer.deadline_s <= now_s]
-        if not is_dropping:
-            self._drop_some()
-
-    def _drop_some(self) -> None:
-        """Thousands may be late in the same moment: others have their turn in between."""
-        some = self._late[-_DROPPED_AT_ONCE:]
-        del self._late[-_DROPPED_AT_ONCE:]
-        for peer in some:
-            if peer.deadline_s <= self.now_s:
-                peer.miss_deadline()
-        if self._late:
-            self.loop.call_soon(self._drop_some)
-
-    def _tick(self) -> None:
-        self.check_deadlines()
-        self._ticking = self.loop.call_later(self._tick_s, self._tick)
+T = TypeVar("T")
 
 
 def peer_address(transport: asyncio.BaseTransport) -> str:
-    """Give the address of the other side, "" where it has none."""
+    """Give the address of the other side: `UNIX_PEERS` for a Unix socket's, "" for what is gone."""
     named = transport.get_extra_info("peername")
-    return str(named[0]) if isinstance(named, tuple) else ""
+    if isinstance(named, tuple):
+        return str(named[0])
+    opened = transport.get_extra_info("socket")
+    return UNIX_PEERS if opened is not None and opened.family == socket.AF_UNIX else ""
 
 
 # Why a peer is not simply read from; several may hold at a time, none is the rule.
@@ -225,7 +72,7 @@ class Peer(asyncio.Protocol):
         "linked",
     )
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: "Listener") -> None:
         self._listener = listener
         self._connection = Connection(listener.wire, self)
         self._transport: asyncio.Transport | None = None
@@ -245,6 +92,13 @@ class Peer(asyncio.Protocol):
         """See `protocol.messages.Connected`."""
         transport = self._transport
         return transport is not None and transport.get_extra_info("ssl_object") is not None
+
+    @property
+    def certificates(self) -> tuple[bytes, ...]:
+        """See `protocol.messages.Connected`."""
+        transport = self._transport
+        secured = None if transport is None else transport.get_extra_info("ssl_object")
+        return () if secured is None else client_certificates(secured)
 
     @property
     def is_socket(self) -> bool:
@@ -299,7 +153,7 @@ class Peer(asyncio.Protocol):
         task.add_done_callback(tasks.discard)
 
     async def _finish_answer(self, request: Request, answering: Answering, awaited: object) -> None:
-        response = await _go_on_with(answering, awaited)
+        response = await go_on_with(answering, awaited)
         if self._transport is not None:
             self._send(request, response)
             self._flush(True)
@@ -370,7 +224,7 @@ class Peer(asyncio.Protocol):
         elif has_progress or phase is not self._partial:
             self._partial = phase
             if phase is Phase.LEAVING:
-                self._wait(_LINGER_S)
+                self._wait(LINGER_S)
             else:
                 self._wait(timeouts.head_s if phase is Phase.HEAD else timeouts.body_s)
 
@@ -406,7 +260,7 @@ class Peer(asyncio.Protocol):
             return
         self._release(_NOT_READING)
         self._holds |= ENDING
-        self._wait(_LINGER_S)
+        self._wait(LINGER_S)
         if transport.can_write_eof():
             transport.write_eof()
         else:
@@ -467,17 +321,19 @@ class Peer(asyncio.Protocol):
 
 
 @types.coroutine
-def _go_on_with(answering: Answering, awaited: object) -> Generator[object, object, Response]:
+def go_on_with(
+    begun: Coroutine[object, object, T], awaited: object
+) -> Generator[object, object, T]:
     """Go on with a coroutine that was stepped once, outside of a task: first wait for what it waits
     for."""
     while True:
         try:
             value = yield awaited
         except BaseException as reason:
-            resume = partial(answering.throw, reason)
+            resume = partial(begun.throw, reason)
         else:
-            resume = partial(answering.send, value)
+            resume = partial(begun.send, value)
         try:
             awaited = resume()
         except StopIteration as done:
-            return cast(Response, done.value)
+            return cast(T, done.value)

@@ -19,13 +19,14 @@ RESERVED_FILES = 64
 look-ups of breached passwords, and connections that are being refused."""
 TELL_EVERY_S = 60.0
 _LOOK_S = 1.0
+_ACCEPTS = "._start_serving("  # what the standard loop tries again after a second
 # What accept(2) and open(2) say when the process, the system or its memory has no more.
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
-def make_room(connections: int) -> int:
+def make_room(connections: int, *, is_asked_for: bool = True) -> int:
     """Raise this process's limit of open files as far as needed and allowed; give how many of so
-    many connections there is room for, and warn if not for all."""
+    many connections there is room for. If not for all, who asked for them is warned."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + RESERVED_FILES
     if _number(soft) < wanted:
@@ -38,7 +39,8 @@ def make_room(connections: int) -> int:
     if limit >= wanted:
         return connections
     room = int(max(limit - RESERVED_FILES, 1))
-    _LOG.warning(
+    _LOG.log(
+        logging.WARNING if is_asked_for else logging.INFO,
         "limits.connections: %d of %d, since only %d files may be open (ulimit -n)",
         *(room, connections, limit),
     )
@@ -78,11 +80,11 @@ class Exhaustion:
 
     def take_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """See `loop.set_exception_handler`. The loop of the standard library calls it a thousand
-        times for one accept that failed."""
+        times for one accept that failed, and as often where the server has ended since."""
         reason = context.get("exception")
         if isinstance(reason, OSError) and reason.errno in _EXHAUSTED:
             self._tell(reason)
-        else:
+        elif not (isinstance(reason, ValueError) and _ACCEPTS in str(context.get("message"))):
             loop.default_exception_handler(context)
 
     def _tell(self, reason: OSError) -> None:

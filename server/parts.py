@@ -38,7 +38,7 @@ from server.auth.strategies.local import Local
 from server.config import Config
 from server.cookies import Cookies
 from server.counting import Counting
-from server.net import Timeouts
+from server.listener import Timeouts
 from server.origins import make_origin_check, make_trust_check
 from server.places import Place, inherited_fd
 from server.storage.base import Storage
@@ -157,10 +157,11 @@ def make_tls(config: Config) -> Tls | None:
     """Give certificate and key, None where there are none configured."""
     given = config.server.tls
     if not given.cert:
-        if given.key:
-            raise LocalError("server.tls.key: expected server.tls.cert beside it")
+        for name, file in (("key", given.key), ("clientCa", given.client_ca)):
+            if file:
+                raise LocalError(f"server.tls.{name}: expected server.tls.cert beside it")
         return None
-    return Tls(given.cert, given.key, given.min_version)
+    return Tls(given.cert, given.key, given.min_version, given.client_ca)
 
 
 def make_cookies(config: Config, addresses: Addresses) -> Cookies:

@@ -7,7 +7,8 @@ from protocol.errors import ProtocolError
 from protocol.proxy import parse_proxy
 from server.addresses import Addresses
 from server.firstadmin import is_loopback
-from server.net import Listener, Peer, peer_address
+from server.listener import Listener
+from server.net import Peer, peer_address
 
 
 class ProxiedPeer(Peer):

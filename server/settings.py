@@ -200,20 +200,25 @@ def texts(least: int = 0) -> Kind[tuple[str, ...]]:
     return Kind("a list of texts, or one text with commas" + (", not empty" if least else ""), read)
 
 
+UNIX_PEERS = "unix"
+"""Stands among networks for whoever comes by a Unix socket."""
+
+
 def _read_networks(value: object) -> tuple[str, ...] | None:
     names = texts().read(value)
     if names is None:
         return None
     try:
         for name in names:
-            ip_network(name, strict=False)
+            if name != UNIX_PEERS:
+                ip_network(name, strict=False)
     except ValueError:
         return None
     return names
 
 
 NETWORKS: Kind[tuple[str, ...]] = Kind(
-    'a list of addresses or networks, like "10.0.0.0/8"', _read_networks
+    'a list of addresses or networks, like "10.0.0.0/8", and "unix"', _read_networks
 )
 
 

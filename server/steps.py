@@ -1,18 +1,66 @@
 """What logins and linkings of several steps have in common on the wire (contract/05 §4)."""
 
-from protocol.messages import Request
+from urllib.parse import urlencode
+
+from protocol.messages import Origin, Request
 from server.actions import Outcome
 from server.auth.callers import Caller
 from server.auth.logins import Claim, NextStep
-from server.auth.strategies import LoginAttempt, Redirect
+from server.auth.strategies import LoginAttempt, Redirect, Strategy
 from server.browsers import Browser
 from server.services import Services
+
+_FORM = "application/x-www-form-urlencoded"
 
 
 def read_attempt(services: Services, request: Request) -> LoginAttempt:
     """Give what a strategy may know of a request."""
     body = request.body if isinstance(request.body, dict) else {}
-    return LoginAttempt(body, request.args, request.headers, services.addresses.of(request))
+    peer, addresses = request.peer, services.addresses
+    certificates = () if peer is None else peer.certificates
+    return LoginAttempt(
+        body,
+        request.args,
+        request.headers,
+        addresses.of(request),
+        certificate=certificates[0] if certificates else None,
+        intermediates=certificates[1:],
+        is_from_proxy=peer is not None and addresses.is_trusted(peer.address),
+        is_from_foreign_page=services.cookies.is_from_foreign_page(request),
+    )
+
+
+def strategy_of(services: Services, request: Request) -> Strategy | None:
+    """Give the strategy that a request names, None if there is none."""
+    name = request.args.get("strategy")
+    known = isinstance(name, str) and name in services.strategies.names()
+    return services.strategies.get(str(name)) if known else None
+
+
+def is_posted_back(services: Services, request: Request) -> bool:
+    """Tell whether a page of a provider's posts a form to us (`response_mode=form_post`): browsers
+    keep the cookie back then, which would say whose login it is."""
+    if request.origin is not Origin.HTTP or request.head.method != "POST":
+        return False
+    if (request.controller, request.action) != ("auth", "login"):
+        return False
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    is_form = kind == _FORM and isinstance(request.body, dict) and "state" in request.body
+    if not is_form or "state" in request.args or services.browsers.is_known(request):
+        return False
+    return getattr(strategy_of(services, request), "takes_forms", False) is True
+
+
+async def put_aside(services: Services, request: Request, name: str) -> Outcome:
+    """Keep what a provider's page has posted, and have the browser come for it with its cookie.
+
+    ApiError 401 for a state that names no step, or one that has a form already.
+    """
+    body = request.body if isinstance(request.body, dict) else {}
+    await services.logins.put_aside(name, body, services.addresses.of(request))
+    # To the same path, whatever stands before it at a proxy (RFC 3986 §5.3).
+    headers = {"location": f"?{urlencode({'state': str(body['state'])})}"}
+    return Outcome(None, status=303, headers=headers, is_private=True)
 
 
 def send_on(services: Services, request: Request, browser: Browser, found: NextStep) -> Outcome:

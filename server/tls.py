@@ -1,32 +1,82 @@
-"""TLS of the server's own port: certificates from files, read again on demand."""
+"""TLS of the server's own port: certificates from files, read again on demand, and those clients
+show."""
 
 import ssl
 
 from protocol.errors import LocalError
 
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+MOST_SHOWN = 10
+"""Certificates of one client that are looked at, his own and those between it and an authority."""
+_DER = 2
 
 
 class Tls:
-    """Certificate and key of one server. `context` is what new connections use."""
+    """Certificate and key of one server, and with `client_ca` the authorities of clients'
+    certificates. `context` is what new connections use."""
 
-    __slots__ = ("_cert", "_key", "context")
+    __slots__ = ("_cert", "_client_ca", "_key", "_least_version", "context")
 
-    def __init__(self, cert: str, key: str, least_version: str = "1.2") -> None:
-        """LocalError for files that are no certificate and its key."""
+    def __init__(
+        self, cert: str, key: str, least_version: str = "1.2", client_ca: str = ""
+    ) -> None:
+        """LocalError for files that are no certificate and its key, or no authorities."""
         self._cert = cert
         self._key = key
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.minimum_version = VERSIONS[least_version]
-        self.context.options |= ssl.OP_NO_RENEGOTIATION
-        self.context.set_alpn_protocols(["http/1.1"])
-        _load(self.context, cert, key)
+        self._least_version = VERSIONS[least_version]
+        self._client_ca = client_ca
+        self.context = self._read()
 
     def reload(self) -> None:
         """Read the files again, for connections from now on. LocalError, and all stays as it was,
         if they are no longer good."""
-        _load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), self._cert, self._key)
-        _load(self.context, self._cert, self._key)
+        self.context = self._read()
+
+    def _read(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = self._least_version
+        context.options |= ssl.OP_NO_RENEGOTIATION
+        context.set_alpn_protocols(["http/1.1"])
+        _load(context, self._cert, self._key)
+        if self._client_ca:
+            _ask_for_certificates(context, self._client_ca)
+        return context
+
+
+def client_certificates(secured: ssl.SSLObject) -> tuple[bytes, ...]:
+    """Give the DER of the certificate a client has proved to be his, which was verified, then of
+    those he sent along, which may be anything; nothing where he has shown none."""
+    own = secured.getpeercert(binary_form=True)
+    if own is None:
+        return ()
+    shown = [one for one in _chain(secured) if one != own]
+    return (own, *shown[: MOST_SHOWN - 1])
+
+
+def _chain(secured: ssl.SSLObject) -> list[bytes]:
+    """Give what a client has shown. Before Python 3.13 only the object inside knows."""
+    given = getattr(secured, "get_unverified_chain", None)
+    if given is not None:
+        return list(given())
+    given = getattr(getattr(secured, "_sslobj", None), "get_unverified_chain", None)
+    return [] if given is None else [one.public_bytes(_DER) for one in given() or ()]
+
+
+def _ask_for_certificates(context: ssl.SSLContext, client_ca: str) -> None:
+    """Have clients that have a certificate show it."""
+    try:
+        context.load_verify_locations(client_ca)
+    except ssl.SSLError as reason:
+        text = (reason.reason or "no certificate").replace("_", " ").lower()
+        raise LocalError(f"{client_ca}: {text}") from None
+    except OSError as reason:
+        raise LocalError(f"{client_ca}: {reason.strerror or 'not to be read'}") from None
+    context.verify_mode = ssl.CERT_OPTIONAL
+    # An authority that is named is trusted, whoever stands above it.
+    context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
+    # A resumed session is not verified again, and remembers no more than the client's own one.
+    context.options |= ssl.OP_NO_TICKET
+    context.num_tickets = 0
 
 
 def _load(context: ssl.SSLContext, cert: str, key: str) -> None:

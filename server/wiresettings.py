@@ -111,6 +111,12 @@ class TlsSettings:
         "cert", text(), "", "File with the certificate and its chain, in PEM; turns TLS on."
     )
     key: str = setting("key", text(), "", "File with its key, unless that is in `cert` too.")
+    client_ca: str = setting(
+        "clientCa",
+        text(),
+        "",
+        "File with the authorities, in PEM, of certificates clients may show; asks for them.",
+    )
     min_version: str = setting("minVersion", choice("1.2", "1.3"), "1.2", "Oldest TLS spoken.")
 
 
@@ -139,7 +145,10 @@ class Server:
         "strictSdkVersion", YES_NO, True, "Refuse clients too old for this API."
     )
     trusted_proxies: tuple[str, ...] = setting(
-        "trustedProxies", NETWORKS, (), "Whose X-Forwarded-For, -Host and -Proto are believed."
+        "trustedProxies",
+        NETWORKS,
+        (),
+        "Whose X-Forwarded-For, -Host and -Proto are believed; `unix`: of who comes by `uds`.",
     )
     proxy_protocol: bool = setting(
         "proxyProtocol",

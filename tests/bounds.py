@@ -74,9 +74,21 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "server/test_net.py::test_too_many_connections_are_refused_at_once",
         ),
         Bound(
+            "TLS handshakes in progress, which count as connections",
+            "limits.connections",
+            "cut off before anything is read",
+            "server/test_handshakes.py::test_as_many_handshakes_as_connections",
+        ),
+        Bound(
+            "time for a TLS handshake",
+            "timeouts.head",
+            "closed",
+            "server/test_handshakes.py::test_a_handshake_has_its_time",
+        ),
+        Bound(
             "files kept for the server itself",
             "server.openfiles.RESERVED_FILES",
-            "fewer connections than configured, with a warning",
+            "fewer connections than configured, with a warning unless that is the default",
             "server/test_openfiles.py::test_connections_leave_files_for_the_server",
         ),
         Bound(
@@ -108,6 +120,24 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "timeouts.grace",
             "cut off",
             "server/test_net.py::test_stop_cuts_off_who_does_not_end",
+        ),
+        Bound(
+            "passkeys of one user",
+            "server.auth.strategies.passkeysettings.PasskeySettings.most_keys",
+            "412",
+            "server/test_passkey.py::test_only_so_many_keys",
+        ),
+        Bound(
+            "what an authenticator says of a new key",
+            "server.auth.strategies.passkeyanswers.MOST_ATTESTATION_BYTES",
+            "401",
+            "server/test_passkey_answers.py::test_a_changed_registration",
+        ),
+        Bound(
+            "levels of its CBOR",
+            "server.auth.strategies.ctap.MOST_LEVELS",
+            "401",
+            "server/test_passkey_answers.py::test_cbor_is_as_deep_as_it_may_be",
         ),
         Bound(
             "time of a call of another's strategy",
@@ -326,6 +356,36 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "server/test_throttle.py::test_made_up_names_push_no_victim_out",
         ),
         Bound(
+            "forms of other sites put aside for one address",
+            "server.auth.pending.MOST_FORMS_OF_ADDRESS",
+            "the login of the oldest ends",
+            "server/test_oauth_windows.py::test_forms_are_few",
+        ),
+        Bound(
+            "such forms in all",
+            "server.auth.pending.MOST_FORMS",
+            "the login of the oldest ends",
+            "server/test_oauth_windows.py::test_forms_are_few",
+        ),
+        Bound(
+            "bytes of such a form",
+            "server.auth.pending.MOST_FORM_BYTES",
+            "401",
+            "server/test_oauth_windows.py::test_forms_that_are_not_taken",
+        ),
+        Bound(
+            "bytes of a provider's answer",
+            "server.auth.strategies.oauth.web.MOST_ANSWER_BYTES",
+            "401",
+            "server/test_oauth_troubles.py::test_nonsense",
+        ),
+        Bound(
+            "bytes of a provider's attribute that is kept",
+            "server.auth.strategies.oauth.attributes.MOST_ATTRIBUTE_BYTES",
+            "left out",
+            "server/test_oauth.py::test_large_attributes_are_left_out",
+        ),
+        Bound(
             "passwords that wait to be hashed",
             "security.passwords.queue",
             "503 with `Retry-After`",
@@ -336,6 +396,36 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "server.auth.passwords.MOST_PASSWORD_BYTES",
             "400",
             "server/test_passwords.py::test_a_password_of_the_greatest_length_passes",
+        ),
+        Bound(
+            "bytes of a client certificate",
+            "server.auth.strategies.x509chains.MOST_CERTIFICATE_BYTES",
+            "401",
+            "server/test_x509_chains.py::test_oversized_certificates",
+        ),
+        Bound(
+            "certificates between it and an authority",
+            "server.auth.strategies.x509chains.MOST_DEPTH",
+            "401",
+            "server/test_x509_chains.py::test_a_chain_has_an_end",
+        ),
+        Bound(
+            "certificates a client shows, and a header field holds, that are looked at",
+            "server.auth.strategies.x509headers.MOST_CERTIFICATES",
+            "further ones are not looked at",
+            "server/test_x509_headers.py::test_the_chain_beside",
+        ),
+        Bound(
+            "characters of a field with a certificate",
+            "server.auth.strategies.x509headers.MOST_FIELD_CHARACTERS",
+            "401",
+            "server/test_x509_headers.py::test_what_is_not_exactly_one",
+        ),
+        Bound(
+            "bytes of a file of authorities or revocations",
+            "server.auth.strategies.x509files.MOST_FILE_BYTES",
+            "no start; while running the file counts as it was",
+            "server/test_x509_chains.py::test_files_are_bounded",
         ),
         Bound(
             "sessions kept in memory",

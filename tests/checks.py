@@ -113,9 +113,6 @@ EXPLAINED = {
     "A2": "as a statistic: `python -m bench --only timing`",
     "A11": _ABSENT,
     "A12": _ABSENT,
-    "A14": _ABSENT,
-    **{f"O{number}": _ABSENT for number in range(2, 9)},
-    "D5": _ABSENT,
     "X7": "open: known faults of dependencies are not looked up; pyproject.toml gives reasons",
     "A16": "as log lines; the users themselves are not told",
 }

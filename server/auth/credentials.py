@@ -45,6 +45,14 @@ class InformsById(Protocol):
         """Give it, without secrets."""
 
 
+@runtime_checkable
+class HasSeveral(Protocol):
+    """A strategy of which a user may have several keys."""
+
+    async def delete_one(self, kuid: str, identifier: str) -> Prepared:
+        """Prepare the end of one of them. ApiError if it is not his."""
+
+
 class OwnSessions(Protocol):
     """Ends the other sessions of somebody who changes his own credentials."""
 
@@ -112,13 +120,22 @@ class Credentials:
             await self._tokens.revoke_others(caller)
         return shown
 
-    async def delete(self, name: str, kuid: str, *, keeps_a_way_in: bool) -> None:
-        """Remove a user's credentials; with `keeps_a_way_in` ApiError 412 if he has no others."""
+    async def delete(
+        self, name: str, kuid: str, *, one: str | None = None, keeps_a_way_in: bool
+    ) -> None:
+        """Remove a user's credentials, or `one` of several keys; with `keeps_a_way_in` ApiError 412
+        if he has no others."""
         strategy = self._strategies.get(name)
+        if one is not None and not isinstance(strategy, HasSeveral):
+            raise plain_error(400, f"credentials of {name} are removed as a whole")
 
         async def prepare() -> Prepared:
-            prepared = await strategy.delete(kuid)
-            guards = await self._other_way_in(name, kuid) if keeps_a_way_in else []
+            if one is not None and isinstance(strategy, HasSeveral):
+                prepared = await strategy.delete_one(kuid, one)
+            else:
+                prepared = await strategy.delete(kuid)
+            is_last = keeps_a_way_in and not prepared.left
+            guards = await self._other_way_in(name, kuid) if is_last else []
             return Prepared({}, [*guards, *prepared.changes])
 
         await self._apply(kuid, prepare)

@@ -40,6 +40,8 @@ from server.storage.base import (
 
 _ATTEMPTS = 5
 _NONCE_BYTES = 12
+_PROOFS = (Table.CREDENTIALS, Table.PASSKEYS)
+"""What proves who somebody is; changed before the token is stored, it proves nothing any more."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -103,7 +105,7 @@ class Issuer:
         except Exists:
             raise error("plugin.strategy.missing_user", WRONG) from None
         except Missing as missing:
-            if missing.table is Table.CREDENTIALS:
+            if missing.table in _PROOFS:
                 raise error("plugin.strategy.missing_user", WRONG) from None
             raise error("security.token.invalid") from None
         if self.limits.sessions:

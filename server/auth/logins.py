@@ -157,6 +157,12 @@ class Logins:
             begun.succeeded()
             return found
 
+    async def put_aside(self, name: str, form: Mapping[str, object], address: str) -> None:
+        """Keep what a provider's page has posted until who began comes for it; 401 for a state
+        that no step has, or that a form has come for."""
+        await self._pending.put_aside(form.get("state"), name, form, address=address)
+        tell(ending=Ending.PENDING)
+
     async def confirm(self, kuid: str, address: str, check: Callable[[], Awaitable[None]]) -> None:
         """Run a check of something only this user should know, throttled as logins are."""
         begun = await self._throttle.begin(f"\0{kuid}", address)
@@ -188,7 +194,7 @@ class Logins:
         self, name: str, strategy: Strategy, attempt: LoginAttempt, step: Step, visit: Visit
     ) -> object:
         """Take one step of a login; give the outcome, or what follows from it."""
-        attempt = replace(attempt, state=make_state())
+        attempt = replace(attempt, state=make_state(), body={**attempt.body, **step.form})
         if step.token_hash:
             await self._pending.use_up(step)
         outcome = await _ask(strategy, attempt, step)

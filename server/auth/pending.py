@@ -19,13 +19,28 @@ from protocol.errors import ApiError, error
 from server.auth.audit import tell
 from server.auth.throttle import address_key
 from server.auth.tokenforms import hash_token
-from server.storage.base import Change, Delete, DeleteAll, Insert, Missing, Row, Storage, Table
+from server.storage.base import (
+    Change,
+    Delete,
+    DeleteAll,
+    Insert,
+    Missing,
+    Row,
+    Storage,
+    Table,
+    Update,
+)
 
 MOST_OF_ADDRESS = 1000
 MOST_PENDING = 20_000
 """Steps kept for one address, an IPv6 /64 counting as one, and for all; beyond that the oldest of
 the address gives way, or of the one that has most."""
 MOST_KEPT_BYTES = 16_384
+MOST_FORMS_OF_ADDRESS = 100
+MOST_FORMS = 1000
+"""Steps that a form has been posted for, of one address and of all; beyond that they end like
+those."""
+MOST_FORM_BYTES = 65_536
 _MOST_STATE_CHARACTERS = 256
 _STATE_BYTES = 32
 _OVER = "this login was begun elsewhere, has been finished or has taken too long: begin again"
@@ -45,13 +60,15 @@ class Linking:
 @dataclass(frozen=True, slots=True)
 class Step:
     """What is kept of a login. `account` is what failures are counted by, `wishes` is what its
-    first request asked for; with `linking` it is no login, but a proof of credentials."""
+    first request asked for; with `linking` it is no login, but a proof of credentials. `form` is
+    what a provider's page has posted for it."""
 
     kept: Mapping[str, object] = field(repr=False)
     account: str | None
     wishes: Mapping[str, object]
     linking: Linking | None = None
     token_hash: bytes = b""
+    form: Mapping[str, object] = field(default_factory=dict, repr=False)
 
 
 def make_state() -> str:
@@ -71,7 +88,8 @@ class PendingLogins:
         self._storage = storage
         self._clock_ms = clock_ms
         self._ttl_ms = ttl_ms
-        self._counts = _Counts()
+        self._counts = _Counts(MOST_OF_ADDRESS, MOST_PENDING)
+        self._forms = _Counts(MOST_FORMS_OF_ADDRESS, MOST_FORMS)
 
     async def keep(
         self, state: str, strategy: str, step: Step, *, binding: str | None, address: str
@@ -107,13 +125,7 @@ class PendingLogins:
     ) -> Step:
         """Give the step of this name; ApiError 401 for any other than a living one of this strategy
         and of who asks, with a `kuid` one of a linking by this user."""
-        row = None
-        if isinstance(state, str) and len(state) <= _MOST_STATE_CHARACTERS and state.isascii():
-            row = await self._storage.get(Table.ONE_TIME, token_hash=hash_token(state))
-        if row is None or row["kind"] != _kind(strategy):
-            raise _over("unknown state")
-        if cast(int, row["expires_at"]) <= self._clock_ms():
-            raise _over("expired state")
+        row = await self._living(state, strategy)
         data = cast("dict[str, object]", row["data"])
         bound = data["binding"]
         if isinstance(bound, str) and not hmac.compare_digest(bound, _hashed(binding)):
@@ -127,7 +139,40 @@ class PendingLogins:
             cast("dict[str, object]", data["wishes"]),
             None if linking is None else Linking(**linking),
             cast(bytes, row["token_hash"]),
+            cast("dict[str, object]", data.get("form", {})),
         )
+
+    async def put_aside(
+        self, state: object, strategy: str, form: Mapping[str, object], *, address: str
+    ) -> None:
+        """Keep a form for a step until who began comes for it, once. ApiError 401 for any other
+        than a living step of this strategy, and for a form that is too large."""
+        row = await self._living(state, strategy)
+        data, token_hash = cast("dict[str, object]", row["data"]), cast(bytes, row["token_hash"])
+        if "form" in data:
+            raise _over("a second form")
+        if len(orjson.dumps(form)) > MOST_FORM_BYTES:
+            raise _over("a form that is too large")
+        now_ms, ends_ms = self._clock_ms(), cast(int, row["expires_at"])
+        dropped = self._forms.enter(address_key(address) or b"", token_hash, ends_ms, now_ms)
+        gone = [DeleteAll(Table.ONE_TIME, {"token_hash": one}) for one in dropped]
+        kept: Row = {"data": {**data, "form": dict(form)}}
+        try:
+            await self._storage.apply(
+                [*gone, Update(Table.ONE_TIME, {"token_hash": token_hash}, kept)]
+            )
+        except Missing:
+            raise _over("state was used") from None
+
+    async def _living(self, state: object, strategy: str) -> Row:
+        row = None
+        if isinstance(state, str) and len(state) <= _MOST_STATE_CHARACTERS and state.isascii():
+            row = await self._storage.get(Table.ONE_TIME, token_hash=hash_token(state))
+        if row is None or row["kind"] != _kind(strategy):
+            raise _over("unknown state")
+        if cast(int, row["expires_at"]) <= self._clock_ms():
+            raise _over("expired state")
+        return row
 
     async def use_up(self, step: Step) -> None:
         """End a step that was found; ApiError 401 if somebody was faster."""
@@ -136,12 +181,15 @@ class PendingLogins:
         except Missing:
             raise _over("state was used") from None
         self._counts.leave(step.token_hash)
+        self._forms.leave(step.token_hash)
 
 
 class _Counts:
     """Which steps there are, by address and oldest first."""
 
-    def __init__(self) -> None:
+    def __init__(self, of_address: int, in_all: int) -> None:
+        self._most_of_address = of_address
+        self._most = in_all
         self._of: dict[bytes, OrderedDict[bytes, int]] = {}
         self._where: dict[bytes, bytes] = {}
 
@@ -149,12 +197,12 @@ class _Counts:
         """Count a step, and give those that must go for it."""
         dropped = []
         self._expire(key, now_ms)
-        if len(self._of.get(key, ())) >= MOST_OF_ADDRESS:
+        if len(self._of.get(key, ())) >= self._most_of_address:
             dropped.append(self._drop_oldest(key))
-        if len(self._where) >= MOST_PENDING:
+        if len(self._where) >= self._most:
             for other in list(self._of):
                 self._expire(other, now_ms)
-        if len(self._where) >= MOST_PENDING:
+        if len(self._where) >= self._most:
             dropped.append(self._drop_oldest(max(self._of, key=lambda one: len(self._of[one]))))
         self._of.setdefault(key, OrderedDict())[token_hash] = ends_ms
         self._where[token_hash] = key

@@ -40,7 +40,7 @@ _ATTEMPTS = 5
 # Keys whose sockets are told at once; those of further ones learn it at their next request.
 _MOST_KEYS = 1000
 # Sessions and one-time tokens are `ends_of`'s.
-_HIS = (Table.USER_PROFILES, Table.CREDENTIALS, Table.API_KEYS)
+_HIS = (Table.USER_PROFILES, Table.CREDENTIALS, Table.PASSKEYS, Table.API_KEYS)
 # Never part of the content: the id stands beside the document, and the other two have their own
 # columns.
 _NOT_CONTENT = frozenset({"_id", "profileIds", "_kuzzle_info"})

@@ -12,7 +12,7 @@ from server.auth.lifetimes import NEVER
 from server.auth.logins import Claim, LoggedIn, NextStep, Visit
 from server.auth.tokenforms import SESSION_PREFIX, hash_token
 from server.services import Services
-from server.steps import enter_claim, read_attempt, send_on
+from server.steps import enter_claim, is_posted_back, put_aside, read_attempt, send_on
 
 
 @action(
@@ -27,6 +27,8 @@ async def login(services: Services, caller: Caller, request: Request) -> Outcome
     """Log in with a strategy; the credentials stand in the body or among the arguments. Gives a
     token, with `cookieAuth` in a cookie, or says what to do next; `state` names that step then."""
     name = read_text(request, "strategy")
+    if is_posted_back(services, request):
+        return await put_aside(services, request, name)
     services.issuer.limits.lifetime_ms(request.args.get("expiresIn"))
     browser = services.browsers.of(request)
     visit = Visit(browser.secret, _wishes(services, request))

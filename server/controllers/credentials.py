@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 
 from protocol.messages import Json, Request
 from server.actions import Outcome, action
-from server.answers import read_strategy
+from server.answers import read_credential_id, read_strategy
 from server.arguments import read_body, read_flag
 from server.auth.callers import Caller
 from server.auth.logins import NextStep, Visit
@@ -113,13 +113,15 @@ async def get_my_credentials(services: Services, caller: Caller, request: Reques
     granted=("default",),
     needs_user=True,
     is_audited=True,
+    query=("credentialId",),
 )
 async def delete_my_credentials(services: Services, caller: Caller, request: Request) -> Json:
-    """Remove the caller's credentials of a strategy, unless they are his last. Where the server
-    asks for it, the argument `password` is the present password."""
-    name = read_strategy(services, request)
+    """Remove the caller's credentials of a strategy, unless they are his last; with `credentialId`
+    only one of several keys. Where the server asks for it, the argument `password` is the present
+    password."""
+    name, one = read_strategy(services, request), read_credential_id(request)
     await _check_present_password(services, name, caller, request)
-    await services.credentials.delete(name, caller.kuid, keeps_a_way_in=True)
+    await services.credentials.delete(name, caller.kuid, one=one, keeps_a_way_in=True)
     return {"acknowledged": True}
 
 

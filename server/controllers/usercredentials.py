@@ -3,7 +3,7 @@
 from protocol.errors import error
 from protocol.messages import Json, Request
 from server.actions import action
-from server.answers import read_strategy
+from server.answers import read_credential_id, read_strategy
 from server.arguments import read_body, read_flag, read_identifier, read_optional_identifier
 from server.auth.callers import Caller
 from server.auth.names import ANONYMOUS_IDS, is_id
@@ -67,12 +67,19 @@ async def get_credentials_by_id(services: Services, caller: Caller, request: Req
     return await services.credentials.show_by_id(name, identifier)
 
 
-@action("security:deleteCredentials", "DELETE /credentials/:strategy/:_id", is_audited=True)
+@action(
+    "security:deleteCredentials",
+    "DELETE /credentials/:strategy/:_id",
+    is_audited=True,
+    query=("credentialId",),
+)
 async def delete_credentials(services: Services, caller: Caller, request: Request) -> Json:
-    """Remove a user's credentials of a strategy, even his last ones. His sessions go on."""
+    """Remove a user's credentials of a strategy, even his last ones; with `credentialId` only one
+    of several keys. His sessions go on."""
     name, kuid = read_strategy(services, request), read_identifier(request)
     _check_id(kuid)
-    await services.credentials.delete(name, kuid, keeps_a_way_in=False)
+    one = read_credential_id(request)
+    await services.credentials.delete(name, kuid, one=one, keeps_a_way_in=False)
     return {"acknowledged": True}
 
 

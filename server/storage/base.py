@@ -42,6 +42,7 @@ class Table(Enum):
     USERS = "users"
     USER_PROFILES = "user_profiles"
     CREDENTIALS = "credentials"
+    PASSKEYS = "passkeys"
     SESSIONS = "sessions"
     API_KEYS = "api_keys"
     SIGNING_KEYS = "signing_keys"
@@ -90,6 +91,25 @@ SHAPES: dict[Table, Shape] = {
         key=("strategy", "id"),
         unique=(("kuid", "strategy"),),
         optional=frozenset({"updated_at"}),
+    ),
+    # One row for each key of who has credentials of a strategy with several keys. `id` is the key's
+    # own, in base64url, as long as authenticators make it; `public_key` is a COSE key.
+    Table.PASSKEYS: Shape(
+        {
+            "strategy": _T,
+            "id": _T,
+            "kuid": _T,
+            "name": _T,
+            "public_key": _B,
+            "sign_count": _I,
+            "backed_up": _I,
+            "transports": _J,
+            "created_at": _I,
+            "used_at": _I,
+        },
+        key=("strategy", "id"),
+        indexed=(("kuid", "strategy"),),
+        optional=frozenset({"used_at"}),
     ),
     # `token_hash` is SHA-256 of the token's text; `expires_at` None means never; `family` joins a
     # chain of refreshes, which began at `started_at`; `used_at` is a recent use, not the last one

@@ -22,9 +22,6 @@ _CACHED_STATEMENTS = 256
 _ROOMY_CACHE_KIB = 65_536
 _ROOMY_LOG_PAGES = 10_000  # 40 MiB: pages that change often are copied back less often
 _TRY_AGAIN_S = 0.01
-# Steps of SQLite's machine, some 0.3 ms, after each of which a long statement pauses.
-_MADE_WAY_EVERY = 3000
-_PAUSE_S = 0.000_01
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _PASSING = _BUSY | {sqlite3.SQLITE_FULL}
 """What leaves the connection sound."""
@@ -243,14 +240,7 @@ def _connect(uri: str) -> sqlite3.Connection:
     )
     # Sorting must not leave rows in a temporary file that others may read.
     connection.execute("PRAGMA temp_store = MEMORY")
-    connection.set_progress_handler(_make_way, _MADE_WAY_EVERY)
     return connection
-
-
-def _make_way() -> None:
-    """Let the event loop go first where both want the same core: the system would keep it waiting
-    for as long as a thread may run, which is milliseconds."""
-    time.sleep(_PAUSE_S)
 
 
 def _mark(path: str) -> tuple[int, int] | None:

@@ -34,7 +34,17 @@ _PROFILE_ROLES = (
     " FROM profiles, json_each(profiles.body, '$.policies') AS policies"
     " WHERE json_type(profiles.body, policies.fullkey || '.roleId') = 'text'",
 )
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_AUDIT, _PROFILE_ROLES, sqlite_triggers.CREATION)
+_PASSKEYS = (
+    'CREATE TABLE "passkeys" ("strategy" TEXT NOT NULL, "id" TEXT NOT NULL, "kuid" TEXT NOT NULL,'
+    ' "name" TEXT NOT NULL, "public_key" BLOB NOT NULL, "sign_count" INTEGER NOT NULL,'
+    ' "backed_up" INTEGER NOT NULL, "transports" TEXT NOT NULL, "created_at" INTEGER NOT NULL,'
+    ' "used_at" INTEGER, PRIMARY KEY ("strategy", "id")) STRICT',
+    'CREATE INDEX "by_passkeys_kuid_strategy" ON "passkeys" ("kuid", "strategy")',
+)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    *(_AUDIT, _PROFILE_ROLES, sqlite_triggers.CREATION),
+    _PASSKEYS,
+)
 """At place n the statements from version n + 1 to n + 2. `SHAPES` describes the newest version."""
 
 _TYPES = {Kind.TEXT: "TEXT", Kind.INTEGER: "INTEGER", Kind.BYTES: "BLOB", Kind.JSON: "TEXT"}

@@ -14,7 +14,8 @@ from protocol.deflate import deflate
 from protocol.frames import Opcode, write_frame
 from protocol.messages import Match, Request, Response
 from protocol.websocket import Message, MessageLimits
-from server.net import Listener, Peer, Timeouts
+from server.listener import Listener, Timeouts
+from server.net import Peer
 from server.places import Place
 
 # The suite sends messages of 16 MiB, in up to 65,536 fragments, that compress a thousand times.

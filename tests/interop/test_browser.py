@@ -18,7 +18,7 @@ pytestmark = pytest.mark.interop
 
 
 @contextmanager
-def browsing(address: str, folder: Path) -> Iterator[Path]:
+def browsing(address: str, folder: Path, *flags: str) -> Iterator[Path]:
     """Open a page in a browser with a profile of its own; gives where the browser's errors go."""
     errors = folder / "browser.stderr"
     browser = [
@@ -30,6 +30,7 @@ def browsing(address: str, folder: Path) -> Iterator[Path]:
         "--disable-background-networking",
         "--no-first-run",
         f"--user-data-dir={folder / 'profile'}",
+        *flags,
     ]
     with started([*browser, address], errors=errors):
         yield errors

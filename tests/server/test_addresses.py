@@ -125,3 +125,23 @@ def test_without_proxies() -> None:
 def test_tls_in_front(peer: str, headers: dict[str, str], is_https: bool) -> None:
     """Only the nearest proxy knows how it was called by the one before it."""
     assert OURS.is_https(peer, headers) is is_https
+
+
+def test_a_proxy_on_the_unix_socket() -> None:
+    """`unix` among `server.trustedProxies`, beside networks or alone; no name a list may hold, and
+    nobody whose address is not known."""
+    headers = {
+        "x-forwarded-for": f"{LIAR}, {CLIENT}",
+        "x-forwarded-proto": "https",
+        "x-forwarded-host": "keys.test",
+    }
+    for trusted in (["unix"], ["10.0.0.0/8", "unix"]):
+        ours = Addresses(trusted)
+        assert ours.client_of("unix", headers) == CLIENT
+        assert ours.is_https("unix", headers)
+        assert ours.host_of("unix", headers) == "keys.test"
+        assert ours.client_of("unix", {"x-forwarded-for": f"{CLIENT}, unix"}) == "unix"
+        assert ours.client_of("", headers) == ""
+        assert ours.client_of(LIAR, headers) == LIAR
+    assert not OURS.is_https("unix", headers)
+    assert OURS.client_of("unix", headers) == "unix"

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from server.config import Config
-from server.net import BLOCKED, Listener, Peer, Timeouts
+from server.listener import Listener, Timeouts
+from server.net import BLOCKED, Peer
 from tests.server.running import (
     Socket,
     cheap_config,

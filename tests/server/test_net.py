@@ -12,7 +12,8 @@ from protocol.answers import Wire
 from protocol.bodies import BodyLimits
 from protocol.messages import Request, Response
 from server.actions import Router
-from server.net import Listener, Peer, Timeouts
+from server.listener import Listener, Timeouts
+from server.net import Peer
 from server.places import Place
 from tests.server.running import WAIT_S, Http, Socket, write_client_frame
 from tests.waiting import until

@@ -60,6 +60,25 @@ async def test_a_unix_socket(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+@pytest.mark.parametrize("is_named", [True, False])
+async def test_a_proxy_on_a_unix_socket(tmp_path: Path, loop: str, is_named: bool) -> None:
+    """H8: only with `unix` in `server.trustedProxies` it says where a client comes from."""
+    path = tmp_path / "keys.sock"
+    trusted = "127.0.0.1,unix" if is_named else "127.0.0.1"
+    options = ("--uds", str(path), "--loop", loop, "--set", f"server.trustedProxies={trusted}")
+    async with serving_at(f"unix:{path}", *options) as process:
+        http = Http(*await asyncio.open_unix_connection(str(path)))
+        forwarded = {"X-Forwarded-For": "203.0.113.7", "X-Forwarded-Proto": "https"}
+        body = {"username": "nobody", "password": "x"}
+        assert (await http.ask("POST", "/_login/local", body, headers=forwarded)).status == 401
+        http.close()
+        process.send_signal(signal.SIGTERM)
+        _, errors = await process.communicate()
+    (line,) = [line for line in errors.decode().splitlines() if "login" in line]
+    assert ("203.0.113.7" in line) is is_named
+
+
 async def test_a_socket_left_behind_is_replaced(tmp_path: Path) -> None:
     """What a killed server leaves keeps nobody from starting again."""
     path = tmp_path / "keys.sock"

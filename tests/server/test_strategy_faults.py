@@ -250,6 +250,22 @@ async def always(kuid: str) -> bool:
     return True
 
 
+async def gives_no_count(*given: object) -> object:
+    return Prepared({}, [], "several")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("does", [*FAULTS, gives_no_count], ids=lambda does: does.__name__)
+async def test_faults_of_the_end_of_one_key(patient: Running, does: Callable[..., object]) -> None:
+    """Nothing is removed by it, above all not everything."""
+    await add(patient, "delete_one", does)
+    token, named = await patient.login("ann"), {"strategy": "badge", "credentialId": "7"}
+    await patient.call("query", CALLS[2][1], token=token, strategy="badge", body=CALLS[2][2])
+    for transport in TRANSPORTS:
+        answer = await patient.call(transport, CALLS[4][1], token=token, **named)
+        assert told(answer) == FAULT
+    assert await patient.app.services.strategies.get("badge").exists("ann")
+
+
 async def test_a_user_can_be_deleted_whatever_it_says(patient: Running) -> None:
     """S2: his end does not wait for anybody."""
     await add(patient, "exists", breaks)

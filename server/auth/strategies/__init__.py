@@ -19,9 +19,13 @@ class LoginAttempt:
     """What somebody who wants to log in has sent; `headers` have lower-case names, `address` is the
     client's.
 
-    `certificate` is the DER of the one his own TLS connection has verified, None without. Header
+    `certificate` is the DER of the one his own TLS connection has verified, None without;
+    `intermediates` are those he sent along to lead to an authority, which may be anything. Header
     fields that a proxy sets may be believed with `is_from_proxy` only: one of
     `server.trustedProxies` sent this.
+
+    With `is_from_foreign_page` a browser says that a page of another origin sends this, which may
+    not use the session cookie either: what browsers add by themselves proves nothing then.
 
     `state` names the next step of this login, for a strategy that can `resume`: whoever is sent
     elsewhere must bring it back as the argument `state`.
@@ -33,7 +37,9 @@ class LoginAttempt:
     address: str = ""
     state: str = field(default="", repr=False)
     certificate: bytes | None = field(default=None, repr=False)
+    intermediates: tuple[bytes, ...] = field(default=(), repr=False)
     is_from_proxy: bool = False
+    is_from_foreign_page: bool = False
 
 
 WRONG = "wrong user or password"
@@ -114,10 +120,12 @@ Proof = Proven | Refused | Redirect | Challenge
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What to show the caller once `changes` are made."""
+    """What to show the caller once `changes` are made; `left` is how many keys of this strategy he
+    has then, where one of several is removed."""
 
     shown: dict[str, object]
     changes: list[Change] = field(repr=False)
+    left: int = 0
 
 
 class Strategy(Protocol):
@@ -125,8 +133,11 @@ class Strategy(Protocol):
 
     Any of these may be there as well, and is looked for by name: `resume`, see `Resumes`, in which
     case `verify` may give a Redirect or a Challenge; `prove` and `resume_proof`, see `Proves`;
+    `window_origins`, for logins that end in a browser: the origins whose windows may have the
+    result; `takes_forms`, which is True where a provider's page may post what it says;
     `logs_in`, which is False where its credentials alone let nobody in; `get_info(kuid)`,
     `get_by_id(id)`, `search(query, sort, start, size)`, `refresh_token(kuid)`, `after_register()`,
+    `delete_one(kuid, id)`, like `delete`: the end of one of several keys that a user may have;
     `validate_new(credentials, kuid, profile_ids)`: in the place of `validate` for a user who is not
     stored yet, where it matters which profiles he will have; and, not async,
     `account_of(attempt)`: the text that names the account somebody wants to log in to, as it was
@@ -195,12 +206,24 @@ class Parts:
 
 
 @dataclass(frozen=True, slots=True)
+class Examined:
+    """What settings come to, for the operator: `facts` to know, `lacking` to correct."""
+
+    facts: tuple[str, ...]
+    lacking: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class StrategyKind(Generic[S]):
     """What `use` in `[strategies.NAME]` names: how such a strategy is configured and made.
 
     `settings` is a frozen dataclass whose fields are declared with `server.settings.setting`.
-    `make` is given the name, the filled settings and the parts; LocalError refuses to start.
+    `make` is given the name, the filled settings and the parts; LocalError refuses to start. For
+    `manykeys strategies` there may be `examine`, which is given the name, the settings and whether
+    it may ask anybody, and `offers`, which names what can be chosen, like providers.
     """
 
     settings: type[S]
     make: Callable[[str, S, Parts], Strategy]
+    examine: Callable[[str, S, bool], Examined] | None = None
+    offers: Callable[[], list[str]] | None = None

@@ -44,6 +44,9 @@ class Guarded:
         self.name = name
         self.fields = tuple(map(str, strategy.fields))
         self.logs_in = getattr(strategy, "logs_in", True) is not False
+        # Whose windows get the answer at the end of a login in a browser, None for nobody asks.
+        self.window_origins = _origins_of(strategy)
+        self.takes_forms = getattr(strategy, "takes_forms", False) is True
         self._strategy = strategy
         self._timeout_s = timeout_s
         self._calls: set[asyncio.Task[object]] = set()
@@ -51,6 +54,8 @@ class Guarded:
             if callable(getattr(strategy, method, None)):
                 ask = self._show if method in _SHOWN else self._ask
                 setattr(self, method, partial(ask, method))
+        if callable(getattr(strategy, "delete_one", None)):
+            self.delete_one = self._delete_one
 
     def start(self) -> None:
         """Let the strategy know that it is registered; nobody waits for what it does then."""
@@ -94,6 +99,9 @@ class Guarded:
     async def delete(self, kuid: str) -> Prepared:
         """See `Strategy`."""
         return self._prepared("delete", await self._ask("delete", kuid))
+
+    async def _delete_one(self, kuid: str, identifier: str) -> Prepared:
+        return self._prepared("delete_one", await self._ask("delete_one", kuid, identifier))
 
     def account_of(self, attempt: LoginAttempt) -> str | None:
         """See `Strategy`; None where it names none, or fails."""
@@ -177,7 +185,7 @@ class Guarded:
     def _prepared(self, method: str, given: object) -> Prepared:
         prepared = self._checked(method, given, Prepared)
         is_right = all(isinstance(change, Change) for change in prepared.changes)
-        if not is_right or not is_json(prepared.shown):
+        if not is_right or not is_json(prepared.shown) or not isinstance(prepared.left, int):
             raise self._wrong(method)
         return prepared
 
@@ -189,6 +197,11 @@ class Guarded:
     def _wrong(self, method: str) -> ApiError:
         _LOG.error("strategy %s: %s gives what it must not", self.name, method)
         return _fault()
+
+
+def _origins_of(strategy: Strategy) -> tuple[str, ...] | None:
+    origins: Iterable[object] | None = getattr(strategy, "window_origins", None)
+    return None if origins is None else tuple(map(str, origins))
 
 
 def is_json(value: object) -> bool:

@@ -1,0 +1,235 @@
+"""One provider, asked by its backend: where to send somebody, and what it says of who comes back.
+
+Everything here blocks, and is for the threads of the strategy. What goes wrong is `Declined`, whose
+texts are safe to log: they never come from the provider or from who logs in.
+"""
+
+import hmac
+import re
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from social_core.backends.base import BaseAuth
+from social_core.backends.open_id import OpenIdAuth
+from social_core.backends.utils import OIDCDiscoveryMixin
+from social_core.exceptions import AuthCanceled, SocialAuthBaseException
+
+from server.auth.names import is_id
+from server.auth.strategies.oauth.adapter import (
+    Answer,
+    Away,
+    Session,
+    Told,
+    Visit,
+    settings_by_name,
+)
+from server.auth.strategies.oauth.attributes import find, without_secrets
+from server.auth.strategies.oauth.catalog import exchanges_code
+from server.auth.strategies.oauth.catalog import find as find_backend
+from server.auth.strategies.oauth.settings import OAuthSettings
+from server.auth.strategies.oauth.tamed import clean_url, has_state, tame, with_challenge
+from server.auth.strategies.oauth.web import Web, openid_by
+from server.configtree import ConfigError
+
+# Whoever could not ask has proved nothing wrong: that is no failed login.
+_UNAVAILABLE = frozenset(
+    {"timeout", "connection_failed", "tls_error", "unavailable", "rate_limited"}
+)
+_CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+# Addresses change hands, and some providers let their users write any they like (check O6).
+_ADDRESS = re.compile(r"(?:^|[._])(?:e-?mail|mail)s?(?:$|[._\[])", re.IGNORECASE)
+_ASYMMETRIC = frozenset(
+    {*("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"), *("ES256", "ES384", "ES512", "EdDSA")}
+)
+# RFC 9207 for backends without discovery: what these providers are known to send.
+_ISSUERS = {"google-oauth2": "https://accounts.google.com"}
+_BY_ISSUER = "authorization_response_iss_parameter_supported"
+_DENIED = "declined at the provider"
+
+
+class Declined(Exception):
+    """Nobody is logged in. `reason` is for the operator; `is_unavailable` when the provider gave no
+    answer, `is_denied` when it was the user's own wish."""
+
+    def __init__(
+        self, reason: str, *, is_unavailable: bool = False, is_denied: bool = False
+    ) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.is_unavailable = is_unavailable
+        self.is_denied = is_denied
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Who somebody is to the provider, and what it tells of him."""
+
+    uid: str
+    attributes: Mapping[str, object] = field(repr=False)
+
+
+class Provider:
+    """What the settings of a strategy name. ConfigError for settings that can't do."""
+
+    def __init__(self, settings: OAuthSettings) -> None:
+        kind = find_backend(settings.backend)
+        self._backend = tame(kind)
+        self._settings = settings
+        self.values: dict[str, object] = _read_settings(kind.name, settings)
+        self._has_state = has_state(kind)
+        self._has_code = exchanges_code(kind)
+        self._openid_host = _host_of(kind)
+        self.name: str = kind.name
+        self.id_name = settings.identifier_attribute or str(kind.ID_KEY or "id")
+        if _ADDRESS.search(str(self.values.get("ID_KEY", self.id_name))) or _ADDRESS.search(
+            self.id_name
+        ):
+            raise ConfigError(
+                f"identifierAttribute: {self.id_name} is no identity: addresses change hands"
+            )
+        self.web = Web(timeout_s=settings.timeout_ms / 1000, connections=settings.threads)
+
+    def has(self, name: str) -> bool:
+        """Tell whether the backend has a setting."""
+        return bool(self.values.get(name))
+
+    def begin(self, state: str, data: Mapping[str, str]) -> tuple[str, Session]:
+        """Give the address to send somebody to, and what to keep until he comes back."""
+        visit, backend = self._visit(state, data, {})
+        with _declining(), self._opened():
+            answer: Answer = backend.start()
+        if not isinstance(answer, Away):
+            raise Declined("the provider wants a page of its own")
+        url = clean_url(answer.url)
+        if self._has_code and self.values.get("USE_PKCE", True):
+            url = with_challenge(url, visit.session)
+        return url, visit.session
+
+    def complete(self, state: str, data: Mapping[str, str], session: Session) -> Profile:
+        """Give who has come back."""
+        _, backend = self._visit(state, data, session)
+        with _declining(), self._opened():
+            self._check_issuer(backend, data)
+            answer = backend.complete()
+            if not isinstance(answer, Told) or answer.response is None:
+                raise Declined("the provider tells nothing of who it is")
+            return self._read(backend, answer.response)
+
+    def discover(self) -> str:
+        """Ask for the provider's own description, and give its address; "" where it has none."""
+        _, backend = self._visit("check", {}, {})
+        if not isinstance(backend, OIDCDiscoveryMixin) or not _is_described(backend):
+            return ""
+        with _declining():
+            backend.oidc_config()
+            return str(backend.oidc_config_url())
+
+    def _visit(
+        self, state: str, data: Mapping[str, str], session: Session
+    ) -> tuple[Visit, BaseAuth[Any]]:
+        home = self._settings.callback_url
+        back = home if self._has_state else f"{home}?{urlencode({'state': state})}"
+        visit = Visit(self.web, self.values, back, state, data, session)
+        return visit, self._backend(visit, back)
+
+    def _opened(self) -> AbstractContextManager[None]:
+        return openid_by(self.web, self._openid_host) if self._openid_host else nullcontext()
+
+    def _check_issuer(self, backend: BaseAuth[Any], data: Mapping[str, str]) -> None:
+        """RFC 9207: an answer says whose it is, so that none is taken for another provider's."""
+        given, known = data.get("iss"), self._settings.issuer or _ISSUERS.get(self.name, "")
+        is_wanted = bool(self._settings.issuer)
+        if isinstance(backend, OIDCDiscoveryMixin) and _is_described(backend):
+            description = backend.oidc_config()
+            is_wanted = is_wanted or description.get(_BY_ISSUER) is True
+            known = self._settings.issuer or str(description.get("issuer") or "")
+        if given is None and is_wanted:
+            raise Declined("the answer does not say which provider it is from")
+        # Some describe many tenants at once, with a name to be filled in.
+        if given is not None and known and "{" not in known and not _is_same(given, known):
+            raise Declined("the answer is from another provider")
+
+    def _read(self, backend: BaseAuth[Any], response: Any) -> Profile:
+        """Find out who it is in what has been told, and whether the operator lets him in."""
+        details = backend.get_user_details(response)
+        if not backend.auth_allowed(response, details):
+            raise Declined("the settings of the backend let him not in")
+        attributes: dict[str, object] = {}
+        for told in (details, getattr(backend, "id_token", None), response):
+            clean = without_secrets(told) if isinstance(told, Mapping) else None
+            attributes |= clean if isinstance(clean, dict) else {}
+        wanted = self._settings.identifier_attribute
+        ask: Callable[[object, object], object] = backend.get_user_id
+        uid = find(attributes, wanted) if wanted else ask(details, response)
+        if isinstance(uid, int) and not isinstance(uid, bool):
+            uid = str(uid)
+        if not isinstance(uid, str) or not is_id(uid):
+            raise Declined("the provider tells no id that could be used")
+        return Profile(uid, attributes)
+
+
+def _read_settings(backend: str, given: OAuthSettings) -> dict[str, object]:
+    """Give the backend's settings by name; ConfigError for those that would turn a check off."""
+    if not given.callback_url:
+        raise ConfigError("callbackUrl: not set; expected where the provider sends browsers back")
+    values: dict[str, object] = {"SCOPE": list(given.scope)} if given.scope else {}
+    if given.key:
+        values["KEY"] = given.key
+    if given.secret is not None:
+        values["SECRET"] = given.secret
+    values |= settings_by_name(backend, given.settings)
+    algorithms = values.get("JWT_ALGORITHMS", ["RS256"])
+    if not isinstance(algorithms, list) or not algorithms or not set(algorithms) <= _ASYMMETRIC:
+        raise ConfigError(
+            f"settings.JWT_ALGORITHMS: expected some of {', '.join(sorted(_ASYMMETRIC))}"
+        )
+    if values.get("JWT_DECODE_OPTIONS"):
+        raise ConfigError("settings.JWT_DECODE_OPTIONS: ID tokens are always verified as a whole")
+    if values.get("PKCE_CODE_CHALLENGE_METHOD", "S256") != "S256":
+        raise ConfigError("settings.PKCE_CODE_CHALLENGE_METHOD: expected S256")
+    return values
+
+
+def _host_of(kind: type[BaseAuth[Any]]) -> str:
+    return (urlsplit(str(kind.URL)).hostname or "") if issubclass(kind, OpenIdAuth) else ""
+
+
+def _is_described(backend: OIDCDiscoveryMixin[Any]) -> bool:
+    """Tell whether the provider describes itself somewhere; all its addresses may be set, too."""
+    return backend.oidc_config_url().startswith(("https://", "http://"))
+
+
+def _is_same(given: str, known: str) -> bool:
+    return hmac.compare_digest(given.encode(errors="replace"), known.encode(errors="replace"))
+
+
+@contextmanager
+def _declining() -> Iterator[None]:
+    """Turn whatever a backend raises into `Declined`."""
+    try:
+        yield
+    except Declined:
+        raise
+    except Exception as fault:
+        raise _declined(fault) from None
+
+
+def _declined(fault: Exception) -> Declined:
+    if isinstance(fault, AuthCanceled):
+        return Declined(_DENIED, is_denied=True)
+    if isinstance(fault, SocialAuthBaseException):
+        parts = [fault.code, f"at {fault.stage}"]
+        # The last one is the provider's own word.
+        for name in (fault.parameter, fault.claim, fault.provider_code, fault.status_code):
+            if name is not None and _CODE.fullmatch(str(name)):
+                parts.append(f"({name})")
+        return Declined(" ".join(parts), is_unavailable=fault.code in _UNAVAILABLE)
+    # Backends stumble over answers they do not expect; the text may hold what was in them.
+    frames = traceback.extract_tb(fault.__traceback__)
+    where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
+    return Declined(f"an answer that can't be read: {type(fault).__name__} at {where}")

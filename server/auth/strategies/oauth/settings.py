@@ -1,0 +1,133 @@
+"""`[strategies.NAME]` with `use = "oauth"`; known without social-auth-core."""
+
+import re
+from dataclasses import dataclass
+
+from server.settings import (
+    YES_NO,
+    Kind,
+    Milliseconds,
+    duration,
+    matching,
+    secret_text,
+    setting,
+    text,
+    texts,
+    whole,
+)
+
+_HOST = r"(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?"
+_PLACE = re.compile(
+    rf"(?:https://{_HOST}|http://(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]{{1,5}})?)"
+)
+_PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)+/?")
+_NAME = r"[A-Za-z0-9_.\[\]:/-]{1,200}"
+
+
+def _read_callback(value: object) -> str | None:
+    place = _PLACE.match(value) if isinstance(value, str) else None
+    if not isinstance(value, str) or place is None:
+        return None
+    return value if _PATH.fullmatch(value, place.end()) else None
+
+
+def _read_table(value: object) -> dict[str, object] | None:
+    if not isinstance(value, dict):
+        return None
+    return (
+        value if all(re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,99}", name) for name in value) else None
+    )
+
+
+def _read_names(value: object) -> dict[str, str] | None:
+    if not isinstance(value, dict):
+        return None
+    names = [*value, *value.values()]
+    is_fine = all(isinstance(one, str) and re.fullmatch(_NAME, one) for one in names)
+    return value if is_fine else None
+
+
+def _read_origins(value: object) -> tuple[str, ...] | None:
+    origins = texts().read(value)
+    if origins is None or not all(re.fullmatch(rf"https?://{_HOST}", one) for one in origins):
+        return None
+    return origins
+
+
+CALLBACK: Kind[str] = Kind(
+    "an address of this server that ends in /_login/NAME, with https unless on this machine",
+    _read_callback,
+)
+TABLE: Kind[dict[str, object]] = Kind("a table", _read_table)
+NAMES: Kind[dict[str, str]] = Kind("a table of names", _read_names)
+ORIGINS: Kind[tuple[str, ...]] = Kind('a list of origins, like "https://app.test"', _read_origins)
+
+
+@dataclass(frozen=True, slots=True)
+class OAuthSettings:
+    """What a strategy of this kind is configured by."""
+
+    backend: str = setting(
+        "backend",
+        matching(r"[A-Za-z0-9_.-]{1,200}", "the name of a backend of social-auth-core"),
+        "",
+        "The provider; `manykeys strategies list` names all. A class by its full name, too.",
+    )
+    key: str = setting("key", text(1), "", "What the provider calls this application: client id.")
+    secret: str | None = setting(
+        "secret", secret_text(1), None, "The secret it shares with the provider.", secret=True
+    )
+    callback_url: str = setting(
+        "callbackUrl", CALLBACK, "", "Where the provider sends browsers back to."
+    )
+    scope: tuple[str, ...] = setting(
+        "scope", texts(), (), "What to ask for beyond what the backend asks for itself."
+    )
+    settings: dict[str, object] = setting(
+        "settings",
+        TABLE,
+        {},
+        "Settings of the backend, with or without `SOCIAL_AUTH_`.",
+        secret=True,
+    )
+    persist: tuple[str, ...] = setting(
+        "persist", texts(), (), "Attributes kept with the credentials, like email or address.city."
+    )
+    identifier_attribute: str = setting(
+        "identifierAttribute",
+        text(),
+        "",
+        "The attribute that identifies a user for good; the backend's choice unless set.",
+    )
+    attributes_mapping: dict[str, str] = setting(
+        "kuzzleAttributesMapping", NAMES, {}, "Other names to keep attributes under."
+    )
+    user_attributes: dict[str, str] = setting(
+        "userAttributes", NAMES, {}, "Attributes for the content of a new user, by its fields."
+    )
+    default_profiles: tuple[str, ...] = setting(
+        "defaultProfiles", texts(1), ("default",), "Profiles of users made at their first login."
+    )
+    links_by_email: bool = setting(
+        "linkByVerifiedEmail",
+        YES_NO,
+        False,
+        "Log a user in who has the address that the provider says it has verified.",
+    )
+    email_field: str = setting(
+        "emailField", text(1), "email", "The field of a user's content that holds his address."
+    )
+    issuer: str = setting(
+        "issuer", text(), "", "The `iss` the provider's answers must have, if discovery tells none."
+    )
+    window_origins: tuple[str, ...] = setting(
+        "windowOrigins",
+        ORIGINS,
+        (),
+        "Whose windows the page at the end of a login may hand its result to.",
+    )
+    timeout_ms: Milliseconds = setting(
+        "timeout", duration(100), 5000, "How long the provider may take for an answer."
+    )
+    threads: int = setting("threads", whole(1, 64), 8, "Requests to the provider at once.")
+    queue: int = setting("queue", whole(0, 10_000), 100, "Steps of logins that may wait for them.")

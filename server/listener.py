@@ -1,0 +1,184 @@
+"""Where peers come in: the listening socket, the count of them, their deadlines, the end of all.
+
+What a single socket does is in `server.net`.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from protocol.answers import Wire
+from protocol.envelopes import Kept
+from protocol.messages import Request
+from server.counting import Connections
+from server.handshakes import Handshakes
+from server.net import Answering, Peer
+from server.places import Place
+from server.tls import Tls
+
+_LOG = logging.getLogger("manykeys.net")
+_LONGEST_TICK_S = 1.0
+_BACKLOG = 1024
+_DROPPED_AT_ONCE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long a peer may take, in seconds: for a request's head from its first byte, for its body,
+    between requests, between frames of a WebSocket, to take what is sent to him; `grace_s` for
+    everybody at the end.
+
+    With `pong_s` a WebSocket silent for `socket_s` is sent a ping, and may be silent for so long
+    again; with `renews_on_push` what it is sent counts like what it says.
+    """
+
+    head_s: float = 10.0
+    body_s: float = 30.0
+    idle_s: float = 60.0
+    socket_s: float = 60.0
+    write_s: float = 30.0
+    grace_s: float = 10.0
+    pong_s: float = 0.0
+    renews_on_push: bool = False
+
+
+class Listener:
+    """All peers of one server."""
+
+    def __init__(
+        self,
+        wire: Wire,
+        answer: Callable[[Request], Answering],
+        answer_now: Callable[[Request], tuple[str, Kept] | None],
+        timeouts: Timeouts,
+        *,
+        connections: int,
+        unsent_bytes: int = 1024 * 1024,
+        make_peer: Callable[["Listener"], Peer] | None = None,
+        unlink: Callable[[Peer], None] = lambda peer: None,
+        clock_s: Callable[[], float] | None = None,
+    ) -> None:
+        self.unlink = unlink
+        self.wire = wire
+        self.answer = answer
+        self.answer_now = answer_now
+        self.timeouts = timeouts
+        self.loop = asyncio.get_running_loop()
+        self.peers: set[Peer] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self._clock_s = clock_s or self.loop.time
+        self.now_s = self._clock_s()  # of the last tick, near enough for deadlines
+        self.unsent_bytes = unsent_bytes
+        self._connections = connections
+        self._make_peer = make_peer or Peer
+        self._server: asyncio.Server | None = None
+        self._place: Place | None = None
+        self._handshakes: Handshakes | None = None
+        self._late: list[Peer] = []
+        self._empty = asyncio.Event()
+        self._tick_s = min(_LONGEST_TICK_S, timeouts.head_s / 4, timeouts.idle_s / 4)
+        self._ticking: asyncio.TimerHandle | None = None
+
+    async def listen(self, place: Place, tls: Tls | None = None) -> object:
+        """Begin to accept, with TLS where it is given; give what the socket calls itself.
+
+        OSError or LocalError if the place can't be had.
+        """
+        opened = place.open()
+
+        def make_peer() -> Peer:
+            return self._make_peer(self)
+
+        make: Callable[[], asyncio.Protocol] = make_peer
+        if tls is not None:
+            self._handshakes = Handshakes(
+                tls, make_peer, self._has_room, timeout_s=self.timeouts.head_s
+            )
+            make = self._handshakes.admit
+        if opened is None:
+            server = await self.loop.create_server(make, place.host, place.port, backlog=_BACKLOG)
+        elif opened.family == socket.AF_UNIX:
+            server = await self.loop.create_unix_server(make, sock=opened, backlog=_BACKLOG)
+        else:
+            server = await self.loop.create_server(make, sock=opened, backlog=_BACKLOG)
+        self._server, self._place = server, place
+        self._tick()
+        bound: object = server.sockets[0].getsockname()
+        return bound
+
+    async def stop(self) -> None:
+        """Accept nobody more, let everybody finish what is in progress, then cut off who has not
+        after the grace."""
+        if self._server is not None:
+            self._server.close()
+        if self._place is not None:
+            self._place.close()
+        if self._handshakes is not None:
+            self._handshakes.stop()
+        for peer in tuple(self.peers):
+            peer.finish()
+        try:
+            async with asyncio.timeout(self.timeouts.grace_s):
+                while self.peers:
+                    self._empty.clear()
+                    await self._empty.wait()
+        except TimeoutError:
+            _LOG.warning("%d connections were cut off after the grace", len(self.peers))
+        self.cut_off()
+        for task in tuple(self.tasks):
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        if self._ticking is not None:
+            self._ticking.cancel()
+
+    def cut_off(self) -> None:
+        """Drop everybody now."""
+        for peer in tuple(self.peers):
+            peer.abort()
+
+    def admit(self, peer: Peer) -> bool:
+        """Count a new peer in, unless there are too many."""
+        if not self._has_room():
+            return False
+        self.peers.add(peer)
+        return True
+
+    def _has_room(self) -> bool:
+        begun = 0 if self._handshakes is None else len(self._handshakes)
+        return len(self.peers) + begun < self._connections
+
+    def forget(self, peer: Peer) -> None:
+        """Count a peer out."""
+        self.peers.discard(peer)
+        self._empty.set()
+
+    def count(self) -> Connections:
+        """Give how many connections are open: a pass over all of them, so that opening and
+        upgrading one costs nothing."""
+        sockets = sum(peer.is_socket for peer in self.peers)
+        return Connections(len(self.peers) - sockets, sockets)
+
+    def check_deadlines(self) -> None:
+        """Cut off the peers whose deadline has passed. One pass over all is cheaper than a timer
+        for each."""
+        now_s = self.now_s = self._clock_s()
+        is_dropping = bool(self._late)
+        self._late = [peer for peer in self.peers if peer.deadline_s <= now_s]
+        if not is_dropping:
+            self._drop_some()
+
+    def _drop_some(self) -> None:
+        """Thousands may be late in the same moment: others have their turn in between."""
+        some = self._late[-_DROPPED_AT_ONCE:]
+        del self._late[-_DROPPED_AT_ONCE:]
+        for peer in some:
+            if peer.deadline_s <= self.now_s:
+                peer.miss_deadline()
+        if self._late:
+            self.loop.call_soon(self._drop_some)
+
+    def _tick(self) -> None:
+        self.check_deadlines()
+        self._ticking = self.loop.call_later(self._tick_s, self._tick)
