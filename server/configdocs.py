@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
+from server.auth.strategies.ldapsettings import LdapSettings
 from server.auth.strategies.magic import MagicSettings
 from server.auth.strategies.oauth.settings import OAuthSettings
 from server.auth.strategies.passkeysettings import PasskeySettings
@@ -66,6 +67,7 @@ given in a warning. `*` stands for anything that is not in a table above.
 
 _OURS: Mapping[str, type] = MappingProxyType(
     {
+        "ldap": LdapSettings,
         "magic": MagicSettings,
         "oauth": OAuthSettings,
         "passkey": PasskeySettings,

@@ -356,6 +356,24 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "server/test_limits.py::test_logins_on_one_connection",
         ),
         Bound(
+            "logins that wait for a directory",
+            "server.auth.strategies.ldapsettings.MOST_WAITING",
+            "503 with `Retry-After`",
+            "server/test_ldap_servers.py::test_a_silent_directory_holds_up_nobody_else",
+        ),
+        Bound(
+            "servers of a directory",
+            "server.auth.strategies.ldapsettings.MOST_SERVERS",
+            "refused at the start",
+            "server/test_ldap.py::test_what_refuses_to_start",
+        ),
+        Bound(
+            "groups of a directory that are mapped",
+            "server.auth.strategies.ldapsettings.MOST_GROUPS",
+            "refused at the start",
+            "server/test_ldap.py::test_what_refuses_to_start",
+        ),
+        Bound(
             "failed logins of an account",
             "limits.failedLogins",
             "429 with `Retry-After`, longer and longer",
