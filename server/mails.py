@@ -88,7 +88,7 @@ class Mailer:
         """Send a letter. `Undelivered` unless the server has taken it in time."""
         letter, line = self._write(to, subject, text), _Line()
         loop = asyncio.get_running_loop()
-        sending = loop.run_in_executor(self._pool, self._try, line, letter)
+        sending = loop.run_in_executor(self._pool, self._try, line, to, letter)
         try:
             done, _ = await asyncio.wait({sending}, timeout=self.server.timeout_s)
         finally:
@@ -103,7 +103,7 @@ class Mailer:
         timer = threading.Timer(self.server.timeout_s, line.cut)
         timer.start()
         try:
-            return self._try(line, None)
+            return self._try(line)
         finally:
             timer.cancel()
             line.cut()
@@ -112,7 +112,7 @@ class Mailer:
         """End the threads, once they have nothing to do."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _write(self, to: str, subject: str, text: str) -> EmailMessage:
+    def _write(self, to: str, subject: str, text: str) -> bytes:
         if not is_address(to):
             raise Undelivered("no address for letters")
         letter = EmailMessage(_POLICY)
@@ -123,19 +123,19 @@ class Mailer:
         letter["Message-ID"] = make_msgid(domain=self._sender.domain)
         letter["Auto-Submitted"] = "auto-generated"  # RFC 3834: nobody's absence is answered
         letter.set_content(text)
-        return letter
+        return letter.as_bytes()
 
-    def _try(self, line: "_Line", letter: EmailMessage | None) -> str:
-        """Do it in this thread; give why it failed, "" if it did not."""
+    def _try(self, line: "_Line", to: str = "", letter: bytes = b"") -> str:
+        """Send a letter, if one is given, in this thread; give why it failed, "" if it did not."""
         try:
-            self._talk(line, letter)
+            self._talk(line, to, letter)
         except smtplib.SMTPResponseException as refusal:
             return f"{type(refusal).__name__} {refusal.smtp_code}"
         except (OSError, EOFError, ValueError) as reason:  # SMTPException is an OSError
             return type(reason).__name__
         return ""
 
-    def _talk(self, line: "_Line", letter: EmailMessage | None) -> None:
+    def _talk(self, line: "_Line", to: str, letter: bytes) -> None:
         server = self.server
         tls = ssl.create_default_context()
         session = _Session(server, line, tls if server.tls == "tls" else None)
@@ -144,9 +144,8 @@ class Mailer:
                 session.starttls(context=tls)
             if server.username:
                 session.login(server.username, server.password)
-            if letter is not None:
-                to = letter["To"].addresses[0].addr_spec
-                session.send_message(letter, self._sender.addr_spec, [to])
+            if letter:
+                session.sendmail(self._sender.addr_spec, [to], letter)
             with suppress(OSError):
                 session.quit()
         finally:
