@@ -17,6 +17,7 @@ from tests.server.errors import told
 from tests.server.posting import ANN, Post, assign, posting, settings_of
 from tests.server.running import TRANSPORTS, Running, cheap_config, running
 from tests.server.stepping import Client, state_of
+from tests.server.test_audit import ends, events
 from tests.waiting import until
 
 REFUSED = {"id": "plugin.strategy.missing_user", "code": 67305492, "status": 401}
@@ -68,6 +69,33 @@ async def test_a_wrong_code_is_the_last(server: Running, post: Post, transport: 
     wrong = str((int(code) + 1) % 1_000_000).zfill(6)
     for given in (wrong, code):
         assert told(await client.login("mail", state=state, code=given)) == REFUSED
+
+
+async def test_the_trail_knows_why(server: Running, post: Post, clock: Clock) -> None:
+    """X1: the reason, and of whom it is known; the code is in none of it."""
+    client, other = Client(server, "query"), Client(server, "query")
+    state = state_of(await client.login("mail", address=ANN))
+    code = await post.code()
+    await other.login("mail", state=state, code=code)
+    await client.login("mail", state=state, code="1")
+    await client.login("mail", state=state, code=code)
+    unknown = state_of(await client.login("mail", address="nobody@mail.test"))
+    await client.login("mail", state=unknown, code="1")
+    late = state_of(await client.login("mail", address="nobody@mail.test"))
+    clock.now_ms += 600_000
+    await client.login("mail", state=late, code="1")
+    found = await events(server, await server.login("admin"), kind="auth:login")
+    asked = [one for one in ends(found) if one[0] == "pending"]
+    assert asked == [("pending", "", "ann", "-1"), ("pending", "", "", "-1")]
+    refused = [one for one in ends(found) if one[0] == "refused"]
+    assert refused == [
+        ("refused", "foreign state", "", "-1"),
+        ("refused", "wrong code", "ann", "-1"),
+        ("refused", "unknown state", "", "-1"),
+        ("refused", "unknown address", "", "-1"),
+        ("refused", "expired state", "", "-1"),
+    ]
+    assert code not in repr(found) and "nobody" not in repr(found)
 
 
 @pytest.mark.parametrize("code", ["", "12345", "1234567", "\u0661\u0662\u0663\u0664\u0665\u0666"])
