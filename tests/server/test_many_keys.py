@@ -193,9 +193,17 @@ class Ann:
 
 
 @asynccontextmanager
-async def ann_at_home(folder: Path, directories: Directories, post: Post) -> AsyncIterator[Ann]:
-    """Run the server for Ann, who can log in with a password."""
-    house = House(folder)
+async def ann_with_keys(
+    folder: Path, directories: Directories, transport: str
+) -> AsyncIterator[tuple[Ann, list[Key]]]:
+    """Run the server for Ann, who has a password, and links everything else over a transport."""
+    house, post = House(folder), Post(folder / "post")
+    post.folder.mkdir()
+    keys = [
+        Key("local", {"username": "ann", "password": PASSWORD}),
+        *(Site("site"), *directories.keys, Key("card"), Phone("passkey")),
+        Mail("mail", {"address": ADDRESS}, post=post),
+    ]
     with mocking() as provider:
         async with running(config_of(house, provider, directories, post)) as server:
             server.tls = house.context()
@@ -204,7 +212,13 @@ async def ann_at_home(folder: Path, directories: Directories, post: Post) -> Asy
             # She is faster here than anybody.
             no_limit = {"body": {"rateLimit": 0}, "_id": "default"}
             await server.call("query", "security:updateProfile", token=admin, **no_limit)
-            yield Ann(server, replace(server, tls=house.context(ANN), sockets=[]), token)
+            ann = Ann(server, replace(server, tls=house.context(ANN), sockets=[]), token)
+            for key in keys[1:]:
+                linked = await key.link(ann.page(transport, key, logged_in=True))
+                assert linked["status"] == 200, (key.name, linked)
+            yield ann, keys
+    if directories.lacking:
+        do_without("all went well, but without " + "; ".join(directories.lacking))
 
 
 @pytest.mark.parametrize(
@@ -215,17 +229,7 @@ async def test_one_user(
 ) -> None:
     """A15: she links each herself, proves it where that can be proved, and is the same
     user with each over all transports; one after the other is taken away, but not the last."""
-    post = Post(tmp_path / "post")
-    post.folder.mkdir()
-    keys = [
-        Key("local", {"username": "ann", "password": PASSWORD}),
-        *(Site("site"), *directories.keys, Key("card"), Phone("passkey")),
-        Mail("mail", {"address": ADDRESS}, post=post),
-    ]
-    async with ann_at_home(tmp_path, directories, post) as ann:
-        for key in keys[1:]:
-            linked = await key.link(ann.page(transport, key, logged_in=True))
-            assert linked["status"] == 200, (key.name, linked)
+    async with ann_with_keys(tmp_path, directories, transport) as (ann, keys):
         for key in keys:
             await ann.check_leads_here(key)
         left = {key.name for key in keys}
@@ -241,5 +245,12 @@ async def test_one_user(
                 await key.check_is_nobodys(ann.page(transport, key))
             assert await ann.strategies(transport) == left
         assert left == {last}
-    if directories.lacking:
-        do_without("all went well, but without " + "; ".join(directories.lacking))
+
+
+async def test_one_stays_whoever_is_faster(tmp_path: Path, directories: Directories) -> None:
+    """A15: all are taken away in the same moment."""
+    async with ann_with_keys(tmp_path, directories, "query") as (ann, keys):
+        answers = await asyncio.gather(*(ann.unlink("query", key) for key in keys))
+        (kept,) = [key for key, answer in zip(keys, answers, strict=True) if answer["error"]]
+        assert await ann.strategies("query") == {kept.name}
+        await ann.check_leads_here(kept)
