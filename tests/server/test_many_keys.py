@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
+from server.auth.strategies import magicletters
 from server.config import Config
 from tests.interop.mocked import agree, mocking
 from tests.interop.programs import do_without
@@ -17,14 +18,20 @@ from tests.server.directories import SECRET, Slapd, slapd
 from tests.server.errors import told
 from tests.server.house import ANN, House
 from tests.server.passkeys import CREATE, DELETE, TABLE, Page
+from tests.server.posting import Post, settings_of
 from tests.server.providers import REFUSED, location_of
 from tests.server.running import PASSWORD, TRANSPORTS, Envelope, Running, running
-from tests.server.test_magic import Post, hurry, settings_of
-
-__all__ = ["hurry"]  # for every test here
 
 LOGIN = "auth:login"
 ADDRESS = "ann@mail.test"
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here depends on the pause before a delivery."""
+    monkeypatch.setattr(magicletters, "_LONGEST_PAUSE_S", 0)
+
+
 LAST = {"message": "these are the last credentials: add others before removing them", "status": 412}
 
 
@@ -110,7 +117,9 @@ class Mail(Key):
     async def _answer(self, page: Page, action: str, asked: Envelope) -> Envelope:
         if "challenge" not in asked["result"]:
             return asked
-        body = {"state": asked["result"]["state"], "code": await self.post.code(ADDRESS)}
+        purpose = "login" if action == LOGIN else "proof"
+        code = await self.post.code(ADDRESS, purpose)
+        body = {"state": asked["result"]["state"], "code": code}
         return await page.ask(action, body, strategy=self.name)
 
 
