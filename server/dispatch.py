@@ -139,9 +139,11 @@ class Dispatcher:
             args = request.args if "targets" not in request.args else _target_args(request.args)
             token, is_farewell = request.token, False
             if request.head.needs_check or "cookieAuth" in args:
-                if not is_posted_back(services, request):  # it is only put aside
+                if is_posted_back(services, request):
+                    token = None  # it is only put aside, and never in anybody's name
+                else:
                     self._check_origin(request.head.headers.get("origin"))
-                token, is_farewell = services.cookies.choose_token(request)
+                    token, is_farewell = services.cookies.choose_token(request)
             caller = services.tokens.live(token)
             if caller is None:
                 caller = await self._verify(request, token, is_farewell)
