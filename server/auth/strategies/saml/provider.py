@@ -83,7 +83,8 @@ class SamlProviders:
         return clean_url(cast(Away, answer).url), session
 
     def complete(self, state: str, data: Mapping[str, str], session: Session) -> Profile:
-        """See `Source`: python3-saml verifies what `messages` finds nothing wrong with."""
+        """See `Source`: python3-saml verifies what `messages` finds nothing wrong with, the
+        signature among it."""
         name = session[IDP]
         message = messages.read(data.get(RESPONSE, ""))
         given = {
@@ -92,12 +93,12 @@ class SamlProviders:
             Saml.BROWSER_RETURN_FIELD: "1",  # with his cookie already
         }
         backend = self._backend(state, given, session)
-        home = messages.Expected(
+        expected = messages.Expected(
             self._settings.entity_id, self._settings.callback_url, backend.request_id()
         )
+        messages.check(message, expected, datetime.now(UTC))
         with _declining():
             told = backend.complete()
-            messages.check(message, home, datetime.now(UTC))
             if not isinstance(told, Told):
                 raise Declined("the provider tells nothing of who it is")
             return self._read(name, backend, told.response)
