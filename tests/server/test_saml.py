@@ -1,6 +1,9 @@
 """Logins with an identity provider of SAML (security checks O1, O6)."""
 
 import base64
+import json
+import re
+import tomllib
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
@@ -8,8 +11,10 @@ from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+from lxml import etree
 
 from protocol.errors import LocalError
+from server import cli
 from server.storage.base import Table
 from tests.server.clock import Clock
 from tests.server.errors import told
@@ -28,7 +33,8 @@ from tests.server.providers import REFUSED, last_line, location_of
 from tests.server.running import TRANSPORTS, cheap_config, running
 from tests.server.stepping import Client
 
-LINK, UNLINK = "auth:createMyCredentials", "auth:deleteMyCredentials"
+UNLINK = "auth:deleteMyCredentials"
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -271,6 +277,64 @@ async def test_nothing_of_it_in_the_log(idp: Idp, caplog: pytest.LogCaptureFixtu
     ours = "\n".join(x.getMessage() for x in caplog.records if not x.name.startswith("saml2"))
     for secret in (form["RelayState"], form["SAMLResponse"][:40], "2f6c", "ann@mail"):
         assert secret not in ours
+
+
+async def test_the_configuration_of_the_page(idp: Idp) -> None:
+    """docs/strategies/saml.md shows a table that works as it is, but for names."""
+    page = (ROOT / "docs/strategies/saml.md").read_text()
+    found = re.search(r"```toml\n(\[strategies\.corp\].*?)```", page, re.DOTALL)
+    assert found is not None
+    text = found[1].replace("example.com", "test").replace("corp", "site")
+    for name, shown in (("sp", "saml"), ("idp", "idp")):
+        for file in write_pair(idp.folder, name):
+            text = text.replace(f"/etc/manykeys/{shown}{file.suffix}", str(file))
+    assert "/etc/" not in text
+    idp.attributes["displayName"] = ["Ann"]
+    async with running(cheap_config(**tomllib.loads(text))) as server:
+        answer = await log_in(Client(server, "http"), idp)
+        assert answer["status"] == 200, answer
+        token = answer["result"]["jwt"]
+        me = await server.call("query", "auth:getCurrentUser", token=token)
+        assert me["result"]["_source"]["name"] == "Ann"
+        info = await server.call("query", "auth:getMyCredentials", token=token, strategy="site")
+        assert info["result"] == {"mail": "ann@mail.test"}
+
+
+def run(capsys: pytest.CaptureFixture[str], config: Path, *arguments: str) -> tuple[int, str, str]:
+    """Run a command; give its exit code and what it printed."""
+    code = cli.main(["strategies", *arguments, "--config", str(config)])
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
+
+
+def test_commands(idp: Idp, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """What to register, and what is in effect."""
+    given = idp.settings()
+    lines = [f"{key} = {json.dumps(given[key])}" for key in given if key != "providers"]
+    table = [f"{key} = {json.dumps(value)}" for key, value in idp.table().items()]
+    text = ["[strategies.site]", *lines, "[strategies.site.providers.main]", *table]
+    config = tmp_path / "keys.toml"
+    config.write_text("\n".join([*text, "[strategies.mail]", 'use = "magic"']))
+    code, out, _ = run(capsys, config, "metadata", "site")
+    assert code == 0
+    root = etree.fromstring(out.encode())
+    assert root.get("entityID") == ENTITY
+    (service,) = root.iter("{*}AssertionConsumerService")
+    assert service.get("Location") == CALLBACK
+    (described,) = root.iter("{*}SPSSODescriptor")
+    assert described.get("WantAssertionsSigned") == "true"
+    assert [key.get("use") for key in root.iter("{*}KeyDescriptor")] == ["signing"]
+    code, out, err = run(capsys, config, "check", "site")
+    assert (code, err) == (0, "")
+    assert f"assertion consumer service: {CALLBACK}" in out
+    assert "main: signs with a key certified until" in out
+    assert "PRIVATE KEY" not in out
+    config.write_text(config.read_text().replace("/_login/site", "/_login/other"))
+    code, out, _ = run(capsys, config, "check", "site")
+    assert (code, "lacking: callbackUrl" in out) == (2, True)
+    for name, reason in (("mail", "has no metadata"), ("other", "there is no such strategy")):
+        code, _, err = run(capsys, config, "metadata", name)
+        assert (code, reason in err) == (2, True)
 
 
 WRONG = {
