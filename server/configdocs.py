@@ -7,6 +7,7 @@ from server.auth.strategies.ldapsettings import LdapSettings
 from server.auth.strategies.magicsettings import MagicSettings
 from server.auth.strategies.oauth.settings import OAuthSettings
 from server.auth.strategies.passkeysettings import PasskeySettings
+from server.auth.strategies.saml.settings import ProviderSettings, SamlSettings
 from server.auth.strategies.totpsettings import TotpSettings
 from server.auth.strategies.x509settings import X509Settings
 from server.config import Config
@@ -71,9 +72,13 @@ _OURS: Mapping[str, type] = MappingProxyType(
         "magic": MagicSettings,
         "oauth": OAuthSettings,
         "passkey": PasskeySettings,
+        "saml": SamlSettings,
         "totp": TotpSettings,
         "x509": X509Settings,
     }
+)
+_INNER: Mapping[str, tuple[str, type]] = MappingProxyType(
+    {"saml": ("Each table under `providers`:", ProviderSettings)}
 )
 _HEADINGS = "| Key | Default | Accepted | |\n|---|---|---|---|\n"
 
@@ -98,7 +103,15 @@ def _write_tables(of: type, path: str) -> Iterator[str]:
         yield from (_STRATEGIES.format(help=one.help) for one in settings)
         for name, kind in _OURS.items():
             yield f'\n### use = "{name}"\n\n' + _HEADINGS
-            yield from (_write_row(one, inner) for inner, one in walk(kind))
+            yield from _write_rows(kind)
+            if name in _INNER:
+                text, inner = _INNER[name]
+                yield f"\n{text}\n\n{_HEADINGS}"
+                yield from _write_rows(inner)
+
+
+def _write_rows(of: type) -> Iterator[str]:
+    yield from (_write_row(one, name) for name, one in walk(of))
 
 
 def _write_row(one: Declared, name: str = "") -> str:

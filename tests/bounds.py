@@ -434,6 +434,12 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "server/test_oauth.py::test_large_attributes_are_left_out",
         ),
         Bound(
+            "characters of a SAML response in base64",
+            "server.auth.strategies.saml.messages.MOST_RESPONSE_CHARACTERS",
+            "401",
+            "server/test_saml_responses.py::test_nonsense",
+        ),
+        Bound(
             "passwords that wait to be hashed",
             "security.passwords.queue",
             "503 with `Retry-After`",
