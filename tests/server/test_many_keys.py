@@ -9,22 +9,23 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
+from server.auth.strategies import magicletters
 from server.config import Config
 from tests.interop.mocked import agree, mocking
 from tests.interop.programs import do_without
 from tests.server.authenticator import Authenticator
+from tests.server.clock import Clock
 from tests.server.directories import SECRET, Slapd, slapd
+from tests.server.enrolling import Person
 from tests.server.errors import told
 from tests.server.house import ANN, House
 from tests.server.passkeys import CREATE, DELETE, TABLE, Page
+from tests.server.posting import ANN as ADDRESS
+from tests.server.posting import Post, settings_of
 from tests.server.providers import REFUSED, location_of
 from tests.server.running import PASSWORD, TRANSPORTS, Envelope, Running, running
-from tests.server.test_magic import Post, hurry, settings_of
-
-__all__ = ["hurry"]  # for every test here
 
 LOGIN = "auth:login"
-ADDRESS = "ann@mail.test"
 LAST = {"message": "these are the last credentials: add others before removing them", "status": 412}
 
 
@@ -74,8 +75,8 @@ class Site(Account):
         given = dict(parse_qsl(back.query))
         if page.transport != "http":
             return await page.ask(action, given, strategy=self.name)
-        # What the browser is sent back with, which knows of no token.
-        return await replace(page, token=None).ask(LOGIN, strategy=self.name, **given)
+        page.token = None  # a browser that is sent back knows of none
+        return await page.ask(LOGIN, strategy=self.name, **given)
 
 
 @dataclass
@@ -98,10 +99,10 @@ class Mail(Key):
     post: Post = field(kw_only=True)
 
     async def link(self, page: Page) -> Envelope:
-        return await self._answer(page, CREATE, await super().link(page))
+        return await self._answer(page, CREATE, await super().link(page), "proof")
 
     async def log_in(self, page: Page) -> Envelope:
-        return await self._answer(page, LOGIN, await super().log_in(page))
+        return await self._answer(page, LOGIN, await super().log_in(page), "login")
 
     async def check_is_nobodys(self, page: Page) -> None:
         asked = await super().log_in(page)
@@ -109,11 +110,16 @@ class Mail(Key):
         assert told(await page.ask(LOGIN, body, strategy=self.name)) == REFUSED
         assert self.post.waiting() == []
 
-    async def _answer(self, page: Page, action: str, asked: Envelope) -> Envelope:
-        if "challenge" not in asked["result"]:
-            return asked
-        body = {"state": asked["result"]["state"], "code": await self.post.code(ADDRESS)}
+    async def _answer(self, page: Page, action: str, asked: Envelope, purpose: str) -> Envelope:
+        code = await self.post.code(ADDRESS, purpose)
+        body = {"state": asked["result"]["state"], "code": code}
         return await page.ask(action, body, strategy=self.name)
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here depends on the pause before a delivery."""
+    monkeypatch.setattr(magicletters, "_LONGEST_PAUSE_S", 0)
 
 
 @pytest.fixture(scope="module")
@@ -159,8 +165,9 @@ def config_of(house: House, provider: str, directories: Directories, post: Post)
         "settings": {"OIDC_ENDPOINT": provider},
     }
     config = house.config()
-    tables = {"site": site, "passkey": TABLE, "mail": settings_of(post.folder, mostCodes=100)}
-    return replace(config, strategies={**config.strategies, **tables, **directories.tables})
+    mail, totp = settings_of(post.folder, mostCodes=100), {"use": "totp"}
+    tables = {"site": site, "passkey": TABLE, "mail": mail, "totp": totp, **directories.tables}
+    return replace(config, strategies={**config.strategies, **tables})
 
 
 @dataclass
@@ -288,3 +295,23 @@ async def test_an_administrator_gives_them(
         for key in ann.keys:
             if key.name in given:
                 await ann.check_leads_here(key)
+
+
+async def test_a_second_factor_after_each(
+    tmp_path: Path, directories: Directories, clock: Clock
+) -> None:
+    """A11: none of them is enough then, and with the code it is her."""
+    async with serving_ann(tmp_path, directories) as ann:
+        await ann.link_all("websocket")
+        app, _ = await Person(ann.server, "query").enrol(ann.token, clock)
+        for key in ann.keys:
+            for transport in TRANSPORTS:
+                page = ann.page(transport, key)
+                asked = await key.log_in(page)
+                assert asked["status"] == 200, (key.name, transport, asked)
+                assert "jwt" not in asked["result"], (key.name, transport)
+                assert asked["result"]["challenge"]["factors"] == ["totp"]
+                body = {"state": asked["result"]["state"], "code": app.next_code()}
+                answer = await page.ask(LOGIN, body, strategy="totp")
+                assert answer["status"] == 200, (key.name, transport, answer)
+                assert answer["result"]["_id"] == "ann"
