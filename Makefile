@@ -6,6 +6,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 OPTIONS ?=
+# What is installed for the tests; `make test EXTRAS=test,check,ldap` needs a compiler.
+EXTRAS ?= test,check
 
 .PHONY: run test check bench format clean
 
@@ -40,7 +42,7 @@ clean:
 	touch $@
 
 .venv/tested: .venv/made pyproject.toml
-	$(BIN)/pip install --quiet --editable '.[test,check]'
+	$(BIN)/pip install --quiet --editable '.[$(EXTRAS)]'
 	touch $@ .venv/served
 
 .venv/measured: .venv/made pyproject.toml

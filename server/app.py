@@ -40,6 +40,7 @@ from server.auth.tokens import Tokens
 from server.auth.userchanges import UserChanges
 from server.auth.users import Users
 from server.browsers import Browsers
+from server.chores import keep_date, keep_trail, sweep, tell_ends
 from server.config import Config, Limits
 from server.configured import add_configured
 
@@ -97,10 +98,6 @@ from server.storage.sqlite import SqliteStorage
 from server.tls import Tls
 
 _LOG = logging.getLogger("manykeys.app")
-_AUDIT_S = 1.0
-_SWEEP_S = 60.0
-_DATE_S = 1.0
-_ENDS_S = 0.1
 
 OnReady = Callable[[str, str | None], None]
 """Called once the server answers, with its address and, while there is no administrator, the setup
@@ -249,7 +246,8 @@ async def start(
         services = await build_services(config, storage, open_mode=open_mode, clock=read_ms)
         undo.callback(services.close)
         undo.push_async_callback(services.strategies.close)
-        await add_configured(config, services.strategies, Parts(services.storage, read_ms))
+        parts = Parts(services.storage, read_ms, config.timeouts.login_ms)
+        await add_configured(config, services.strategies, parts)
         wire = make_wire(config, services.node, clock_s=clock_s)
         wire.set_date(formatdate(usegmt=True))
         dispatcher = Dispatcher(services, wire, RequestLog(config.logs.requests))
@@ -258,11 +256,11 @@ async def start(
         bound = await listener.listen(make_place(config), tls)
         undo.pop_all()
     chores = [
-        asyncio.create_task(_keep_date(wire), name="date"),
-        asyncio.create_task(_sweep(services), name="sweep"),
-        asyncio.create_task(_tell_ends(services), name="ends"),
+        asyncio.create_task(keep_date(wire), name="date"),
+        asyncio.create_task(sweep(services), name="sweep"),
+        asyncio.create_task(tell_ends(services), name="ends"),
         asyncio.create_task(services.keyring.keep_fresh(), name="keys"),
-        asyncio.create_task(_keep_trail(services), name="audit"),
+        asyncio.create_task(keep_trail(services), name="audit"),
         asyncio.create_task(Exhaustion(clock_s).watch(), name="files"),
     ]
     if services.notifier.is_on:
@@ -398,39 +396,3 @@ def make_logins(
     factors = SecondFactors(storage, strategies, users, pending, policy, clock_ms=read_ms)
     throttle = Throttle(config.limits.failed_logins, clock_s=clock_s)
     return Logins(strategies, users, throttle, pending, factors), factors
-
-
-async def _keep_date(wire: Wire) -> None:
-    """Renew the Date of all answers once a second."""
-    while True:
-        wire.set_date(formatdate(usegmt=True))
-        await asyncio.sleep(_DATE_S)
-
-
-async def _sweep(services: Services) -> None:
-    """Forget expired sessions now and then."""
-    while True:
-        await asyncio.sleep(_SWEEP_S)
-        try:
-            await services.tokens.write_uses()
-            await services.tokens.sweep()
-            await services.trail.sweep()
-        except Unavailable as reason:
-            _LOG.warning("what has expired was not swept: %s", reason)
-
-
-async def _keep_trail(services: Services) -> None:
-    """Store what the audit trail has gathered."""
-    while True:
-        await asyncio.sleep(_AUDIT_S)
-        try:
-            await services.trail.flush()
-        except Unavailable as reason:
-            _LOG.warning("audit events wait for the store: %s", reason)
-
-
-async def _tell_ends(services: Services) -> None:
-    """Tell sockets whose tokens have ended."""
-    while True:
-        await asyncio.sleep(_ENDS_S)
-        services.links.tick()

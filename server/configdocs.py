@@ -3,14 +3,15 @@
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
-from server.auth.strategies.magic import MagicSettings
+from server.auth.strategies.ldapsettings import LdapSettings
+from server.auth.strategies.magicsettings import MagicSettings
 from server.auth.strategies.oauth.settings import OAuthSettings
 from server.auth.strategies.passkeysettings import PasskeySettings
 from server.auth.strategies.saml.settings import ProviderSettings, SamlSettings
 from server.auth.strategies.totpsettings import TotpSettings
 from server.auth.strategies.x509settings import X509Settings
 from server.config import Config
-from server.configtree import write_value
+from server.configtree import walk, write_value
 from server.ignored import IGNORED
 from server.settings import Declared, Inner, declared_in
 
@@ -67,6 +68,7 @@ given in a warning. `*` stands for anything that is not in a table above.
 
 _OURS: Mapping[str, type] = MappingProxyType(
     {
+        "ldap": LdapSettings,
         "magic": MagicSettings,
         "oauth": OAuthSettings,
         "passkey": PasskeySettings,
@@ -101,18 +103,14 @@ def _write_tables(of: type, path: str) -> Iterator[str]:
         yield from (_STRATEGIES.format(help=one.help) for one in settings)
         for name, kind in _OURS.items():
             yield f'\n### use = "{name}"\n\n' + _HEADINGS
-            yield from _write_rows(kind)
+            yield from (_write_row(one, inner) for inner, one in walk(kind))
             if name in _INNER:
-                text, inner = _INNER[name]
+                text, table = _INNER[name]
                 yield f"\n{text}\n\n{_HEADINGS}"
-                yield from _write_rows(inner)
+                yield from (_write_row(one, inner) for inner, one in walk(table))
 
 
-def _write_rows(of: type) -> Iterator[str]:
-    yield from (_write_row(one) for one in declared_in(of) if isinstance(one, Declared))
-
-
-def _write_row(one: Declared) -> str:
+def _write_row(one: Declared, name: str = "") -> str:
     default = "not set" if one.default is None else f"`{write_value(one.kind.write(one.default))}`"
     older = f" Older name: `{one.also}`." if one.also else ""
-    return f"| `{one.name}` | {default} | {one.kind.accepted} | {one.help}{older} |\n"
+    return f"| `{name or one.name}` | {default} | {one.kind.accepted} | {one.help}{older} |\n"

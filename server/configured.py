@@ -20,6 +20,7 @@ from server.settings import declared_in
 GROUP = "manykeys.strategies"
 OURS: Mapping[str, str] = MappingProxyType(
     {
+        "ldap": "server.auth.strategies.ldap:KIND",
         "magic": "server.auth.strategies.magic:KIND",
         "oauth": "server.auth.strategies.oauth.kind:KIND",
         "passkey": "server.auth.strategies.passkey:KIND",

@@ -344,6 +344,24 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "server/test_notifier.py::test_a_flood_does_not_pile_up",
         ),
         Bound(
+            "letters with codes that wait to be delivered",
+            "server.auth.strategies.magicletters.MOST_WAITING",
+            "not delivered, the log says so",
+            "server/test_magic.py::test_a_flood_does_not_pile_up",
+        ),
+        Bound(
+            "such letters to one address, or of one user who adds addresses",
+            "server.auth.strategies.magicsettings.MagicSettings.most_codes",
+            "429 with `Retry-After`, longer and longer",
+            "server/test_magic.py::test_only_so_many_codes",
+        ),
+        Bound(
+            "characters of an address that mail is sent to",
+            "server.mails.MOST_ADDRESS_CHARACTERS",
+            "400",
+            "server/test_mails.py::test_an_address_is_so_long_at_most",
+        ),
+        Bound(
             "an answer of his service that is read, in bytes",
             "server.hooks.MOST_HEAD_BYTES",
             "the message counts as not delivered",
@@ -354,6 +372,24 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "limits.loginsPerSecond",
             "429 with `Retry-After`",
             "server/test_limits.py::test_logins_on_one_connection",
+        ),
+        Bound(
+            "logins that wait for a directory",
+            "server.auth.strategies.ldapsettings.MOST_WAITING",
+            "503 with `Retry-After`",
+            "server/test_ldap_servers.py::test_a_silent_directory_holds_up_nobody_else",
+        ),
+        Bound(
+            "servers of a directory",
+            "server.auth.strategies.ldapsettings.MOST_SERVERS",
+            "refused at the start",
+            "server/test_ldap.py::test_what_refuses_to_start",
+        ),
+        Bound(
+            "groups of a directory that are mapped",
+            "server.auth.strategies.ldapsettings.MOST_GROUPS",
+            "refused at the start",
+            "server/test_ldap.py::test_what_refuses_to_start",
         ),
         Bound(
             "failed logins of an account",

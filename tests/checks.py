@@ -108,10 +108,8 @@ CHECKS = {
     "X6": "revoked stays revoked after kill -9",
     "X7": "dependencies audited, parts listed",
 }
-_ABSENT = "not applicable: this version has no such strategy"
 EXPLAINED = {
     "A2": "as a statistic: `python -m bench --only timing`",
-    **{f"D{number}": _ABSENT for number in range(1, 5)},
     "X7": "open: known faults of dependencies are not looked up; pyproject.toml gives reasons",
 }
 """What is to be said of checks that no test shows, or not wholly."""

@@ -7,9 +7,10 @@ checked before it counts.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from random import SystemRandom
 from typing import Protocol, cast, runtime_checkable
 
 from protocol.errors import ApiError, error
@@ -40,6 +41,8 @@ from server.auth.users import User, Users
 from server.storage.base import Change, Present, Table
 
 _LOG = logging.getLogger("manykeys.logins")
+_RANDOM, _LONGEST_PAUSE_S = SystemRandom(), 0.004
+_pause = asyncio.sleep
 # Each is lost only to somebody else who comes for the first time in the same moment.
 _ATTEMPTS = 3
 
@@ -122,7 +125,7 @@ class Logins:
         kuid = step.kuid or ""
         tell(subject=kuid)
         begun = await self._begin(account_of(kuid), attempt.address)
-        with _settling(begun):
+        async with _settling(begun):
             taken = self._second_factors.take(name, attempt, step, visit.binding)
             task = asyncio.create_task(taken, name=f"second factor {name}", context=aside())
             found = await task
@@ -166,7 +169,7 @@ class Logins:
     ) -> LoggedIn | NextStep | Claim:
         """Take a step, as often as the throttle lets somebody."""
         begun = await self._begin(step.account, attempt.address)
-        with _settling(begun):
+        async with _settling(begun):
             # In a task of its own: a strategy of somebody else's may use what only works in one.
             taken = self._take(name, strategy, attempt, step, visit)
             task = asyncio.create_task(taken, name=f"login with {name}", context=aside())
@@ -189,7 +192,7 @@ class Logins:
     async def confirm(self, kuid: str, address: str, check: Callable[[], Awaitable[None]]) -> None:
         """Run a check of something only this user should know, throttled as logins are."""
         begun = await self._begin(f"\0{kuid}", address)
-        with _settling(begun):
+        async with _settling(begun):
             await check()
             begun.succeeded()
 
@@ -294,17 +297,20 @@ class Logins:
         return user
 
 
-@contextmanager
-def _settling(begun: Attempt) -> Iterator[None]:
+@asynccontextmanager
+async def _settling(begun: Attempt) -> AsyncIterator[None]:
     """Count a refusal as a failed attempt, and anything else but a success as none at all.
 
-    A refusal that hands out something, like a reset token, followed a right password.
+    A refusal that hands out something, like a reset token, followed a right password. All others
+    wait for a random moment: what is found in the store on the way to one takes microseconds, which
+    nobody should be able to see.
     """
     try:
         yield
     except ApiError as refused:
         if refused.status in (401, 403) and not refused.more:
             begun.failed()
+            await _pause(_RANDOM.uniform(0, _LONGEST_PAUSE_S))
         raise
     finally:
         begun.cancelled()

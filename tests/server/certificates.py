@@ -1,4 +1,4 @@
-"""Certificates for tests: an authority, and what it signs for 127.0.0.1."""
+"""Certificates for tests: an authority, and what it signs for 127.0.0.1 or another address."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -34,8 +34,9 @@ class Files:
 class Authority:
     """Signs certificates; `cert` is the file clients trust."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, address: str = "127.0.0.1") -> None:
         self._folder = folder
+        self._address = address
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _named("tests")
         made = self._build(self._name, self._key.public_key(), is_authority=True)
@@ -43,9 +44,9 @@ class Authority:
         self.cert.write_bytes(made.public_bytes(Encoding.PEM))
 
     def sign(self, name: str, password: bytes | None = None) -> Files:
-        """Give a new certificate for 127.0.0.1 in files of this name."""
+        """Give a new certificate for the address in files of this name."""
         key = ec.generate_private_key(ec.SECP256R1())
-        made = self._build(_named("127.0.0.1"), key.public_key(), is_authority=False)
+        made = self._build(_named(self._address), key.public_key(), is_authority=False)
         files = Files(
             self._folder / f"{name}.pem", self._folder / f"{name}.key", made.serial_number
         )
@@ -60,7 +61,7 @@ class Authority:
         self, subject: x509.Name, key: ec.EllipticCurvePublicKey, *, is_authority: bool
     ) -> x509.Certificate:
         now = datetime.now(UTC)
-        names = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+        names = x509.SubjectAlternativeName([x509.IPAddress(ip_address(self._address))])
         return (
             x509.CertificateBuilder()
             .subject_name(subject)

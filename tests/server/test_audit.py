@@ -12,7 +12,7 @@ from pathlib import Path
 import bcrypt
 import pytest
 
-from server import app
+from server import chores
 from server.actions import all_actions
 from server.app import create_admin
 from server.auth.strategies import Authenticated, Challenge, LoginAttempt, Outcome
@@ -373,7 +373,7 @@ async def test_a_server_stores_refusals_by_itself(server: Running) -> None:
 
 async def test_a_server_sweeps_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """The events of two changes, which are stored at once, are too old already."""
-    monkeypatch.setattr(app, "_SWEEP_S", 0.01)
+    monkeypatch.setattr(chores, "_SWEEP_S", 0.01)
     config = cheap_config()
     audit = replace(config.security.audit, retention_ms=-60_000)
     async with running(replace(config, security=replace(config.security, audit=audit))) as server:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from server.auth import logins
 from server.storage.base import Note, Noted, Put, Table
 from tests.server.errors import told
 from tests.server.running import PASSWORD, TRANSPORTS, Running
@@ -37,6 +38,26 @@ async def test_refused_logins_look_all_the_same(server: Running, transport: str)
         assert answer["result"] is None
         seen.add(str(answer["error"]))
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_refused_logins_wait_for_a_random_moment(
+    server: Running, transport: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Security check A2: what is found on the way takes microseconds, and is lost in it; who gets
+    in does not wait."""
+    waited: list[float] = []
+
+    async def wait(delay_s: float) -> None:
+        waited.append(delay_s)
+
+    monkeypatch.setattr(logins, "_pause", wait)
+    await server.create_admin()
+    assert waited == []
+    for body in REFUSED * 5:
+        await server.call(transport, "auth:login", strategy="local", body=body)
+    assert len(set(waited)) == len(REFUSED * 5)
+    assert all(0 <= delay_s <= 0.004 for delay_s in waited)
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)

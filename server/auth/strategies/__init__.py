@@ -216,10 +216,12 @@ class SecondFactor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a strategy may use of the server; `clock_ms` gives the time in ms since 1970."""
+    """What a strategy may use of the server; `clock_ms` gives the time in ms since 1970, `login_ms`
+    is how long a step of a login waits for the next one."""
 
     storage: Storage
     clock_ms: Callable[[], int]
+    login_ms: float = 600_000
 
 
 @dataclass(frozen=True, slots=True)
