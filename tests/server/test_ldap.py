@@ -323,6 +323,36 @@ async def test_groups_of_user_names(directory: Slapd, ann: str) -> None:
         assert (await source_of(server, "ANN"))["profileIds"] == ["default", "admin"]
 
 
+async def test_a_group_of_a_similar_name_is_another(directory: Slapd, ann: str) -> None:
+    """What Unicode takes for the same letters in two cases is two names to a directory."""
+    named, similar = f"cn=gross admins,{GROUPS}", f"cn=gro\u00df admins,{GROUPS}"
+    directory.add_group("gross admins", f"uid=bob,{PEOPLE}")
+    directory.add_group("gro\u00df admins", ann)
+    try:
+        async with running(config_of(**directory.settings(groupProfiles={named: "admin"}))) as server:
+            assert (await source_of(server))["profileIds"] == ["default"]
+            assert (await source_of(server, "bob"))["profileIds"] == ["default", "admin"]
+    finally:
+        directory.remove(named)
+        directory.remove(similar)
+
+
+async def test_an_identifier_in_two_languages_is_none(
+    directory: Slapd, ann: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """RFC 4512 §2.5: an attribute with an option is a further value of the same attribute."""
+    directory.change(f"uid=bob,{PEOPLE}", employeeNumber="7")
+    directory.change(ann, **{"employeeNumber": "5", "employeeNumber;lang-de": "7"})
+    table = directory.settings(identifierAttribute="employeeNumber")
+    async with running(config_of(**table)) as server:
+        bob = await kuid_of(server, "bob")
+        answer = await login(server)
+        assert told(answer) == UNAVAILABLE
+        assert "identifierAttribute: an entry has no employeeNumber" in caplog.text
+        directory.change(ann, **{"employeeNumber;lang-de": None})
+        assert await kuid_of(server) != bob
+
+
 async def test_profiles_follow_the_directory(directory: Slapd, ann: str) -> None:
     """Who is no administrator there is none here, at his next login; tokens he has lose it too."""
     directory.add_group("admins", ann)

@@ -131,6 +131,9 @@ class People:
             person = self._read(link, name)
         else:
             person = self._look_up(link, people_filter(account, self._settings))
+            # The controller may have taken the name for somebody else's principal name.
+            if person is not None and (refused := link.bind(person.dn, password)):
+                return Denied(f"another account of this name: {refused}", person.identifier)
         return person or Denied("no entry, or several")
 
     def _look_up(self, link: Link, wanted: str) -> Person | None:
