@@ -328,8 +328,9 @@ async def test_a_group_of_a_similar_name_is_another(directory: Slapd, ann: str) 
     named, similar = f"cn=gross admins,{GROUPS}", f"cn=gro\u00df admins,{GROUPS}"
     directory.add_group("gross admins", f"uid=bob,{PEOPLE}")
     directory.add_group("gro\u00df admins", ann)
+    table = directory.settings(groupProfiles={named: "admin"})
     try:
-        async with running(config_of(**directory.settings(groupProfiles={named: "admin"}))) as server:
+        async with running(config_of(**table)) as server:
             assert (await source_of(server))["profileIds"] == ["default"]
             assert (await source_of(server, "bob"))["profileIds"] == ["default", "admin"]
     finally:

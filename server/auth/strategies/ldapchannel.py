@@ -56,8 +56,8 @@ def connect(server: Server, timeout_s: float) -> socket.socket:
 
 
 def _start_tls(wire: socket.socket, ends_s: float) -> None:
-    """Ask for TLS, until then at most. Not a byte beyond the answer is read: what somebody in between has put behind it
-    must not be taken for what was said inside of TLS."""
+    """Ask for TLS, until then at most. Not a byte beyond the answer is read: what somebody in
+    between has put behind it must not be taken for what was said inside of TLS."""
     wire.sendall(_START_TLS)
     first = _read(wire, 2, ends_s)
     size = first[1]
