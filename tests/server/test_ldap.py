@@ -354,6 +354,18 @@ async def test_an_identifier_in_two_languages_is_none(
         assert await kuid_of(server) != bob
 
 
+async def test_an_entry_that_can_not_be_used_is_not_told_from_none(
+    directory: Slapd, ann: str
+) -> None:
+    """A1: that it has no identifier shows after its password only."""
+    table = directory.settings(identifierAttribute="departmentNumber")
+    async with running(config_of(**table)) as server:
+        assert told(await login(server)) == UNAVAILABLE
+        wrong, nobody = await login(server, "ann", "no"), await login(server, "nobody", "no")
+        assert told(wrong) == REFUSED
+        assert wrong["error"] == nobody["error"]
+
+
 async def test_profiles_follow_the_directory(directory: Slapd, ann: str) -> None:
     """Who is no administrator there is none here, at his next login; tokens he has lose it too."""
     directory.add_group("admins", ann)
