@@ -181,10 +181,12 @@ class Logins:
             begun.succeeded()
             return found
 
-    async def put_aside(self, name: str, form: Mapping[str, object], address: str) -> None:
+    async def put_aside(
+        self, name: str, state: object, form: Mapping[str, object], address: str
+    ) -> None:
         """Keep what a provider's page has posted until who began comes for it; 401 for a state
         that no step has, or that a form has come for."""
-        await self._pending.put_aside(form.get("state"), name, form, address=address)
+        await self._pending.put_aside(state, name, form, address=address)
         tell(ending=Ending.PENDING)
 
     async def confirm(self, kuid: str, address: str, check: Callable[[], Awaitable[None]]) -> None:

@@ -1,20 +1,13 @@
 """Users of an Active Directory: Samba, provisioned for these tests as the controller of a domain
 (security checks D1, D4)."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
 from protocol.errors import LocalError
 from server.storage.base import Table
-from tests.server.directories import (
-    AD_BASE,
-    SECRET,
-    ActiveDirectory,
-    active_directory,
-    python_ldap,
-)
+from tests.server.directories import AD_BASE, SECRET, ActiveDirectory, python_ldap
 from tests.server.errors import told
 from tests.server.running import running
 from tests.server.test_audit import events
@@ -31,13 +24,6 @@ from tests.server.test_ldap import (
 
 ADMINS = f"CN=admins,CN=Users,{AD_BASE}"
 INNER = f"cn=inner, cn=users,{AD_BASE.lower()}"
-
-
-@pytest.fixture(scope="module")
-def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ActiveDirectory]:
-    """The domain CORP."""
-    with active_directory(tmp_path_factory.mktemp("ad")) as started:
-        yield started
 
 
 def table_of(domain: ActiveDirectory, mode: str, **more: object) -> dict[str, object]:
