@@ -53,14 +53,16 @@ def is_posted_back(services: Services, request: Request) -> bool:
 
 
 async def put_aside(services: Services, request: Request, name: str) -> Outcome:
-    """Keep what a provider's page has posted, and have the browser come for it with its cookie.
+    """Keep what a provider's page has posted, and have the browser come for it with its cookie and
+    with a key that nobody else is told.
 
     ApiError 401 for a state that names no step, or one that has a form already.
     """
     body = request.body if isinstance(request.body, dict) else {}
-    await services.logins.put_aside(name, body, services.addresses.of(request))
+    key = await services.logins.put_aside(name, body, services.addresses.of(request))
     # To the same path, whatever stands before it at a proxy (RFC 3986 §5.3).
-    headers = {"location": f"?{urlencode({'state': str(body['state'])})}"}
+    back = urlencode({"state": str(body["state"]), "form": key})
+    headers = {"location": f"?{back}"}
     return Outcome(None, status=303, headers=headers, is_private=True)
 
 

@@ -105,7 +105,7 @@ class Logins:
         if is_second_state(state):
             return await self._take_second(name, attempt, visit)
         if state and isinstance(strategy, (Resumes, Proves)):
-            step = await self._pending.find(state, name, binding=visit.binding)
+            step = await self._find(name, attempt, visit)
         else:
             step = Step({}, _account_of(name, strategy, attempt), visit.wishes)
         found = await self._run(name, strategy, attempt, step, visit)
@@ -121,7 +121,7 @@ class Logins:
         self, name: str, attempt: LoginAttempt, visit: Visit
     ) -> LoggedIn | NextStep:
         """Go on with a login that waits for a second factor."""
-        step = await self._pending.find(_state_of(attempt), name, binding=visit.binding)
+        step = await self._find(name, attempt, visit)
         kuid = step.kuid or ""
         tell(subject=kuid)
         begun = await self._begin(account_of(kuid), attempt.address)
@@ -133,6 +133,18 @@ class Logins:
                 begun.succeeded()
                 tell(actor=kuid)
             return found
+
+    async def _find(
+        self, name: str, attempt: LoginAttempt, visit: Visit, kuid: str | None = None
+    ) -> Step:
+        """Find the step an attempt goes on with."""
+        return await self._pending.find(
+            _state_of(attempt),
+            name,
+            binding=visit.binding,
+            kuid=kuid,
+            form_key=attempt.args.get("form"),
+        )
 
     async def _begin(self, account: str | None, address: str) -> Attempt:
         """Begin an attempt, as often as the throttle lets somebody."""
@@ -155,7 +167,7 @@ class Logins:
         step; ApiError as for `attempt`."""
         strategy, state = self._strategies.get(name), _state_of(attempt)
         if state:
-            step = await self._pending.find(state, name, binding=visit.binding, kuid=linking.kuid)
+            step = await self._find(name, attempt, visit, linking.kuid)
         else:
             is_factor = self._second_factors.is_factor(name)
             named = account_of(linking.kuid) if is_factor else None
@@ -181,11 +193,13 @@ class Logins:
             begun.succeeded()
             return found
 
-    async def put_aside(self, name: str, form: Mapping[str, object], address: str) -> None:
-        """Keep what a provider's page has posted until who began comes for it; 401 for a state
-        that no step has, or that a form has come for."""
-        await self._pending.put_aside(form.get("state"), name, form, address=address)
+    async def put_aside(self, name: str, form: Mapping[str, object], address: str) -> str:
+        """Keep what a provider's page has posted until who began comes for it, and give the key
+        that he must bring as the argument `form`; 401 for a state that no step has, or that a form
+        has come for."""
+        key = await self._pending.put_aside(form.get("state"), name, form, address=address)
         tell(ending=Ending.PENDING)
+        return key
 
     async def confirm(self, kuid: str, address: str, check: Callable[[], Awaitable[None]]) -> None:
         """Run a check of something only this user should know, throttled as logins are."""

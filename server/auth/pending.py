@@ -155,10 +155,17 @@ class PendingLogins:
         return ends_ms
 
     async def find(
-        self, state: object, strategy: str, *, binding: str, kuid: str | None = None
+        self,
+        state: object,
+        strategy: str,
+        *,
+        binding: str,
+        kuid: str | None = None,
+        form_key: object = None,
     ) -> Step:
         """Give the step of this name; ApiError 401 for any other than a living one of this strategy
-        and of who asks, with a `kuid` one of a linking by this user."""
+        and of who asks, with a `kuid` one of a linking by this user. Where a form was put aside for
+        it, only the browser that posted it has its key."""
         row = await self._living(state, strategy, is_linking=kuid is not None)
         data = cast("dict[str, object]", row["data"])
         bound = data["binding"]
@@ -166,6 +173,8 @@ class PendingLogins:
             raise _over("foreign state")
         if kuid is not None and kuid != row["kuid"]:
             raise _over("another user's state")
+        if "form" in data and not _is_key(form_key, data["form_key"]):
+            raise _over("a form from another browser")
         linking = cast("dict[str, Any] | None", data.get("linking"))
         return Step(
             cast("dict[str, object]", data["kept"]),
@@ -179,9 +188,14 @@ class PendingLogins:
 
     async def put_aside(
         self, state: object, strategy: str, form: Mapping[str, object], *, address: str
-    ) -> None:
-        """Keep a form for a step until who began comes for it, once. ApiError 401 for any other
-        than a living step of this strategy, and for a form that is too large."""
+    ) -> str:
+        """Keep a form for a step until who began comes for it, once, and give the key to bring
+        along. ApiError 401 for any other than a living step of this strategy, and for a form that
+        is too large.
+
+        Who posts it may be somebody else than who began, lured to the provider: without the key he
+        would log in who began as himself.
+        """
         row = await self._living(state, strategy)
         data, token_hash = cast("dict[str, object]", row["data"]), cast(bytes, row["token_hash"])
         if "form" in data:
@@ -191,13 +205,14 @@ class PendingLogins:
         now_ms, ends_ms = self._clock_ms(), cast(int, row["expires_at"])
         dropped = self._forms.enter(address_key(address) or b"", token_hash, ends_ms, now_ms)
         gone = [DeleteAll(Table.ONE_TIME, {"token_hash": one}) for one in dropped]
-        kept: Row = {"data": {**data, "form": dict(form)}}
+        key = make_state()
+        kept: Row = {"data": {**data, "form": dict(form), "form_key": _hashed(key)}}
+        changed = Update(Table.ONE_TIME, {"token_hash": token_hash}, kept)
         try:
-            await self._storage.apply(
-                [*gone, Update(Table.ONE_TIME, {"token_hash": token_hash}, kept)]
-            )
+            await self._storage.apply([*gone, Unchanged(Table.ONE_TIME, row), changed])
         except Missing:
             raise _over("state was used") from None
+        return key
 
     async def _living(self, state: object, strategy: str, *, is_linking: bool = False) -> Row:
         row = None
@@ -297,6 +312,11 @@ def _kind(strategy: str) -> str:
 
 def _hashed(binding: str) -> str:
     return hashlib.sha256(binding.encode()).hexdigest()
+
+
+def _is_key(given: object, hashed: object) -> bool:
+    known = isinstance(given, str) and given.isascii()
+    return known and hmac.compare_digest(_hashed(str(given)), str(hashed))
 
 
 def _check_size(data: Row, strategy: str) -> None:

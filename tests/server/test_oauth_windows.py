@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 import pytest
 
@@ -53,20 +53,45 @@ async def post(
     return await http.ask("POST", path, body, headers=fields | headers)
 
 
+def come_for(answer: Answer) -> dict[str, str]:
+    """Give what a browser comes for its form with."""
+    location = answer.headers["location"]
+    assert location.startswith("?")
+    return dict(parse_qsl(location[1:]))
+
+
 async def test_a_posted_form(server: Running, issuer: Issuer) -> None:
     """It is put aside until the browser comes with its cookie, for which it is sent on."""
     client = Client(server, "http")
     back = await begin(client, issuer)
     answer = await post(server, back)
-    assert (answer.status, answer.headers["location"]) == (303, f"?state={back['state']}")
+    assert answer.status == 303
+    location = come_for(answer)
+    assert (location.keys(), location["state"]) == ({"state", "form"}, back["state"])
     assert answer.headers["cache-control"] == "no-store"
     assert "set-cookie" not in answer.headers
     assert back["code"] not in repr(answer)
     for stranger in (Client(server, "http"), Client(server, "websocket")):
-        assert told(await stranger.login("site", state=back["state"])) == REFUSED
-    assert (await client.login("site", state=back["state"]))["status"] == 200
-    assert told(await client.login("site", state=back["state"])) == REFUSED
+        assert told(await stranger.login("site", **location)) == REFUSED
+    assert (await client.login("site", **location))["status"] == 200
+    assert told(await client.login("site", **location)) == REFUSED
     assert await server.app.services.storage.count(Table.ONE_TIME) == 0
+
+
+@pytest.mark.parametrize("form", [None, "", "x" * 43, "\u00e9"])
+async def test_a_form_that_somebody_else_was_lured_to_post(
+    server: Running, issuer: Issuer, form: str | None
+) -> None:
+    """O1: whoever began can't go on with what another browser brings from the provider, although
+    the cookie is his: he would be who posted it."""
+    attacker = Client(server, "http")
+    back = await begin(attacker, issuer)  # the victim opens the address, with the session there
+    assert (await post(server, back)).status == 303
+    args = {"state": back["state"]} | ({} if form is None else {"form": form})
+    for more in ({}, {"code": back["code"]}):
+        assert told(await attacker.login("site", **(args | more))) == REFUSED
+    assert (await last_line(server))["reason"] == "a form from another browser"
+    assert await server.app.services.storage.count(Table.SESSIONS) == 0
 
 
 async def test_forms_that_are_not_taken(server: Running, issuer: Issuer, clock: Clock) -> None:
@@ -94,9 +119,8 @@ async def test_forms_are_few(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) ->
     async with served(issuer) as server:
         client = Client(server, "http")
         backs = [await begin(client, issuer) for _ in range(3)]
-        for back in backs:
-            assert (await post(server, back)).status == 303
-        found = [(await client.login("site", state=back["state"]))["status"] for back in backs]
+        places = [come_for(await post(server, back)) for back in backs]
+        found = [(await client.login("site", **place))["status"] for place in places]
         assert found == [401, 200, 200]
 
 

@@ -7,7 +7,7 @@ import pytest
 from protocol.errors import ApiError
 from server.auth import pending
 from server.auth.pending import PendingLogins, Step, make_state
-from server.storage.base import Table
+from server.storage.base import Row, Table
 from server.storage.sqlite import SqliteStorage
 from tests.server.clock import Clock
 
@@ -93,3 +93,21 @@ async def test_what_is_over_takes_no_room(storage: SqliteStorage, logins: Pendin
     assert await alive(logins, late) == [True] * 5
     counts = logins._counts
     assert sum(map(len, counts._of.values())) == len(counts._where) == 5
+
+
+async def test_a_form_does_not_give_tries_back(
+    logins: PendingLogins, storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A code that is tried while a form comes in counts all the same."""
+    state, look = await keep(logins, "192.0.2.1"), logins._living
+
+    async def try_meanwhile(*given: object, **more: object) -> Row:
+        row = await look(*given, **more)  # type: ignore[arg-type]
+        await logins.count_try(Step({}, None, {}, token_hash=row["token_hash"]))  # type: ignore[arg-type]
+        return row
+
+    monkeypatch.setattr(logins, "_living", try_meanwhile)
+    with pytest.raises(ApiError):
+        await logins.put_aside(state, "steps", {"code": "x"}, address="192.0.2.1")
+    (row,) = await storage.find(Table.ONE_TIME, limit=2)
+    assert row["data"]["tries"] == 1  # type: ignore[index,call-overload]
