@@ -16,7 +16,7 @@ from typing import Protocol, cast, runtime_checkable
 from protocol.errors import ApiError, error
 from server.auth.audit import Ending, aside, tell
 from server.auth.mfa import LoggedIn, NextStep, SecondFactors, account_of
-from server.auth.names import ANONYMOUS_ID
+from server.auth.names import ANONYMOUS_ID, MOST_ID_BYTES
 from server.auth.notices import THROTTLED
 from server.auth.pending import Linking, PendingLogins, Step, is_second_state, make_state
 from server.auth.strategies import (
@@ -246,7 +246,7 @@ class Logins:
             attempt.state,
             name,
             replace(step, kept=outcome.kept, token_hash=b""),
-            binding=None if is_portable else visit.binding,
+            binding=None if is_portable and not step.ends_in_cookie else visit.binding,
             address=attempt.address,
         )
         return NextStep(outcome, attempt.state, ends_ms)
@@ -353,7 +353,8 @@ def _state_of(attempt: LoginAttempt) -> object:
 
 
 def _account_of(name: str, strategy: Strategy, attempt: LoginAttempt) -> str | None:
-    """Name the account that is tried, if the strategy tells; the names of one are not another's."""
+    """Name the account that is tried, if the strategy tells; the names of one are not another's.
+    Those that are too long to be anybody's are cut."""
     account_of = getattr(strategy, "account_of", None)
     account = None if account_of is None else account_of(attempt)
-    return f"{name}\0{account}" if isinstance(account, str) else None
+    return f"{name}\0{account[:MOST_ID_BYTES]}" if isinstance(account, str) else None

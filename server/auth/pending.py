@@ -78,6 +78,12 @@ class Step:
     form: Mapping[str, object] = field(default_factory=dict, repr=False)
     kuid: str | None = None
 
+    @property
+    def ends_in_cookie(self) -> bool:
+        """Whether the session will be in a cookie of whoever takes the last step: then that must be
+        the browser that began, or any page could log its visitors in as somebody else."""
+        return self.wishes.get("cookieAuth") is True
+
 
 def make_state() -> str:
     """Give a new name of a step."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from random import SystemRandom
 
 from server.auth.audit import tell
+from server.auth.names import MOST_ID_BYTES
 from server.auth.strategies import (
     WRONG,
     Challenge,
@@ -128,7 +129,8 @@ class Magic(CredentialRows):
     def account_of(self, attempt: LoginAttempt) -> str | None:
         """Give the address that is tried."""
         address = attempt.body.get("address") or attempt.args.get("address")
-        return address if isinstance(address, str) and address else None
+        # One character more than anybody has: what is too long is kept like all others.
+        return address[: MOST_ID_BYTES + 1] if isinstance(address, str) and address else None
 
     async def validate(
         self, credentials: Mapping[str, object], kuid: str | None, is_update: bool
