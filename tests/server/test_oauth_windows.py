@@ -13,6 +13,7 @@ import pytest
 from server.auth import pending
 from server.storage.base import Table
 from tests.server.clock import Clock
+from tests.server.enrolling import mfa_config
 from tests.server.errors import told
 from tests.server.issuer import Issuer, issuing, settings_for
 from tests.server.providers import REFUSED, last_line, location_of, served
@@ -181,6 +182,20 @@ async def test_the_page_of_a_login(server: Running, issuer: Issuer) -> None:
     assert me["result"]["_id"] == login["result"]["_id"]
     other = await show(client, **(await begin(client, issuer)))
     assert nonce not in other.body.decode()
+
+
+async def test_the_page_of_a_login_that_goes_on(issuer: Issuer, clock: Clock) -> None:
+    """Who is asked for a second factor is not told that he is in."""
+    config = mfa_config(required_for="*")
+    table = settings_for(issuer, windowOrigins=[APP])
+    async with running(replace(config, strategies={**config.strategies, "site": table})) as server:
+        client = Client(server, "http")
+        answer = await show(client, **(await begin(client, issuer)))
+        page = answer.body.decode()
+        assert "You are logged in." not in page
+        assert "One more step" in page
+        result = told_in(page)["message"]["answer"]["result"]
+        assert result["challenge"] == {"next": "enrol", "factors": ["totp"]}
 
 
 async def test_the_page_of_a_refusal(server: Running, issuer: Issuer) -> None:
