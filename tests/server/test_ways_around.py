@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from server.auth.names import MOST_ID_BYTES
-from server.storage.base import Table
+from server.auth.strategies import Prepared
+from server.storage.base import Change, Insert, InsertAll, Put, Row, Table, Unchanged, Update
 from tests.server.clock import Clock
 from tests.server.enrolling import App, Person, mfa_config, people
 from tests.server.errors import told
@@ -130,3 +131,18 @@ async def test_names_that_are_too_long(tmp_path: Path, clock: Clock, transport: 
         told_of = server.app.services.notifier._told
         assert told_of
         assert max(len(suspect) for _, _, suspect in told_of) <= MOST_ID_BYTES
+
+
+def test_what_is_prepared_shows_nothing() -> None:
+    """X2: in a traceback of somebody's debugger, say."""
+    row: Row = {"id": "sekret"}
+    changes: list[Change] = [
+        Insert(Table.CREDENTIALS, row),
+        InsertAll(Table.CREDENTIALS, [row]),
+        Put(Table.SETTINGS, row),
+        Update(Table.SETTINGS, {}, row),
+        Unchanged(Table.ONE_TIME, row),
+    ]
+    said = repr([Prepared({"recoveryCodes": ["sekret"]}, changes), *changes])
+    assert "sekret" not in said
+    assert said.count("Table.CREDENTIALS") == 2
