@@ -4,9 +4,11 @@ from urllib.parse import urlencode
 
 from protocol.messages import Origin, Request
 from server.actions import Outcome
+from server.auth.audit import tell
 from server.auth.callers import Caller
 from server.auth.logins import Claim
 from server.auth.mfa import NextStep
+from server.auth.notices import CHANGED, ENROLLED
 from server.auth.strategies import LoginAttempt, Redirect, Strategy
 from server.browsers import Browser
 from server.services import Services
@@ -86,6 +88,8 @@ async def enter_claim(
 ) -> dict[str, object]:
     """Give a user the credentials he has proved, and what the strategy shows of them."""
     linking = claim.linking
+    # Where a provider sends the browser, this is a login as far as the request shows.
+    tell(notice=CHANGED if linking.is_update else ENROLLED)
     if not linking.is_update:
         return await services.credentials.create(
             name, linking.kuid, claim.credentials, linking.kuid, guards=claim.guards

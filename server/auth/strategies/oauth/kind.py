@@ -16,6 +16,7 @@ import orjson
 from protocol.errors import error, plain_error
 from server.auth.audit import tell
 from server.auth.names import is_id
+from server.auth.notices import ENROLLED
 from server.auth.strategies import (
     Authenticated,
     LoginAttempt,
@@ -231,7 +232,7 @@ class OAuth(CredentialRows):
         kuid = str(found.rows[0]["kuid"])
         if await self.exists(kuid):
             return None
-        tell(subject=kuid)
+        tell(subject=kuid, notice=ENROLLED)
         credentials = self._credentials_of(profile)
         entered = self.inserted(profile.uid, kuid, self._data_of(credentials))
         return Authenticated(kuid, (Present(Table.USERS, {"kuid": kuid}), entered))
