@@ -268,41 +268,55 @@ class PendingLogins:
 
 
 class _Counts:
-    """Which steps there are, by address and oldest first."""
+    """Which steps there are, by address and oldest first. No step costs a look at all others: where
+    there are as many as there may be, somebody wants it so."""
 
     def __init__(self, of_address: int, in_all: int) -> None:
         self._most_of_address = of_address
         self._most = in_all
         self._of: dict[bytes, OrderedDict[bytes, int]] = {}
-        self._where: dict[bytes, bytes] = {}
+        self._where: OrderedDict[bytes, bytes] = OrderedDict()
+        self._by_count: dict[int, dict[bytes, None]] = {}  # addresses with so many steps
 
     def enter(self, key: bytes, token_hash: bytes, ends_ms: int, now_ms: int) -> list[bytes]:
-        """Count a step, and give those that must go for it."""
+        """Count a step, once however often it is entered, and give those that must go for it."""
         dropped = []
-        self._expire(key, now_ms)
+        self.leave(token_hash)
+        self._expire(now_ms)
         if len(self._of.get(key, ())) >= self._most_of_address:
             dropped.append(self._drop_oldest(key))
         if len(self._where) >= self._most:
-            for other in list(self._of):
-                self._expire(other, now_ms)
-        if len(self._where) >= self._most:
-            dropped.append(self._drop_oldest(max(self._of, key=lambda one: len(self._of[one]))))
-        self._of.setdefault(key, OrderedDict())[token_hash] = ends_ms
+            dropped.append(self._drop_oldest(next(iter(self._by_count[max(self._by_count)]))))
+        his = self._of.setdefault(key, OrderedDict())
+        his[token_hash] = ends_ms
         self._where[token_hash] = key
+        self._recount(key, len(his) - 1, len(his))
         return dropped
 
     def leave(self, token_hash: bytes) -> None:
         """Count a step no more, if it is counted."""
         key = self._where.pop(token_hash, None)
         if key is not None:
-            del self._of[key][token_hash]
-            if not self._of[key]:
+            his = self._of[key]
+            del his[token_hash]
+            self._recount(key, len(his) + 1, len(his))
+            if not his:
                 del self._of[key]
 
-    def _expire(self, key: bytes, now_ms: int) -> None:
-        while key in self._of:
-            oldest, ends_ms = next(iter(self._of[key].items()))
-            if ends_ms > now_ms:
+    def _recount(self, key: bytes, before: int, now: int) -> None:
+        if before:
+            alike = self._by_count[before]
+            del alike[key]
+            if not alike:
+                del self._by_count[before]
+        if now:
+            self._by_count.setdefault(now, {})[key] = None
+
+    def _expire(self, now_ms: int) -> None:
+        """Forget the oldest as long as they are over; some that end sooner stay behind others."""
+        while self._where:
+            oldest, key = next(iter(self._where.items()))
+            if self._of[key][oldest] > now_ms:
                 return
             self.leave(oldest)
 

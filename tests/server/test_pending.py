@@ -1,6 +1,8 @@
 """How many logins wait for their next step, and which give way (security checks O1, A6)."""
 
+import sys
 from collections.abc import AsyncIterator
+from types import FrameType
 
 import pytest
 
@@ -74,6 +76,35 @@ async def test_who_has_most_gives_way_to_others(
     more = [await keep(logins, f"192.0.2.{at}") for at in (3, 4)]
     assert await alive(logins, mine + his + more) == [True, False, True, True, True, True]
     assert await storage.count(Table.ONE_TIME) == 5
+
+
+def test_a_full_table_costs_no_look_at_all_of_it() -> None:
+    """X3: whoever has a network of his own fills it from as many addresses. What is looked at is
+    counted, not timed."""
+    counts = pending._Counts(10, 2000)
+    for at in range(2000):
+        assert counts.enter(b"%d" % at, b"step %d" % at, 1000, 0) == []
+    looked: list[str] = []
+
+    def look(frame: FrameType, event: str, given: object) -> None:
+        looked.append(event)
+
+    sys.setprofile(look)
+    dropped = counts.enter(b"new", b"step", 1000, 0)
+    sys.setprofile(None)
+    assert dropped == [b"step 0"]
+    assert len(looked) < 100
+
+
+def test_a_step_that_is_entered_again_counts_once() -> None:
+    """A form that came too early for the store, say, and comes again from another address."""
+    counts = pending._Counts(1, 2)
+    for key in (b"one", b"one", b"other"):
+        assert counts.enter(key, b"step", 1000, 0) == []
+    assert counts.enter(b"one", b"next", 1000, 0) == []
+    counts.leave(b"step")
+    counts.leave(b"next")
+    assert not any((counts._of, counts._where, counts._by_count))
 
 
 async def test_what_is_over_takes_no_room(storage: SqliteStorage, logins: PendingLogins) -> None:
