@@ -342,10 +342,12 @@ async def _ask(strategy: Strategy, attempt: LoginAttempt, step: Step) -> object:
 
 def _guards_of(linking: Linking, proven: Proven) -> tuple[Change, ...]:
     """Give what must hold when proved credentials are stored: who began must still be there."""
-    session: tuple[Change, ...] = ()
+    begun_by: tuple[Change, ...] = ()
     if linking.session_id:
-        session = (Present(Table.SESSIONS, {"id": linking.session_id}),)
-    return (*owner_guard(linking.kuid), *session, *proven.guards)
+        begun_by = (Present(Table.SESSIONS, {"id": linking.session_id}),)
+    elif linking.key:
+        begun_by = (Present(Table.API_KEYS, {"token_hash": bytes.fromhex(linking.key)}),)
+    return (*owner_guard(linking.kuid), *begun_by, *proven.guards)
 
 
 def _state_of(attempt: LoginAttempt) -> object:

@@ -210,6 +210,32 @@ async def test_a_proof_ends_with_what_it_was_begun_by(desk: Running, ending: str
     assert not await desk.app.services.strategies.get("desk").exists("ann")
 
 
+async def test_a_proof_ends_with_the_key_it_was_begun_by(desk: Running) -> None:
+    """Whoever had an API key that was not his adds no way in for himself once it is gone."""
+    body = {"description": "stolen"}
+    action = "security:createApiKey"
+    made = await desk.call("query", action, token=desk.admin, userId="ann", body=body)
+    socket, key = await desk.open_socket(), made["result"]["_source"]["token"]
+    asked = await ask(socket, CREATE, key, body={"name": "card", "away": True})
+    state = asked["result"]["headers"]["Location"].partition("state=")[2]
+    gone = {"token": desk.admin, "userId": "ann", "_id": made["result"]["_id"]}
+    assert (await desk.call("query", "security:deleteApiKey", **gone))["status"] == 200
+    answer = await ask(socket, "auth:login", state=state, word="really")
+    assert told(answer) == ENDED
+    assert not await desk.app.services.strategies.get("desk").exists("ann")
+
+
+async def test_a_key_links_as_long_as_it_is_good(desk: Running) -> None:
+    made = await desk.call(
+        "query", "security:createApiKey", token=desk.admin, userId="ann", body={"description": "x"}
+    )
+    socket, key = await desk.open_socket(), made["result"]["_source"]["token"]
+    asked = await ask(socket, CREATE, key, body={"name": "card", "away": True})
+    state = asked["result"]["headers"]["Location"].partition("state=")[2]
+    linked = await ask(socket, "auth:login", state=state, word="really")
+    assert linked["result"] == {"name": "card", "by": "ann"}
+
+
 async def test_who_comes_back_from_elsewhere_is_linked_without_his_token(desk: Running) -> None:
     """As a browser that is sent to a page of the server's; the trail knows who it was."""
     socket = await desk.open_socket()
