@@ -75,10 +75,15 @@ def _read_stats(group: int) -> Iterator[list[str]]:
 
 @contextmanager
 def our_server(
-    stage: Stage, data: Path, cores: frozenset[int], settings: Sequence[str] = ()
+    stage: Stage,
+    data: Path,
+    cores: frozenset[int],
+    settings: Sequence[str] = (),
+    *,
+    flags: Sequence[str] = (),
 ) -> Iterator[Running]:
     """Run our server on a database, until the block ends; settings are as for `--set`."""
-    command = [*stage.command, "serve", "--port", "0", "--data", str(data)]
+    command = [*stage.command, "serve", "--port", "0", "--data", str(data), *flags]
     for setting in settings:
         command += ["--set", setting]
     log = data.with_suffix(".log")

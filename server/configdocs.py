@@ -4,13 +4,14 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 from server.auth.strategies.ldapsettings import LdapSettings
-from server.auth.strategies.magic import MagicSettings
+from server.auth.strategies.magicsettings import MagicSettings
 from server.auth.strategies.oauth.settings import OAuthSettings
 from server.auth.strategies.passkeysettings import PasskeySettings
+from server.auth.strategies.saml.settings import ProviderSettings, SamlSettings
 from server.auth.strategies.totpsettings import TotpSettings
 from server.auth.strategies.x509settings import X509Settings
 from server.config import Config
-from server.configtree import write_value
+from server.configtree import walk, write_value
 from server.ignored import IGNORED
 from server.settings import Declared, Inner, declared_in
 
@@ -71,9 +72,13 @@ _OURS: Mapping[str, type] = MappingProxyType(
         "magic": MagicSettings,
         "oauth": OAuthSettings,
         "passkey": PasskeySettings,
+        "saml": SamlSettings,
         "totp": TotpSettings,
         "x509": X509Settings,
     }
+)
+_INNER: Mapping[str, tuple[str, type]] = MappingProxyType(
+    {"saml": ("Each table under `providers`:", ProviderSettings)}
 )
 _HEADINGS = "| Key | Default | Accepted | |\n|---|---|---|---|\n"
 
@@ -98,10 +103,18 @@ def _write_tables(of: type, path: str) -> Iterator[str]:
         yield from (_STRATEGIES.format(help=one.help) for one in settings)
         for name, kind in _OURS.items():
             yield f'\n### use = "{name}"\n\n' + _HEADINGS
-            yield from (_write_row(one) for one in declared_in(kind) if isinstance(one, Declared))
+            yield from _write_rows(kind)
+            if name in _INNER:
+                text, inner = _INNER[name]
+                yield f"\n{text}\n\n{_HEADINGS}"
+                yield from _write_rows(inner)
 
 
-def _write_row(one: Declared) -> str:
+def _write_rows(of: type) -> Iterator[str]:
+    yield from (_write_row(one, name) for name, one in walk(of))
+
+
+def _write_row(one: Declared, name: str = "") -> str:
     default = "not set" if one.default is None else f"`{write_value(one.kind.write(one.default))}`"
     older = f" Older name: `{one.also}`." if one.also else ""
-    return f"| `{one.name}` | {default} | {one.kind.accepted} | {one.help}{older} |\n"
+    return f"| `{name or one.name}` | {default} | {one.kind.accepted} | {one.help}{older} |\n"

@@ -24,6 +24,7 @@ OURS: Mapping[str, str] = MappingProxyType(
         "magic": "server.auth.strategies.magic:KIND",
         "oauth": "server.auth.strategies.oauth.kind:KIND",
         "passkey": "server.auth.strategies.passkey:KIND",
+        "saml": "server.auth.strategies.saml.kind:KIND",
         "totp": "server.auth.strategies.totp:KIND",
         "x509": "server.auth.strategies.x509:KIND",
     }
@@ -85,6 +86,14 @@ def examine(config: Config, name: str, *, is_online: bool) -> Examined:
     if kind.examine is None:
         return Examined((f"kind: {config.strategies[name]['use']}",))
     return kind.examine(name, settings, is_online)
+
+
+def describe(config: Config, name: str) -> str:
+    """Give what a strategy says of itself to providers. LocalError for one that says nothing."""
+    kind, settings = _read(name, config.strategies[name])
+    if kind.describe is None:
+        raise LocalError(f"{name}: a strategy of this kind has no metadata")
+    return kind.describe(settings)
 
 
 def _make(name: str, given: Mapping[str, object], parts: Parts) -> Strategy:

@@ -139,9 +139,7 @@ class Dispatcher:
             args = request.args if "targets" not in request.args else _target_args(request.args)
             token, is_farewell = request.token, False
             if request.head.needs_check or "cookieAuth" in args:
-                if not is_posted_back(services, request):  # it is only put aside
-                    self._check_origin(request.head.headers.get("origin"))
-                token, is_farewell = services.cookies.choose_token(request)
+                token, is_farewell = self._choose_token(request)
             caller = services.tokens.live(token)
             if caller is None:
                 caller = await self._verify(request, token, is_farewell)
@@ -175,6 +173,14 @@ class Dispatcher:
         if response.status != 200 or (response.controller, response.action) not in self._quiet:
             self._write_log(request, response, caller, (monotonic() - started_s) * 1000)
         return response
+
+    def _choose_token(self, request: Request) -> tuple[str | None, bool]:
+        """Give the token that counts, and whether it only says farewell (see `Cookies`). ApiError
+        for an origin that may not ask."""
+        if is_posted_back(self._services, request):
+            return None, False  # it is only put aside, and in nobody's name
+        self._check_origin(request.head.headers.get("origin"))
+        return self._services.cookies.choose_token(request)
 
     def _write_log(
         self, request: Request, response: Response, caller: Caller | None, duration_ms: float

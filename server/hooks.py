@@ -132,13 +132,14 @@ def read_url(name: str, text: str) -> SplitResult:
     except ValueError:
         raise ConfigError(f"{name}: {accepted}") from None
     is_clean = len(text) <= _MOST_URL_CHARACTERS and all("!" <= one <= "~" for one in text)
-    is_known = url.scheme == "https" or (url.scheme == "http" and _is_here(host))
+    is_known = url.scheme == "https" or (url.scheme == "http" and is_here(host))
     if not is_clean or not is_known or not host or "@" in url.netloc:
         raise ConfigError(f"{name}: {accepted}")
     return url
 
 
-def _is_here(host: str | None) -> bool:
+def is_here(host: str | None) -> bool:
+    """Tell whether a host is this machine."""
     try:
         return ip_address(host or "").is_loopback
     except ValueError:

@@ -213,6 +213,7 @@ class Importer:
                 case Kind.PROFILES:
                     self._report.end(line, record, await self._write_profile(record))
                 case _ if _has_password(record):
+                    await self._hash_of(_owner_of(record))
                     self._to_hash.append((line, record))
                     if len(self._to_hash) >= _HASHED_AT_ONCE:
                         await self._hash()
@@ -252,6 +253,7 @@ class Importer:
     async def _gather(self, taken: _Taken, size_bytes: int) -> None:
         """Put a document with others; no two of one transaction are about the same thing."""
         arrival = taken.arrival
+        await self._hash_of(arrival.kuid)
         keys: set[tuple[object, ...]] = {(arrival.kuid,)}
         keys.update((row["strategy"], row["id"]) for row in arrival.credentials)
         if not self._batch_keys.isdisjoint(keys):
@@ -281,8 +283,16 @@ class Importer:
         if writing is not None:
             await writing
 
+    async def _hash_of(self, owner: str) -> None:
+        """Store what waits with a password of this user: what comes later about him finds it."""
+        if any(_owner_of(record) == owner for _, record in self._to_hash):
+            await self._hash()
+
     async def _hash(self) -> None:
-        """Store what brings passwords in plain text."""
+        """Store what brings passwords in plain text, after all that was gathered before."""
+        if self._to_hash:
+            await self._flush()
+            await self._end_writing()
         taken, self._to_hash = self._to_hash, []
         endings = await asyncio.gather(*(self._store_plain(record) for _, record in taken))
         for (line, record), ending in zip(taken, endings, strict=True):

@@ -238,7 +238,9 @@ class Peer(asyncio.Protocol):
         if transport is None:
             return
         self._connection.push(text)
-        transport.write(self._connection.bytes_to_send())
+        # A socket that is closing takes nothing, not even no bytes, once our side is ended.
+        if data := self._connection.bytes_to_send():
+            transport.write(data)
         if self._holds & BLOCKED:
             if transport.get_write_buffer_size() > self._listener.unsent_bytes:
                 self.abort()

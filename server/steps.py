@@ -14,6 +14,7 @@ from server.browsers import Browser
 from server.services import Services
 
 _FORM = "application/x-www-form-urlencoded"
+_STATE = "state"
 
 
 def read_attempt(services: Services, request: Request) -> LoginAttempt:
@@ -48,10 +49,15 @@ def is_posted_back(services: Services, request: Request) -> bool:
     if (request.controller, request.action) != ("auth", "login"):
         return False
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    is_form = kind == _FORM and isinstance(request.body, dict) and "state" in request.body
-    if not is_form or "state" in request.args or services.browsers.is_known(request):
+    strategy = strategy_of(services, request)
+    field = _state_field_of(strategy)
+    is_form = kind == _FORM and isinstance(request.body, dict) and field in request.body
+    if not is_form or "state" in request.args:
         return False
-    return getattr(strategy_of(services, request), "takes_forms", False) is True
+    # Under another name a state means nothing to us, with the cookie either.
+    if field == _STATE and services.browsers.is_known(request):
+        return False
+    return getattr(strategy, "takes_forms", False) is True
 
 
 async def put_aside(services: Services, request: Request, name: str) -> Outcome:
@@ -61,11 +67,15 @@ async def put_aside(services: Services, request: Request, name: str) -> Outcome:
     ApiError 401 for a state that names no step, or one that has a form already.
     """
     body = request.body if isinstance(request.body, dict) else {}
-    key = await services.logins.put_aside(name, body, services.addresses.of(request))
+    state = body[_state_field_of(strategy_of(services, request))]
+    key = await services.logins.put_aside(name, state, body, services.addresses.of(request))
     # To the same path, whatever stands before it at a proxy (RFC 3986 §5.3).
-    back = urlencode({"state": str(body["state"]), "form": key})
-    headers = {"location": f"?{back}"}
+    headers = {"location": f"?{urlencode({_STATE: str(state), 'form': key})}"}
     return Outcome(None, status=303, headers=headers, is_private=True)
+
+
+def _state_field_of(strategy: Strategy | None) -> str:
+    return str(getattr(strategy, "state_field", _STATE))
 
 
 def send_on(services: Services, request: Request, browser: Browser, found: NextStep) -> Outcome:

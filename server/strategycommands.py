@@ -24,12 +24,20 @@ def declare(command: ArgumentParser, settings: ArgumentParser) -> None:
     )
     check.add_argument("name", metavar="NAME", help="its name in the configuration")
     check.add_argument("--online", action="store_true", help="ask its provider, too")
+    text = "print what a strategy's providers want to know of this server, as XML"
+    metadata = tasks.add_parser(
+        "metadata", help=text, description=text, parents=[settings], allow_abbrev=False
+    )
+    metadata.add_argument("name", metavar="NAME", help="its name in the configuration")
 
 
 def run(config: Config, given: Namespace) -> None:
     """Do what was asked for; LocalError for a strategy that lacks something."""
     if given.task == "list":
         _list(config)
+    elif given.task == "metadata":
+        _check_known(config, given.name)
+        print(configured.describe(config, given.name).rstrip())
     else:
         _check(config, given.name, is_online=given.online)
 
@@ -48,9 +56,7 @@ def _list(config: Config) -> None:
 
 
 def _check(config: Config, name: str, *, is_online: bool) -> None:
-    if name not in config.strategies:
-        known = ", ".join(config.strategies) or "(none is configured)"
-        raise LocalError(f"{name}: there is no such strategy; expected one of: {known}")
+    _check_known(config, name)
     found: Examined = configured.examine(config, name, is_online=is_online)
     for fact in found.facts:
         print(fact)
@@ -59,3 +65,9 @@ def _check(config: Config, name: str, *, is_online: bool) -> None:
     if found.lacking:
         raise LocalError(f"{name} lacks {len(found.lacking)} of what it needs")
     print(f"{name} lacks nothing that can be seen from here")
+
+
+def _check_known(config: Config, name: str) -> None:
+    if name not in config.strategies:
+        known = ", ".join(config.strategies) or "(none is configured)"
+        raise LocalError(f"{name}: there is no such strategy; expected one of: {known}")

@@ -344,6 +344,24 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "server/test_notifier.py::test_a_flood_does_not_pile_up",
         ),
         Bound(
+            "letters with codes that wait to be delivered",
+            "server.auth.strategies.magicletters.MOST_WAITING",
+            "not delivered, the log says so",
+            "server/test_magic.py::test_a_flood_does_not_pile_up",
+        ),
+        Bound(
+            "such letters to one address, or of one user who adds addresses",
+            "server.auth.strategies.magicsettings.MagicSettings.most_codes",
+            "429 with `Retry-After`, longer and longer",
+            "server/test_magic.py::test_only_so_many_codes",
+        ),
+        Bound(
+            "characters of an address that mail is sent to",
+            "server.mails.MOST_ADDRESS_CHARACTERS",
+            "400",
+            "server/test_mails.py::test_an_address_is_so_long_at_most",
+        ),
+        Bound(
             "an answer of his service that is read, in bytes",
             "server.hooks.MOST_HEAD_BYTES",
             "the message counts as not delivered",
@@ -414,6 +432,18 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "server.auth.strategies.oauth.attributes.MOST_ATTRIBUTE_BYTES",
             "left out",
             "server/test_oauth.py::test_large_attributes_are_left_out",
+        ),
+        Bound(
+            "characters of a SAML response in base64",
+            "server.auth.strategies.saml.messages.MOST_RESPONSE_CHARACTERS",
+            "401",
+            "server/test_saml_responses.py::test_nonsense",
+        ),
+        Bound(
+            "prefixes that a signature in it may name",
+            "server.auth.strategies.saml.messages.MOST_PREFIXES",
+            "401",
+            "server/test_saml_responses.py::test_what_lets_nobody_in",
         ),
         Bound(
             "passwords that wait to be hashed",

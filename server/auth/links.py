@@ -46,7 +46,7 @@ class _Link:
 
 @dataclass(slots=True, eq=False)
 class _Telling:
-    """Sockets that are to hear of something about the token they are linked to, or were."""
+    """Sockets that are to hear of something about a token, unless they use another one by then."""
 
     token_hash: bytes
     sockets: set[Linkable]
@@ -211,15 +211,16 @@ class Links:
             self._is_telling, self._told_at_once, self._untold = False, 0, 0
 
     def _tell_next(self, telling: _Telling) -> int:
-        """Tell one socket; give how many that were."""
+        """Tell one socket, or pass it over; give how many that were."""
         if not telling.sockets:
             self._tellings.popleft()
             return 0
         socket = telling.sockets.pop()
         self._untold -= 1
-        if telling.is_end and socket.linked == telling.token_hash:
-            socket.linked = b""
-        socket.push(telling.text)
+        if socket.linked == telling.token_hash:
+            if telling.is_end:
+                socket.linked = b""
+            socket.push(telling.text)
         return 1
 
     def _write(self, kind: str, **more: object) -> bytes:

@@ -193,11 +193,13 @@ class Logins:
             begun.succeeded()
             return found
 
-    async def put_aside(self, name: str, form: Mapping[str, object], address: str) -> str:
+    async def put_aside(
+        self, name: str, state: object, form: Mapping[str, object], address: str
+    ) -> str:
         """Keep what a provider's page has posted until who began comes for it, and give the key
         that he must bring as the argument `form`; 401 for a state that no step has, or that a form
         has come for."""
-        key = await self._pending.put_aside(form.get("state"), name, form, address=address)
+        key = await self._pending.put_aside(state, name, form, address=address)
         tell(ending=Ending.PENDING)
         return key
 

@@ -61,33 +61,49 @@ def read_ours(wire: bytes) -> Reading:
 
 
 def read_h11(wire: bytes) -> Reading:
-    """Read with h11, request after request."""
-    connection, found = h11.Connection(h11.SERVER), []
-    connection.receive_data(wire)
+    """Read with h11, request after request.
+
+    Each gets a connection of its own: h11 refuses the empty line that may stand before a request
+    (RFC 9112 §2.2), and always ends with a request of HTTP/1.0 (§9.3: it may go on).
+    """
+    found: list[Read] = []
+    while wire:
+        connection = h11.Connection(h11.SERVER)
+        connection.receive_data(wire.removeprefix(b"\r\n"))
+        try:
+            read = _read_one(connection)
+        except h11.ProtocolError:
+            return Reading(tuple(found), True)
+        if read is None:
+            break
+        found.append(read[0])
+        if not read[1]:
+            break
+        wire, _ = connection.trailing_data
+    return Reading(tuple(found), False)
+
+
+def _read_one(connection: h11.Connection) -> tuple[Read, bool] | None:
+    """Give the next request, and whether another one may follow; None if it is not whole."""
     request, body = None, b""
-    try:
-        while True:
-            event = connection.next_event()
-            if isinstance(event, h11.Request):
-                request, body = event, b""
-            elif isinstance(event, h11.Data):
-                body += event.data
-            elif isinstance(event, h11.EndOfMessage) and request is not None:
-                found.append(Read(request.method, request.target, body))
-                _answer_h11(connection)
-                if connection.our_state is h11.MUST_CLOSE:
-                    return Reading(tuple(found), False)
-            else:
-                return Reading(tuple(found), False)
-    except h11.ProtocolError:
-        return Reading(tuple(found), True)
+    while True:
+        event = connection.next_event()
+        if isinstance(event, h11.Request):
+            request = event
+        elif isinstance(event, h11.Data):
+            body += event.data
+        elif isinstance(event, h11.EndOfMessage) and request is not None:
+            return Read(request.method, request.target, body), _goes_on(request)
+        else:
+            return None
 
 
-def _answer_h11(connection: h11.Connection) -> None:
-    connection.send(h11.Response(status_code=204, headers=[]))
-    connection.send(h11.EndOfMessage())
-    if connection.our_state is h11.DONE and connection.their_state is h11.DONE:
-        connection.start_next_cycle()
+def _goes_on(request: h11.Request) -> bool:
+    named = [value.lower() for name, value in request.headers if name == b"connection"]
+    options = [option.strip() for value in named for option in value.split(b",")]
+    if request.http_version == b"1.0":
+        return b"keep-alive" in options and b"close" not in options
+    return b"close" not in options
 
 
 class _Collected:

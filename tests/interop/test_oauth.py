@@ -6,15 +6,14 @@ import json
 import re
 import socket
 import tomllib
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
 import pytest
 
+from tests.interop.mocked import agree, mocking
 from tests.interop.programs import DEADLINE_S, HERE, ROOT, find_program, started
 from tests.interop.serving import Served, serving
 from tests.interop.static import static_site
@@ -90,45 +89,25 @@ def test_a_window_in_a_browser(packages: Path, tmp_path: Path, mode: str) -> Non
                 assert shown == {"email": "ann@mail.test"}
 
 
-@contextmanager
-def mocking() -> Iterator[str]:
-    """Run the provider in Python, and give its address."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of libraries it uses, about each other
-        mock = import_module("oidc_provider_mock")
-        with mock.run_server_in_thread() as site:
-            yield f"http://localhost:{site.server_port}"
-
-
-def ask(port: int, method: str, address: str, body: str | None = None, cookie: str = "") -> tuple:
+def ask(port: int, path: str, cookie: str = "") -> tuple:
     """Send a request; give status, header fields and body."""
-    parts = urlsplit(address)
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_S)
-    headers = {"Host": parts.netloc} if parts.netloc else {}
-    headers |= {"Cookie": cookie} if cookie else {}
-    if body is not None:
-        headers["Content-Type"] = "application/x-www-form-urlencoded"
-    path = f"{parts.path}?{parts.query}" if parts.query else parts.path
     try:
-        connection.request(method, path, body, headers)
+        connection.request("GET", path, headers={"Cookie": cookie} if cookie else {})
         answer = connection.getresponse()
         return answer.status, answer.headers, answer.read()
     finally:
         connection.close()
 
 
-def log_in(server: Served, provider: str) -> dict:
+def log_in(server: Served) -> dict:
     """Go through a login as a browser does, and give the answer."""
-    status, headers, body = ask(server.port, "GET", "/_login/keycloak")
+    status, headers, body = ask(server.port, "/_login/keycloak")
     assert status == 302, body
     cookie = headers["Set-Cookie"].partition(";")[0]
-    at = urlsplit(provider).port
-    assert at is not None
-    status, headers, body = ask(at, "POST", headers["Location"], urlencode({"sub": "ann"}))
-    assert status == 302, body
-    back = urlsplit(headers["Location"])
+    back = urlsplit(agree(headers["Location"]))
     assert back.path == "/_login/keycloak"
-    _, _, body = ask(server.port, "GET", f"{back.path}?{back.query}", cookie=cookie)
+    _, _, body = ask(server.port, f"{back.path}?{back.query}", cookie)
     answer: dict = json.loads(body)
     return answer
 
@@ -147,9 +126,9 @@ def test_the_configuration_of_the_page(tmp_path: Path) -> None:
         assert json.loads(endpoint) == {"OIDC_ENDPOINT": provider}
         given["strategies.keycloak.settings.OIDC_ENDPOINT"] = provider
         with serving(tmp_path, given) as server:
-            first = log_in(server, provider)
+            first = log_in(server)
             assert first["status"] == 200, first
-            assert log_in(server, provider)["result"]["_id"] == first["result"]["_id"]
+            assert log_in(server)["result"]["_id"] == first["result"]["_id"]
 
 
 def _text(value: object) -> str:

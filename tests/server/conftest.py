@@ -1,7 +1,7 @@
 """Fixtures of the tests that need a running server."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ from server.app import clock_ms
 from server.storage.sqlite import SqliteStorage
 from tests.server.clock import Clock
 from tests.server.commands import Desk
+from tests.server.directories import ActiveDirectory, active_directory
 from tests.server.running import Running, running
 
 
@@ -41,3 +42,10 @@ def desk(
 
     asyncio.run(make())
     return Desk(tmp_path / "keys.db", monkeypatch, capsys)
+
+
+@pytest.fixture(scope="session")
+def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ActiveDirectory]:
+    """The domain CORP, which takes long to provision."""
+    with active_directory(tmp_path_factory.mktemp("ad")) as started:
+        yield started

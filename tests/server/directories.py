@@ -62,7 +62,7 @@ from samba.samdb import SamDB
 lp = LoadParm()
 lp.load(sys.argv[1])
 db = SamDB(url=lp.private_path("sam.ldb"), session_info=system_session(), lp=lp)
-for name in "svc ann bob carol gone disabled expired mustchange locked hours".split():
+for name in "svc ann bob carol dave mallory gone disabled expired mustchange locked hours".split():
     must_change = name == "mustchange"
     mail = name + "@example.test"
     db.newuser(name, sys.argv[2], mailaddress=mail,
@@ -84,6 +84,8 @@ base = str(db.domain_dn())
 change(base, lockoutThreshold="2")
 change("CN=hours,CN=Users," + base, logonHours=bytes(21))
 change("CN=bob,CN=Users," + base, userPrincipalName="robert@other.test")
+change("CN=mallory,CN=Users," + base, userPrincipalName="dave@other.test")
+db.setpassword("(sAMAccountName=mallory)", sys.argv[2] + "-of-mallory", False)
 """
 
 

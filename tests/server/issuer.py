@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from threading import Event, Thread
 from urllib.parse import parse_qs, parse_qsl, urlsplit
 
@@ -47,6 +48,7 @@ class Issuer:
     answers: dict[str, tuple[int, bytes]] = field(default_factory=dict)
     asked: list[tuple[str, Fields, dict[str, str]]] = field(default_factory=list)
     codes: dict[str, Fields] = field(default_factory=dict)
+    numbers: Iterator[int] = field(default_factory=count)
     hangs_at: str = ""
     drips_at: str = ""
     released: Event = field(default_factory=Event)
@@ -58,7 +60,7 @@ class Issuer:
         assert asked["client_id"] == KEY
         assert asked["response_type"] == "code"
         assert asked["code_challenge_method"] == "S256"
-        code = f"code-{len(self.codes)}"
+        code = f"code-{next(self.numbers)}"
         self.codes[code] = asked
         return {"code": code, "state": asked["state"]}
 

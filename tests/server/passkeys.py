@@ -1,12 +1,21 @@
-"""Pages that make passkeys and log in by them, over both transports; where they run is given."""
+"""Pages that make passkeys and log in by them, over all transports; where they run is given."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import cast
 
 from server.storage.base import Table
 from tests.server.authenticator import ORIGIN, RP_ID, Answers, Authenticator
-from tests.server.running import Envelope, Http, Running, Socket, cheap_config, running
+from tests.server.running import (
+    Envelope,
+    Http,
+    Running,
+    Socket,
+    cheap_config,
+    route_of,
+    running,
+)
 
 TABLE: dict[str, object] = {
     "use": "passkey",
@@ -42,7 +51,12 @@ class Page:
             return await self._socket.ask({**sent, "jwt": self.token} if self.token else sent)
         self._http = self._http or await self.server.connect()
         headers = {"Cookie": self.cookie} if self.cookie else {}
-        answer = await self._http.ask("POST", "/_query", sent, token=self.token, headers=headers)
+        method, path, payload = "POST", "/_query", cast(object, sent)
+        if self.transport == "http":
+            given = {"strategy": self.strategy, **args}
+            method, path = route_of(controller, action, given, can_get=body is None)
+            payload = body
+        answer = await self._http.ask(method, path, payload, token=self.token, headers=headers)
         if "set-cookie" in answer.headers:
             self.cookie = answer.headers["set-cookie"].partition(";")[0]
         return answer.json

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import os
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -151,17 +152,18 @@ def write_client_frame(first: int, payload: bytes) -> bytes:
 
 @dataclass
 class Running:
-    """A server under test."""
+    """A server under test; `tls` is what its clients connect with, None without TLS."""
 
     app: App
     port: int
+    tls: ssl.SSLContext | None = None
     opened: list[Http] = field(default_factory=list)
     sockets: list[Socket] = field(default_factory=list)
 
     async def connect(self) -> Http:
         """Open a HTTP connection; it is closed with the server."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        http = Http(reader, writer)
+        opening = asyncio.open_connection("127.0.0.1", self.port, ssl=self.tls)
+        http = Http(*await asyncio.wait_for(opening, WAIT_S))
         self.opened.append(http)
         return http
 
@@ -203,7 +205,7 @@ class Running:
         if transport == "query":
             answer = await http.ask("POST", "/_query", payload, token=token)
         else:
-            method, path = _route(controller, action, args)
+            method, path = route_of(controller, action, args)
             answer = await http.ask(method, path, body, token=token)
         http.close()
         assert answer.json["status"] == answer.status
@@ -234,13 +236,16 @@ class Running:
         return answer["result"]["jwt"]
 
 
-def _route(controller: str, action: str, args: dict[str, object]) -> tuple[str, str]:
+def route_of(
+    controller: str, action: str, args: dict[str, object], *, can_get: bool = True
+) -> tuple[str, str]:
     """Choose the route whose parameters are all given, and write its path as a client would."""
     entry = find(controller, action)
     assert entry is not None, f"{controller}:{action} has no route"
     for route in entry.routes:
         names = [part[1:] for part in route.path.split("/") if part.startswith(":")]
-        if all(args.get(name) is not None for name in names):
+        is_allowed = can_get or route.verb != "GET"
+        if is_allowed and all(args.get(name) is not None for name in names):
             break
     rest = {name: value for name, value in args.items() if name not in names}
     path = "/".join(

@@ -199,6 +199,30 @@ def test_what_is_there_stays_unless_it_is_to_be_replaced(desk: Desk, tmp_path: P
     assert not can_log_in(desk, "ann@example.org", "other")
 
 
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("first", ["hash", "password"])
+@pytest.mark.parametrize("last", ["hash", "password"])
+@pytest.mark.parametrize(("flag", "winner"), [("--update", "last"), ("--json", "first")])
+def test_of_two_lines_about_one_user_the_order_counts(
+    desk: Desk, tmp_path: Path, first: str, last: str, apart: bool, flag: str, winner: str
+) -> None:
+    """Whether their passwords are hashed or not: the later one replaces the earlier one, or finds
+    it there."""
+
+    def line(secret: str, form: str) -> dict[str, object]:
+        hashed = bcrypt.hashpw(secret.encode(), bcrypt.gensalt(4)).decode()
+        held = {form: hashed if form == "hash" else secret}
+        if apart:
+            return credentials("ann", "ann", **held)
+        return user("ann", credentials={"local": {"username": "ann", **held}})
+
+    lines = [line("first", first), line("last", last)]
+    if apart:
+        lines.append(user("ann"))
+    desk.do("import", str(write_lines(tmp_path / "f.jsonl", lines)), flag)
+    assert can_log_in(desk, "ann", winner)
+
+
 def test_a_line_that_says_nothing_of_disabled_leaves_it(desk: Desk, tmp_path: Path) -> None:
     """A dump of Kuzzle's must not let in again whom an operator shut out."""
     desk.create("ann")

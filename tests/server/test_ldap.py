@@ -1,6 +1,7 @@
 """Users of an OpenLDAP directory, a real one (security checks D1, D2, D4)."""
 
 import asyncio
+import importlib
 import logging
 import re
 import sys
@@ -12,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from protocol.errors import LocalError
+from server.auth.logins import Logins
 from server.auth.strategies.ldapsettings import LdapSettings
+from server.auth.users import User
 from server.config import Config
 from server.configtree import shown_tree
 from server.configured import check
@@ -321,6 +324,90 @@ async def test_groups_of_user_names(directory: Slapd, ann: str) -> None:
     table = directory.settings(groupProfiles={group: "admin"}, groupFilter="(memberUid={username})")
     async with running(config_of(**table)) as server:
         assert (await source_of(server, "ANN"))["profileIds"] == ["default", "admin"]
+
+
+async def test_a_group_of_a_similar_name_is_another(directory: Slapd, ann: str) -> None:
+    """What Unicode takes for the same letters in two cases is two names to a directory."""
+    named, similar = f"cn=gross admins,{GROUPS}", f"cn=gro\u00df admins,{GROUPS}"
+    directory.add_group("gross admins", f"uid=bob,{PEOPLE}")
+    directory.add_group("gro\u00df admins", ann)
+    table = directory.settings(groupProfiles={named: "admin"})
+    try:
+        async with running(config_of(**table)) as server:
+            assert (await source_of(server))["profileIds"] == ["default"]
+            assert (await source_of(server, "bob"))["profileIds"] == ["default", "admin"]
+    finally:
+        directory.remove(named)
+        directory.remove(similar)
+
+
+async def test_an_identifier_in_two_languages_is_none(
+    directory: Slapd, ann: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """RFC 4512 §2.5: an attribute with an option is a further value of the same attribute."""
+    directory.change(f"uid=bob,{PEOPLE}", employeeNumber="7")
+    directory.change(ann, **{"employeeNumber": "5", "employeeNumber;lang-de": "7"})
+    table = directory.settings(identifierAttribute="employeeNumber")
+    async with running(config_of(**table)) as server:
+        bob = await kuid_of(server, "bob")
+        answer = await login(server)
+        assert told(answer) == UNAVAILABLE
+        assert "identifierAttribute: an entry has no employeeNumber" in caplog.text
+        directory.change(ann, **{"employeeNumber;lang-de": None})
+        assert await kuid_of(server) != bob
+
+
+async def test_an_entry_that_can_not_be_used_is_not_told_from_none(
+    directory: Slapd, ann: str
+) -> None:
+    """A1: that it has no identifier shows after its password only."""
+    table = directory.settings(identifierAttribute="departmentNumber")
+    async with running(config_of(**table)) as server:
+        assert told(await login(server)) == UNAVAILABLE
+        wrong, nobody = await login(server, "ann", "no"), await login(server, "nobody", "no")
+        assert told(wrong) == REFUSED
+        assert wrong["error"] == nobody["error"]
+
+
+async def test_credentials_removed_in_the_same_moment_give_no_token(
+    directory: Slapd, ann: str, server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an administrator takes away while a password is on its way lets nobody in."""
+    admin, kuid = await server.create_admin(), await kuid_of(server)
+    sessions = await server.app.services.storage.count(Table.SESSIONS)
+    find_user = Logins._find_user
+
+    async def find_late(self: Logins, name: str, found: object) -> User:
+        asked = {"token": admin, "strategy": "ldap", "_id": kuid}
+        gone = await server.call("query", "security:deleteCredentials", **asked)
+        assert gone["status"] == 200
+        return await find_user(self, name, found)
+
+    monkeypatch.setattr(Logins, "_find_user", find_late)
+    assert told(await login(server)) == REFUSED
+    assert await server.app.services.storage.count(Table.SESSIONS) == sessions
+
+
+async def test_an_entry_replaced_in_the_same_moment_is_another(
+    directory: Slapd, ann: str, server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who was found is who must have bound: his name may have become somebody else's."""
+    admin = await server.create_admin()
+    await kuid_of(server)
+    before = await count(server)
+    links = importlib.import_module("server.auth.strategies.ldapdirectory").Link
+    bind = links.bind
+
+    def bind_and_lose(self: object, name: str, password: str) -> str:
+        refused: str = bind(self, name, password)
+        if name == ann:
+            directory.add_person("ann")
+        return refused
+
+    monkeypatch.setattr(links, "bind", bind_and_lose)
+    assert told(await login(server)) == REFUSED
+    assert await count(server) == before
+    assert await reasons(server, admin) == ["entry was moved"]
 
 
 async def test_profiles_follow_the_directory(directory: Slapd, ann: str) -> None:

@@ -1,14 +1,13 @@
 """Users of an Active Directory: Samba, provisioned for these tests as the controller of a domain
 (security checks D1, D4)."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
 from protocol.errors import LocalError
 from server.storage.base import Table
-from tests.server.directories import AD_BASE, ActiveDirectory, active_directory, python_ldap
+from tests.server.directories import AD_BASE, SECRET, ActiveDirectory, python_ldap
 from tests.server.errors import told
 from tests.server.running import running
 from tests.server.test_audit import events
@@ -25,13 +24,6 @@ from tests.server.test_ldap import (
 
 ADMINS = f"CN=admins,CN=Users,{AD_BASE}"
 INNER = f"cn=inner, cn=users,{AD_BASE.lower()}"
-
-
-@pytest.fixture(scope="module")
-def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ActiveDirectory]:
-    """The domain CORP."""
-    with active_directory(tmp_path_factory.mktemp("ad")) as started:
-        yield started
 
 
 def table_of(domain: ActiveDirectory, mode: str, **more: object) -> dict[str, object]:
@@ -64,6 +56,23 @@ async def test_all_forms_of_a_name_are_one_user(domain: ActiveDirectory, mode: s
         token = (await login(server))["result"]["jwt"]
         answer = await server.call("query", "auth:refreshToken", token=token, strategy="ldap")
         assert answer["status"] == (200 if mode == "service" else 401), answer
+
+
+@pytest.mark.parametrize("mode", ["service", "direct"])
+@pytest.mark.parametrize("name", ["dave", "CORP\\dave"])
+async def test_the_principal_name_of_another_is_not_his_account(
+    domain: ActiveDirectory, mode: str, name: str
+) -> None:
+    """Where `domain` is what principal names end with, `dave` is Mallory for the controller, who
+    binds with a password of his own, and Dave for who looks for the account."""
+    table = table_of(domain, mode) | {"domain": "other.test"}
+    async with running(config_of(**table)) as server:
+        admin = await server.create_admin()
+        before = await count(server)
+        answer = await login(server, name, f"{SECRET}-of-mallory")
+        assert told(answer) == REFUSED
+        assert await count(server) == before
+        assert len(await events(server, admin, kind="auth:login", outcome="refused")) == 1
 
 
 @pytest.mark.parametrize("mode", ["service", "direct"])

@@ -9,7 +9,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -270,6 +270,24 @@ def test_another_answer_than_to_a_bind_lets_nobody_in() -> None:
         with pytest.raises(OSError, match="no answer to a bind"):
             link.bind(f"uid=ann,{PEOPLE}", SECRET)
         link.close()
+
+
+def test_an_answer_byte_by_byte_has_an_end() -> None:
+    """Each byte comes in time; all together must, too, or a thread waits for hours."""
+
+    def handle(wire: socket.socket) -> None:
+        wire.recv(4096)
+        wire.settimeout(0.02)
+        for one in b"\x30\x7d" + bytes(125):
+            wire.sendall(bytes((one,)))
+            with suppress(TimeoutError):
+                wire.recv(1)
+
+    with listening(handle) as port:
+        settings = LdapSettings(servers=(f"ldap://127.0.0.1:{port}",), start_tls=True)
+        (server,) = read_servers(settings)
+        with pytest.raises(TimeoutError):
+            ldapchannel.connect(server, 0.2)
 
 
 @pytest.mark.parametrize("answer", [STARTED, LONG])

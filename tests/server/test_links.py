@@ -10,7 +10,14 @@ from server.auth.links import Links
 from server.auth.rights import Rights
 from server.auth.users import User
 from server.storage.base import Entry, Noted
-from tests.server.running import PASSWORD, Running, Socket, cheap_config, running
+from tests.server.running import (
+    PASSWORD,
+    Running,
+    Socket,
+    cheap_config,
+    running,
+    write_client_frame,
+)
 from tests.waiting import until
 
 EXPIRED = {
@@ -125,6 +132,20 @@ async def test_sockets_move_along_with_a_refresh(server: Running) -> None:
     await server.call("http", "auth:logout", token=answer["result"]["jwt"])
     for opened in (first, second):
         assert await opened.read() == EXPIRED
+
+
+async def test_a_socket_that_is_closing_keeps_nobody_else_from_being_told(server: Running) -> None:
+    """Our side of its connection has ended already, its own has not: who does that on purpose must
+    not silence the server."""
+    await server.create_admin()
+    closing, last = await server.login("admin"), await server.login("admin")
+    opened, other = await linked(server, closing), await linked(server, last)
+    await opened.http.send(write_client_frame(0x88, (1000).to_bytes(2)))
+    assert await opened.read_frame() == (0x88, (1000).to_bytes(2))
+    for token in (closing, last):
+        assert (await server.call("http", "auth:logout", token=token))["status"] == 200
+    assert await other.read() == EXPIRED
+    assert await opened.http.reader.read() == b""
 
 
 async def test_http_is_never_linked(server: Running) -> None:
@@ -253,6 +274,29 @@ async def test_a_login_saves_no_socket_from_being_told() -> None:
     assert [opened.linked for opened in sockets] == [b"new"] + [b""] * 99
     links.notice([Entry(2, Noted.SESSIONS, person.kuid)])
     await until(lambda: sockets[0].told == 1)
+
+
+async def test_a_socket_that_uses_another_token_by_then_is_not_told() -> None:
+    """Of two programs behind one socket, or after a new login: that of its token has not ended."""
+    links = Links("node", clock_ms=lambda: 0, warn_before_ms=500)
+    old, new = make_caller(1, 500), make_caller(2, float("inf"))
+    sockets = [FakeSocket() for _ in range(100)]
+    for begin in (
+        links.tick,  # a warning
+        lambda: links.notice([Entry(1, Noted.SESSION, old.token_hash.hex())]),
+    ):
+        for opened in sockets:
+            opened.told = 0
+            links.link(opened, old)
+        begin()
+        await asyncio.sleep(0)  # the first are told, the others wait
+        late = [opened for opened in sockets if not opened.told]
+        assert len(late) > 50
+        for opened in late:
+            links.link(opened, new)
+        await until(lambda: not links._is_telling)
+        assert {opened.told for opened in late} == {0}
+        assert {opened.linked for opened in late} == {new.token_hash}
 
 
 @pytest.mark.parametrize("noted", [Noted.SESSION, Noted.SESSIONS, Noted.API_KEY])

@@ -1,61 +1,34 @@
-"""Codes for one login, delivered by a program of the operator's (security checks A3, A4)."""
+"""Codes and links for one login, delivered by a program of the operator's (security checks A3,
+A4, O1)."""
 
-import json
+import base64
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import pytest
 
-from protocol.errors import LocalError
-from server.auth.strategies import magic
+from server.auth.strategies import magic, magicletters
 from server.storage.base import Table
 from tests.server.clock import Clock
+from tests.server.enrolling import UPDATE, Person
 from tests.server.errors import told
+from tests.server.posting import ANN, Post, assign, posting, settings_of
 from tests.server.running import TRANSPORTS, Running, cheap_config, running
 from tests.server.stepping import Client, state_of
+from tests.server.test_audit import ends, events
 from tests.waiting import until
 
-ANN = "ann@mail.test"
 REFUSED = {"id": "plugin.strategy.missing_user", "code": 67305492, "status": 401}
 TOO_MANY = {"id": "api.process.too_many_logins_requests", "code": 33685517, "status": 429}
-CREATE = "auth:createMyCredentials"
-# Keeps each letter in a file of its own, whole or not at all.
-SCRIPT = 'cat > "$0/$$.part" && mv "$0/$$.part" "$0/$$.json"'
+PAGE = "https://app.test/in?from=mail"
 
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing here depends on the pause before a delivery."""
-    monkeypatch.setattr(magic, "_LONGEST_PAUSE_S", 0)
-
-
-def settings_of(folder: Path, **more: object) -> dict[str, object]:
-    """Give the table of a strategy whose letters end up in a folder."""
-    return {"use": "magic", "command": ["/bin/sh", "-c", SCRIPT, str(folder)], **more}
-
-
-class Post:
-    """The letters that have arrived."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.read: set[Path] = set()
-
-    def waiting(self) -> list[Path]:
-        """Give those nobody has read."""
-        return [path for path in self.folder.glob("*.json") if path not in self.read]
-
-    async def code(self, to: str = ANN) -> str:
-        """Wait for the next letter and give the code in it."""
-        await until(lambda: bool(self.waiting()))
-        (path,) = self.waiting()
-        self.read.add(path)
-        letter = json.loads(path.read_text())
-        assert letter.keys() == {"to", "code"}
-        assert letter["to"] == to
-        code: str = letter["code"]
-        return code
+    monkeypatch.setattr(magicletters, "_LONGEST_PAUSE_S", 0)
 
 
 @pytest.fixture
@@ -66,19 +39,8 @@ def post(tmp_path: Path) -> Post:
 @pytest.fixture
 async def server(post: Post, clock: Clock) -> AsyncIterator[Running]:
     """A server with such a strategy, and Ann with an address."""
-    config = cheap_config(strategies={"mail": settings_of(post.folder)})
-    async with running(config) as started:
-        token = await started.create_user(await started.create_admin(), "ann")
-        await link(started, token, ANN)
+    async with posting(post) as started:
         yield started
-
-
-async def link(server: Running, token: str, address: str) -> None:
-    """Give somebody an address."""
-    body = {"address": address}
-    made = await server.call("query", CREATE, token=token, strategy="mail", body=body)
-    assert made["status"] == 200, made
-    assert made["result"]["address"] == address
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -107,6 +69,33 @@ async def test_a_wrong_code_is_the_last(server: Running, post: Post, transport: 
     wrong = str((int(code) + 1) % 1_000_000).zfill(6)
     for given in (wrong, code):
         assert told(await client.login("mail", state=state, code=given)) == REFUSED
+
+
+async def test_the_trail_knows_why(server: Running, post: Post, clock: Clock) -> None:
+    """X1: the reason, and of whom it is known; the code is in none of it."""
+    client, other = Client(server, "query"), Client(server, "query")
+    state = state_of(await client.login("mail", address=ANN))
+    code = await post.code()
+    await other.login("mail", state=state, code=code)
+    await client.login("mail", state=state, code="1")
+    await client.login("mail", state=state, code=code)
+    unknown = state_of(await client.login("mail", address="nobody@mail.test"))
+    await client.login("mail", state=unknown, code="1")
+    late = state_of(await client.login("mail", address="nobody@mail.test"))
+    clock.now_ms += 600_000
+    await client.login("mail", state=late, code="1")
+    found = await events(server, await server.login("admin"), kind="auth:login")
+    asked = [one for one in ends(found) if one[0] == "pending"]
+    assert asked == [("pending", "", "ann", "-1"), ("pending", "", "", "-1")]
+    refused = [one for one in ends(found) if one[0] == "refused"]
+    assert refused == [
+        ("refused", "foreign state", "", "-1"),
+        ("refused", "wrong code", "ann", "-1"),
+        ("refused", "unknown state", "", "-1"),
+        ("refused", "unknown address", "", "-1"),
+        ("refused", "expired state", "", "-1"),
+    ]
+    assert code not in repr(found) and "nobody" not in repr(found)
 
 
 @pytest.mark.parametrize("code", ["", "12345", "1234567", "\u0661\u0662\u0663\u0664\u0665\u0666"])
@@ -147,7 +136,7 @@ async def test_strangers_learn_nothing(
     sent: list[str] = []
     monkeypatch.setattr(magic.Magic, "_send", lambda self, letter: sent.append(letter.to))
     admin = await server.login("admin")
-    await link(server, admin, "boss@mail.test")
+    await assign(server, admin, "boss@mail.test")
     await server.call("query", "security:disableUser", token=admin, _id="ann")
     for address in ("boss@mail.test", ANN, "ann", "nobody@mail.test", "x" * 2000, "a\0"):
         client = Client(server, transport)
@@ -193,12 +182,24 @@ async def test_an_address_that_changes_hands(server: Running, post: Post) -> Non
     client = Client(server, "http")
     state = state_of(await client.login("mail", address=ANN))
     code = await post.code()
-    token, body = await server.login("ann"), {"address": "new@mail.test"}
-    update = "auth:updateMyCredentials"
-    changed = await server.call("query", update, token=token, strategy="mail", body=body)
+    token, person = await server.login("ann"), Person(server, "query")
+    asked = await person.ask(UPDATE, token, strategy="mail", body={"address": "new@mail.test"})
+    body = {"state": state_of(asked), "code": await post.code("new@mail.test", "proof")}
+    changed = await person.ask(UPDATE, token, strategy="mail", body=body)
     assert changed["result"] == {"address": "new@mail.test", "kuid": "ann"}
     shown = await server.call("query", "auth:getMyCredentials", token=token, strategy="mail")
     assert shown["result"] == {"address": "new@mail.test", "kuid": "ann"}
+    assert told(await client.login("mail", state=state, code=code)) == REFUSED
+
+
+async def test_a_code_is_for_who_had_the_address(server: Running, post: Post) -> None:
+    """What was sent to one user lets in no other, whom an administrator has given the address."""
+    admin, client = await server.login("admin"), Client(server, "http")
+    state = state_of(await client.login("mail", address=ANN))
+    code = await post.code()
+    gone = {"token": admin, "strategy": "mail", "_id": "ann"}
+    await server.call("query", "security:deleteCredentials", **gone)
+    await assign(server, admin, ANN)
     assert told(await client.login("mail", state=state, code=code)) == REFUSED
 
 
@@ -208,7 +209,7 @@ async def test_the_store_holds_no_code(server: Running, post: Post) -> None:
     code = await post.code()
     (row,) = await server.app.services.storage.find(Table.ONE_TIME, limit=9)
     assert state not in repr(row)
-    assert code not in row["data"]["kept"].values()  # type: ignore[index]
+    assert not {state, code} & {row["data"]["kept"]["address"], *row["data"]["kept"]["proofs"]}  # type: ignore[index]
 
 
 @pytest.mark.parametrize(
@@ -223,9 +224,9 @@ async def test_a_program_that_fails(
     caplog: pytest.LogCaptureFixture, command: list[str], said: str
 ) -> None:
     """The operator is told, the client is not; the next one is tried as before."""
-    table = {"use": "magic", "command": command, "commandTimeout": 100}
+    table = {"use": "magic", "command": command, "timeout": 100}
     async with running(cheap_config(strategies={"mail": table})) as server:
-        await link(server, await server.create_admin(), ANN)
+        await assign(server, await server.create_admin(), ANN)
         for times in (1, 2):
             asked = await Client(server, "http").login("mail", address=ANN)
             assert asked["status"] == 200
@@ -233,20 +234,74 @@ async def test_a_program_that_fails(
     assert ANN not in caplog.text
 
 
-async def test_without_a_program_there_is_no_start() -> None:
-    with pytest.raises(LocalError, match="strategies.mail: command: not set"):
-        async with running(cheap_config(strategies={"mail": {"use": "magic"}})):
-            pass
-
-
 async def test_a_flood_does_not_pile_up(
     post: Post, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(magic, "MOST_WAITING", 1)
-    monkeypatch.setattr(magic, "_WORKERS", 0)
+    monkeypatch.setattr(magicletters, "MOST_WAITING", 1)
+    monkeypatch.setattr(magicletters, "_WORKERS", 0)
     config = cheap_config(strategies={"mail": settings_of(post.folder)})
     async with running(config) as server:
-        await link(server, await server.create_admin(), ANN)
+        await assign(server, await server.create_admin(), ANN)
         asked = [await Client(server, "http").login("mail", address=ANN) for _ in range(2)]
         assert [answer["status"] for answer in asked] == [200, 200]
         assert caplog.text.count("one is not delivered") == 1
+
+
+# Links.
+
+
+@pytest.fixture
+async def linked(post: Post, clock: Clock) -> AsyncIterator[Running]:
+    """A server whose letters have links, too."""
+    async with posting(post, linkUrl=PAGE) as started:
+        yield started
+
+
+def read_link(letter: dict[str, str]) -> dict[str, str]:
+    """Give what the page of a link does with it: the arguments of a login."""
+    page, _, query = letter["link"].partition("&")
+    assert page == PAGE
+    given = dict(parse_qsl(query))
+    assert given.keys() == {"state", "code"}
+    assert len(base64.urlsafe_b64decode(given["code"])) >= 16
+    return given
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_link_lets_in_once(linked: Running, post: Post, transport: str) -> None:
+    """O1: the browser or socket that asked for it, one time; the code beside it is used up too."""
+    client = Client(linked, transport)
+    state = state_of(await client.login("mail", address=ANN))
+    letter = await post.letter()
+    given = read_link(letter)
+    assert given["state"] == state
+    assert told(await Client(linked, transport).login("mail", **given)) == REFUSED
+    assert (await client.login("mail", **given))["result"]["_id"] == "ann"
+    for code in (given["code"], letter["code"]):
+        assert told(await client.login("mail", state=state, code=code)) == REFUSED
+
+
+async def test_a_code_beside_a_link(linked: Running, post: Post) -> None:
+    """Is as good, and ends it."""
+    client = Client(linked, "query")
+    state = state_of(await client.login("mail", address=ANN))
+    letter = await post.letter()
+    assert (await client.login("mail", state=state, code=letter["code"]))["status"] == 200
+    assert told(await client.login("mail", **read_link(letter))) == REFUSED
+
+
+async def test_a_link_has_its_time(linked: Running, post: Post, clock: Clock) -> None:
+    client = Client(linked, "http")
+    await client.login("mail", address=ANN)
+    given = read_link(await post.letter())
+    clock.now_ms += 600_000
+    assert told(await client.login("mail", **given)) == REFUSED
+
+
+async def test_a_portable_link(post: Post) -> None:
+    """Whoever has the letter may come, from wherever he likes, one time."""
+    async with posting(post, linkUrl=PAGE, portable=True) as server:
+        await Client(server, "query").login("mail", address=ANN)
+        given = read_link(await post.letter())
+        assert (await Client(server, "http").login("mail", **given))["status"] == 200
+        assert told(await Client(server, "http").login("mail", **given)) == REFUSED

@@ -8,8 +8,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from server.auth.strategies.oauth import catalog
+from server.auth.strategies.oauth.accounts import Declined
 from server.auth.strategies.oauth.examination import backends, missing_settings
-from server.auth.strategies.oauth.provider import Declined, Provider
+from server.auth.strategies.oauth.provider import Provider
 from server.auth.strategies.oauth.settings import OAuthSettings
 from server.configtree import ConfigError
 

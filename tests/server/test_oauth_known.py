@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives import serialization
 from requests.adapters import BaseAdapter
 from urllib3 import HTTPResponse
 
-from server.auth.strategies.oauth.provider import Declined, Provider
+from server.auth.strategies.oauth.accounts import Declined
+from server.auth.strategies.oauth.provider import Provider
 from server.auth.strategies.oauth.settings import OAuthSettings
 from tests.server.issuer import KEY, KID, private_key
 from tests.server.known import KNOWN, TOKEN

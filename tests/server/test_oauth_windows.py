@@ -211,6 +211,24 @@ async def test_the_page_of_a_refusal(server: Running, issuer: Issuer) -> None:
     assert told_in(page)["message"]["answer"]["error"]["id"] == REFUSED["id"]
 
 
+async def test_what_a_provider_says_runs_nothing(issuer: Issuer) -> None:
+    """An answer that shows what he calls himself there ends no element of the page."""
+    evil = "</script><script>alert(1)</script><!--&"
+    async with served(issuer, windowOrigins=[APP], persist=["nickname"]) as server:
+        token = await server.create_user(await server.create_admin(), "ann")
+        client = Client(server, "http", {"Authorization": f"Bearer {token}"})
+        http, path = await server.connect(), "/_me/credentials/site/_create"
+        away = await http.ask("POST", path, {}, headers=client.headers)
+        client.cookie = away.headers["set-cookie"].partition(";")[0]
+        known, issuer.claims = issuer.claims, {**issuer.claims, "nickname": evil}
+        answer = await show(client, **issuer.authorize(location_of(away.json)))
+        issuer.claims = known
+        page = answer.body.decode()
+        assert told_in(page)["message"]["answer"]["result"]["nickname"] == evil
+        assert page.count("</script>") == 2
+        assert "<!--" not in page
+
+
 async def test_without_origins_nothing_is_handed_over(issuer: Issuer) -> None:
     """Nor does the page hold it."""
     async with served(issuer) as server:

@@ -398,6 +398,27 @@ async def test_keys_brought_along_by_an_administrator(place: Place) -> None:
     assert told(await place.page().log_in(key)) == REFUSED
 
 
+async def test_a_handle_is_one_users(place: Place) -> None:
+    """A key brought along for Ann's handle would be Ann's: nobody else is given it."""
+    key = Authenticator()
+    key.handle = place.key.handle
+    await place.server.create_user(place.admin, "carl")
+    before = await place.counts()
+    for action, body in (
+        ("createCredentials", _claim(key)),
+        (
+            "createUser",
+            {"content": {"profileIds": ["default"]}, "credentials": {"passkey": _claim(key)}},
+        ),
+    ):
+        kuid = "carl" if action == "createCredentials" else "bob"
+        asked = {"token": place.admin, "_id": kuid, "strategy": "passkey"}
+        refused = await place.server.call("query", f"security:{action}", body=body, **asked)
+        assert refused["status"] == 412, refused
+        assert refused["error"]["message"] == "the userHandle is taken"
+    assert await place.counts() == before
+
+
 def _claim(key: Authenticator) -> dict[str, object]:
     public_key = encode(cbor2.dumps(key.key.cose()))
     handle = key.handle or encode(b"some handle")

@@ -107,12 +107,21 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
         configured.check(config)
 
 
+def test_without_the_extra_of_saml(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if ".strategies.saml." in name]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "onelogin.saml2.constants", None)
+    config = cheap_config(strategies={"site": {"use": "saml"}})
+    with pytest.raises(LocalError, match=r"saml needs .*pip install 'manykeys\[saml\]'"):
+        configured.check(config)
+
+
 def test_who_does_not_use_it_does_not_pay() -> None:
     """The command line, the server, its documents: none of them needs the extra."""
     code = (
         "import sys, server.cli, server.configdocs; server.configdocs.write_docs(); "
         "print([name for name in sys.modules if name.split('.')[0] in "
-        "('social_core', 'requests', 'openid', 'oauthlib')])"
+        "('social_core', 'requests', 'openid', 'oauthlib', 'onelogin', 'lxml', 'xmlsec')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

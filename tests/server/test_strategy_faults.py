@@ -138,7 +138,7 @@ OUTCOMES: list[tuple[object, int, str | None]] = [
     (Authenticated(5), 500, "plugin.strategy.invalid_kuid"),  # type: ignore[arg-type]
     (Refused("lost"), 401, "plugin.strategy.missing_user"),
     (Refused(""), 401, "plugin.strategy.missing_user"),
-    (Refused(object()), 401, "plugin.strategy.missing_user"),  # type: ignore[arg-type]
+    (Refused(["no text"]), 401, "plugin.strategy.missing_user"),  # type: ignore[arg-type]
     (None, 500, "plugin.strategy.invalid_verify_resolve"),
     (False, 500, "plugin.strategy.invalid_verify_resolve"),
     ({"kuid": "ann"}, 500, "plugin.strategy.invalid_verify_resolve"),

@@ -380,6 +380,11 @@ async def test_what_an_administrator_may_enter(desk: Desk) -> None:
     assert (await give(server, desk.admin, "bob", ANN.fingerprint))["status"] == 412
     made = await give(server, desk.admin, "bob", printed)
     assert made["result"] == {"identifier": shown.fingerprint, "kuid": "bob"}
+    second = await give(server, desk.admin, "bob", ROOT.sign("bob").fingerprint)
+    assert (second["status"], second["error"]["message"]) == (
+        412,
+        "the user has credentials of card already",
+    )
     by_id = await server.call(
         *("query", "security:getCredentialsById"),
         token=desk.admin,

@@ -195,6 +195,17 @@ def test_authorities_are_revoked_too(write: Write) -> None:
     assert told(BETWEEN.revoke(shown) + ROOT.revoke()) == "revoked"
 
 
+@pytest.mark.parametrize(
+    ("uses", "found"), [(["key_cert_sign"], NONE), (["key_cert_sign", "crl_sign"], None)]
+)
+def test_who_may_sign_lists(write: Write, uses: list[str], found: str | None) -> None:
+    """RFC 5280 §4.2.1.3: the list of an authority that may not sign any says nothing."""
+    between = limited(IS_CA, (usage(*uses), True))
+    lists = write("all.crl", between.revoke() + ROOT.revoke())
+    chains = Chains(Files([write("root.pem", ROOT.pem)], (), [lists]))
+    assert judge(chains, between.sign(), between) == found
+
+
 def test_a_list_with_a_point(write: Write) -> None:
     """A part of an authority's lists speaks of those that name it."""
     place = x509.UniformResourceIdentifier("http://a.test/1")

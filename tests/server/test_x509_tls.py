@@ -18,56 +18,21 @@ from protocol.errors import LocalError
 from server.config import Config
 from server.tls import Tls
 from tests.interop.programs import find_program
-from tests.server.certificates import Authority as Signer
-from tests.server.certificates import Files
 from tests.server.clock import START_MS, Clock
 from tests.server.errors import told
+from tests.server.house import ANN, BETWEEN, OTHER_ROOT, ROOT, House
 from tests.server.pki import BEGINS, SERVER, Authority, Shown, make
-from tests.server.running import WAIT_S, Envelope, Http, Running, Socket, cheap_config, running
+from tests.server.running import WAIT_S, Envelope, Http, Running, Socket, running
 from tests.server.test_serve import serving
 from tests.server.test_tls import UPGRADE
 from tests.server.test_x509 import NEEDED, REFUSED, WRONG, passed_on
 from tests.waiting import until
 
 NOW = datetime.fromtimestamp(START_MS / 1000, UTC)
-ROOT, OTHER_ROOT, FOREIGN = Authority("root"), Authority("other root"), Authority("foreign")
-BETWEEN = Authority("between", ROOT)
-ANN = BETWEEN.sign("ann")
+FOREIGN = Authority("foreign")
 SENT = {"controller": "auth", "action": "login", "strategy": "card"}
 LOOPS = ("uvloop", "asyncio")
 WAYS = ("http", "query", "websocket")
-
-
-class House:
-    """Files of a server that asks for client certificates of ROOT and OTHER_ROOT; the strategy
-    trusts ROOT alone."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.signer = Signer(folder)
-        self.files: Files = self.signer.sign("server")
-        self.client_ca = folder / "clients.pem"
-        self.client_ca.write_text(ROOT.pem + OTHER_ROOT.pem)
-        self.ca = folder / "root.pem"
-        self.ca.write_text(ROOT.pem)
-
-    def context(self, shown: Shown | None = None) -> ssl.SSLContext:
-        """Give what a client connects with."""
-        context = ssl.create_default_context(cafile=str(self.signer.cert))
-        if shown is not None:
-            context.load_cert_chain(shown.write(self.folder / "shown.pem"))
-        return context
-
-    def config(self, trusted: tuple[str, ...] = (), **table: object) -> Config:
-        """Give the configuration of such a server."""
-        config = cheap_config(strategies={"card": {"use": "x509", "ca": [str(self.ca)], **table}})
-        tls = replace(
-            config.server.tls,
-            cert=str(self.files.cert),
-            key=str(self.files.key),
-            client_ca=str(self.client_ca),
-        )
-        return replace(config, server=replace(config.server, tls=tls, trusted_proxies=trusted))
 
 
 @pytest.fixture

@@ -134,7 +134,8 @@ class Strategy(Protocol):
     Any of these may be there as well, and is looked for by name: `resume`, see `Resumes`, in which
     case `verify` may give a Redirect or a Challenge; `prove` and `resume_proof`, see `Proves`;
     `window_origins`, for logins that end in a browser: the origins whose windows may have the
-    result; `takes_forms`, which is True where a provider's page may post what it says;
+    result; `takes_forms`, which is True where a provider's page may post what it says, and
+    `state_field`, which names the field of such a form that holds the state, if not `state`;
     `logs_in`, which is False where its credentials alone let nobody in; `get_info(kuid)`,
     `get_by_id(id)`, `search(query, sort, start, size)`, `refresh_token(kuid)`, `after_register()`,
     `delete_one(kuid, id)`, like `delete`: the end of one of several keys that a user may have;
@@ -215,10 +216,12 @@ class SecondFactor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a strategy may use of the server; `clock_ms` gives the time in ms since 1970."""
+    """What a strategy may use of the server; `clock_ms` gives the time in ms since 1970, `login_ms`
+    is how long a step of a login waits for the next one."""
 
     storage: Storage
     clock_ms: Callable[[], int]
+    login_ms: float = 600_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,10 +239,12 @@ class StrategyKind(Generic[S]):
     `settings` is a frozen dataclass whose fields are declared with `server.settings.setting`.
     `make` is given the name, the filled settings and the parts; LocalError refuses to start. For
     `manykeys strategies` there may be `examine`, which is given the name, the settings and whether
-    it may ask anybody, and `offers`, which names what can be chosen, like providers.
+    it may ask anybody, `offers`, which names what can be chosen, like providers, and `describe`,
+    which gives what the other side wants to know of this one.
     """
 
     settings: type[S]
     make: Callable[[str, S, Parts], Strategy]
     examine: Callable[[str, S, bool], Examined] | None = None
     offers: Callable[[], list[str]] | None = None
+    describe: Callable[[S], str] | None = None

@@ -58,6 +58,7 @@ class Guarded:
         # Whose windows get the answer at the end of a login in a browser, None for nobody asks.
         self.window_origins = _origins_of(strategy)
         self.takes_forms = getattr(strategy, "takes_forms", False) is True
+        self.state_field = str(getattr(strategy, "state_field", "state"))
         self._strategy = strategy
         self._timeout_s = timeout_s
         self._calls: set[asyncio.Task[object]] = set()

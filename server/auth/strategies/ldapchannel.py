@@ -10,6 +10,7 @@ import socket
 import ssl
 import threading
 from contextlib import suppress
+from time import monotonic
 
 from server.auth.strategies.ldapsettings import Server
 
@@ -40,7 +41,8 @@ def connect(server: Server, timeout_s: float) -> socket.socket:
             wire.setblocking(False)
             return wire
         if server.starts_tls:
-            _start_tls(wire)
+            _start_tls(wire, monotonic() + timeout_s)
+            wire.settimeout(timeout_s)
         inner = server.context.wrap_socket(wire, server_hostname=server.host)
     except BaseException:
         wire.close()
@@ -53,26 +55,30 @@ def connect(server: Server, timeout_s: float) -> socket.socket:
     return theirs
 
 
-def _start_tls(wire: socket.socket) -> None:
-    """Ask for TLS. Not a byte beyond the answer is read: what somebody in between has put behind it
-    must not be taken for what was said inside of TLS."""
+def _start_tls(wire: socket.socket, ends_s: float) -> None:
+    """Ask for TLS, until then at most. Not a byte beyond the answer is read: what somebody in
+    between has put behind it must not be taken for what was said inside of TLS."""
     wire.sendall(_START_TLS)
-    first = _read(wire, 2)
+    first = _read(wire, 2, ends_s)
     size = first[1]
     if size & 0x80:
-        size = int.from_bytes(_read(wire, min(size & 0x7F, 4)), "big")
+        size = int.from_bytes(_read(wire, min(size & 0x7F, 4), ends_s), "big")
     if first[0] != 0x30 or size > _MOST_ANSWER_BYTES:
         raise NoTls("StartTLS: no answer of LDAP")
-    answer = _read(wire, size)
+    answer = _read(wire, size, ends_s)
     # The message's number, the kind of answer, its length, then the result: an ENUMERATED.
     at = 5 if answer[4:5] < b"\x80" else 5 + (answer[4] & 0x7F)
     if answer[:4] != bytes((2, 1, 1, _EXTENDED_RESPONSE)) or answer[at : at + 3] != b"\x0a\x01\x00":
         raise NoTls("StartTLS: the server refuses")
 
 
-def _read(wire: socket.socket, size: int) -> bytes:
+def _read(wire: socket.socket, size: int, ends_s: float) -> bytes:
     read = b""
     while len(read) < size:
+        left_s = ends_s - monotonic()
+        if left_s <= 0:  # which as a timeout would mean something else
+            raise TimeoutError("StartTLS: timed out")
+        wire.settimeout(left_s)
         piece = wire.recv(size - len(read))
         if not piece:
             raise NoTls("StartTLS: the server hangs up")

@@ -277,8 +277,12 @@ class Directory:
 
 
 def _by_name(values: dict[str, list[bytes]]) -> Values:
-    """Give attributes by name; options, like a range of many values, are left out of names."""
-    return {name.partition(";")[0].lower(): given for name, given in values.items()}
+    """Give attributes by name; options, like a range of many values, are left out of names, and
+    what has several is one attribute with more values."""
+    found: Values = {}
+    for name, given in sorted(values.items()):
+        found.setdefault(name.partition(";")[0].lower(), []).extend(given)
+    return found
 
 
 def _reason_of(refused: ldap.LDAPError) -> str:

@@ -121,15 +121,23 @@ def is_identifier(identifier: str, settings: LdapSettings) -> bool:
 
 
 def dn_key(dn: str) -> tuple[tuple[tuple[str, str], ...], ...] | None:
-    """Give what two spellings of one name have in common, None for no name at all."""
+    """Give what two spellings of one name have in common, None for no name at all.
+
+    Only ASCII letters are made small, and only plain blanks count as such: by what else directories
+    may take for the same, a group of another name could pass for one that matters.
+    """
     try:
         parts = str2dn(dn)
     except Exception:  # ldap.DECODING_ERROR, or what its parser makes of bytes that are no text
         return None
     return tuple(
-        tuple(sorted((kind.lower(), " ".join(value.casefold().split())) for kind, value, _ in part))
-        for part in parts
+        tuple(sorted((kind.lower(), _folded(value)) for kind, value, _ in part)) for part in parts
     )
+
+
+def _folded(value: str) -> str:
+    small = value.encode(errors="surrogatepass").lower().decode(errors="surrogatepass")
+    return " ".join(word for word in small.split(" ") if word)
 
 
 def _is_guid(settings: LdapSettings) -> bool:

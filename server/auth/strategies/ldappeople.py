@@ -114,9 +114,10 @@ class People:
         refused = self._directory.users.run(lambda link: link.bind(dn, password))
         if found is None:
             return Denied(reason)
-        identifier = self._identify(found)
         if refused:
-            return Denied(refused, identifier)
+            # Whatever is wrong with an entry is only for who can bind as it to find out.
+            return Denied(refused, self._identifier_of(found) or "")
+        identifier = self._identify(found)
         person = run(lambda link: self._read(link, dn))
         if person is None or person.identifier != identifier:
             return Denied("entry was moved", identifier)
@@ -131,6 +132,9 @@ class People:
             person = self._read(link, name)
         else:
             person = self._look_up(link, people_filter(account, self._settings))
+            # The controller may have taken the name for somebody else's principal name.
+            if person is not None and (refused := link.bind(person.dn, password)):
+                return Denied(f"another account of this name: {refused}", person.identifier)
         return person or Denied("no entry, or several")
 
     def _look_up(self, link: Link, wanted: str) -> Person | None:
@@ -159,13 +163,17 @@ class People:
         )
 
     def _identify(self, entry: Entry) -> str:
-        """Give what never changes of an entry."""
-        attribute = self._settings.identifier
-        values = entry.values.get(attribute.lower(), [])
-        identifier = read_identifier(values[0], self._settings) if len(values) == 1 else None
-        if identifier is None or not is_id(identifier):
+        """Give what never changes of an entry; Misfit for one without."""
+        identifier = self._identifier_of(entry)
+        if identifier is None:
+            attribute = self._settings.identifier
             raise Misfit(f"identifierAttribute: an entry has no {attribute}, or it can't be read")
         return identifier
+
+    def _identifier_of(self, entry: Entry) -> str | None:
+        values = entry.values.get(self._settings.identifier.lower(), [])
+        identifier = read_identifier(values[0], self._settings) if len(values) == 1 else None
+        return identifier if identifier is not None and is_id(identifier) else None
 
     def _kept(self, entry: Entry) -> dict[str, object]:
         kept: dict[str, object] = {}

@@ -145,7 +145,8 @@ class Passkey(PasskeyRows):
         if is_update:
             await self.own_key(kuid, credentials.get("id"))
             return
-        key, _ = self._read_key(credentials)
+        key, handle = self._read_key(credentials)
+        await self.check_free(handle, kuid, "userHandle")
         self._check_room(len((await self.holder(kuid)).keys))
         if await self.key(key.id) is not None:
             raise plain_error(412, "the key is registered already")

@@ -82,6 +82,8 @@ class X509(CredentialRows):
         if credentials.keys() != {"identifier"}:
             raise plain_error(400, "expected an identifier, and nothing else")
         await self.check_free(self._read(credentials), kuid, "identifier")
+        if not is_update and kuid is not None and await self.exists(kuid):
+            raise plain_error(412, f"the user has credentials of {self.name} already")
 
     async def create(self, credentials: Mapping[str, object], kuid: str, by: str) -> Prepared:
         """See `Strategy`."""

@@ -54,7 +54,6 @@ class Visit(BaseStrategy[Answer]):
 
     def __init__(
         self,
-        web: Web,
         values: Mapping[str, object],
         home: str,
         state: str,
@@ -62,7 +61,6 @@ class Visit(BaseStrategy[Answer]):
         session: Session,
     ) -> None:
         super().__init__()
-        self.web = web
         self.state = state
         self.session = session
         self._values = values
@@ -158,6 +156,14 @@ class Visit(BaseStrategy[Answer]):
         """Give our own port."""
         home = urlsplit(self._home)
         return home.port or (443 if home.scheme == "https" else 80)
+
+
+class OnlineVisit(Visit):
+    """A step in which the provider is asked."""
+
+    def __init__(self, web: Web, *given: Any) -> None:
+        super().__init__(*given)
+        self.web = web
 
 
 def settings_by_name(backend: str, given: Mapping[str, object]) -> dict[str, object]:

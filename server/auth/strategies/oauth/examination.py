@@ -11,7 +11,8 @@ from social_core.backends.open_id_connect import OpenIdConnectAuth
 
 from server.auth.strategies import Examined
 from server.auth.strategies.oauth import catalog
-from server.auth.strategies.oauth.provider import Declined, Provider
+from server.auth.strategies.oauth.accounts import Declined
+from server.auth.strategies.oauth.provider import Provider
 from server.auth.strategies.oauth.settings import OAuthSettings
 from server.auth.strategies.oauth.web import Web
 from server.configtree import ConfigError
@@ -66,7 +67,7 @@ def examine(name: str, settings: OAuthSettings, is_online: bool) -> Examined:
             facts.append(f"description: {described or 'this backend reads none'}")
         except Declined as reason:
             lacking.append(f"the provider's description can't be read: {reason.reason}")
-    provider.web.close()
+    provider.close()
     return Examined(tuple(facts), tuple(lacking))
 
 

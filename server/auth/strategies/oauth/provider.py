@@ -9,7 +9,6 @@ import re
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -20,9 +19,11 @@ from social_core.backends.utils import OIDCDiscoveryMixin
 from social_core.exceptions import AuthCanceled, SocialAuthBaseException
 
 from server.auth.names import is_id
+from server.auth.strategies.oauth.accounts import DENIED, Declined, Profile
 from server.auth.strategies.oauth.adapter import (
     Answer,
     Away,
+    OnlineVisit,
     Session,
     Told,
     Visit,
@@ -49,28 +50,6 @@ _ASYMMETRIC = frozenset(
 # RFC 9207 for backends without discovery: what these providers are known to send.
 _ISSUERS = {"google-oauth2": "https://accounts.google.com"}
 _BY_ISSUER = "authorization_response_iss_parameter_supported"
-_DENIED = "declined at the provider"
-
-
-class Declined(Exception):
-    """Nobody is logged in. `reason` is for the operator; `is_unavailable` when the provider gave no
-    answer, `is_denied` when it was the user's own wish."""
-
-    def __init__(
-        self, reason: str, *, is_unavailable: bool = False, is_denied: bool = False
-    ) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.is_unavailable = is_unavailable
-        self.is_denied = is_denied
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """Who somebody is to the provider, and what it tells of him."""
-
-    uid: str
-    attributes: Mapping[str, object] = field(repr=False)
 
 
 class Provider:
@@ -93,6 +72,10 @@ class Provider:
                 f"identifierAttribute: {self.id_name} is no identity: addresses change hands"
             )
         self.web = Web(timeout_s=settings.timeout_ms / 1000, connections=settings.threads)
+
+    def close(self) -> None:
+        """Close the connections nobody uses."""
+        self.web.close()
 
     def has(self, name: str) -> bool:
         """Tell whether the backend has a setting."""
@@ -134,7 +117,7 @@ class Provider:
     ) -> tuple[Visit, BaseAuth[Any]]:
         home = self._settings.callback_url
         back = home if self._has_state else f"{home}?{urlencode({'state': state})}"
-        visit = Visit(self.web, self.values, back, state, data, session)
+        visit = OnlineVisit(self.web, self.values, back, state, data, session)
         return visit, self._backend(visit, back)
 
     def _opened(self) -> AbstractContextManager[None]:
@@ -221,7 +204,7 @@ def _declining() -> Iterator[None]:
 
 def _declined(fault: Exception) -> Declined:
     if isinstance(fault, AuthCanceled):
-        return Declined(_DENIED, is_denied=True)
+        return Declined(DENIED, is_denied=True)
     if isinstance(fault, SocialAuthBaseException):
         parts = [fault.code, f"at {fault.stage}"]
         # The last one is the provider's own word.

@@ -16,7 +16,7 @@ from social_core.exceptions import (
 )
 from social_core.utils import http_error, redact_request_error, user_agent
 
-from server.auth.strategies.oauth.adapter import Session, Visit
+from server.auth.strategies.oauth.adapter import OnlineVisit, Session, Visit
 from server.auth.strategies.oauth.catalog import Backend
 
 _WRONG_ADDRESS = (
@@ -55,7 +55,7 @@ class _Bounded(BaseAuth[Any]):
         **parts: Any,
     ) -> requests.Response:
         """Give the provider's answer; SocialAuthBaseException for none, or for a refusal."""
-        fields, visit = dict(headers or {}), cast(Visit, self.strategy)
+        fields, visit = dict(headers or {}), cast(OnlineVisit, self.strategy)
         if self.SEND_USER_AGENT:
             fields.setdefault("User-Agent", self.setting("USER_AGENT") or user_agent())
         try:
