@@ -18,6 +18,7 @@ from server.steps import strategy_of
 MESSAGE = "manykeys:login"
 """What the type of the message is, by which a page knows it."""
 _DONE, _FAILED = "You are logged in.", "The login was not completed."
+_GOES_ON = "One more step, and you are logged in."
 _FURTHER = "You can close this window and go back to where you came from."
 _STYLE = "body{font:1.1em/1.5 system-ui,sans-serif;max-width:32em;margin:4em auto;padding:0 1em}"
 # The address still has what the provider sent; it is good no more, but nobody's business either.
@@ -51,10 +52,10 @@ def show_page(services: Services, request: Request, response: Response) -> None:
         envelope = orjson.loads(write_envelope(request, response, services.node))
         strategy = request.args.get("strategy")
         told["message"] = {"type": MESSAGE, "strategy": strategy, "answer": envelope}
-    nonce, is_done = secrets.token_urlsafe(16), response.error is None
+    nonce = secrets.token_urlsafe(16)
     text = "" if response.error is None else f"{escape(response.error.message)}. "
     response.result = _PAGE.format(
-        title=_DONE if is_done else _FAILED,
+        title=_title_of(response),
         text=text + _FURTHER,
         nonce=nonce,
         style=_STYLE,
@@ -82,6 +83,13 @@ def _origins_for(services: Services, request: Request) -> Sequence[str] | None:
         return None
     origins: Sequence[str] | None = getattr(strategy_of(services, request), "window_origins", None)
     return origins
+
+
+def _title_of(response: Response) -> str:
+    if response.error is not None:
+        return _FAILED
+    is_pending = isinstance(response.result, dict) and "challenge" in response.result
+    return _GOES_ON if is_pending else _DONE
 
 
 def _as_script(value: object) -> str:

@@ -17,7 +17,7 @@ from types import MappingProxyType
 
 from protocol.errors import ApiError
 from server.auth.audit import MOST_USER_AGENT_CHARACTERS, Ending, Line
-from server.auth.notices import ENROLLED, RECOVERED
+from server.auth.notices import CHANGED, ENROLLED, RECOVERED
 from server.hooks import Outbox, Undelivered, Way
 from server.storage.base import Unavailable
 
@@ -31,7 +31,7 @@ _WORKERS = 4
 _LAST_S = 2.0
 _LONGEST_PAUSE_S = 0.5
 _RESET = "kuzzle-plugin-auth-passport-local/password"
-_ADDED, _CHANGED, _REMOVED = ENROLLED, "credentialsChanged", "credentialsRemoved"
+_ADDED, _CHANGED, _REMOVED = ENROLLED, CHANGED, "credentialsRemoved"
 KINDS: Mapping[str, str] = MappingProxyType(
     {
         "auth:createMyCredentials": _ADDED,
@@ -47,8 +47,8 @@ KINDS: Mapping[str, str] = MappingProxyType(
     }
 )
 """What is told of an action that went well."""
-_OF_SUCCESS = frozenset({ENROLLED, RECOVERED})
-"""Notices that count once their action went well; all others are suspicions, and always count."""
+_OF_SUCCESS = frozenset({ENROLLED, CHANGED, RECOVERED})
+"""Notices that count unless their action is refused; all others are suspicions, and always do."""
 
 OwnerOf = Callable[[str, str], Awaitable[str | None]]
 """Gives whose an account is, by strategy and identifier."""
@@ -90,9 +90,9 @@ class Notifier:
         if not self.is_on:
             return
         kinds = set(line.notices)
-        if line.ending is not Ending.OK:
+        if line.ending is Ending.REFUSED:
             kinds -= _OF_SUCCESS
-        elif line.kind in KINDS:
+        elif line.ending is Ending.OK and line.kind in KINDS:
             kinds.add(KINDS[line.kind])
         for kind in sorted(kinds):
             if kind in _OF_SUCCESS or kind in KINDS.values() or self._is_news(kind, line):

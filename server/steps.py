@@ -4,9 +4,11 @@ from urllib.parse import urlencode
 
 from protocol.messages import Origin, Request
 from server.actions import Outcome
+from server.auth.audit import tell
 from server.auth.callers import Caller
 from server.auth.logins import Claim
 from server.auth.mfa import NextStep
+from server.auth.notices import CHANGED, ENROLLED
 from server.auth.strategies import LoginAttempt, Redirect, Strategy
 from server.browsers import Browser
 from server.services import Services
@@ -59,15 +61,16 @@ def is_posted_back(services: Services, request: Request) -> bool:
 
 
 async def put_aside(services: Services, request: Request, name: str) -> Outcome:
-    """Keep what a provider's page has posted, and have the browser come for it with its cookie.
+    """Keep what a provider's page has posted, and have the browser come for it with its cookie and
+    with a key that nobody else is told.
 
     ApiError 401 for a state that names no step, or one that has a form already.
     """
     body = request.body if isinstance(request.body, dict) else {}
     state = body[_state_field_of(strategy_of(services, request))]
-    await services.logins.put_aside(name, state, body, services.addresses.of(request))
+    key = await services.logins.put_aside(name, state, body, services.addresses.of(request))
     # To the same path, whatever stands before it at a proxy (RFC 3986 §5.3).
-    headers = {"location": f"?{urlencode({_STATE: str(state)})}"}
+    headers = {"location": f"?{urlencode({_STATE: str(state), 'form': key})}"}
     return Outcome(None, status=303, headers=headers, is_private=True)
 
 
@@ -95,6 +98,8 @@ async def enter_claim(
 ) -> dict[str, object]:
     """Give a user the credentials he has proved, and what the strategy shows of them."""
     linking = claim.linking
+    # Where a provider sends the browser, this is a login as far as the request shows.
+    tell(notice=CHANGED if linking.is_update else ENROLLED)
     if not linking.is_update:
         return await services.credentials.create(
             name, linking.kuid, claim.credentials, linking.kuid, guards=claim.guards

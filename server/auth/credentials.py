@@ -83,7 +83,8 @@ class Credentials:
         guards: Sequence[Change] = (),
     ) -> dict[str, object]:
         """Give a user his first credentials of a strategy, and what it shows of them; `by` is the
-        kuid of who asks. ApiError 404 if he is gone, 401 if the session is that `guards` want."""
+        kuid of who asks. ApiError 404 if he is gone, 401 if the session or the key is that
+        `guards` want."""
         strategy = self._strategies.get(name)
 
         async def prepare() -> Prepared:
@@ -195,7 +196,7 @@ class Credentials:
             except Missing as missing:
                 if missing.table is Table.USERS:
                     raise error("security.user.not_found", kuid) from None
-                if missing.table is Table.SESSIONS:
+                if missing.table in (Table.SESSIONS, Table.API_KEYS):
                     raise error("security.token.invalid") from None
                 continue
             return prepared.shown

@@ -16,7 +16,7 @@ from typing import Protocol, cast, runtime_checkable
 from protocol.errors import ApiError, error
 from server.auth.audit import Ending, aside, tell
 from server.auth.mfa import LoggedIn, NextStep, SecondFactors, account_of
-from server.auth.names import ANONYMOUS_ID
+from server.auth.names import ANONYMOUS_ID, MOST_ID_BYTES
 from server.auth.notices import THROTTLED
 from server.auth.pending import Linking, PendingLogins, Step, is_second_state, make_state
 from server.auth.strategies import (
@@ -105,7 +105,7 @@ class Logins:
         if is_second_state(state):
             return await self._take_second(name, attempt, visit)
         if state and isinstance(strategy, (Resumes, Proves)):
-            step = await self._pending.find(state, name, binding=visit.binding)
+            step = await self._find(name, attempt, visit)
         else:
             step = Step({}, _account_of(name, strategy, attempt), visit.wishes)
         found = await self._run(name, strategy, attempt, step, visit)
@@ -121,7 +121,7 @@ class Logins:
         self, name: str, attempt: LoginAttempt, visit: Visit
     ) -> LoggedIn | NextStep:
         """Go on with a login that waits for a second factor."""
-        step = await self._pending.find(_state_of(attempt), name, binding=visit.binding)
+        step = await self._find(name, attempt, visit)
         kuid = step.kuid or ""
         tell(subject=kuid)
         begun = await self._begin(account_of(kuid), attempt.address)
@@ -133,6 +133,18 @@ class Logins:
                 begun.succeeded()
                 tell(actor=kuid)
             return found
+
+    async def _find(
+        self, name: str, attempt: LoginAttempt, visit: Visit, kuid: str | None = None
+    ) -> Step:
+        """Find the step an attempt goes on with."""
+        return await self._pending.find(
+            _state_of(attempt),
+            name,
+            binding=visit.binding,
+            kuid=kuid,
+            form_key=attempt.args.get("form"),
+        )
 
     async def _begin(self, account: str | None, address: str) -> Attempt:
         """Begin an attempt, as often as the throttle lets somebody."""
@@ -155,7 +167,7 @@ class Logins:
         step; ApiError as for `attempt`."""
         strategy, state = self._strategies.get(name), _state_of(attempt)
         if state:
-            step = await self._pending.find(state, name, binding=visit.binding, kuid=linking.kuid)
+            step = await self._find(name, attempt, visit, linking.kuid)
         else:
             is_factor = self._second_factors.is_factor(name)
             named = account_of(linking.kuid) if is_factor else None
@@ -183,11 +195,13 @@ class Logins:
 
     async def put_aside(
         self, name: str, state: object, form: Mapping[str, object], address: str
-    ) -> None:
-        """Keep what a provider's page has posted until who began comes for it; 401 for a state
-        that no step has, or that a form has come for."""
-        await self._pending.put_aside(state, name, form, address=address)
+    ) -> str:
+        """Keep what a provider's page has posted until who began comes for it, and give the key
+        that he must bring as the argument `form`; 401 for a state that no step has, or that a form
+        has come for."""
+        key = await self._pending.put_aside(state, name, form, address=address)
         tell(ending=Ending.PENDING)
+        return key
 
     async def confirm(self, kuid: str, address: str, check: Callable[[], Awaitable[None]]) -> None:
         """Run a check of something only this user should know, throttled as logins are."""
@@ -234,7 +248,7 @@ class Logins:
             attempt.state,
             name,
             replace(step, kept=outcome.kept, token_hash=b""),
-            binding=None if is_portable else visit.binding,
+            binding=None if is_portable and not step.ends_in_cookie else visit.binding,
             address=attempt.address,
         )
         return NextStep(outcome, attempt.state, ends_ms)
@@ -330,10 +344,12 @@ async def _ask(strategy: Strategy, attempt: LoginAttempt, step: Step) -> object:
 
 def _guards_of(linking: Linking, proven: Proven) -> tuple[Change, ...]:
     """Give what must hold when proved credentials are stored: who began must still be there."""
-    session: tuple[Change, ...] = ()
+    begun_by: tuple[Change, ...] = ()
     if linking.session_id:
-        session = (Present(Table.SESSIONS, {"id": linking.session_id}),)
-    return (*owner_guard(linking.kuid), *session, *proven.guards)
+        begun_by = (Present(Table.SESSIONS, {"id": linking.session_id}),)
+    elif linking.key:
+        begun_by = (Present(Table.API_KEYS, {"token_hash": bytes.fromhex(linking.key)}),)
+    return (*owner_guard(linking.kuid), *begun_by, *proven.guards)
 
 
 def _state_of(attempt: LoginAttempt) -> object:
@@ -341,7 +357,8 @@ def _state_of(attempt: LoginAttempt) -> object:
 
 
 def _account_of(name: str, strategy: Strategy, attempt: LoginAttempt) -> str | None:
-    """Name the account that is tried, if the strategy tells; the names of one are not another's."""
+    """Name the account that is tried, if the strategy tells; the names of one are not another's.
+    Those that are too long to be anybody's are cut."""
     account_of = getattr(strategy, "account_of", None)
     account = None if account_of is None else account_of(attempt)
-    return f"{name}\0{account}" if isinstance(account, str) else None
+    return f"{name}\0{account[:MOST_ID_BYTES]}" if isinstance(account, str) else None

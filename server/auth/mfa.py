@@ -15,7 +15,7 @@ from protocol.errors import ApiError, error
 from server.auth.audit import Ending, tell
 from server.auth.callers import Caller, TokenKind
 from server.auth.notices import ENROLLED
-from server.auth.pending import PendingLogins, Step, make_second_state
+from server.auth.pending import PendingLogins, Step, end_seconds, make_second_state
 from server.auth.policies import NOBODY, Scope, roles_in
 from server.auth.strategies import (
     DISABLED,
@@ -228,7 +228,7 @@ class SecondFactors:
         tell(notice=ENROLLED)
         guards = (
             *(*proof.guards, self._pending.end(step), *prepared.changes),
-            Note(Noted.USER, user.kuid),
+            *(end_seconds(user.kuid), Note(Noted.USER, user.kuid)),
         )
         shown = {"credentials": {name: prepared.shown}}
         return LoggedIn(user, guards, step.wishes, str(step.kept["first"]), name, shown)
@@ -248,7 +248,7 @@ class SecondFactors:
                 state,
                 str(step.kept["first"]),
                 step,
-                binding=None if is_portable else binding,
+                binding=None if is_portable and not step.ends_in_cookie else binding,
                 address=address,
                 guards=guards,
             )

@@ -56,10 +56,12 @@ _OVER = "this login was begun elsewhere, has been finished or has taken too long
 @dataclass(frozen=True, slots=True)
 class Linking:
     """Whose credentials are to be added, or with `is_update` changed, by who is logged in already:
-    the user, and the session that asked, "" for an API key. `revokes` ends his other sessions."""
+    the user, and the session that asked, "" for an API key, which `key` names then: the hexadecimal
+    hash of its token. `revokes` ends his other sessions."""
 
     kuid: str
     session_id: str
+    key: str = ""
     is_update: bool = False
     revokes: bool = False
 
@@ -77,6 +79,12 @@ class Step:
     token_hash: bytes = b""
     form: Mapping[str, object] = field(default_factory=dict, repr=False)
     kuid: str | None = None
+
+    @property
+    def ends_in_cookie(self) -> bool:
+        """Whether the session will be in a cookie of whoever takes the last step: then that must be
+        the browser that began, or any page could log its visitors in as somebody else."""
+        return self.wishes.get("cookieAuth") is True
 
 
 def make_state() -> str:
@@ -155,10 +163,17 @@ class PendingLogins:
         return ends_ms
 
     async def find(
-        self, state: object, strategy: str, *, binding: str, kuid: str | None = None
+        self,
+        state: object,
+        strategy: str,
+        *,
+        binding: str,
+        kuid: str | None = None,
+        form_key: object = None,
     ) -> Step:
         """Give the step of this name; ApiError 401 for any other than a living one of this strategy
-        and of who asks, with a `kuid` one of a linking by this user."""
+        and of who asks, with a `kuid` one of a linking by this user. Where a form was put aside for
+        it, only the browser that posted it has its key."""
         row = await self._living(state, strategy, is_linking=kuid is not None)
         data = cast("dict[str, object]", row["data"])
         bound = data["binding"]
@@ -166,6 +181,8 @@ class PendingLogins:
             raise _over("foreign state")
         if kuid is not None and kuid != row["kuid"]:
             raise _over("another user's state")
+        if "form" in data and not _is_key(form_key, data["form_key"]):
+            raise _over("a form from another browser")
         linking = cast("dict[str, Any] | None", data.get("linking"))
         return Step(
             cast("dict[str, object]", data["kept"]),
@@ -179,9 +196,14 @@ class PendingLogins:
 
     async def put_aside(
         self, state: object, strategy: str, form: Mapping[str, object], *, address: str
-    ) -> None:
-        """Keep a form for a step until who began comes for it, once. ApiError 401 for any other
-        than a living step of this strategy, and for a form that is too large."""
+    ) -> str:
+        """Keep a form for a step until who began comes for it, once, and give the key to bring
+        along. ApiError 401 for any other than a living step of this strategy, and for a form that
+        is too large.
+
+        Who posts it may be somebody else than who began, lured to the provider: without the key he
+        would log in who began as himself.
+        """
         row = await self._living(state, strategy)
         data, token_hash = cast("dict[str, object]", row["data"]), cast(bytes, row["token_hash"])
         if "form" in data:
@@ -191,13 +213,14 @@ class PendingLogins:
         now_ms, ends_ms = self._clock_ms(), cast(int, row["expires_at"])
         dropped = self._forms.enter(address_key(address) or b"", token_hash, ends_ms, now_ms)
         gone = [DeleteAll(Table.ONE_TIME, {"token_hash": one}) for one in dropped]
-        kept: Row = {"data": {**data, "form": dict(form)}}
+        key = make_state()
+        kept: Row = {"data": {**data, "form": dict(form), "form_key": _hashed(key)}}
+        changed = Update(Table.ONE_TIME, {"token_hash": token_hash}, kept)
         try:
-            await self._storage.apply(
-                [*gone, Update(Table.ONE_TIME, {"token_hash": token_hash}, kept)]
-            )
+            await self._storage.apply([*gone, Unchanged(Table.ONE_TIME, row), changed])
         except Missing:
             raise _over("state was used") from None
+        return key
 
     async def _living(self, state: object, strategy: str, *, is_linking: bool = False) -> Row:
         row = None
@@ -247,41 +270,55 @@ class PendingLogins:
 
 
 class _Counts:
-    """Which steps there are, by address and oldest first."""
+    """Which steps there are, by address and oldest first. No step costs a look at all others: where
+    there are as many as there may be, somebody wants it so."""
 
     def __init__(self, of_address: int, in_all: int) -> None:
         self._most_of_address = of_address
         self._most = in_all
         self._of: dict[bytes, OrderedDict[bytes, int]] = {}
-        self._where: dict[bytes, bytes] = {}
+        self._where: OrderedDict[bytes, bytes] = OrderedDict()
+        self._by_count: dict[int, dict[bytes, None]] = {}  # addresses with so many steps
 
     def enter(self, key: bytes, token_hash: bytes, ends_ms: int, now_ms: int) -> list[bytes]:
-        """Count a step, and give those that must go for it."""
+        """Count a step, once however often it is entered, and give those that must go for it."""
         dropped = []
-        self._expire(key, now_ms)
+        self.leave(token_hash)
+        self._expire(now_ms)
         if len(self._of.get(key, ())) >= self._most_of_address:
             dropped.append(self._drop_oldest(key))
         if len(self._where) >= self._most:
-            for other in list(self._of):
-                self._expire(other, now_ms)
-        if len(self._where) >= self._most:
-            dropped.append(self._drop_oldest(max(self._of, key=lambda one: len(self._of[one]))))
-        self._of.setdefault(key, OrderedDict())[token_hash] = ends_ms
+            dropped.append(self._drop_oldest(next(iter(self._by_count[max(self._by_count)]))))
+        his = self._of.setdefault(key, OrderedDict())
+        his[token_hash] = ends_ms
         self._where[token_hash] = key
+        self._recount(key, len(his) - 1, len(his))
         return dropped
 
     def leave(self, token_hash: bytes) -> None:
         """Count a step no more, if it is counted."""
         key = self._where.pop(token_hash, None)
         if key is not None:
-            del self._of[key][token_hash]
-            if not self._of[key]:
+            his = self._of[key]
+            del his[token_hash]
+            self._recount(key, len(his) + 1, len(his))
+            if not his:
                 del self._of[key]
 
-    def _expire(self, key: bytes, now_ms: int) -> None:
-        while key in self._of:
-            oldest, ends_ms = next(iter(self._of[key].items()))
-            if ends_ms > now_ms:
+    def _recount(self, key: bytes, before: int, now: int) -> None:
+        if before:
+            alike = self._by_count[before]
+            del alike[key]
+            if not alike:
+                del self._by_count[before]
+        if now:
+            self._by_count.setdefault(now, {})[key] = None
+
+    def _expire(self, now_ms: int) -> None:
+        """Forget the oldest as long as they are over; some that end sooner stay behind others."""
+        while self._where:
+            oldest, key = next(iter(self._where.items()))
+            if self._of[key][oldest] > now_ms:
                 return
             self.leave(oldest)
 
@@ -297,6 +334,11 @@ def _kind(strategy: str) -> str:
 
 def _hashed(binding: str) -> str:
     return hashlib.sha256(binding.encode()).hexdigest()
+
+
+def _is_key(given: object, hashed: object) -> bool:
+    known = isinstance(given, str) and given.isascii()
+    return known and hmac.compare_digest(_hashed(str(given)), str(hashed))
 
 
 def _check_size(data: Row, strategy: str) -> None:

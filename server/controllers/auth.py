@@ -22,7 +22,7 @@ from server.steps import enter_claim, is_posted_back, put_aside, read_attempt, s
     "POST /_login/:strategy",
     granted=("anonymous",),
     is_audited=True,
-    query=("cookieAuth", "expiresIn", "state"),
+    query=("cookieAuth", "expiresIn", "form", "state"),
 )
 async def login(services: Services, caller: Caller, request: Request) -> Outcome:
     """Log in with a strategy; the credentials stand in the body or among the arguments. Gives a

@@ -1,6 +1,7 @@
 """The `auth` controller's part about the caller's own credentials (contract/02 §4, contract/05
 §1.5)."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Protocol, runtime_checkable
 
@@ -8,7 +9,7 @@ from protocol.messages import Json, Request
 from server.actions import Outcome, action
 from server.answers import read_credential_id, read_strategy
 from server.arguments import read_body, read_flag
-from server.auth.callers import Caller
+from server.auth.callers import Caller, TokenKind
 from server.auth.logins import Visit
 from server.auth.mfa import NextStep
 from server.auth.pending import Linking
@@ -42,7 +43,7 @@ async def create_my_credentials(
     name, given = read_strategy(services, request), read_body(request)
     await services.second_factors.check_recent(name, caller, "auth:createMyCredentials")
     if services.logins.proves(name):
-        return await _link(services, caller, request, Linking(caller.kuid, caller.session_id))
+        return await _link(services, caller, request, _linking_by(caller))
     return await services.credentials.create(name, caller.kuid, given, caller.kuid)
 
 
@@ -66,7 +67,7 @@ async def update_my_credentials(
     await services.second_factors.check_recent(name, caller, "auth:updateMyCredentials")
     await _check_present_password(services, name, caller, request)
     if services.logins.proves(name):
-        linking = Linking(caller.kuid, caller.session_id, is_update=True, revokes=revokes)
+        linking = replace(_linking_by(caller), is_update=True, revokes=revokes)
         return await _link(services, caller, request, linking)
     return await services.credentials.update(name, caller.kuid, given, caller, revokes=revokes)
 
@@ -127,6 +128,12 @@ async def delete_my_credentials(services: Services, caller: Caller, request: Req
     await _check_present_password(services, name, caller, request)
     await services.credentials.delete(name, caller.kuid, one=one, keeps_a_way_in=True)
     return {"acknowledged": True}
+
+
+def _linking_by(caller: Caller) -> Linking:
+    """Give a linking that is over with the session or the key that asks for it."""
+    key = caller.token_hash.hex() if caller.kind is TokenKind.API_KEY else ""
+    return Linking(caller.kuid, caller.session_id, key)
 
 
 async def _link(

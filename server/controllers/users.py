@@ -79,7 +79,13 @@ async def create_user(services: Services, caller: Caller, request: Request) -> J
 )
 async def create_restricted_user(services: Services, caller: Caller, request: Request) -> Json:
     """Create a user with the profiles of `security.restrictedProfileIds`; the request can't name
-    others."""
+    others. Nobody may register with credentials that are proved by logging in, like those of a
+    provider's: they might be somebody else's."""
+    read_optional_body(request)
+    if caller.is_anonymous:
+        for name in body_object(request, "credentials", {}):
+            if services.logins.proves(name):
+                raise error("api.assert.forbidden_argument", f"body.credentials.{name}")
     profile_ids = list(services.config.security.restricted_profile_ids)
     return await _create_user(services, caller, request, profile_ids)
 

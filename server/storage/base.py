@@ -212,7 +212,7 @@ class Insert:
     """Add a row. `Exists` if its key or a unique group is taken."""
 
     table: Table
-    row: Row
+    row: Row = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +220,7 @@ class InsertAll:
     """Add many rows. `Exists` if the key or a unique group of any of them is taken."""
 
     table: Table
-    rows: Sequence[Row]
+    rows: Sequence[Row] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +229,7 @@ class Put:
     key."""
 
     table: Table
-    row: Row
+    row: Row = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +239,7 @@ class Update:
 
     table: Table
     key: Row
-    values: Row
+    values: Row = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +285,7 @@ class Unchanged:
     guard of "only if nobody wrote since I read"."""
 
     table: Table
-    row: Row
+    row: Row = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -195,8 +195,9 @@ async def come_back(client: Client, form: Fields) -> Envelope:
     answer = await post(client.server, form)
     if answer.status != 303:
         return answer.json
-    assert answer.headers["location"] == f"?state={form['RelayState']}"
-    return await client.login("site", state=form["RelayState"])
+    location = dict(parse_qsl(answer.headers["location"].removeprefix("?")))
+    assert location["state"] == form["RelayState"]
+    return await client.login("site", **location)
 
 
 async def post(server: Running, form: Fields, **headers: str) -> Answer:

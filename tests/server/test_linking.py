@@ -19,7 +19,7 @@ from server.auth.strategies import (
     Refused,
 )
 from server.auth.strategies.rows import CredentialRows, owner_of
-from server.storage.base import Table
+from server.storage.base import Present, Table
 from tests.server.errors import told
 from tests.server.running import TRANSPORTS, Running, Socket, running
 from tests.server.stepping import AWAY
@@ -208,6 +208,63 @@ async def test_a_proof_ends_with_what_it_was_begun_by(desk: Running, ending: str
     answer = await ask(socket, "auth:login", state=state, word="really")
     assert told(answer) == (ENDED if ending == "logout" else REFUSED)
     assert not await desk.app.services.strategies.get("desk").exists("ann")
+
+
+@pytest.mark.parametrize("what", ["disabled", "proof"])
+async def test_what_ends_while_a_proof_is_looked_at(
+    desk: Running, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """S2: a provider may take seconds, in which a user may be disabled, and what proved it may
+    change."""
+
+    async def slow(
+        self: Desk, attempt: LoginAttempt, kept: Mapping[str, object], kuid: str
+    ) -> Proof:
+        if what == "disabled":
+            await desk.call("query", "security:disableUser", token=desk.admin, _id="ann")
+            return Proven({"name": "card"})
+        return Proven({"name": "card"}, (Present(Table.CREDENTIALS, {"id": "nobody"}),))
+
+    services = desk.app.services
+    slow_desk = type("Slow", (Desk,), {"resume_proof": slow})
+    parts = Parts(services.storage, services.clock_ms)
+    await services.strategies.add("desk", slow_desk("desk", parts))
+    body = {"description": "x"}
+    made = await desk.call(
+        "query", "security:createApiKey", token=desk.admin, userId="ann", body=body
+    )
+    socket, key = await desk.open_socket(), made["result"]["_source"]["token"]
+    asked = await ask(socket, CREATE, key, body={"name": "card", "away": True})
+    state = asked["result"]["headers"]["Location"].partition("state=")[2]
+    answer = await ask(socket, "auth:login", state=state)
+    assert answer["error"] is not None
+    assert not await services.strategies.get("desk").exists("ann")
+
+
+async def test_a_proof_ends_with_the_key_it_was_begun_by(desk: Running) -> None:
+    """Whoever had an API key that was not his adds no way in for himself once it is gone."""
+    body = {"description": "stolen"}
+    action = "security:createApiKey"
+    made = await desk.call("query", action, token=desk.admin, userId="ann", body=body)
+    socket, key = await desk.open_socket(), made["result"]["_source"]["token"]
+    asked = await ask(socket, CREATE, key, body={"name": "card", "away": True})
+    state = asked["result"]["headers"]["Location"].partition("state=")[2]
+    gone = {"token": desk.admin, "userId": "ann", "_id": made["result"]["_id"]}
+    assert (await desk.call("query", "security:deleteApiKey", **gone))["status"] == 200
+    answer = await ask(socket, "auth:login", state=state, word="really")
+    assert told(answer) == ENDED
+    assert not await desk.app.services.strategies.get("desk").exists("ann")
+
+
+async def test_a_key_links_as_long_as_it_is_good(desk: Running) -> None:
+    made = await desk.call(
+        "query", "security:createApiKey", token=desk.admin, userId="ann", body={"description": "x"}
+    )
+    socket, key = await desk.open_socket(), made["result"]["_source"]["token"]
+    asked = await ask(socket, CREATE, key, body={"name": "card", "away": True})
+    state = asked["result"]["headers"]["Location"].partition("state=")[2]
+    linked = await ask(socket, "auth:login", state=state, word="really")
+    assert linked["result"] == {"name": "card", "by": "ann"}
 
 
 async def test_who_comes_back_from_elsewhere_is_linked_without_his_token(desk: Running) -> None:

@@ -329,7 +329,7 @@ async def test_a_step_has_its_time(enrolled: Enrolled) -> None:
     assert "expired state" in await enrolled.reasons()
 
 
-@pytest.mark.parametrize("what", ["disabled", "deleted", "password", "removed", "renewed"])
+@pytest.mark.parametrize("what", ["disabled", "deleted", "password", "reset", "removed", "renewed"])
 async def test_what_changes_between_the_steps(enrolled: Enrolled, what: str) -> None:
     """S2: a user who is disabled or gone, another password, a factor removed or made anew: the
     login begins again."""
@@ -345,6 +345,11 @@ async def test_what_changes_between_the_steps(enrolled: Enrolled, what: str) -> 
         body = {"password": "battery staple"}
         update = "auth:updateMyCredentials"
         await server.call("query", update, token=enrolled.ann, strategy="local", body=body)
+    elif what == "reset":
+        get_token, body = f"{RESET}:getResetPasswordToken", {"password": "battery staple"}
+        made = await server.call("query", get_token, token=admin, _id="ann")
+        body["token"] = made["result"]["resetToken"]
+        await server.call("query", f"{RESET}:reset", token=admin, body=body)
     else:
         await server.call("query", DELETE, token=enrolled.ann, strategy="totp")
     if what == "renewed":

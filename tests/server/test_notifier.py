@@ -14,6 +14,8 @@ from server.config import Config, load
 from server.configtree import ConfigError
 from tests.server.clock import Clock
 from tests.server.enrolling import CREATE, DELETE, UPDATE, App, Person, mfa_config, people
+from tests.server.issuer import issuing, settings_for
+from tests.server.providers import location_of
 from tests.server.running import PASSWORD, Running, running
 from tests.server.stepping import state_of
 from tests.waiting import until
@@ -115,6 +117,42 @@ async def test_changes_of_credentials(
     assert token not in repr(changed)
     await person.ask("auth:createApiKey", admin, body={"description": "x"})
     await box.one("apiKeyAdded", user="admin")
+
+
+@pytest.mark.parametrize("by", ["linking", "address"])
+@pytest.mark.parametrize("is_asked", [False, True])
+async def test_credentials_that_a_provider_brings(
+    box: Box, clock: Clock, by: str, is_asked: bool
+) -> None:
+    """A16: a linking that ends where the provider sends the browser, and one by a verified address,
+    before the second factor has been given, too."""
+    with issuing() as issuer:
+        issuer.claims = {"sub": "1", "email": "ann@mail.test", "email_verified": True}
+        site = settings_for(issuer, linkByVerifiedEmail=by == "address")
+        config = mfa_config()
+        config = replace(config, strategies={**config.strategies, "site": site})
+        async with running(notifying(box.folder, config)) as server:
+            _, ann = await people(server)
+            person = Person(server, "http")
+            if is_asked:
+                await Person(server, "query").enrol(ann, clock)
+                await box.one("credentialsAdded", strategy="totp")
+            if by == "address":
+                await server.call(
+                    "query", "auth:updateSelf", token=ann, body={"email": "ann@mail.test"}
+                )
+                away = await person.login("site")
+            else:
+                away = await person.ask(CREATE, ann, strategy="site", body={})
+            done = await person.login("site", **issuer.authorize(location_of(away)))
+            assert done["status"] == 200, done
+            await box.one("credentialsAdded", strategy="site", user="ann")
+            if by == "linking":
+                away = await person.ask(UPDATE, ann, strategy="site", body={})
+                issuer.claims = {"sub": "2"}
+                done = await person.login("site", **issuer.authorize(location_of(away)))
+                assert done["status"] == 200, done
+                await box.one("credentialsChanged", strategy="site", user="ann")
 
 
 async def test_what_is_refused_is_no_change(server: Running, box: Box, clock: Clock) -> None:

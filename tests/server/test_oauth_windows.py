@@ -6,13 +6,14 @@ import json
 import re
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 import pytest
 
 from server.auth import pending
 from server.storage.base import Table
 from tests.server.clock import Clock
+from tests.server.enrolling import mfa_config
 from tests.server.errors import told
 from tests.server.issuer import Issuer, issuing, settings_for
 from tests.server.providers import REFUSED, last_line, location_of, served
@@ -53,20 +54,45 @@ async def post(
     return await http.ask("POST", path, body, headers=fields | headers)
 
 
+def come_for(answer: Answer) -> dict[str, str]:
+    """Give what a browser comes for its form with."""
+    location = answer.headers["location"]
+    assert location.startswith("?")
+    return dict(parse_qsl(location[1:]))
+
+
 async def test_a_posted_form(server: Running, issuer: Issuer) -> None:
     """It is put aside until the browser comes with its cookie, for which it is sent on."""
     client = Client(server, "http")
     back = await begin(client, issuer)
     answer = await post(server, back)
-    assert (answer.status, answer.headers["location"]) == (303, f"?state={back['state']}")
+    assert answer.status == 303
+    location = come_for(answer)
+    assert (location.keys(), location["state"]) == ({"state", "form"}, back["state"])
     assert answer.headers["cache-control"] == "no-store"
     assert "set-cookie" not in answer.headers
     assert back["code"] not in repr(answer)
     for stranger in (Client(server, "http"), Client(server, "websocket")):
-        assert told(await stranger.login("site", state=back["state"])) == REFUSED
-    assert (await client.login("site", state=back["state"]))["status"] == 200
-    assert told(await client.login("site", state=back["state"])) == REFUSED
+        assert told(await stranger.login("site", **location)) == REFUSED
+    assert (await client.login("site", **location))["status"] == 200
+    assert told(await client.login("site", **location)) == REFUSED
     assert await server.app.services.storage.count(Table.ONE_TIME) == 0
+
+
+@pytest.mark.parametrize("form", [None, "", "x" * 43, "\u00e9"])
+async def test_a_form_that_somebody_else_was_lured_to_post(
+    server: Running, issuer: Issuer, form: str | None
+) -> None:
+    """O1: whoever began can't go on with what another browser brings from the provider, although
+    the cookie is his: he would be who posted it."""
+    attacker = Client(server, "http")
+    back = await begin(attacker, issuer)  # the victim opens the address, with the session there
+    assert (await post(server, back)).status == 303
+    args = {"state": back["state"]} | ({} if form is None else {"form": form})
+    for more in ({}, {"code": back["code"]}):
+        assert told(await attacker.login("site", **(args | more))) == REFUSED
+    assert (await last_line(server))["reason"] == "a form from another browser"
+    assert await server.app.services.storage.count(Table.SESSIONS) == 0
 
 
 async def test_forms_that_are_not_taken(server: Running, issuer: Issuer, clock: Clock) -> None:
@@ -94,9 +120,8 @@ async def test_forms_are_few(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) ->
     async with served(issuer) as server:
         client = Client(server, "http")
         backs = [await begin(client, issuer) for _ in range(3)]
-        for back in backs:
-            assert (await post(server, back)).status == 303
-        found = [(await client.login("site", state=back["state"]))["status"] for back in backs]
+        places = [come_for(await post(server, back)) for back in backs]
+        found = [(await client.login("site", **place))["status"] for place in places]
         assert found == [401, 200, 200]
 
 
@@ -159,6 +184,20 @@ async def test_the_page_of_a_login(server: Running, issuer: Issuer) -> None:
     assert nonce not in other.body.decode()
 
 
+async def test_the_page_of_a_login_that_goes_on(issuer: Issuer, clock: Clock) -> None:
+    """Who is asked for a second factor is not told that he is in."""
+    config = mfa_config(required_for="*")
+    table = settings_for(issuer, windowOrigins=[APP])
+    async with running(replace(config, strategies={**config.strategies, "site": table})) as server:
+        client = Client(server, "http")
+        answer = await show(client, **(await begin(client, issuer)))
+        page = answer.body.decode()
+        assert "You are logged in." not in page
+        assert "One more step" in page
+        result = told_in(page)["message"]["answer"]["result"]
+        assert result["challenge"] == {"next": "enrol", "factors": ["totp"]}
+
+
 async def test_the_page_of_a_refusal(server: Running, issuer: Issuer) -> None:
     """Nothing of what came with the request becomes part of the page."""
     client = Client(server, "http")
@@ -170,6 +209,24 @@ async def test_the_page_of_a_refusal(server: Running, issuer: Issuer) -> None:
     assert "alert(1)" not in html.unescape(page)
     assert "The login was not completed." in page
     assert told_in(page)["message"]["answer"]["error"]["id"] == REFUSED["id"]
+
+
+async def test_what_a_provider_says_runs_nothing(issuer: Issuer) -> None:
+    """An answer that shows what he calls himself there ends no element of the page."""
+    evil = "</script><script>alert(1)</script><!--&"
+    async with served(issuer, windowOrigins=[APP], persist=["nickname"]) as server:
+        token = await server.create_user(await server.create_admin(), "ann")
+        client = Client(server, "http", {"Authorization": f"Bearer {token}"})
+        http, path = await server.connect(), "/_me/credentials/site/_create"
+        away = await http.ask("POST", path, {}, headers=client.headers)
+        client.cookie = away.headers["set-cookie"].partition(";")[0]
+        known, issuer.claims = issuer.claims, {**issuer.claims, "nickname": evil}
+        answer = await show(client, **issuer.authorize(location_of(away.json)))
+        issuer.claims = known
+        page = answer.body.decode()
+        assert told_in(page)["message"]["answer"]["result"]["nickname"] == evil
+        assert page.count("</script>") == 2
+        assert "<!--" not in page
 
 
 async def test_without_origins_nothing_is_handed_over(issuer: Issuer) -> None:

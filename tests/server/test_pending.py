@@ -1,13 +1,15 @@
 """How many logins wait for their next step, and which give way (security checks O1, A6)."""
 
+import sys
 from collections.abc import AsyncIterator
+from types import FrameType
 
 import pytest
 
 from protocol.errors import ApiError
 from server.auth import pending
 from server.auth.pending import PendingLogins, Step, make_state
-from server.storage.base import Table
+from server.storage.base import Row, Table
 from server.storage.sqlite import SqliteStorage
 from tests.server.clock import Clock
 
@@ -76,6 +78,35 @@ async def test_who_has_most_gives_way_to_others(
     assert await storage.count(Table.ONE_TIME) == 5
 
 
+def test_a_full_table_costs_no_look_at_all_of_it() -> None:
+    """X3: whoever has a network of his own fills it from as many addresses. What is looked at is
+    counted, not timed."""
+    counts = pending._Counts(10, 2000)
+    for at in range(2000):
+        assert counts.enter(b"%d" % at, b"step %d" % at, 1000, 0) == []
+    looked: list[str] = []
+
+    def look(frame: FrameType, event: str, given: object) -> None:
+        looked.append(event)
+
+    sys.setprofile(look)
+    dropped = counts.enter(b"new", b"step", 1000, 0)
+    sys.setprofile(None)
+    assert dropped == [b"step 0"]
+    assert len(looked) < 100
+
+
+def test_a_step_that_is_entered_again_counts_once() -> None:
+    """A form that came too early for the store, say, and comes again from another address."""
+    counts = pending._Counts(1, 2)
+    for key in (b"one", b"one", b"other"):
+        assert counts.enter(key, b"step", 1000, 0) == []
+    assert counts.enter(b"one", b"next", 1000, 0) == []
+    counts.leave(b"step")
+    counts.leave(b"next")
+    assert not any((counts._of, counts._where, counts._by_count))
+
+
 async def test_what_is_over_takes_no_room(storage: SqliteStorage, logins: PendingLogins) -> None:
     clock = logins._clock_ms
     assert isinstance(clock, Clock)
@@ -93,3 +124,21 @@ async def test_what_is_over_takes_no_room(storage: SqliteStorage, logins: Pendin
     assert await alive(logins, late) == [True] * 5
     counts = logins._counts
     assert sum(map(len, counts._of.values())) == len(counts._where) == 5
+
+
+async def test_a_form_does_not_give_tries_back(
+    logins: PendingLogins, storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A code that is tried while a form comes in counts all the same."""
+    state, look = await keep(logins, "192.0.2.1"), logins._living
+
+    async def try_meanwhile(*given: object, **more: object) -> Row:
+        row = await look(*given, **more)  # type: ignore[arg-type]
+        await logins.count_try(Step({}, None, {}, token_hash=row["token_hash"]))  # type: ignore[arg-type]
+        return row
+
+    monkeypatch.setattr(logins, "_living", try_meanwhile)
+    with pytest.raises(ApiError):
+        await logins.put_aside(state, "steps", {"code": "x"}, address="192.0.2.1")
+    (row,) = await storage.find(Table.ONE_TIME, limit=2)
+    assert row["data"]["tries"] == 1  # type: ignore[index,call-overload]

@@ -123,7 +123,7 @@ class Prepared:
     """What to show the caller once `changes` are made; `left` is how many keys of this strategy he
     has then, where one of several is removed."""
 
-    shown: dict[str, object]
+    shown: dict[str, object] = field(repr=False)
     changes: list[Change] = field(repr=False)
     left: int = 0
 

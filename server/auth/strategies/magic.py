@@ -14,7 +14,7 @@ from typing import cast
 
 from protocol.errors import error, plain_error
 from server.auth.audit import tell
-from server.auth.names import is_id
+from server.auth.names import MOST_ID_BYTES, is_id
 from server.auth.strategies import (
     WRONG,
     Challenge,
@@ -103,7 +103,8 @@ class Magic(CredentialRows):
     def account_of(self, attempt: LoginAttempt) -> str | None:
         """Give the address that is tried."""
         address = attempt.body.get("address") or attempt.args.get("address")
-        return address if isinstance(address, str) and address else None
+        # One character more than anybody has: what is too long is kept like all others.
+        return address[: MOST_ID_BYTES + 1] if isinstance(address, str) and address else None
 
     async def validate(
         self, credentials: Mapping[str, object], kuid: str | None, is_update: bool

@@ -4,6 +4,7 @@ The provider's own tokens are forgotten with the request that brought them (secu
 """
 
 from server.auth.audit import tell
+from server.auth.notices import ENROLLED
 from server.auth.strategies import Authenticated, Parts, StrategyKind
 from server.auth.strategies.oauth.accounts import Accounts, Profile
 from server.auth.strategies.oauth.examination import backends, examine
@@ -40,7 +41,7 @@ class OAuth(Accounts):
         kuid = str(found.rows[0]["kuid"])
         if await self.exists(kuid):
             return None
-        tell(subject=kuid)
+        tell(subject=kuid, notice=ENROLLED)
         data = self.data_of(self.credentials_of(profile))
         entered = self.inserted(profile.uid, kuid, data)
         return Authenticated(kuid, (Present(Table.USERS, {"kuid": kuid}), entered))

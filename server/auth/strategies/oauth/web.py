@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from http.cookiejar import DefaultCookiePolicy
 from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
@@ -36,6 +37,8 @@ class Web:
         self._session.max_redirects = _MOST_REDIRECTS
         # Looked up here instead, once for each host. A `.netrc` must never add credentials.
         self._session.trust_env = False
+        # One user's must not reach another, who may be on his way at the same time.
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
         self._proxies: dict[str, Mapping[str, str]] = {}
         self._authorities = os.environ.get("REQUESTS_CA_BUNDLE") or True
         for scheme in ("https://", "http://"):
@@ -69,7 +72,6 @@ class Web:
             # As if it had been read at once: nothing of `requests` must wait for the rest.
             response._content = b"".join(_pieces_of(response, ends_s))
             response._content_consumed = True
-        self._session.cookies.clear()  # one user's must not reach the next
         return response
 
     def _proxies_for(self, url: str) -> Mapping[str, str]:
