@@ -137,7 +137,7 @@ class Mailer:
 
     def _talk(self, line: "_Line", to: str, letter: bytes) -> None:
         server = self.server
-        tls = ssl.create_default_context()
+        tls = None if server.tls == "none" else ssl.create_default_context()
         session = _Session(server, line, tls if server.tls == "tls" else None)
         try:
             if server.tls == "starttls":
@@ -187,9 +187,12 @@ class _Session(smtplib.SMTP):
         super().__init__(host, port, _own_name(), server.timeout_s)
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        """Connect, in the place of what smtplib would do, as its own SMTP_SSL does."""
         opened = socket.create_connection((host, port), timeout)
         try:
             self._line.hold(opened)
+            # What cuts the line off comes first, and knows that it was time.
+            opened.settimeout(2 * timeout)
             return (
                 opened if self._tls is None else self._tls.wrap_socket(opened, server_hostname=host)
             )

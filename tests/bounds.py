@@ -440,6 +440,12 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "server/test_saml_responses.py::test_nonsense",
         ),
         Bound(
+            "prefixes that a signature in it may name",
+            "server.auth.strategies.saml.messages.MOST_PREFIXES",
+            "401",
+            "server/test_saml_responses.py::test_what_lets_nobody_in",
+        ),
+        Bound(
             "passwords that wait to be hashed",
             "security.passwords.queue",
             "503 with `Retry-After`",

@@ -4,7 +4,7 @@ import base64
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -15,14 +15,14 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
 from server import configured
 from tests.interop.programs import do_without
 from tests.server.providers import location_of
-from tests.server.running import Answer, Envelope, Running, cheap_config
+from tests.server.running import Answer, Envelope, Running, cheap_config, running
 from tests.server.stepping import Client
 
 with warnings.catch_warnings():
@@ -41,15 +41,23 @@ CALLBACK = "https://login.test/_login/site"
 
 
 @cache
-def private_key(name: str) -> rsa.RSAPrivateKey:
-    """Give a key to sign with."""
+def private_key(name: str) -> rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey:
+    """Give a key to sign with; the one of `curve` is on one."""
+    if name == "curve":
+        return ec.generate_private_key(ec.SECP256R1())
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
 @cache
 def write_pair(folder: Path, name: str) -> tuple[Path, Path]:
     """Write a key, and a certificate by which others know it; give both files."""
-    key = private_key(name)
+    return write_key(folder, name, private_key(name))
+
+
+def write_key(
+    folder: Path, name: str, key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+) -> tuple[Path, Path]:
+    """Write this key, and a certificate; give both files."""
     named = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.now(UTC)
     builder = x509.CertificateBuilder(named, named, key.public_key(), x509.random_serial_number())
@@ -172,6 +180,11 @@ class Idp:
             )
             self._servers[name] = Server(config=loaded)
         return self._servers[name]
+
+
+def served(idp: Idp, **settings: object) -> AbstractAsyncContextManager[Running]:
+    """Run a server where one logs in with this provider."""
+    return running(cheap_config(strategies={"site": idp.settings(**settings)}))
 
 
 async def come_back(client: Client, form: Fields) -> Envelope:

@@ -192,6 +192,17 @@ async def test_an_address_that_changes_hands(server: Running, post: Post) -> Non
     assert told(await client.login("mail", state=state, code=code)) == REFUSED
 
 
+async def test_a_code_is_for_who_had_the_address(server: Running, post: Post) -> None:
+    """What was sent to one user lets in no other, whom an administrator has given the address."""
+    admin, client = await server.login("admin"), Client(server, "http")
+    state = state_of(await client.login("mail", address=ANN))
+    code = await post.code()
+    gone = {"token": admin, "strategy": "mail", "_id": "ann"}
+    await server.call("query", "security:deleteCredentials", **gone)
+    await assign(server, admin, ANN)
+    assert told(await client.login("mail", state=state, code=code)) == REFUSED
+
+
 async def test_the_store_holds_no_code(server: Running, post: Post) -> None:
     """T11: and nothing to try codes on."""
     state = state_of(await Client(server, "http").login("mail", address=ANN))

@@ -214,21 +214,21 @@ async def answers(server: Running, caplog: pytest.LogCaptureFixture, said: str) 
 
 
 @pytest.mark.parametrize(
-    ("talk", "said"),
+    ("talk", "timeout_ms", "said"),
     [
-        (hang, "TimeoutError"),
-        (drip, "TimeoutError"),
-        (saying(b"554 go away\r\n"), "SMTPConnectError 554"),
-        (saying(), "SMTPServerDisconnected"),
+        (hang, 200, "TimeoutError"),
+        (drip, 200, "TimeoutError"),
+        (saying(b"554 go away\r\n"), 20_000, "SMTPConnectError 554"),
+        (saying(), 20_000, "SMTPServerDisconnected"),
     ],
     ids=["hangs", "drips", "refuses", "closes"],
 )
 async def test_a_mail_server_that_fails(
-    caplog: pytest.LogCaptureFixture, talk: Talk, said: str
+    caplog: pytest.LogCaptureFixture, talk: Talk, timeout_ms: int, said: str
 ) -> None:
     async with (
         talking(talk) as port,
-        sending(smtp=smtp_of(port), timeout=200) as server,
+        sending(smtp=smtp_of(port), timeout=timeout_ms) as server,
     ):
         await answers(server, caplog, said)
 
@@ -273,6 +273,8 @@ SMTP = smtp_of(25)
         ({"command": ["x"], "smtp": SMTP}, "expected one of command, url and smtp.host"),
         ({"command": ["x"], "url": "https://a.test/"}, "expected one of command, url and"),
         ({"url": "http://a.test/"}, "url: expected https://"),
+        ({"smtp": SMTP | {"host": ""}}, "smtp.host: not set"),
+        ({"command": ["x"], "smtp": {"port": 25}}, "expected one of command, url and smtp.host"),
         ({"smtp": SMTP | {"from": "nobody"}}, "smtp.from: expected an address"),
         ({"smtp": SMTP | {"username": "u"}}, "smtp: expected username and password"),
         (

@@ -14,33 +14,29 @@ from server.config import Config
 from tests.interop.mocked import agree, mocking
 from tests.interop.programs import do_without
 from tests.server.authenticator import Authenticator
+from tests.server.clock import Clock
 from tests.server.directories import SECRET, Slapd, slapd
+from tests.server.enrolling import Person
 from tests.server.errors import told
 from tests.server.house import ANN, House
 from tests.server.passkeys import CREATE, DELETE, TABLE, Page
+from tests.server.posting import ANN as ADDRESS
 from tests.server.posting import Post, settings_of
 from tests.server.providers import REFUSED, location_of
 from tests.server.running import PASSWORD, TRANSPORTS, Envelope, Running, running
 
 LOGIN = "auth:login"
-ADDRESS = "ann@mail.test"
-
-
-@pytest.fixture(autouse=True)
-def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing here depends on the pause before a delivery."""
-    monkeypatch.setattr(magicletters, "_LONGEST_PAUSE_S", 0)
-
-
 LAST = {"message": "these are the last credentials: add others before removing them", "status": 412}
 
 
 @dataclass
 class Key:
-    """Something to log in with by sending `body`, which links it, too."""
+    """Something to log in with by sending `body`, which links it, too; `asserted` is what an
+    administrator knows it by, None where he can't."""
 
     name: str
     body: dict[str, object] | None = None
+    asserted: dict[str, object] | None = None
 
     async def link(self, page: Page) -> Envelope:
         """Give it to who is logged in."""
@@ -79,8 +75,8 @@ class Site(Account):
         given = dict(parse_qsl(back.query))
         if page.transport != "http":
             return await page.ask(action, given, strategy=self.name)
-        # What the browser is sent back with, which knows of no token.
-        return await replace(page, token=None).ask(LOGIN, strategy=self.name, **given)
+        page.token = None  # a browser that is sent back knows of none
+        return await page.ask(LOGIN, strategy=self.name, **given)
 
 
 @dataclass
@@ -103,10 +99,10 @@ class Mail(Key):
     post: Post = field(kw_only=True)
 
     async def link(self, page: Page) -> Envelope:
-        return await self._answer(page, CREATE, await super().link(page))
+        return await self._answer(page, CREATE, await super().link(page), "proof")
 
     async def log_in(self, page: Page) -> Envelope:
-        return await self._answer(page, LOGIN, await super().log_in(page))
+        return await self._answer(page, LOGIN, await super().log_in(page), "login")
 
     async def check_is_nobodys(self, page: Page) -> None:
         asked = await super().log_in(page)
@@ -114,13 +110,16 @@ class Mail(Key):
         assert told(await page.ask(LOGIN, body, strategy=self.name)) == REFUSED
         assert self.post.waiting() == []
 
-    async def _answer(self, page: Page, action: str, asked: Envelope) -> Envelope:
-        if "challenge" not in asked["result"]:
-            return asked
-        purpose = "login" if action == LOGIN else "proof"
+    async def _answer(self, page: Page, action: str, asked: Envelope, purpose: str) -> Envelope:
         code = await self.post.code(ADDRESS, purpose)
         body = {"state": asked["result"]["state"], "code": code}
         return await page.ask(action, body, strategy=self.name)
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here depends on the pause before a delivery."""
+    monkeypatch.setattr(magicletters, "_LONGEST_PAUSE_S", 0)
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +149,8 @@ def directories(request: pytest.FixtureRequest) -> Directories:
         except pytest.skip.Exception as reason:
             found.lacking.append(f"{name}: {reason}")
         else:
-            found.keys.append(Account(name, {"username": username, "password": SECRET}))
+            body: dict[str, object] = {"username": username, "password": SECRET}
+            found.keys.append(Account(name, body, {"username": username}))
     return found
 
 
@@ -165,17 +165,27 @@ def config_of(house: House, provider: str, directories: Directories, post: Post)
         "settings": {"OIDC_ENDPOINT": provider},
     }
     config = house.config()
-    tables = {"site": site, "passkey": TABLE, "mail": settings_of(post.folder, mostCodes=100)}
-    return replace(config, strategies={**config.strategies, **tables, **directories.tables})
+    mail, totp = settings_of(post.folder, mostCodes=100), {"use": "totp"}
+    tables = {"site": site, "passkey": TABLE, "mail": mail, "totp": totp, **directories.tables}
+    return replace(config, strategies={**config.strategies, **tables})
 
 
 @dataclass
 class Ann:
-    """Who has all those keys; her computer shows the certificate when it is to."""
+    """Who will have all those keys; her computer shows the certificate when it is to."""
 
     server: Running
     with_certificate: Running
-    token: str
+    admin: str
+    keys: list[Key]
+    token: str = ""
+
+    async def link_all(self, transport: str) -> None:
+        """Begin with a password, and add the other keys."""
+        self.token = await self.server.create_user(self.admin, "ann")
+        for key in self.keys[1:]:
+            linked = await key.link(self.page(transport, key, logged_in=True))
+            assert linked["status"] == 200, (key.name, linked)
 
     def page(self, transport: str, key: Key, *, logged_in: bool = False) -> Page:
         """Open a page to use a key with."""
@@ -202,30 +212,27 @@ class Ann:
 
 
 @asynccontextmanager
-async def ann_with_keys(
-    folder: Path, directories: Directories, transport: str
-) -> AsyncIterator[tuple[Ann, list[Key]]]:
-    """Run the server for Ann, who has a password, and links everything else over a transport."""
+async def serving_ann(folder: Path, directories: Directories) -> AsyncIterator[Ann]:
+    """Run the server, which does not know her yet."""
     house, post = House(folder), Post(folder / "post")
     post.folder.mkdir()
+    password: dict[str, object] = {"username": "ann", "password": PASSWORD}
     keys = [
-        Key("local", {"username": "ann", "password": PASSWORD}),
-        *(Site("site"), *directories.keys, Key("card"), Phone("passkey")),
-        Mail("mail", {"address": ADDRESS}, post=post),
+        Key("local", password, password),
+        Site("site", {}, {"sub": "ann"}),
+        *directories.keys,
+        Key("card", {}, {"identifier": ANN.fingerprint}),
+        Phone("passkey"),
+        Mail("mail", {"address": ADDRESS}, {"address": ADDRESS}, post=post),
     ]
     with mocking() as provider:
         async with running(config_of(house, provider, directories, post)) as server:
             server.tls = house.context()
             admin = await server.create_admin()
-            token = await server.create_user(admin, "ann")
             # She is faster here than anybody.
             no_limit = {"body": {"rateLimit": 0}, "_id": "default"}
             await server.call("query", "security:updateProfile", token=admin, **no_limit)
-            ann = Ann(server, replace(server, tls=house.context(ANN), sockets=[]), token)
-            for key in keys[1:]:
-                linked = await key.link(ann.page(transport, key, logged_in=True))
-                assert linked["status"] == 200, (key.name, linked)
-            yield ann, keys
+            yield Ann(server, replace(server, tls=house.context(ANN), sockets=[]), admin, keys)
     if directories.lacking:
         do_without("all went well, but without " + "; ".join(directories.lacking))
 
@@ -238,12 +245,13 @@ async def test_one_user(
 ) -> None:
     """A15: she links each herself, proves it where that can be proved, and is the same
     user with each over all transports; one after the other is taken away, but not the last."""
-    async with ann_with_keys(tmp_path, directories, transport) as (ann, keys):
-        for key in keys:
+    async with serving_ann(tmp_path, directories) as ann:
+        await ann.link_all(transport)
+        for key in ann.keys:
             await ann.check_leads_here(key)
-        left = {key.name for key in keys}
+        left = {key.name for key in ann.keys}
         assert await ann.strategies(transport) == left
-        for key in sorted(keys, key=lambda one: one.name == last):
+        for key in sorted(ann.keys, key=lambda one: one.name == last):
             answer = await ann.unlink(transport, key)
             if key.name == last:
                 assert told(answer, *LAST) == LAST
@@ -258,8 +266,52 @@ async def test_one_user(
 
 async def test_one_stays_whoever_is_faster(tmp_path: Path, directories: Directories) -> None:
     """A15: all are taken away in the same moment."""
-    async with ann_with_keys(tmp_path, directories, "query") as (ann, keys):
-        answers = await asyncio.gather(*(ann.unlink("query", key) for key in keys))
-        (kept,) = [key for key, answer in zip(keys, answers, strict=True) if answer["error"]]
+    async with serving_ann(tmp_path, directories) as ann:
+        await ann.link_all("query")
+        answers = await asyncio.gather(*(ann.unlink("query", key) for key in ann.keys))
+        refused = [
+            (key, answer) for key, answer in zip(ann.keys, answers, strict=True) if answer["error"]
+        ]
+        ((kept, answer),) = refused
+        assert told(answer, *LAST) == LAST
         assert await ann.strategies("query") == {kept.name}
         await ann.check_leads_here(kept)
+
+
+@pytest.mark.parametrize("transport", ["query", "websocket"])
+async def test_an_administrator_gives_them(
+    tmp_path: Path, directories: Directories, transport: str
+) -> None:
+    """What he knows of somebody becomes a user with all those keys in one request."""
+    async with serving_ann(tmp_path, directories) as ann:
+        given = {key.name: key.asserted for key in ann.keys if key.asserted}
+        body = {"content": {"profileIds": ["default"]}, "credentials": given}
+        made = await ann.server.call(
+            transport, "security:createUser", token=ann.admin, body=body, _id="ann"
+        )
+        assert made["status"] == 200, made
+        ann.token = await ann.server.login("ann")
+        assert await ann.strategies(transport) == set(given)
+        for key in ann.keys:
+            if key.name in given:
+                await ann.check_leads_here(key)
+
+
+async def test_a_second_factor_after_each(
+    tmp_path: Path, directories: Directories, clock: Clock
+) -> None:
+    """A11: none of them is enough then, and with the code it is her."""
+    async with serving_ann(tmp_path, directories) as ann:
+        await ann.link_all("websocket")
+        app, _ = await Person(ann.server, "query").enrol(ann.token, clock)
+        for key in ann.keys:
+            for transport in TRANSPORTS:
+                page = ann.page(transport, key)
+                asked = await key.log_in(page)
+                assert asked["status"] == 200, (key.name, transport, asked)
+                assert "jwt" not in asked["result"], (key.name, transport)
+                assert asked["result"]["challenge"]["factors"] == ["totp"]
+                body = {"state": asked["result"]["state"], "code": app.next_code()}
+                answer = await page.ask(LOGIN, body, strategy="totp")
+                assert answer["status"] == 200, (key.name, transport, answer)
+                assert answer["result"]["_id"] == "ann"

@@ -1,9 +1,6 @@
 """Logins with an identity provider of SAML (security checks O1, O6)."""
 
 import base64
-import json
-import re
-import tomllib
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,10 +8,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from lxml import etree
 
-from protocol.errors import LocalError
-from server import cli
 from server.storage.base import Table
 from tests.server.clock import Clock
 from tests.server.errors import told
@@ -27,10 +21,11 @@ from tests.server.identities import (
     identifying,
     log_in,
     post,
+    served,
     write_pair,
 )
 from tests.server.providers import REFUSED, last_line, location_of
-from tests.server.running import TRANSPORTS, cheap_config, running
+from tests.server.running import TRANSPORTS
 from tests.server.stepping import Client
 
 UNLINK = "auth:deleteMyCredentials"
@@ -48,11 +43,6 @@ def shared() -> Iterator[Idp]:
 def idp(shared: Idp) -> Idp:
     """A provider."""
     return replace(shared, attributes={"mail": ["ann@mail.test"], "givenName": ["Ann"]})
-
-
-def served(idp: Idp, **settings: object):  # noqa: ANN201
-    """Run a server where one logs in with this provider."""
-    return running(cheap_config(strategies={"site": idp.settings(**settings)}))
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -264,6 +254,16 @@ async def test_certificates_are_read_again(idp: Idp, tmp_path: Path) -> None:
         assert (await log_in(client, idp))["result"]["_id"] == first["result"]["_id"]
 
 
+async def test_an_elliptic_curve(idp: Idp) -> None:
+    """A provider may sign with one."""
+    _, certificate = write_pair(idp.folder, "curve")
+    digest, signature = idp.algorithms
+    idp.signer, idp.algorithms = "curve", (digest, signature.replace("rsa", "ecdsa"))
+    providers = {"main": idp.table(certificates=[str(certificate)])}
+    async with served(idp, providers=providers) as server:
+        assert (await log_in(Client(server, "http"), idp))["status"] == 200
+
+
 async def test_nothing_of_it_in_the_log(idp: Idp, caplog: pytest.LogCaptureFixture) -> None:
     """X2: not at the finest level, whatever a library might write there."""
     caplog.set_level("DEBUG")
@@ -277,122 +277,3 @@ async def test_nothing_of_it_in_the_log(idp: Idp, caplog: pytest.LogCaptureFixtu
     ours = "\n".join(x.getMessage() for x in caplog.records if not x.name.startswith("saml2"))
     for secret in (form["RelayState"], form["SAMLResponse"][:40], "2f6c", "ann@mail"):
         assert secret not in ours
-
-
-async def test_the_configuration_of_the_page(idp: Idp) -> None:
-    """docs/strategies/saml.md shows a table that works as it is, but for names."""
-    page = (ROOT / "docs/strategies/saml.md").read_text()
-    found = re.search(r"```toml\n(\[strategies\.corp\].*?)```", page, re.DOTALL)
-    assert found is not None
-    text = found[1].replace("example.com", "test").replace("corp", "site")
-    for name, shown in (("sp", "saml"), ("idp", "idp")):
-        for file in write_pair(idp.folder, name):
-            text = text.replace(f"/etc/manykeys/{shown}{file.suffix}", str(file))
-    assert "/etc/" not in text
-    idp.attributes["displayName"] = ["Ann"]
-    async with running(cheap_config(**tomllib.loads(text))) as server:
-        answer = await log_in(Client(server, "http"), idp)
-        assert answer["status"] == 200, answer
-        token = answer["result"]["jwt"]
-        me = await server.call("query", "auth:getCurrentUser", token=token)
-        assert me["result"]["_source"]["name"] == "Ann"
-        info = await server.call("query", "auth:getMyCredentials", token=token, strategy="site")
-        assert info["result"] == {"mail": "ann@mail.test"}
-
-
-def run(capsys: pytest.CaptureFixture[str], config: Path, *arguments: str) -> tuple[int, str, str]:
-    """Run a command; give its exit code and what it printed."""
-    code = cli.main(["strategies", *arguments, "--config", str(config)])
-    printed = capsys.readouterr()
-    return code, printed.out, printed.err
-
-
-def test_commands(idp: Idp, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """What to register, and what is in effect."""
-    given = idp.settings()
-    lines = [f"{key} = {json.dumps(given[key])}" for key in given if key != "providers"]
-    table = [f"{key} = {json.dumps(value)}" for key, value in idp.table().items()]
-    text = ["[strategies.site]", *lines, "[strategies.site.providers.main]", *table]
-    config = tmp_path / "keys.toml"
-    config.write_text("\n".join([*text, "[strategies.mail]", 'use = "magic"']))
-    code, out, _ = run(capsys, config, "metadata", "site")
-    assert code == 0
-    root = etree.fromstring(out.encode())
-    assert root.get("entityID") == ENTITY
-    (service,) = root.iter("{*}AssertionConsumerService")
-    assert service.get("Location") == CALLBACK
-    (described,) = root.iter("{*}SPSSODescriptor")
-    assert described.get("WantAssertionsSigned") == "true"
-    assert [key.get("use") for key in root.iter("{*}KeyDescriptor")] == ["signing"]
-    code, out, err = run(capsys, config, "check", "site")
-    assert (code, err) == (0, "")
-    assert f"assertion consumer service: {CALLBACK}" in out
-    assert "main: signs with a key certified until" in out
-    assert "PRIVATE KEY" not in out
-    config.write_text(config.read_text().replace("/_login/site", "/_login/other"))
-    code, out, _ = run(capsys, config, "check", "site")
-    assert (code, "lacking: callbackUrl" in out) == (2, True)
-    for name, reason in (("mail", "has no metadata"), ("other", "there is no such strategy")):
-        code, _, err = run(capsys, config, "metadata", name)
-        assert (code, reason in err) == (2, True)
-
-
-WRONG = {
-    "no entity id": ({"entityId": ""}, "entityId: not set"),
-    "odd entity id": ({"entityId": 'a"b'}, "entityId: .*expected a URI"),
-    "no callback": ({"callbackUrl": ""}, "callbackUrl: .*/_login/NAME"),
-    "no provider": ({"providers": {}}, "providers: none is set"),
-    "half a pair": ({"key": ""}, "key, certificate: expected both or neither"),
-    "no file": ({"key": "/nowhere/at/all"}, "/nowhere/at/all: No such file"),
-    "a word": ({"nameIdFormat": "emailAddress"}, "nameIdFormat: .*persistent"),
-}
-WRONG_PROVIDER = {
-    "no name": ({"entityId": ""}, "providers.main.entityId: not set"),
-    "no address": ({"url": ""}, "providers.main.url: not set"),
-    "plain address": ({"url": "http://idp.test/sso"}, "providers.main.url: .*https://"),
-    "no certificate": ({"certificates": []}, "providers.main.certificates: "),
-    "no such file": ({"certificates": ["/nowhere"]}, "/nowhere: No such file"),
-    "unknown": ({"certificate": "x"}, "providers.main.certificate: there is no such setting"),
-    **{
-        name: ({"identifierAttribute": name}, "is no identity: addresses change hands")
-        for name in (
-            "mail",
-            "emailAddress",
-            "user.email",
-            "urn:oid:0.9.2342.19200300.100.1.3",
-            "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/emailaddress",
-        )
-    },
-}
-
-
-async def refuse_to_start(idp: Idp, reason: str, **settings: object) -> None:
-    """See that such settings are refused."""
-    with pytest.raises(LocalError, match=reason):
-        async with served(idp, **settings):
-            pass
-
-
-@pytest.mark.parametrize(("given", "reason"), WRONG.values(), ids=WRONG.keys())
-async def test_settings_that_can_not_do(idp: Idp, given: dict[str, object], reason: str) -> None:
-    await refuse_to_start(idp, f"strategies.site.*{reason}", **given)
-
-
-@pytest.mark.parametrize(("given", "reason"), WRONG_PROVIDER.values(), ids=WRONG_PROVIDER.keys())
-async def test_providers_that_can_not_do(idp: Idp, given: dict[str, object], reason: str) -> None:
-    """O6 among others: whatever the operator may want."""
-    await refuse_to_start(idp, reason, providers={"main": idp.table(**given)})
-
-
-async def test_names_and_files_that_can_not_do(idp: Idp, tmp_path: Path) -> None:
-    odd = {"a:b": idp.table()}
-    await refuse_to_start(idp, "providers.a:b: expected a name", providers=odd)
-    for name in ("access_token", "password"):
-        await refuse_to_start(idp, "must not be kept", persist=[name])
-    other = str(write_pair(idp.folder, "second")[0])
-    await refuse_to_start(idp, "second.key: not the key of", key=other)
-    certificate = write_pair(idp.folder, "idp")[1]
-    await refuse_to_start(idp, "no key in PEM", key=str(certificate))
-    (tmp_path / "empty.pem").write_bytes(b"")
-    files = {"main": idp.table(certificates=[str(tmp_path / "empty.pem")])}
-    await refuse_to_start(idp, "no certificates in PEM", providers=files)

@@ -2,19 +2,31 @@
 (security checks O4, O7)."""
 
 import base64
-import copy
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 
 import pytest
 import pytest_asyncio
-from lxml import etree
 
 from server.auth.strategies.saml import messages
 from tests.server.errors import told
+from tests.server.forgeries import (
+    DS,
+    SAML,
+    Bad,
+    before,
+    bomb,
+    both,
+    confirmation,
+    deep,
+    on,
+    swap,
+    time,
+    unsigned_with,
+    with_prefixes,
+    wrapped,
+)
 from tests.server.identities import (
     ENTITY,
     Fields,
@@ -22,138 +34,15 @@ from tests.server.identities import (
     come_back,
     identifying,
     log_in,
+    served,
     write_pair,
 )
 from tests.server.providers import REFUSED, last_line, location_of, refused_with_a_line
-from tests.server.running import Running, cheap_config, running
+from tests.server.running import Running
 from tests.server.stepping import Client
 
-SAML = "urn:oasis:names:tc:SAML:2.0:assertion"
-SAMLP = "urn:oasis:names:tc:SAML:2.0:protocol"
-DS = "http://www.w3.org/2000/09/xmldsig#"
 FORMAT = "urn:oasis:names:tc:SAML:{}:nameid-format:{}"
 NAME = "2f6c-ann"
-
-
-@dataclass(frozen=True, slots=True)
-class Bad:
-    """What is done to a response, before or after it is signed, and why it is refused then."""
-
-    reason: str
-    changes: Callable[[Any], None] = lambda response: None
-    tampers: Callable[[str], str] = lambda text: text
-    more: tuple[tuple[str, object], ...] = ()
-
-
-def time(**ago: float) -> str:
-    """Give a time some time ago."""
-    return f"{datetime.now(UTC) - timedelta(**ago):%Y-%m-%dT%H:%M:%SZ}"
-
-
-def confirmation(**given: str | None) -> Callable[[Any], None]:
-    """Change who may bring it, where, when and for what."""
-
-    def change(response: Any) -> None:
-        for one in response.assertion.subject.subject_confirmation:
-            for name, value in given.items():
-                setattr(one.subject_confirmation_data, name, value)
-
-    return change
-
-
-def on(path: str, value: object) -> Callable[[Any], None]:
-    """Change what is at a path of a response."""
-
-    def change(response: Any) -> None:
-        *above, last = path.split(".")
-        target = response
-        for name in above:
-            target = target[int(name)] if name.isdecimal() else getattr(target, name)
-        setattr(target, last, value)
-
-    return change
-
-
-def both(*changes: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Make several changes."""
-
-    def change(response: Any) -> None:
-        for one in changes:
-            one(response)
-
-    return change
-
-
-def swap(old: str, new: str) -> Callable[[str], str]:
-    """Put a text in the place of another one, which is there."""
-
-    def tamper(text: str) -> str:
-        assert re.search(old, text), text
-        return re.sub(old, lambda _: new, text)
-
-    return tamper
-
-
-def before(more: str) -> Callable[[str], str]:
-    """Put something before the root, in the place of the declaration."""
-    return lambda text: more + text.partition("?>")[2]
-
-
-def wrapped(form: str) -> Callable[[str], str]:
-    """Have the signature verify one assertion, and another one read."""
-
-    def tamper(text: str) -> str:
-        root = etree.fromstring(text.encode())
-        (good,) = root.findall(f"{{{SAML}}}Assertion")
-        evil = copy.deepcopy(good)
-        (name,) = evil.iter(f"{{{SAML}}}NameID")
-        name.text = "2f6c-bob"
-        (signature,) = evil.findall(f"{{{DS}}}Signature")
-        if form == "same id":
-            root.insert(root.index(good), evil)
-            evil.remove(signature)
-            return etree.tostring(root).decode()
-        evil.set("ID", "id-of-another")
-        if form == "keeps the signature":  # which names the good one
-            hidden = etree.SubElement(signature, f"{{{DS}}}Object")
-        elif form in ("in extensions", "renamed", "by xml:id"):
-            hidden = etree.Element(f"{{{SAMLP}}}Extensions")
-            root.insert(1, hidden)
-        elif form == "beside":
-            hidden = root
-        else:
-            hidden = evil.find(f"{{{SAML}}}Subject")
-        if form != "keeps the signature":
-            evil.remove(signature)
-        root.replace(good, evil)
-        if form == "renamed":
-            good.tag = f"{{{SAML}}}Advice"
-        if form == "by xml:id":
-            good.tag = f"{{{SAML}}}Advice"
-            good.set("{http://www.w3.org/XML/1998/namespace}id", "id-of-another")
-        hidden.append(good)
-        return etree.tostring(root).decode()
-
-    return tamper
-
-
-def deep(text: str) -> str:
-    """Nest elements deeper than anybody needs."""
-    return "<a>" * 3000 + "</a>" * 3000
-
-
-def bomb() -> str:
-    """Give a document type whose entities grow beyond any memory."""
-    entities = ['<!ENTITY a0 "aaaaaaaaaa">']
-    entities += [f'<!ENTITY a{x} "{f"&a{x - 1};" * 10}">' for x in range(1, 12)]
-    return f"<!DOCTYPE r [{''.join(entities)}]>"
-
-
-def unsigned_with(**more: object) -> tuple[tuple[str, object], ...]:
-    """Have the assertion go unsigned."""
-    return (("signs_assertion", False), *more.items())
-
-
 OTHER_ORDER = "a signature with transforms that are not allowed"
 ALGORITHM = "a signature with algorithms that are not allowed"
 MORE_THAN_TEXT = "XML with more than elements and text"
@@ -190,6 +79,10 @@ FURTHER = {
     "XPath": Bad(
         OTHER_ORDER,
         tampers=swap(f"{DS}enveloped-signature", "http://www.w3.org/TR/1999/REC-xpath-19991116"),
+    ),
+    "a few prefixes": Bad("invalid signature", tampers=with_prefixes(messages.MOST_PREFIXES)),
+    "many prefixes": Bad(
+        "a signature with too many prefixes", tampers=with_prefixes(messages.MOST_PREFIXES + 1)
     ),
     "of everything": Bad(
         "a signature of something else", tampers=swap('Reference URI="#[^"]*"', 'Reference URI=""')
@@ -238,11 +131,11 @@ FURTHER = {
         ),
     ),
     "conditions to come": Bad(
-        "assertion too early", on("assertion.conditions.not_before", time(hours=-1))
+        "assertion too early", on("assertion.conditions.not_before", time(days=-1))
     ),
     "no end": Bad("assertion expired", confirmation(not_on_or_after=None)),
     "an odd end": Bad("a time that is none", confirmation(not_on_or_after="9999-99-99T99:99:99Z")),
-    "to come": Bad("assertion too early", confirmation(not_before=time(seconds=-60))),
+    "to come": Bad("assertion too early", confirmation(not_before=time(days=-1))),
     "session over": Bad(
         "session expired", on("assertion.authn_statement.0.session_not_on_or_after", time(hours=1))
     ),
@@ -336,7 +229,7 @@ def shared() -> Iterator[Idp]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def server(shared: Idp) -> AsyncIterator[Running]:
     """A server that none of them may change."""
-    async with running(cheap_config(strategies={"site": shared.settings()})) as started:
+    async with served(shared) as started:
         yield started
 
 
@@ -367,7 +260,7 @@ NONSENSE = {
 
 async def test_nonsense(shared: Idp) -> None:
     """O7: also no text at all, and what is larger than it may be."""
-    async with running(cheap_config(strategies={"site": shared.settings()})) as server:
+    async with served(shared) as server:
         client = Client(server, "websocket")
 
         async def bring(response: object) -> str:
@@ -396,7 +289,7 @@ async def test_only_configured_certificates_count(shared: Idp) -> None:
     def bring_certificate(text: str) -> str:
         return re.sub("X509Certificate>[^<]+<", f"X509Certificate>{body}<", text)
 
-    async with running(cheap_config(strategies={"site": shared.settings()})) as server:
+    async with served(shared) as server:
         client = Client(server, "http")
         answer = await log_in(client, replace(shared, tampers=bring_certificate))
         assert answer["status"] == 200  # signed by the right key, whatever it says of itself

@@ -64,16 +64,18 @@ class Magic(CredentialRows):
             link = self._letters.write_link(attempt.state, long_code)
             self._send(Letter(address, code, link))
         proofs = [_prove(attempt.state, one) for one in (code, long_code)]
-        kept = {"address": address, "proofs": proofs if self._settings.link_url else proofs[:1]}
+        good = proofs if self._settings.link_url else proofs[:1]
+        kept = {"address": address, "kuid": kuid, "proofs": good}
         return Challenge({"next": "code"}, kept, self._settings.is_portable)
 
     async def resume(self, attempt: LoginAttempt, kept: Mapping[str, object]) -> Outcome:
-        """Compare the code."""
+        """Compare the code; the address must still be whose it was."""
         is_same = _is_proved(attempt, kept)
         row = await self.find(kept["address"])
         tell(subject="" if row is None else str(row["kuid"]))
-        if row is None or not is_same:
-            tell(reason="unknown address" if row is None else WRONG_CODE)
+        is_his = row is not None and row["kuid"] == kept["kuid"]
+        if row is None or not is_his or not is_same:
+            tell(reason=WRONG_CODE if is_his else "unknown address")
             return Refused(WRONG)
         return owner_of(row)
 

@@ -86,11 +86,11 @@ class Letters:
                 self.mailer.close()
 
     def _choose(self, settings: MagicSettings) -> tuple[Mailer | None, Send]:
-        given = (settings.command, settings.url, settings.smtp.host)
-        if sum(map(bool, given)) != 1:
+        is_mail = settings.smtp != SmtpSettings()
+        if sum(map(bool, (settings.command, settings.url, is_mail))) != 1:
             raise ConfigError("expected one of command, url and smtp.host, which deliver letters")
         timeout_s = settings.timeout_ms / 1000
-        if settings.smtp.host:
+        if is_mail:
             return self._choose_mail(settings.smtp, timeout_s)
         if settings.command:
             way: Way = Command(settings.command, timeout_s)
@@ -106,6 +106,8 @@ class Letters:
         return None, send
 
     def _choose_mail(self, given: SmtpSettings, timeout_s: float) -> tuple[Mailer, Send]:
+        if not given.host:
+            raise ConfigError("smtp.host: not set; expected the mail server")
         place = (given.host, given.port, given.tls)
         server = MailServer(*place, given.username, given.password or "", timeout_s)
         server.check("smtp")

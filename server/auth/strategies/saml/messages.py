@@ -21,6 +21,9 @@ from server.auth.strategies.oauth.accounts import DENIED, Declined
 
 MOST_RESPONSE_CHARACTERS = 65_536
 """Of a response in base64."""
+MOST_PREFIXES = 16
+"""Of namespaces that a signature names (exclusive canonicalization §2.1): each costs time for each
+element, before anybody knows who has signed."""
 _SAML = "{urn:oasis:names:tc:SAML:2.0:assertion}"
 _SAMLP = "{urn:oasis:names:tc:SAML:2.0:protocol}"
 _DS = "{http://www.w3.org/2000/09/xmldsig#}"
@@ -39,6 +42,7 @@ _DECLARATION = re.compile(
 )
 _TIME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.[0-9]{1,9})?Z")
 _EXCLUSIVE = "http://www.w3.org/2001/10/xml-exc-c14n#"
+_PREFIXES = f"{{{_EXCLUSIVE}}}InclusiveNamespaces"
 _CANONICAL = (_EXCLUSIVE, "http://www.w3.org/TR/2001/REC-xml-c14n-20010315")
 _TRANSFORMS = (_EXCLUSIVE, "http://www.w3.org/2000/09/xmldsig#enveloped-signature")
 _MORE = "http://www.w3.org/2001/04/xmldsig-more#"
@@ -189,6 +193,9 @@ def _check_signature(signature: Any, name: str) -> None:
     transforms = _algorithms(references[0], "Transforms/Transform", most=2)
     if not set(transforms) <= set(_TRANSFORMS) or method not in _CANONICAL:
         raise Declined("a signature with transforms that are not allowed")
+    prefixes = [one.get("PrefixList", "") for one in signature.iter(_PREFIXES)]
+    if len(" ".join(prefixes).split()) > MOST_PREFIXES:
+        raise Declined("a signature with too many prefixes")
     if signer not in _SIGNATURES or digest not in _DIGESTS:
         raise Declined("a signature with algorithms that are not allowed")
 

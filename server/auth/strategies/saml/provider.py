@@ -85,7 +85,9 @@ class SamlProviders:
     def complete(self, state: str, data: Mapping[str, str], session: Session) -> Profile:
         """See `Source`: python3-saml verifies what `messages` finds nothing wrong with, the
         signature among it."""
-        name = session[IDP]
+        name = str(session.get(IDP))
+        if name not in self.idps:
+            raise Declined("a login with a provider that is no longer there")
         message = messages.read(data.get(RESPONSE, ""))
         given = {
             RESPONSE: message.text,
