@@ -143,10 +143,13 @@ class Importer:
     async def run(self, path: Path) -> None:
         """Import; the report tells how it went. `Unavailable` if the database stays busy."""
         first = _first_kind_in(path)
-        await self._read_for(path, first, is_first=True)
-        for kind in Kind:
-            if kind in self._seen and kind is not first:
-                await self._read_for(path, kind, is_first=False)
+        try:
+            await self._read_for(path, first, is_first=True)
+            for kind in Kind:
+                if kind in self._seen and kind is not first:
+                    await self._read_for(path, kind, is_first=False)
+        finally:
+            await self._end_writing()  # what is on its way counts, however the rest has ended
 
     async def _read_for(self, path: Path, kind: Kind, *, is_first: bool) -> None:
         """Read the file for the documents of one kind; the first time also for what it holds."""

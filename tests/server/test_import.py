@@ -429,6 +429,25 @@ async def wait_for_some(storage: SqliteStorage) -> None:
             pass  # each look is a wait
 
 
+async def test_what_is_on_its_way_counts_however_the_rest_ends(tmp_path: Path) -> None:
+    """A batch is written while more is read: an early end waits for it, and tells of it."""
+    data, report = tmp_path / "keys.db", Report()
+    path = write_lines(tmp_path / "f.jsonl", list(many(3000)))
+    storage = SqliteStorage(str(data), clock_ms=lambda: 0)
+    await storage.open()
+    await storage.close()
+
+    def go_away(done: int, text: str) -> None:
+        if report.endings.total() == 0 and "1001" in text:
+            raise OSError("nobody to tell")
+
+    async with operating(load(None, {}, {"server.data": str(data)})) as operations:
+        with pytest.raises(OSError, match="nobody to tell"):
+            await Importer(operations, Options(), report, go_away).run(path)
+        assert await operations.storage.count(Table.USERS) == 1000
+    assert dict(report.endings) == {(Kind.USERS, Ending.CREATED): 1000}
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 async def test_an_interrupted_import_goes_on(tmp_path: Path, number: int) -> None:
     """What was stored is whole, a user with his credentials; run again it ends as if it had never
