@@ -104,6 +104,14 @@ def test_links_lead_somewhere() -> None:
             assert (document.parent / target).exists(), (document.name, target)
 
 
+def test_tests_that_are_named_are_there() -> None:
+    """In every document, as `folder/file.py::test`."""
+    for page in (ROOT / "docs").rglob("*.md"):
+        for path, name in re.findall(r"`(\w+/test_\w+\.py)::(test_\w+)`", page.read_text()):
+            found = re.search(rf"\bdef {name}\(", (ROOT / "tests" / path).read_text())
+            assert found is not None, f"{page.name}: {path}::{name}"
+
+
 def test_every_security_check_is_shown_or_explained() -> None:
     """docs/security-checks.md is what the tests say, and leaves no check without a word."""
     assert (ROOT / "docs/security-checks.md").read_text() == checks.page()
