@@ -117,6 +117,8 @@ def _started(
     command: list[str], cores: frozenset[int], log: Path, variables: dict[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
     environment = os.environ | (variables or {})
+    # As installed programs have it: what is imported is compiled once, not at each start.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     with log.open("wb") as out, pinned(cores):
         process = subprocess.Popen(
             command, stdout=out, stderr=out, env=environment, start_new_session=True

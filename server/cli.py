@@ -26,7 +26,6 @@ from server.auth.audit import Line, carry
 from server.auth.keyring import Signing
 from server.auth.recorder import Recorder
 from server.config import Config, dump, load
-from server.configdocs import write_docs
 from server.configtree import ConfigError
 from server.describe import program_version
 from server.firstadmin import is_loopback
@@ -350,6 +349,9 @@ def _work_on_keys(given: argparse.Namespace) -> int:
 def _print_config(given: argparse.Namespace) -> int:
     config = read_config(given)
     if given.docs:
+        # It knows the settings of every kind of strategy: nothing a start should wait for.
+        from server.configdocs import write_docs
+
         print(write_docs(), end="")
     elif given.check:
         configured.check(config)

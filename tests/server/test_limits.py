@@ -278,6 +278,22 @@ async def test_who_comes_through_a_proxy_is_not_local(header: bytes) -> None:
         assert (await http.ask("POST", "/_createFirstAdmin", body)).status == 401
 
 
+@pytest.mark.parametrize(("proxy", "status"), [("192.0.2.1", 401), ("127.0.0.1", 200)])
+async def test_who_is_local_to_a_proxy_elsewhere_is_not_local(
+    proxy: str, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A7: nor by somebody on the machine of a proxy that is not this one."""
+    for module in ("net", "proxied"):
+        monkeypatch.setattr(f"server.{module}.peer_address", lambda transport: proxy)
+    config = proxied(cheap_config(), proxy_protocol=True)
+    config = replace(config, server=replace(config.server, trusted_proxies=(proxy,)))
+    async with running(config) as server:
+        http = await server.connect()
+        await http.send(V1.replace(CLIENT.encode(), b"127.0.0.1"))
+        body = {"credentials": {"local": {"username": "root", "password": PASSWORD}}}
+        assert (await http.ask("POST", "/_createFirstAdmin", body)).status == status
+
+
 @pytest.mark.parametrize("data", [GET_READY, b"PROXY TCP4 nonsense\r\n", b"\x16\x03\x01"])
 async def test_without_a_header_the_connection_ends(data: bytes) -> None:
     """Nothing is answered: it is no HTTP yet."""

@@ -276,6 +276,21 @@ async def test_a_login_saves_no_socket_from_being_told() -> None:
     await until(lambda: sockets[0].told == 1)
 
 
+async def test_a_login_moves_no_socket_of_a_token_that_is_over() -> None:
+    """By the clock, though nobody has looked at it since: the others are told."""
+    now = [0]
+    links = Links("node", clock_ms=lambda: now[0])
+    caller = make_caller(1, 1000)
+    first, second = FakeSocket(), FakeSocket()
+    links.link(first, caller)
+    links.link(second, caller)
+    now[0] = 1000
+    links.link_login(first, caller.kuid, b"new", 5000)
+    links.tick()
+    await until(lambda: second.told == 1)
+    assert (first.told, first.linked, second.linked) == (0, b"new", b"")
+
+
 async def test_a_socket_that_uses_another_token_by_then_is_not_told() -> None:
     """Of two programs behind one socket, or after a new login: that of its token has not ended."""
     links = Links("node", clock_ms=lambda: 0, warn_before_ms=500)

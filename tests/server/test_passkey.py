@@ -515,6 +515,8 @@ async def test_a_second_factor_is_a_key_of_this_user(place: Place) -> None:
     other = Authenticator()
     await place.page(token=place.admin).register(other)
     assert isinstance(await check("ann", other.get(dict(challenge.data))), Refused)
+    # Her question is no question to somebody else, not even for a key of his own.
+    assert isinstance(await check("admin", other.get(dict(challenge.data))), Refused)
 
 
 @pytest.mark.parametrize(
