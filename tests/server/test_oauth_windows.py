@@ -4,13 +4,14 @@
 import html
 import json
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import replace
 from urllib.parse import parse_qsl, urlencode
 
 import pytest
 
 from server.auth import pending
+from server.auth.strategies import LoginAttempt, Outcome, Refused
 from server.storage.base import Table
 from tests.server.clock import Clock
 from tests.server.enrolling import mfa_config
@@ -18,7 +19,7 @@ from tests.server.errors import told
 from tests.server.issuer import Issuer, issuing, settings_for
 from tests.server.providers import REFUSED, last_line, location_of, served
 from tests.server.running import Answer, Running, cheap_config, running
-from tests.server.stepping import Client
+from tests.server.stepping import Client, Steps, state_of
 
 APP = "https://app.test"
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
@@ -227,6 +228,24 @@ async def test_what_a_provider_says_runs_nothing(issuer: Issuer) -> None:
         assert told_in(page)["message"]["answer"]["result"]["nickname"] == evil
         assert page.count("</script>") == 2
         assert "<!--" not in page
+
+
+async def test_a_refusal_of_somebody_elses_strategy() -> None:
+    """Its words are text on the page, whatever they are."""
+
+    class Odd(Steps):
+        window_origins = ()
+
+        async def resume(self, attempt: LoginAttempt, kept: Mapping[str, object]) -> Outcome:
+            return Refused("<img src=x>")
+
+    async with running() as server:
+        services = server.app.services
+        await services.strategies.add("site", Odd(services.storage))
+        client = Client(server, "http")
+        answer = await show(client, state=state_of(await client.login("site")))
+        assert (answer.status, b"<img" in answer.body) == (401, False)
+        assert "<img src=x>" in html.unescape(answer.body.decode())
 
 
 async def test_without_origins_nothing_is_handed_over(issuer: Issuer) -> None:

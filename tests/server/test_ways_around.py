@@ -78,6 +78,11 @@ async def test_a_cookie_is_for_the_browser_that_began(clock: Clock) -> None:
         answer = await http.ask("GET", path, headers=page)
         assert "set-cookie" not in answer.headers
         assert told(answer.json) == REFUSED
+        portable = (await http.ask("POST", "/_login/local", body)).json["result"]["state"]
+        wishing = path.replace(state, portable) + "&cookieAuth=true"
+        answer = await http.ask("GET", wishing, headers=page)
+        assert "set-cookie" not in answer.headers
+        assert answer.json["error"]["id"] == "api.process.unauthorized_origin"
         browser = {"Cookie": first.headers["set-cookie"].partition(";")[0]}
         done = await http.ask("GET", path, headers=browser)
         assert done.headers["set-cookie"].startswith("authToken=")
