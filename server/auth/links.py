@@ -196,19 +196,23 @@ class Links:
         wanted = min(most, max(least, ceil(self._untold / _MOST_PAUSES)))
         self._told_at_once = max(self._told_at_once, wanted)
         told = 0
-        while told < self._told_at_once and (self._tellings or self._over):
-            if self._tellings:
-                told += self._tell_next(self._tellings[0])
+        try:
+            while told < self._told_at_once and (self._tellings or self._over):
+                told += self._tell_next(self._tellings[0]) if self._tellings else self._end_next()
+        finally:  # a socket that fails silences nobody else
+            if self._tellings or self._over:
+                asyncio.get_running_loop().call_later(_PAUSE_S, self._tell_some)
             else:
-                hashes = self._over[0]
-                self._untold -= 1
-                self._end(hashes.pop())
-                if not hashes:
-                    self._over.popleft()
-        if self._tellings or self._over:
-            asyncio.get_running_loop().call_later(_PAUSE_S, self._tell_some)
-        else:
-            self._is_telling, self._told_at_once, self._untold = False, 0, 0
+                self._is_telling, self._told_at_once, self._untold = False, 0, 0
+
+    def _end_next(self) -> int:
+        """End one token; give how many sockets that told, which is none yet."""
+        hashes = self._over[0]
+        self._untold -= 1
+        self._end(hashes.pop())
+        if not hashes:
+            self._over.popleft()
+        return 0
 
     def _tell_next(self, telling: _Telling) -> int:
         """Tell one socket, or pass it over; give how many that were."""

@@ -212,6 +212,27 @@ async def test_links_cost_no_timers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sockets[0].told == 2
 
 
+async def test_a_socket_that_fails_silences_nobody_else() -> None:
+    """The loop is told of the failure; everybody else of the end, also of those after it."""
+
+    class Broken(FakeSocket):
+        def push(self, text: bytes) -> None:
+            raise RuntimeError("broken")
+
+    failures: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, what: failures.append(what))
+    now = [0]
+    links = Links("node", clock_ms=lambda: now[0])
+    for round_ in (1, 2):
+        sockets = [Broken(), *(FakeSocket() for _ in range(30))]
+        for opened in sockets:
+            links.link(opened, make_caller(round_, 1000 * round_))
+        now[0] = 1000 * round_
+        links.tick()
+        await until(lambda: all(opened.told for opened in sockets[1:]))  # noqa: B023
+        assert len(failures) == round_
+
+
 async def test_many_links_come_and_go_without_a_trace() -> None:
     """Issue 3: what is gone is forgotten."""
     now = [0]
