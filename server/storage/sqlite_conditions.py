@@ -32,7 +32,7 @@ from server.storage.queries import (
     words_of,
 )
 from server.storage.search import View
-from server.storage.sqlite_statements import SqlValue
+from server.storage.sqlite_conversion import SqlValue
 from server.storage.sqlite_triggers import is_value, path_of, value_of
 
 Parameter = SqlValue | float

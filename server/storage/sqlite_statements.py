@@ -10,8 +10,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from itertools import chain
-from types import NoneType
-from typing import cast
 
 import orjson
 
@@ -31,21 +29,18 @@ from server.storage.base import (
     Present,
     Put,
     Row,
-    Shape,
     Table,
     Unassign,
     Unchanged,
     Update,
-    Value,
 )
+from server.storage.sqlite_conversion import SqlValue, column_value, convert_column, to_sql
 from server.storage.sqlite_schema import quoted
 
-SqlValue = str | int | bytes | None
 OneStep = Insert | Put | Update | Delete | DeleteAll | Absent | Present | Unchanged | Note
 """The changes that are one statement each."""
 
 _ROWS_AT_ONCE = 100
-_INTEGER_LIMIT = 1 << 63
 _TAKEN = (sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_UNIQUE)
 
 _UNASSIGN_DOCUMENTS = """
@@ -151,12 +146,12 @@ def find_where(table: Table, where: Row, limit: int, after: Row | None = None) -
         key = _checked_key(table, after)
         marks = ", ".join("?" * len(shape.key))
         condition += f"{' AND' if where else ' WHERE'} ({quoted(shape.key)}) > ({marks})"
-        values += tuple(_to_sql(table, name, shape.columns[name], key[name]) for name in shape.key)
+        values += tuple(to_sql(table, name, shape.columns[name], key[name]) for name in shape.key)
     sql = (
         f'SELECT {quoted(tuple(shape.columns))} FROM "{table.value}"{condition}'  # noqa: S608
         f" ORDER BY {quoted(shape.key)} LIMIT ?"
     )
-    return Query(sql, (*values, _to_sql(table, "limit", Kind.INTEGER, limit)), shape.columns)
+    return Query(sql, (*values, to_sql(table, "limit", Kind.INTEGER, limit)), shape.columns)
 
 
 def find_any(table: Table, where: Row) -> Query:
@@ -181,7 +176,7 @@ def find_latest(
     condition, values = _led_condition(table, where)
     key = quoted(shape.key)
     within = f'"{table.value}"{condition or " WHERE 1"} AND {key} >= ? AND {key} < ?'
-    values += tuple(_to_sql(table, "key", Kind.TEXT, bound) for bound in (least, below))
+    values += tuple(to_sql(table, "key", Kind.TEXT, bound) for bound in (least, below))
     sql = (
         f"SELECT {quoted(tuple(shape.columns))} FROM {within}"  # noqa: S608
         f" ORDER BY {key} DESC LIMIT ? OFFSET ?"
@@ -232,14 +227,14 @@ def _step(change: OneStep, at_ms: int) -> Step:
         case Unchanged(table, row):
             return _unchanged(table, row)
         case Note(noted, subject):
-            text = _to_sql(None, "subject", Kind.TEXT, subject)
+            text = to_sql(None, "subject", Kind.TEXT, subject)
             sql = "INSERT INTO journal (noted, subject, at) VALUES (?, ?, ?)"
             return Step(sql, (noted.value, text, at_ms))
 
 
 def _insert(table: Table, row: Row, conflict: str) -> Step:
     _check_names(table, row)
-    values = tuple(_column(table, name, row.get(name)) for name in SHAPES[table].columns)
+    values = tuple(column_value(table, name, row.get(name)) for name in SHAPES[table].columns)
     return Step(_insertion(table) + conflict, values, table)
 
 
@@ -266,35 +261,10 @@ def _values(table: Table, rows: Sequence[Row]) -> tuple[tuple[SqlValue, ...], ..
         if not row.keys() <= shape.columns.keys():
             _check_names(table, row)
     columns = [
-        _convert(table, name, kind, [row.get(name) for row in rows])
+        convert_column(table, name, kind, [row.get(name) for row in rows])
         for name, kind in shape.columns.items()
     ]
     return tuple(zip(*columns, strict=True))
-
-
-def _convert(table: Table, name: str, kind: Kind, values: list[Value]) -> Sequence[SqlValue]:
-    """Give the values of a column: looked at all together, and one by one where that is not
-    enough."""
-    types = set(map(type, values))
-    if kind is Kind.TEXT and types == {str}:
-        texts = cast("list[str]", values)
-        if _is_text("".join(texts)):
-            return texts
-    elif kind is Kind.INTEGER and types == {int}:
-        numbers = cast("list[int]", values)
-        if -_INTEGER_LIMIT <= min(numbers) and max(numbers) < _INTEGER_LIMIT:
-            return numbers
-    elif types == {NoneType} and name in SHAPES[table].optional:
-        return cast("list[None]", values)
-    return [_column(table, name, value) for value in values]
-
-
-def _is_text(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:  # lone surrogates are not text
-        return False
-    return True
 
 
 def _put(table: Table, row: Row) -> Step:
@@ -312,7 +282,7 @@ def _update(table: Table, key: Row, values: Row) -> Step:
     _check_names(table, values)
     assignments = ", ".join(f'"{name}" = ?' for name in values)
     sql = f'UPDATE "{table.value}" SET {assignments}{condition}'  # noqa: S608
-    given = tuple(_column(table, name, value) for name, value in values.items())
+    given = tuple(column_value(table, name, value) for name, value in values.items())
     return Step(sql, given + found, table, Demand.A_CHANGE)
 
 
@@ -325,7 +295,7 @@ def _delete_all(change: DeleteAll) -> Step:
         key = quoted(SHAPES[table].key)
         inner = f'SELECT {key} FROM "{table.value}"{condition} LIMIT ?'  # noqa: S608
         condition = f" WHERE ({key}) IN ({inner})"
-        found = (*found, _to_sql(table, "most", Kind.INTEGER, change.most))
+        found = (*found, to_sql(table, "most", Kind.INTEGER, change.most))
     return Step(f'DELETE FROM "{table.value}"{condition}', found, table)  # noqa: S608
 
 
@@ -335,15 +305,15 @@ def _unchanged(table: Table, row: Row) -> Step:
     if row.keys() != columns.keys():
         raise ValueError(f"{table.value}: this is not a whole row")
     condition = " WHERE " + " AND ".join(f'"{name}" IS ?' for name in columns)
-    values = tuple(_column(table, name, row[name]) for name in columns)
+    values = tuple(column_value(table, name, row[name]) for name in columns)
     return Step(_first(table, condition), values, table, Demand.A_ROW)
 
 
 def _unassign(change: Unassign) -> list[Step]:
     """The same users in each statement: only the last one takes rows with this profile away."""
     names = (change.profile_id, change.instead)
-    gone, instead = (_to_sql(Table.PROFILES, "id", Kind.TEXT, name) for name in names)
-    most = _to_sql(None, "most", Kind.INTEGER, change.most)
+    gone, instead = (to_sql(Table.PROFILES, "id", Kind.TEXT, name) for name in names)
+    most = to_sql(None, "most", Kind.INTEGER, change.most)
     if change.most < 1 or gone == instead:
         raise ValueError("nobody could be left without this profile")
     return [
@@ -380,12 +350,12 @@ def _condition(
             raise ValueError(f"{table.value}.{name} is a document; documents are not compared")
         # IS also matches NULL; the planner likes = better, so that is for columns without NULL.
         terms.append(f'"{name}" IS ?' if name in shape.optional else f'"{name}" = ?')
-        values.append(None if value is None else _to_sql(table, name, shape.columns[name], value))
+        values.append(None if value is None else to_sql(table, name, shape.columns[name], value))
     for name, bound in below.items():
         if shape.columns[name] is not Kind.INTEGER:
             raise ValueError(f"{table.value}.{name} is not a number")
         terms.append(f'"{name}" < ?')
-        values.append(_to_sql(table, name, Kind.INTEGER, bound))
+        values.append(to_sql(table, name, Kind.INTEGER, bound))
     return (" WHERE " + " AND ".join(terms) if terms else ""), tuple(values)
 
 
@@ -397,28 +367,3 @@ def _led_condition(table: Table, where: Row) -> tuple[str, tuple[SqlValue, ...]]
         return condition, values
     first, *others = condition.split(" AND ")
     return " AND ".join([first, *(f"+{term}" for term in others)]), values
-
-
-def _column(table: Table, name: str, value: Value) -> SqlValue:
-    shape: Shape = SHAPES[table]
-    if value is None and name in shape.optional:
-        return None
-    return _to_sql(table, name, shape.columns[name], value)
-
-
-def _to_sql(table: Table | None, name: str, kind: Kind, value: Value) -> SqlValue:
-    try:
-        if kind is Kind.TEXT and isinstance(value, str):
-            value.encode()  # lone surrogates are not text
-            return value
-        if kind is Kind.JSON:
-            return orjson.dumps(value).decode()
-        if kind is Kind.INTEGER and isinstance(value, int):
-            if -_INTEGER_LIMIT <= value < _INTEGER_LIMIT:
-                return int(value)
-        elif kind is Kind.BYTES and isinstance(value, bytes):
-            return value
-    except (orjson.JSONEncodeError, UnicodeEncodeError):
-        pass
-    where = name if table is None else f"{table.value}.{name}"
-    raise ValueError(f"{where} can't hold this value")
