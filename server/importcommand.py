@@ -14,8 +14,9 @@ import orjson
 
 from protocol.errors import LocalError
 from server.auth.userimport import Ending
-from server.importing import Importer, Options, Report
+from server.importing import Importer, Options
 from server.importlines import Kind
+from server.importreport import Report
 from server.operations import Operations, check_apart, write_table
 from server.progress import Progress
 

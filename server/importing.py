@@ -6,28 +6,24 @@ nothing.
 """
 
 import asyncio
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
-from typing import TextIO
+from typing import NamedTuple
 
 from protocol.errors import ApiError, error
 from server.auth.documents import Document, content_of
 from server.auth.imported import LOCAL, has_hash, read_imported_local, read_imported_user
 from server.auth.profiles import check_profile
 from server.auth.userimport import Arrival, Ending, UserImport
+from server.importbatches import Batches, Taken
 from server.importlines import BadLine, Kind, Line, Record, find_first_kind, parse_line, read_lines
-from server.operations import OPERATOR, Operations, printable
+from server.importreport import Report
+from server.operations import OPERATOR, Operations
 from server.plainimport import PlainImport
 from server.storage.base import Row
 
-MOST_LISTED = 20
-"""Refusals that are told at the end; a file of refusals takes all of them."""
-_BATCH = 1000
-"""Users in one transaction: some 30 ms for which the writes of others wait."""
-_BATCH_BYTES = 4 * 1024 * 1024
 _AHEAD_BYTES = 16 * 1024 * 1024
 """Of lines that are read, sorted, and only then taken; as documents they are many times that."""
 _MANY = (Kind.USERS, Kind.CREDENTIALS)
@@ -49,62 +45,13 @@ class Options:
     digest: str = "hex"
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A line that was refused, and why."""
+class _Ahead(NamedTuple):
+    """A document that was read, and will be taken in the order of users."""
 
-    line: int
-    text: str
-
-    def __str__(self) -> str:
-        return f"line {self.line}: {self.text}"
-
-
-class Report:
-    """Counts what became of everything; refusals go to `errors` too, as they come."""
-
-    def __init__(self, errors: TextIO | None = None) -> None:
-        self.endings: Counter[tuple[Kind, Ending]] = Counter()
-        self.refused: Counter[Kind] = Counter()
-        self.bad_lines = 0
-        self.left_out = 0
-        self.first: list[Refusal] = []
-        self._errors = errors
-
-    @property
-    def failed(self) -> int:
-        """How much was refused."""
-        return self.bad_lines + self.refused.total()
-
-    def end(self, line: int, record: Record, ending: Ending | ApiError) -> None:
-        """Count a document."""
-        if isinstance(ending, ApiError):
-            self.refused[record.kind] += 1
-            name = printable(record.id)
-            self._refuse(line, f"{record.kind.value} {name}: {printable(ending.message)}")
-        else:
-            self.endings[record.kind, ending] += 1
-
-    def refuse_line(self, line: int, reason: BadLine) -> None:
-        """Count a line nothing could be made of."""
-        self.bad_lines += 1
-        self._refuse(line, str(reason))
-
-    def _refuse(self, line: int, text: str) -> None:
-        refusal = Refusal(line, text)
-        if len(self.first) < MOST_LISTED:
-            self.first.append(refusal)
-        if self._errors is not None:
-            self._errors.write(f"{refusal}\n")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Taken:
-    """A document that waits for others to be written together with it."""
-
+    owner: str
     line: int
     record: Record
-    arrival: Arrival
+    size_bytes: int
 
 
 class Importer:
@@ -122,22 +69,19 @@ class Importer:
         self._options = options
         self._report = report
         self._on_progress = on_progress
-        self._users = UserImport(
+        users = UserImport(
             operations.storage,
             operations.rulebook,
             replaces=options.replaces,
             clock_ms=operations.clock_ms,
         )
+        self._batches = Batches(users, report)
         self._plain = PlainImport(operations, replaces=options.replaces)
         self._seen: set[Kind] = set()
         self._dealt_with = 0
         self._read_bytes = 0
-        self._ahead: list[tuple[str, int, Record, int]] = []
+        self._ahead: list[_Ahead] = []
         self._ahead_bytes = 0
-        self._batch: list[_Taken] = []
-        self._batch_keys: set[tuple[object, ...]] = set()
-        self._batch_bytes = 0
-        self._writing: asyncio.Task[None] | None = None
         self._to_hash: list[tuple[int, Record]] = []
 
     async def run(self, path: Path) -> None:
@@ -149,31 +93,27 @@ class Importer:
                 if kind in self._seen and kind is not first:
                     await self._read_for(path, kind, is_first=False)
         finally:
-            await self._end_writing()  # what is on its way counts, however the rest has ended
+            await self._batches.end()  # what is on its way counts, however the rest has ended
 
     async def _read_for(self, path: Path, kind: Kind, *, is_first: bool) -> None:
         """Read the file for the documents of one kind; the first time also for what it holds."""
         for line in _lines_of(path):
-            records = [
-                record
-                for record in self._records_of(line, is_first=is_first)
-                if record.kind is kind
-            ]
+            records = self._records_of(line, kind, is_first=is_first)
             self._read_bytes = line.end
+            size_bytes = line.size_bytes
             if len(records) == 1 and kind in _MANY:
-                ahead = _owner_of(records[0]), line.number, records[0], line.size_bytes
-                self._ahead.append(ahead)
-                self._ahead_bytes += line.size_bytes
+                record = records[0]
+                self._ahead.append(_Ahead(_owner_of(record), line.number, record, size_bytes))
+                self._ahead_bytes += size_bytes
                 if self._ahead_bytes >= _AHEAD_BYTES:
                     await self._take_ahead()
             else:
                 for record in records:
-                    await self._take(line.number, record, line.size_bytes // len(records))
+                    await self._take(line.number, record, size_bytes // len(records))
             if line.number % _LINES_BETWEEN_PAUSES == 0:
                 await self._pause(kind)
         await self._take_ahead()
-        await self._flush()
-        await self._end_writing()
+        await self._batches.finish()
         await self._hash()
 
     async def _take_ahead(self) -> None:
@@ -194,35 +134,44 @@ class Importer:
         )
         await asyncio.sleep(0)
 
-    def _records_of(self, line: Line, *, is_first: bool) -> Iterable[Record]:
+    def _records_of(self, line: Line, kind: Kind, *, is_first: bool) -> Sequence[Record]:
+        """Give a line's documents of one kind; the first time, note what else is there."""
         try:
             records = parse_line(line)
         except BadLine as reason:
             if is_first:
                 self._report.refuse_line(line.number, reason)
             return ()
-        wanted = [record for record in records if record.kind in self._options.kinds]
+        kinds = self._options.kinds
         if is_first:
-            self._seen.update(record.kind for record in wanted)
-            self._report.left_out += max(len(records), 1) - len(wanted)
-        return wanted
+            if not records:
+                self._report.left_out += 1
+            for record in records:
+                if record.kind in kinds:
+                    self._seen.add(record.kind)
+                else:
+                    self._report.left_out += 1
+        if len(records) == 1:  # nearly always
+            return records if records[0].kind is kind and kind in kinds else ()
+        return [record for record in records if record.kind is kind and kind in kinds]
 
     async def _take(self, line: int, record: Record, size_bytes: int) -> None:
         self._dealt_with += 1
         try:
-            match record.kind:
-                case Kind.ROLES:
-                    self._report.end(line, record, await self._write_role(record))
-                case Kind.PROFILES:
-                    self._report.end(line, record, await self._write_profile(record))
-                case _ if _has_password(record):
-                    await self._hash_of(_owner_of(record))
-                    self._to_hash.append((line, record))
-                    if len(self._to_hash) >= _HASHED_AT_ONCE:
-                        await self._hash()
-                case _:
-                    taken = _Taken(line, record, _read(record, self._options.digest))
-                    await self._gather(taken, size_bytes)
+            if record.kind is Kind.ROLES:
+                self._report.end(line, record, await self._write_role(record))
+            elif record.kind is Kind.PROFILES:
+                self._report.end(line, record, await self._write_profile(record))
+            elif _has_password(record):
+                await self._hash_of(_owner_of(record))
+                self._to_hash.append((line, record))
+                if len(self._to_hash) >= _HASHED_AT_ONCE:
+                    await self._hash()
+            else:
+                arrival = _read(record, self._options.digest)
+                if self._to_hash:
+                    await self._hash_of(arrival.kuid)
+                await self._batches.add(Taken(line, record, arrival), size_bytes)
         except ApiError as refused:
             self._report.end(line, record, refused)
 
@@ -253,39 +202,6 @@ class Importer:
         await profiles.create_or_replace(record.id, given, OPERATOR, strict=False)
         return Ending.REPLACED
 
-    async def _gather(self, taken: _Taken, size_bytes: int) -> None:
-        """Put a document with others; no two of one transaction are about the same thing."""
-        arrival = taken.arrival
-        await self._hash_of(arrival.kuid)
-        keys: set[tuple[object, ...]] = {(arrival.kuid,)}
-        keys.update((row["strategy"], row["id"]) for row in arrival.credentials)
-        if not self._batch_keys.isdisjoint(keys):
-            await self._flush()
-        self._batch.append(taken)
-        self._batch_keys |= keys
-        self._batch_bytes += size_bytes
-        if len(self._batch) >= _BATCH or self._batch_bytes >= _BATCH_BYTES:
-            await self._flush()
-
-    async def _flush(self) -> None:
-        """Have what was gathered written, one transaction after the other, while more is read."""
-        batch, self._batch = self._batch, []
-        self._batch_keys, self._batch_bytes = set(), 0
-        await self._end_writing()
-        if batch:
-            self._writing = asyncio.create_task(self._write(batch))
-            await asyncio.sleep(0)  # it begins now
-
-    async def _write(self, batch: Sequence[_Taken]) -> None:
-        endings = await self._users.write([taken.arrival for taken in batch])
-        for taken, ending in zip(batch, endings, strict=True):
-            self._report.end(taken.line, taken.record, ending)
-
-    async def _end_writing(self) -> None:
-        writing, self._writing = self._writing, None
-        if writing is not None:
-            await writing
-
     async def _hash_of(self, owner: str) -> None:
         """Store what waits with a password of this user: what comes later about him finds it."""
         if any(_owner_of(record) == owner for _, record in self._to_hash):
@@ -294,8 +210,7 @@ class Importer:
     async def _hash(self) -> None:
         """Store what brings passwords in plain text, after all that was gathered before."""
         if self._to_hash:
-            await self._flush()
-            await self._end_writing()
+            await self._batches.finish()
         taken, self._to_hash = self._to_hash, []
         endings = await asyncio.gather(*(self._store_plain(record) for _, record in taken))
         for (line, record), ending in zip(taken, endings, strict=True):

@@ -5,9 +5,9 @@ says, its documents are checked by whoever stores them. Knows no store.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from enum import Enum
-from typing import BinaryIO
+from types import MappingProxyType
+from typing import BinaryIO, NamedTuple
 
 from protocol.bodies import parse_json
 
@@ -37,6 +37,7 @@ _LEFT_OUT = frozenset({"api-keys", "config", "installations", "tokens", "validat
 _FIXTURES = ("roles", "profiles", "users")
 _STORE = "kuzzle."
 _PASSWORDS = "plugin-kuzzle-plugin-auth-passport-local.users"  # noqa: S105  (an index's name)
+_NONE: Mapping[str, object] = MappingProxyType({})
 _SHAPE = 'an object with "collection", "_id" and "_source", or one with roles, profiles or users'
 
 
@@ -44,10 +45,9 @@ class BadLine(Exception):
     """A line that holds no document; the text says what was expected."""
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One line of a file, counted from 1; `data` is None if it is too long. `end` is how many bytes
-    of the file have been read by then."""
+    of the file have been read by then. A tuple, as a record is: a file has millions of them."""
 
     number: int
     data: bytes | None
@@ -58,18 +58,25 @@ class Line:
         """How long it is."""
         return len(self.data or b"")
 
+    def __repr__(self) -> str:
+        """Say which line it is, and nothing of what it holds."""
+        return f"Line({self.number})"
 
-@dataclass(frozen=True, slots=True)
-class Record:
+
+class Record(NamedTuple):
     """One document. `credentials` are a user's, by strategy, where they stand beside him;
     `is_disabled` None: the line does not say."""
 
     kind: Kind
     id: str
-    source: Mapping[str, object] = field(repr=False)
-    credentials: Mapping[str, object] = field(default_factory=dict, repr=False)
+    source: Mapping[str, object]
+    credentials: Mapping[str, object] = _NONE
     is_disabled: bool | None = None
     strategy: str = "local"
+
+    def __repr__(self) -> str:
+        """Say which document it is, and nothing of what it holds."""
+        return f"Record({self.kind.value}, {self.id!r})"
 
 
 def find_first_kind(file: BinaryIO) -> Kind:
@@ -153,10 +160,10 @@ def _read_document(kind: Kind, value: Mapping[str, object]) -> Record:
         raise BadLine("_id: expected text")
     if not isinstance(source, dict):
         raise BadLine("_source: expected an object")
-    credentials, is_disabled = value.get("credentials", {}), value.get("disabled")
-    if not isinstance(credentials, dict):
+    credentials, is_disabled = value.get("credentials", _NONE), value.get("disabled")
+    if credentials is not _NONE and not isinstance(credentials, dict):
         raise BadLine("credentials: expected an object")
-    if not isinstance(is_disabled, bool | None):
+    if is_disabled is not None and not isinstance(is_disabled, bool):
         raise BadLine("disabled: expected true or false")
     strategy = value.get("strategy", "local")
     if not isinstance(strategy, str):

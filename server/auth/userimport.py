@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import cast
+from typing import NamedTuple
 
 from protocol.errors import ApiError, error, plain_error
 from server.auth.names import ANONYMOUS_ID
@@ -59,8 +59,7 @@ class Ending(Enum):
     """It is there, differs, and was not to be replaced."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Arrival:
+class Arrival(NamedTuple):
     """A user, some of his credentials (rows of the table), or both, as `auth.imported` reads them.
     `user` None: he must be there. `says_disabled`: `user` tells whether he is, or else that stays.
     """
@@ -69,6 +68,10 @@ class Arrival:
     user: User | None = None
     credentials: tuple[Row, ...] = ()
     says_disabled: bool = False
+
+    def __repr__(self) -> str:
+        """Say whom it is about, and nothing of what he brings."""
+        return f"Arrival({self.kuid!r})"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -145,7 +148,9 @@ class UserImport:
         now_ms = self._clock_ms()
         made = make_info(ANONYMOUS_ID, now_ms)
         # Nobody keeps anything of a user there was not, so nobody need be told.
-        rows = [{**row_of(user), "info": user.info or made} for user in users]
+        rows = [row_of(user) for user in users]
+        for row in rows:
+            row["info"] = row["info"] or made
         profile_rows: list[Row] = [
             {"kuid": user.kuid, "profile_id": one} for user in users for one in user.profile_ids
         ]
@@ -237,5 +242,4 @@ def _is_same(new: Row, old: Row) -> bool:
 
 
 def _filled(row: Row, now_ms: int) -> Row:
-    created_at_ms = cast("int | None", row["created_at"])
-    return {**row, "created_at": now_ms if created_at_ms is None else created_at_ms}
+    return {**row, "created_at": now_ms} if row["created_at"] is None else row

@@ -4,6 +4,7 @@ A ValueError is the caller's mistake.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from types import NoneType
 from typing import cast
 
@@ -15,20 +16,25 @@ SqlValue = str | int | bytes | None
 _INTEGER_LIMIT = 1 << 63
 
 
-def convert_column(table: Table, name: str, kind: Kind, values: list[Value]) -> Sequence[SqlValue]:
+def convert_column(
+    table: Table, name: str, kind: Kind, values: Sequence[Value]
+) -> Sequence[SqlValue]:
     """Give the values of a column: looked at all together, and one by one where that is not
     enough."""
     types = set(map(type, values))
     if kind is Kind.TEXT and types == {str}:
-        texts = cast("list[str]", values)
+        texts = cast("Sequence[str]", values)
         if _is_text("".join(texts)):
             return texts
     elif kind is Kind.INTEGER and types == {int}:
-        numbers = cast("list[int]", values)
+        numbers = cast("Sequence[int]", values)
         if -_INTEGER_LIMIT <= min(numbers) and max(numbers) < _INTEGER_LIMIT:
             return numbers
+    elif kind is Kind.JSON and NoneType not in types:
+        with suppress(orjson.JSONEncodeError):
+            return [orjson.dumps(value).decode() for value in values]
     elif types == {NoneType} and name in SHAPES[table].optional:
-        return cast("list[None]", values)
+        return cast("Sequence[None]", values)
     return [column_value(table, name, value) for value in values]
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from itertools import chain
+from operator import itemgetter
 
 import orjson
 
@@ -257,12 +258,14 @@ def _insertion(table: Table, rows: int = 1) -> str:
 def _values(table: Table, rows: Sequence[Row]) -> tuple[tuple[SqlValue, ...], ...]:
     """Give the values of many rows, converted column by column, which is faster."""
     shape = SHAPES[table]
-    for row in rows:
-        if not row.keys() <= shape.columns.keys():
+    if any(row.keys() != shape.columns.keys() for row in rows):
+        for row in rows:
             _check_names(table, row)
+        rows = [dict.fromkeys(shape.columns) | row for row in rows]
+    given = zip(*map(itemgetter(*shape.columns), rows), strict=True)
     columns = [
-        convert_column(table, name, kind, [row.get(name) for row in rows])
-        for name, kind in shape.columns.items()
+        convert_column(table, name, shape.columns[name], values)
+        for name, values in zip(shape.columns, given, strict=bool(rows))
     ]
     return tuple(zip(*columns, strict=True))
 

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from server.app import operating
 from server.auth.userimport import Ending
 from server.config import load
-from server.importing import Importer, Options, Report
+from server.importing import Importer, Options
 from server.importlines import Kind
+from server.importreport import Report
 from server.progress import Progress
 from server.storage.base import Table
 from server.storage.sqlite import SqliteStorage
