@@ -241,6 +241,16 @@ def test_profiles_of_the_first_database_get_rows_for_their_roles() -> None:
         assert rows == [("one", "a"), ("one", "b"), ("twice", "a")]
 
 
+def test_profiles_of_an_older_database_get_their_numbers_of_users() -> None:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as old:
+        old.executescript(VERSION_1.read_text())
+        rows = [("ann", "a"), ("ann", "b"), ("bob", "a")]
+        old.executemany("INSERT INTO user_profiles VALUES (?, ?)", rows)
+        bring_up_to_date(old, "x")
+        found = old.execute("SELECT * FROM profile_members ORDER BY 1").fetchall()
+        assert found == [("a", 2), ("b", 1)]
+
+
 def layout(connection: sqlite3.Connection) -> dict[str, object]:
     """Give the columns of each table, and those of each index, in whatever order they came."""
     found: dict[str, object] = {}
