@@ -2,7 +2,8 @@
 its steps, with a provider on the same machine that is not counted.
 
 Sixteen people log in at once: one at a time, most of what is counted is the waking of a processor
-that sleeps between two steps.
+that sleeps between two steps. Once the ID token has all that is wanted, and once the provider must
+be asked for more of what it knows, which is a request to it more.
 """
 
 import argparse
@@ -20,10 +21,14 @@ from tests.server.issuer import Issuer, issuing, settings_for
 
 _MOST_MS = 5.0
 _AT_ONCE = 16
+_WAYS: dict[str, dict[str, object]] = {
+    "told by the ID token": {"persist": ["email"]},
+    "asked for more": {"persist": ["email", "nickname"]},
+}
 
 
 def main() -> int:
-    """Print the figure; 1 when it is missed."""
+    """Print the figures; 1 when one is missed."""
     parser = argparse.ArgumentParser(prog="python -m bench.oidc", description=__doc__)
     parser.add_argument("--logins", type=int, default=400)
     logins = parser.parse_args().logins
@@ -35,44 +40,55 @@ def main() -> int:
         stage = Stage(QUICK, here, Path(folder), [sys.executable, "-m", "server"])
         data, flags = Path(folder, "keys.db"), ("--config", str(config))
         with our_server(stage, data, here.server, flags=flags) as running:
-            log_in(running.port, issuer)  # what is looked up once
-            used_ms = cost_ms(running, issuer, logins)
-    met = "met" if used_ms <= _MOST_MS else "MISSED"
-    print(f"{used_ms:.2f} ms of one processor for a login, <= {_MOST_MS:g} {met}")
-    return int(used_ms > _MOST_MS)
+            used_ms = {}
+            for name in _WAYS:
+                log_in(running.port, issuer, name)  # what is looked up once
+                used_ms[name] = cost_ms(running, issuer, name, logins)
+    for name, used in used_ms.items():
+        met = "met" if used <= _MOST_MS else "MISSED"
+        print(f"{name}: {used:.2f} ms of one processor for a login, <= {_MOST_MS:g} {met}")
+    return int(max(used_ms.values()) > _MOST_MS)
 
 
 def write_config(issuer: Issuer) -> str:
-    """Give the configuration, as TOML."""
-    lines = ["[strategies.site]"]
-    for name, value in settings_for(issuer).items():
-        if isinstance(value, dict):
-            value = "{" + ", ".join(f"{key} = '{one}'" for key, one in value.items()) + "}"
-        else:
-            value = f'"{value}"'
-        lines.append(f"{name} = {value}")
+    """Give the configuration, as TOML: a strategy for each way."""
+    lines = []
+    for name, more in _WAYS.items():
+        lines.append(f"[strategies.{_strategy(name)}]")
+        lines += [f"{key} = {_toml(value)}" for key, value in settings_for(issuer, **more).items()]
     return "\n".join(lines)
 
 
-def cost_ms(running: Running, issuer: Issuer, logins: int) -> float:
+def _strategy(way: str) -> str:
+    return way.replace(" ", "-")
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = '{one}'" for key, one in value.items()) + "}"
+    return repr(value) if isinstance(value, list) else f'"{value}"'
+
+
+def cost_ms(running: Running, issuer: Issuer, way: str, logins: int) -> float:
     """Give the processor time of one login, the mean of so many."""
     began_s = running.cpu_s()
     with ThreadPoolExecutor(_AT_ONCE) as people:
-        for done in [people.submit(log_in, running.port, issuer) for _ in range(logins)]:
+        for done in [people.submit(log_in, running.port, issuer, way) for _ in range(logins)]:
             done.result()
     return (running.cpu_s() - began_s) / logins * 1000
 
 
-def log_in(port: int, issuer: Issuer) -> None:
+def log_in(port: int, issuer: Issuer, way: str) -> None:
     """Take both steps, as a browser does."""
+    path = f"/_login/{_strategy(way)}"
     connection = http.client.HTTPConnection("127.0.0.1", port)
-    connection.request("GET", "/_login/site")
+    connection.request("GET", path)
     away = connection.getresponse()
     away.read()
     back = issuer.authorize(away.headers["Location"])
     cookie = away.headers["Set-Cookie"].partition(";")[0]
     query = "&".join(f"{name}={value}" for name, value in back.items())
-    connection.request("GET", f"/_login/site?{query}", headers={"Cookie": cookie})
+    connection.request("GET", f"{path}?{query}", headers={"Cookie": cookie})
     answer = connection.getresponse()
     if answer.status != 200:
         raise WrongAnswer(f"not logged in: {answer.status} {answer.read()!r}")

@@ -26,6 +26,7 @@ from tests.waiting import until
 
 LATE = {"id": "plugin.runtime.pipe_timeout", "code": 67239939, "status": 504}
 OVERLOADED = {"id": "api.process.overloaded", "status": 503}
+EMAIL = frozenset({"email"})  # which nobody but `/userinfo` tells
 
 
 @pytest.fixture
@@ -74,8 +75,8 @@ async def test_nonsense(
     issuer: Issuer, path: str, answer: tuple[int, bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
     """O7: refused, the operator is told where it was, and nothing of what was said."""
-    issuer.answers[path] = answer
-    async with served(issuer) as server:
+    issuer.answers[path], issuer.kept_back = answer, EMAIL
+    async with served(issuer, persist=[*EMAIL]) as server:
         got = await log_in(Client(server, "http"), issuer)
         if path == "/userinfo" and answer in (NONSENSE[name] for name in SAYS_NOTHING):
             assert got["status"] == 200  # the ID token says who it is
@@ -153,7 +154,8 @@ async def test_a_provider_without_tls_where_there_should_be(issuer: Issuer) -> N
 @pytest.mark.parametrize("path", ["/token", "/userinfo", "/jwks"])
 async def test_a_provider_that_hangs(issuer: Issuer, path: str) -> None:
     """O7: the wait ends by `timeout`, and what it was about is over."""
-    async with served(issuer, timeout=200) as server:
+    issuer.kept_back = EMAIL
+    async with served(issuer, timeout=200, persist=[*EMAIL]) as server:
         client = Client(server, "http")
         away = issuer.authorize(location_of(await client.login("site")))
         issuer.hangs_at = path
