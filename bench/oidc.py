@@ -7,7 +7,6 @@ be asked for more of what it knows, which is a request to it more.
 """
 
 import argparse
-import http.client
 import os
 import sys
 import tempfile
@@ -15,15 +14,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from bench.client import WrongAnswer
+from bench.provided import begin, come_back, write_config
 from bench.servers import Running, our_server
 from bench.stage import QUICK, Cores, Stage
-from tests.server.issuer import Issuer, issuing, settings_for
+from tests.server.issuer import Issuer, issuing
 
 _MOST_MS = 5.0
 _AT_ONCE = 16
+# Strategies: the ID token tells all that is wanted, or the provider must be asked for more.
 _WAYS: dict[str, dict[str, object]] = {
-    "told by the ID token": {"persist": ["email"]},
-    "asked for more": {"persist": ["email", "nickname"]},
+    "told": {"persist": ["email"]},
+    "asked": {"persist": ["email", "nickname"]},
 }
 
 
@@ -35,7 +36,7 @@ def main() -> int:
     cores = sorted(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory(prefix="oidc-") as folder, issuing() as issuer:
         config = Path(folder, "manykeys.toml")
-        config.write_text(write_config(issuer))
+        config.write_text(write_config(issuer, _WAYS))
         here = Cores(frozenset(cores[:1]), frozenset(cores[1:] or cores))
         stage = Stage(QUICK, here, Path(folder), [sys.executable, "-m", "server"])
         data, flags = Path(folder, "keys.db"), ("--config", str(config))
@@ -50,25 +51,6 @@ def main() -> int:
     return int(max(used_ms.values()) > _MOST_MS)
 
 
-def write_config(issuer: Issuer) -> str:
-    """Give the configuration, as TOML: a strategy for each way."""
-    lines = []
-    for name, more in _WAYS.items():
-        lines.append(f"[strategies.{_strategy(name)}]")
-        lines += [f"{key} = {_toml(value)}" for key, value in settings_for(issuer, **more).items()]
-    return "\n".join(lines)
-
-
-def _strategy(way: str) -> str:
-    return way.replace(" ", "-")
-
-
-def _toml(value: object) -> str:
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key} = '{one}'" for key, one in value.items()) + "}"
-    return repr(value) if isinstance(value, list) else f'"{value}"'
-
-
 def cost_ms(running: Running, issuer: Issuer, way: str, logins: int) -> float:
     """Give the processor time of one login, the mean of so many."""
     began_s = running.cpu_s()
@@ -79,21 +61,10 @@ def cost_ms(running: Running, issuer: Issuer, way: str, logins: int) -> float:
 
 
 def log_in(port: int, issuer: Issuer, way: str) -> None:
-    """Take both steps, as a browser does."""
-    path = f"/_login/{_strategy(way)}"
-    connection = http.client.HTTPConnection("127.0.0.1", port)
-    connection.request("GET", path)
-    away = connection.getresponse()
-    away.read()
-    back = issuer.authorize(away.headers["Location"])
-    cookie = away.headers["Set-Cookie"].partition(";")[0]
-    query = "&".join(f"{name}={value}" for name, value in back.items())
-    connection.request("GET", f"{path}?{query}", headers={"Cookie": cookie})
-    answer = connection.getresponse()
-    if answer.status != 200:
-        raise WrongAnswer(f"not logged in: {answer.status} {answer.read()!r}")
-    answer.read()
-    connection.close()
+    """Take both steps."""
+    status = come_back(port, way, begin(port, issuer, way))
+    if status != 200:
+        raise WrongAnswer(f"not logged in: {status}")
 
 
 if __name__ == "__main__":

@@ -146,10 +146,10 @@ class Logins:
             form_key=attempt.args.get("form"),
         )
 
-    async def _begin(self, account: str | None, address: str) -> Attempt:
+    async def _begin(self, account: str | None, address: str, *, is_guess: bool = True) -> Attempt:
         """Begin an attempt, as often as the throttle lets somebody."""
         try:
-            return await self._throttle.begin(account, address)
+            return await self._throttle.begin(account, address, is_guess=is_guess)
         except ApiError:
             # What was typed: for whom it may be, and never kept.
             tell(notice=THROTTLED, suspect=(account or "").partition("\0")[2])
@@ -180,7 +180,8 @@ class Logins:
         self, name: str, strategy: Strategy, attempt: LoginAttempt, step: Step, visit: Visit
     ) -> LoggedIn | NextStep | Claim:
         """Take a step, as often as the throttle lets somebody."""
-        begun = await self._begin(step.account, attempt.address)
+        is_guess = step.account is not None or not getattr(strategy, "asks_elsewhere", False)
+        begun = await self._begin(step.account, attempt.address, is_guess=is_guess)
         async with _settling(begun):
             # In a task of its own: a strategy of somebody else's may use what only works in one.
             taken = self._take(name, strategy, attempt, step, visit)

@@ -199,6 +199,29 @@ async def test_a_hanging_provider_leaves_everybody_else_alone(issuer: Issuer) ->
         assert sorted(one["status"] for one in answers) == [200] * 5 + [503]
 
 
+async def test_a_hanging_provider_leaves_the_same_address_alone(issuer: Issuer) -> None:
+    """X3: the logins that wait for it are no failed ones yet, and more of them than an address may
+    fail keep nobody there from logging in otherwise."""
+    table = settings_for(issuer, threads=2, queue=20, timeout=60_000)
+    config = cheap_config(strategies={"site": table})
+    async with running(replace(config, limits=replace(config.limits, failed_logins=1))) as server:
+        await server.create_admin()
+        client = Client(server, "http")
+        backs = [issuer.authorize(location_of(await client.login("site"))) for _ in range(15)]
+        issuer.hangs_at = "/token"
+        clients = [Client(server, "http", cookie=client.cookie) for _ in backs]
+        waiting = [
+            asyncio.create_task(one.login("site", **back))
+            for one, back in zip(clients, backs, strict=True)
+        ]
+        await until(lambda: issuer.hanging == 2)
+        async with asyncio.timeout(30):
+            assert await server.login("admin")
+        assert not any(one.done() for one in waiting)
+        issuer.released.set()
+        assert [one["status"] for one in await asyncio.gather(*waiting)] == [200] * 15
+
+
 async def test_no_secret_in_the_log(issuer: Issuer, caplog: pytest.LogCaptureFixture) -> None:
     """X2: not at the finest level, whatever a library might write there."""
     caplog.set_level(logging.DEBUG)
