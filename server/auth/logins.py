@@ -38,7 +38,7 @@ from server.auth.strategies.registry import Strategies
 from server.auth.throttle import Attempt, Throttle
 from server.auth.tokenforms import owner_guard
 from server.auth.users import User, Users
-from server.storage.base import Change, Present, Table
+from server.storage.base import Change, Present, Row, Table
 
 _LOG = logging.getLogger("manykeys.logins")
 _RANDOM, _LONGEST_PAUSE_S = SystemRandom(), 0.004
@@ -346,8 +346,9 @@ async def _ask(strategy: Strategy, attempt: LoginAttempt, step: Step) -> object:
 def _guards_of(linking: Linking, proven: Proven) -> tuple[Change, ...]:
     """Give what must hold when proved credentials are stored: who began must still be there."""
     begun_by: tuple[Change, ...] = ()
-    if linking.session_id:
-        begun_by = (Present(Table.SESSIONS, {"id": linking.session_id}),)
+    if linking.family:
+        newest: Row = {"family": linking.family, "refreshed_at": None}
+        begun_by = (Present(Table.SESSIONS, newest),)
     elif linking.key:
         begun_by = (Present(Table.API_KEYS, {"token_hash": bytes.fromhex(linking.key)}),)
     return (*owner_guard(linking.kuid), *begun_by, *proven.guards)
