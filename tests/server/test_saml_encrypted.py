@@ -198,5 +198,5 @@ async def test_nothing_of_it_in_the_log(shared: Idp, caplog: pytest.LogCaptureFi
         strategy = server.app.services.strategies.get("site")
         assert "PRIVATE" not in repr(strategy) + repr(vars(strategy))
     ours = "\n".join(x.getMessage() for x in caplog.records if not x.name.startswith("saml2"))
-    for secret in ("2f6c", "ann@mail", "PRIVATE KEY"):
+    for secret in ("2f6c-ann", "2f6c-bob", "ann@mail", "PRIVATE KEY"):
         assert secret not in ours
