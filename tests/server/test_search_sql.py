@@ -421,7 +421,7 @@ def nested(wrap: Callable[[Query], Query]) -> Query:
 @pytest.mark.parametrize(
     "query",
     [
-        SomeOf(tuple(InRange(f"f{at}", "1", "1", "2", "2") for at in range(2 * MOST_LEAVES))),
+        SomeOf(tuple(InRange(f"f{at}", "1", "1", "2", "2") for at in range(MOST_LEAVES))),
         SomeOf(tuple(IsIn("profileIds", frozenset({str(at)})) for at in range(2 * MOST_LEAVES))),
         SomeOf(
             tuple(IsIn("_id", frozenset({str(at)})) for at in range(2 * MOST_LEAVES)), MOST_LEAVES
