@@ -1,25 +1,24 @@
-"""A file is read in a process of its own, so that one processor reads while another one stores."""
+"""A file is read in a process of its own, so that one processor reads while another one stores.
+
+That process writes blocks to its standard output: each as `pack` writes it, behind its length in
+four bytes; a length of 0 is the end of the file.
+"""
 
 import asyncio
-import multiprocessing
 import os
-import signal
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import contextmanager, suppress
-from multiprocessing.connection import Connection
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncGenerator
+from contextlib import suppress
 
 from protocol.errors import LocalError
-from server.importreading import BLOCK_BYTES, Block, Reading, read_blocks
+from server.importreading import Block, Reading, pack, read_blocks, unpack
 
-_AHEAD_BLOCKS = 16 * 1024 * 1024 // BLOCK_BYTES
-"""Blocks that are read before they are asked for."""
-_PROCESSES = multiprocessing.get_context("spawn")
-
+_AHEAD_BYTES = 8 * 1024 * 1024
+"""Of blocks that are read before they are asked for; as much again may be on its way."""
+_LENGTH_BYTES = 4
 _NICER = 15
 """Who stores is slower, and goes first where there is not a processor for each."""
-
-_Sent = Block | OSError | None
-"""None: this was all."""
 
 
 async def read_here(reading: Reading) -> AsyncGenerator[Block, None]:
@@ -31,61 +30,58 @@ async def read_here(reading: Reading) -> AsyncGenerator[Block, None]:
 async def read_apart(reading: Reading) -> AsyncGenerator[Block, None]:
     """Read a file in another process. OSError if that can't be, `LocalError` if the process ends
     before the file does."""
-    ours, theirs = _PROCESSES.Pipe(duplex=False)
-    process = _PROCESSES.Process(target=_send_blocks, args=(theirs, reading), daemon=True)
-    with _interruptions_kept():
-        process.start()
-    theirs.close()
-    blocks = asyncio.Queue[_Sent](_AHEAD_BLOCKS)
-    receiving = asyncio.create_task(_receive(ours, blocks))
+    process = await _start(reading)
     try:
-        while (block := await blocks.get()) is not None:
-            if isinstance(block, OSError):
-                raise block
+        while (block := await _receive(process)) is not None:
             yield block
-        await receiving
     finally:
-        process.kill()  # which ends a wait for its blocks, too
-        receiving.cancel()
-        with suppress(asyncio.CancelledError, LocalError):
-            await receiving
-        process.join()
-        ours.close()
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.communicate()
 
 
-async def _receive(connection: Connection, blocks: asyncio.Queue[_Sent]) -> None:
-    sent: _Sent
-    while True:
-        try:
-            sent = await asyncio.to_thread(connection.recv)
-        except EOFError:
-            await blocks.put(None)
-            raise LocalError("the process that reads the file has ended before the file") from None
-        await blocks.put(sent)
-        if sent is None:
-            return
+async def _start(reading: Reading) -> Process:
+    # A group of its own keeps Ctrl-C from it: whoever started it ends it.
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", __spec__.name, *reading.arguments()),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=PIPE,
+        limit=_AHEAD_BYTES,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        process_group=0,
+    )
 
 
-def _send_blocks(connection: Connection, reading: Reading) -> None:
-    """Send blocks until all are read, or nobody wants them any more."""
+async def _receive(process: Process) -> Block | None:
+    if process.stdout is None:
+        raise LocalError("the process that reads the file has no output")
+    try:
+        length = int.from_bytes(await process.stdout.readexactly(_LENGTH_BYTES))
+        return unpack(await process.stdout.readexactly(length)) if length else None
+    except asyncio.IncompleteReadError:
+        raise LocalError("the process that reads the file has ended before the file") from None
+
+
+def main() -> None:
+    """Write blocks until all are read, or nobody wants them any more."""
     os.nice(_NICER)
-    with suppress(BrokenPipeError):
+    reading = Reading.of(sys.argv[1:])
+    with suppress(BrokenPipeError), open(1, "wb", buffering=0, closefd=False) as output:
         try:
             for block in read_blocks(reading):
-                connection.send(block)
-            connection.send(None)
+                _write(output.fileno(), pack(block))
         except BrokenPipeError:
             raise
         except OSError as fault:
-            connection.send(fault)
-            connection.send(None)
+            _write(output.fileno(), pack(fault))
+        _write(output.fileno(), b"")
 
 
-@contextmanager
-def _interruptions_kept() -> Iterator[None]:
-    """Keep Ctrl-C from a process that starts meanwhile, for good: whoever started it ends it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+def _write(file: int, data: bytes) -> None:
+    rest = memoryview(len(data).to_bytes(_LENGTH_BYTES) + data)
+    while rest:
+        rest = rest[os.write(file, rest) :]
+
+
+if __name__ == "__main__":
+    main()

@@ -4,9 +4,10 @@ Reads and checks, at a cost of processor time alone, so that it can go on in a p
 (`importprocess`). Knows no store.
 """
 
-from collections.abc import Iterator
+import marshal
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from protocol.errors import ApiError, error
 from server.auth.imported import LOCAL, has_hash, read_imported_local, read_imported_user
@@ -17,6 +18,7 @@ from server.importlines import BadLine, Kind, Record, find_first_kind, parse_lin
 BLOCK_BYTES = 128 * 1024
 """Of lines in one block; a longer line is a block by itself."""
 _BLOCK_LINES = 1000
+_BY_NAME = {kind.value: kind for kind in Kind}
 
 
 class Reading(NamedTuple):
@@ -29,6 +31,18 @@ class Reading(NamedTuple):
     kinds: frozenset[Kind]
     digest: str
     is_first: bool
+
+    def arguments(self) -> list[str]:
+        """Give the same as arguments of a command, which `of` understands."""
+        kinds = ",".join(kind.value for kind in self.kinds)
+        return [str(self.path), self.kind.value, kinds, self.digest, str(int(self.is_first))]
+
+    @classmethod
+    def of(cls, arguments: Sequence[str]) -> "Reading":
+        """Give a reading from the arguments of a command."""
+        path, kind, kinds, digest, is_first = arguments
+        wanted = frozenset(Kind(one) for one in kinds.split(",") if one)
+        return cls(Path(path), Kind(kind), wanted, digest, is_first == "1")
 
 
 class Entry(NamedTuple):
@@ -56,6 +70,46 @@ class Block(NamedTuple):
     bad: list[tuple[int, str]]
     seen: frozenset[Kind]
     left_out: int
+
+
+def pack(block: Block | OSError) -> bytes:
+    """Write a block, or why there is none, as another process of this program can read it."""
+    if isinstance(block, OSError):
+        return marshal.dumps([block.errno, block.strerror, str(block.filename)])
+    entries = [
+        (owner, line, kind.value, name, size_bytes, _plain(what))
+        for owner, line, kind, name, size_bytes, what in block.entries
+    ]
+    seen = [kind.value for kind in block.seen]
+    return marshal.dumps((entries, block.end, block.bad, seen, block.left_out))
+
+
+def unpack(data: bytes) -> Block:
+    """Read what `pack` has written; OSError if that is one."""
+    parts = marshal.loads(data)  # noqa: S302  (our own process wrote it)
+    if isinstance(parts, list):
+        raise OSError(*parts)
+    entries, end, bad, seen, left_out = parts
+    read = [
+        Entry(owner, line, _BY_NAME[kind], name, size_bytes, _said(what))
+        for owner, line, kind, name, size_bytes, what in entries
+    ]
+    return Block(read, end, bad, frozenset(_BY_NAME[kind] for kind in seen), left_out)
+
+
+def _plain(what: Arrival | Record | str) -> object:
+    """Give a list for a record, a tuple for an arrival."""
+    if isinstance(what, Arrival):
+        return (*what[:-1], [tuple(held) for held in what.credentials])
+    return what if isinstance(what, str) else [what.kind.value, *what[1:]]
+
+
+def _said(what: Any) -> Arrival | Record | str:
+    if isinstance(what, list):
+        return Record(_BY_NAME[what[0]], *what[1:])
+    if isinstance(what, tuple):
+        return Arrival._make((*what[:-1], tuple([Held(*held) for held in what[-1]])))
+    return str(what)
 
 
 def find_first(path: Path) -> tuple[int, Kind]:
