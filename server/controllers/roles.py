@@ -74,5 +74,5 @@ async def m_delete_roles(services: Services, caller: Caller, request: Request) -
 @action("security:restrictDefaultRights", "POST /_restrictDefaultRights", is_audited=True)
 async def restrict_default_rights(services: Services, caller: Caller, request: Request) -> Outcome:
     """Make the built-in roles and profiles what they were at first."""
-    await restrict(services.storage, all_actions(), services.clock_ms)
+    await services.storage.apply(restrict(all_actions(), services.clock_ms()))
     return Outcome(has_result=False)
