@@ -97,14 +97,16 @@ class SecondFactors:
         """Tell whether a strategy is a second factor here."""
         return name in self._policy.factors and name in self._factors()
 
-    async def follow(self, found: LoggedIn, binding: str, address: str) -> LoggedIn | NextStep:
+    async def follow(
+        self, found: LoggedIn, binding: str, address: str, ending: Ending = Ending.PENDING
+    ) -> LoggedIn | NextStep:
         """Give who has logged in, or the step in which he gives his second factor; 401 if he must
         and can not."""
         first, state = found.strategy, make_second_state()
         what = await self._ask(first, found.user, state)
         if what is None:
             return found
-        tell(subject=found.user.kuid, actor=found.user.kuid, ending=Ending.PENDING)
+        tell(subject=found.user.kuid, actor=found.user.kuid, ending=ending)
         step = Step(what.kept, None, found.wishes, kuid=found.user.kuid)
         guards = (*owner_guard(found.user.kuid), *found.guards)
         return await self._keep(what, state, step, binding, address, guards)
