@@ -166,6 +166,19 @@ async def test_what_is_refused_is_no_change(server: Running, box: Box, clock: Cl
     await box.one("credentialsChanged")
 
 
+async def test_a_reset_that_waits_for_a_factor(server: Running, box: Box, clock: Clock) -> None:
+    """The password is another one already, whoever has the second factor."""
+    admin, ann = await people(server)
+    person = Person(server, "query")
+    await person.enrol(ann, clock)
+    await box.one("credentialsAdded")
+    made = await person.ask(f"{RESET}:getResetPasswordToken", admin, _id="ann")
+    await box.one("resetTokenMade")
+    body = {"token": made["result"]["resetToken"], "password": "battery staple"}
+    assert "challenge" in (await person.ask(f"{RESET}:reset", admin, body=body))["result"]
+    await box.one("credentialsChanged", user="ann", strategy="local")
+
+
 async def test_an_enrolment_at_a_login(box: Box, clock: Clock) -> None:
     config = notifying(box.folder, mfa_config(required_for="*"))
     async with running(config) as server:
