@@ -20,6 +20,7 @@ from tests.server.running import PASSWORD, Running, running
 from tests.server.stepping import state_of
 from tests.waiting import until
 
+pytestmark = pytest.mark.usefixtures("hurry")
 RESET = "kuzzle-plugin-auth-passport-local/password"
 SECRETS = (PASSWORD, "battery staple")
 # Keeps each message in a file of its own, whole or not at all.
@@ -60,12 +61,6 @@ class Box:
         assert message["kind"] == kind, message
         assert {name: message[name] for name in members} == members
         return message
-
-
-@pytest.fixture(autouse=True)
-def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing here depends on the pause before a message about a name somebody typed."""
-    monkeypatch.setattr(notifier, "_LONGEST_PAUSE_S", 0)
 
 
 @pytest.fixture
