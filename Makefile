@@ -1,6 +1,8 @@
 # make run    sets everything up and serves on port 7512, with the store in manykeys.db
 # make test   sets everything up and runs all tests
 # make check  style, types, and the tests of layout and documents
+# make parts  lists what the product is made of, in build/manykeys.cdx.json
+# make audit  looks up whether anything of that has a known fault
 # make bench  measures beside the peers (needs wrk); the table, bench/results.json and docs/bench.png
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -9,7 +11,7 @@ OPTIONS ?=
 # What is installed for the tests; `make test EXTRAS=test,check,ldap` needs a compiler.
 EXTRAS ?= test,check
 
-.PHONY: run test check bench format clean
+.PHONY: run test check parts audit bench format clean
 
 run: .venv/served
 	$(BIN)/manykeys serve $(OPTIONS)
@@ -22,6 +24,13 @@ check: .venv/tested
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q -m "not interop" tests/test_layout.py tests/test_docs.py
+
+parts: .venv/tested
+	mkdir -p build
+	$(BIN)/python -m tests.parts > build/manykeys.cdx.json
+
+audit: .venv/tested
+	$(BIN)/python -m tests.audit $(OPTIONS)
 
 bench: .venv/measured
 	$(BIN)/python -m bench $(OPTIONS)

@@ -1,6 +1,6 @@
 """What more than one controller reads or answers."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from protocol.errors import ApiError, error
@@ -9,6 +9,7 @@ from server.actions import Outcome
 from server.arguments import body_names, body_text, read_body, read_text
 from server.auth.audit import MOST_USER_AGENT_CHARACTERS
 from server.auth.callers import Caller
+from server.auth.documents import Document
 from server.auth.issuing import Issued
 from server.auth.lifetimes import NEVER
 from server.auth.rights import Rights
@@ -74,6 +75,11 @@ def write_user(user: User) -> Json:
     return {**shown, "disabled": True} if user.is_disabled else shown
 
 
+def write_document(document: Document) -> Json:
+    """Give a role or a profile as the API shows it."""
+    return {"_id": document.id, "_source": document.source()}
+
+
 def write_check(rights: Rights, request: Request) -> Json:
     """Tell whether these rights allow the request in the body; whether there is such an action does
     not matter."""
@@ -92,6 +98,17 @@ def limit_ids(ids: Iterable[str], most: int, refusal: str) -> list[str]:
     if len(different) > most:
         raise error(refusal)
     return different
+
+
+async def give_each(
+    services: Services,
+    request: Request,
+    get_all: Callable[[Sequence[str]], Awaitable[Iterable[Document]]],
+) -> Json:
+    """Give the roles or profiles that the body's `ids` name."""
+    most = services.config.limits.documents_fetch_count
+    ids = read_ids(request, most, "services.storage.get_limit_exceeded")
+    return {"hits": [write_document(found) for found in await get_all(ids)]}
 
 
 async def delete_each(

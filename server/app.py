@@ -17,7 +17,7 @@ from server.actions import TABLE, all_actions
 from server.addresses import Addresses
 from server.auditing import make_trail
 from server.auth import defaults
-from server.auth.breaches import BreachCheck, make_breach_check
+from server.auth.breaches import BreachCheck
 from server.auth.credentials import Credentials
 from server.auth.issuing import Issuer
 from server.auth.keyring import Keyring, open_keyring
@@ -72,6 +72,7 @@ from server.openfiles import Exhaustion, make_room
 from server.operations import OPERATOR, NoSessions, Operations, make_caller
 from server.parts import (
     make_api_keys,
+    make_breaches,
     make_cookies,
     make_counting,
     make_links,
@@ -205,16 +206,19 @@ async def create_admin(config: Config, *, name: str, password: str) -> None:
 async def operating(config: Config, *, creates: bool = False) -> AsyncIterator[Operations]:
     """Open a store for a command, on which servers may run; LocalError if there is none, unless it
     `creates` one."""
-    data = config.server.data
-    async with opened(data, clock_ms=clock_ms, is_roomy=True, creates=creates) as kept:
+    store = opened(config.server.data, clock_ms=clock_ms, is_roomy=True, creates=creates)
+    async with store as kept, AsyncExitStack() as undo:
         storage = Recorder(kept, is_on=config.security.audit.enabled)
         await defaults.install(storage, all_actions(), clock_ms=clock_ms)
-        given = config.security.passwords
-        breaches = make_breach_check(given.breach_file, given.breach_url)
+        breaches = make_breaches(config)
+        if breaches is not None:
+            undo.callback(breaches.close)
         passwords, rulebook = make_passwords(config), Rulebook(storage)
+        undo.callback(passwords.close)
         strategies = make_strategies(config, storage, passwords, breaches, clock_ms)
         users = Users(storage, rulebook, strategies, clock_ms=clock_ms)
-        try:
+        notifier = make_notifier(config, users, clock_ms)
+        async with notifier.sending(config.security.notify.timeout_ms / 1000):
             yield Operations(
                 storage,
                 passwords,
@@ -225,12 +229,10 @@ async def operating(config: Config, *, creates: bool = False) -> AsyncIterator[O
                 UserChanges(storage, users, rulebook, clock_ms=clock_ms),
                 Credentials(storage, strategies, NoSessions()),
                 make_caller(),
+                notifier,
+                config.security.mfa.factors,
                 clock_ms,
             )
-        finally:
-            passwords.close()
-            if breaches is not None:
-                breaches.close()
 
 
 async def start(
@@ -300,9 +302,7 @@ async def build_services(
     trail = make_trail(config, storage, clock_ms=read_ms)
     storage = Recorder(storage, is_on=trail.is_on, on_event=trail.on_event)
     passwords = make_passwords(config)
-    breaches = make_breach_check(
-        config.security.passwords.breach_file, config.security.passwords.breach_url
-    )
+    breaches = make_breaches(config)
     strategies = make_strategies(config, storage, passwords, breaches, read_ms)
     rulebook = Rulebook(storage, open_mode=open_mode)
     users = Users(storage, rulebook, strategies, clock_ms=read_ms)

@@ -51,13 +51,16 @@ class Limits:
         "must wait; 0 for no limit. A proxy in front belongs into `server.trustedProxies`.",
     )
     documents_fetch_count: int = setting(
-        "documentsFetchCount", whole(1, 1_000_000), 10_000, "Items one search may give."
+        "documentsFetchCount", whole(1, 1_000_000), 10_000, "Items one answer may give."
     )
     documents_write_count: int = setting(
         "documentsWriteCount", whole(1, 1_000_000), 200, "Items one request may change."
     )
     live_sessions: int = setting(
-        "liveSessions", whole(1, 100_000_000), 100_000, "Sessions kept in memory for speed."
+        "liveSessions",
+        whole(1, 100_000_000),
+        100_000,
+        "Sessions kept in memory for speed, 7 to 8 KB each.",
     )
     pipelined: int = setting(
         "pipelined", whole(1, 10_000), 64, "Requests of one connection in progress at a time."

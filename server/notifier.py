@@ -9,7 +9,8 @@ a bounded queue. The same suspicion of the same account is told once in a while 
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from random import SystemRandom
@@ -44,6 +45,8 @@ KINDS: Mapping[str, str] = MappingProxyType(
         f"{_RESET}:getResetPasswordToken": "resetTokenMade",
         "auth:createApiKey": "apiKeyAdded",
         "security:createApiKey": "apiKeyAdded",
+        "command:user set-password": _CHANGED,
+        "command:user reset-mfa": _REMOVED,
     }
 )
 """What is told of an action that went well."""
@@ -104,9 +107,21 @@ class Notifier:
             for box in self._boxes:
                 boxes.create_task(box.run())
 
-    async def finish(self) -> None:
-        """Wait a moment for what has not been sent yet; `run` must go on meanwhile."""
-        await asyncio.gather(*(box.finish(_LAST_S) for box in self._boxes))
+    async def finish(self, patience_s: float = _LAST_S) -> None:
+        """Wait for what has not been sent yet, a moment unless told otherwise; `run` must go on
+        meanwhile."""
+        await asyncio.gather(*(box.finish(patience_s) for box in self._boxes))
+
+    @asynccontextmanager
+    async def sending(self, patience_s: float) -> AsyncIterator[None]:
+        """Send meanwhile, and what is left at the end, for so long: for who runs no `run`."""
+        task = asyncio.create_task(self.run(), name="notices")
+        try:
+            yield
+        finally:
+            await self.finish(patience_s)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
     def _is_news(self, kind: str, line: Line) -> bool:
         """Tell whether a suspicion was not told a short while ago."""

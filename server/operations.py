@@ -23,6 +23,7 @@ from server.auth.rights import Rulebook, compile_rights
 from server.auth.roles import Roles
 from server.auth.userchanges import UserChanges
 from server.auth.users import User, Users
+from server.notifier import Notifier
 from server.storage.base import Change, Storage
 
 OPERATOR = ANONYMOUS_ID
@@ -54,7 +55,7 @@ def make_caller() -> Caller:
 @dataclass(frozen=True, slots=True)
 class Operations:
     """The parts of a server that need no signing key and no socket. Servers have heard of a change
-    after `heard_s`."""
+    after `heard_s`. `factors` are the names of strategies that are second factors."""
 
     storage: Storage
     passwords: Passwords
@@ -65,14 +66,20 @@ class Operations:
     user_changes: UserChanges
     credentials: Credentials
     caller: Caller
+    notifier: Notifier
+    factors: tuple[str, ...]
     clock_ms: Callable[[], int]
     heard_s: float = JOURNAL_S
 
-    async def change(self, kind: str, subject: str, work: Awaitable[T]) -> T:
+    async def change(self, kind: str, subject: str, work: Awaitable[T], *, strategy: str = "") -> T:
         """Do what changes something, and return once every running server acts on it; the audit
-        trail tells that `kind` was done to `subject`."""
-        line = Line(self.clock_ms(), f"command:{kind}", actor="", subject=subject)
+        trail, and the operator's systems where users must know, are told that `kind` was done to
+        `subject`, to his credentials of a `strategy`."""
+        line = Line(
+            self.clock_ms(), f"command:{kind}", actor="", subject=subject, strategy=strategy
+        )
         done = await carry(line, work)
+        self.notifier.note(line)
         await asyncio.sleep(self.heard_s)
         return done
 

@@ -18,7 +18,7 @@ from protocol.websocket import MessageLimits
 from server.actions import Router, all_actions
 from server.addresses import Addresses
 from server.auth.apikeys import ApiKeys
-from server.auth.breaches import BreachCheck
+from server.auth.breaches import BreachCheck, make_breach_check
 from server.auth.keyring import Keyring, Signing
 from server.auth.lifetimes import NEVER, TokenLimits
 from server.auth.limits import MessageBudget
@@ -158,6 +158,12 @@ def make_token_limits(config: Config) -> TokenLimits:
         sessions=given.max_sessions,
         prefix=given.prefix,
     )
+
+
+def make_breaches(config: Config) -> BreachCheck | None:
+    """Give what knows breached passwords, None where no source of them is configured."""
+    given = config.security.passwords
+    return make_breach_check(given.breach_file, given.breach_url)
 
 
 def make_password_rules(config: Config, breaches: BreachCheck | None) -> PasswordRules:

@@ -186,6 +186,18 @@ def secret_text(least_bytes: int) -> Kind[str | None]:
     return Kind(f"a text of {least_bytes} bytes or more", read)
 
 
+def secret_texts(least_bytes: int) -> Kind[tuple[str, ...]]:
+    """Take a secret as `secret_text` does, or a list of some, the newest first."""
+    one = secret_text(least_bytes)
+
+    def read(value: object) -> tuple[str, ...] | None:
+        given = value if isinstance(value, list) else [value]
+        fine = [text for text in map(one.read, given) if text is not None]
+        return tuple(fine) if fine and len(fine) == len(given) else None
+
+    return Kind(f"{one.accepted}, or a list of such texts, the newest first", read)
+
+
 def texts(least: int = 0) -> Kind[tuple[str, ...]]:
     """Take a list of texts, or one text with commas."""
 

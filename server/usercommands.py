@@ -10,6 +10,8 @@ import orjson
 from protocol.errors import LocalError
 from server.auth.defaults import DEFAULT
 from server.auth.imported import LOCAL
+from server.auth.mfa import factors_of, take_away
+from server.auth.sessions import end_all
 from server.auth.users import User, read_user
 from server.operations import OPERATOR, Operations, Work, write_table
 from server.passwordprompt import add_password_flag, take_password
@@ -41,6 +43,11 @@ def declare(command: ArgumentParser, settings: ArgumentParser) -> None:
             "give a user another password; his sessions and reset tokens end, API keys stay",
             _set_password,
         ),
+        "reset-mfa": (
+            "take a user's second factors away, with his recovery codes; where he must have one he "
+            "enrols anew at his next login",
+            _reset_mfa,
+        ),
     }
     for name, (text, work) in texts.items():
         made = task(name, text, work)
@@ -51,6 +58,9 @@ def declare(command: ArgumentParser, settings: ArgumentParser) -> None:
         if name == "set-password":
             add_password_flag(made)
             made.add_argument("--keep-sessions", action="store_true", help="his sessions go on")
+        if name == "reset-mfa":
+            made.add_argument("--factor", metavar="NAME", help="only those of this strategy")
+            made.add_argument("--end-sessions", action="store_true", help="his sessions end, too")
 
 
 def _add_list(made: ArgumentParser) -> None:
@@ -179,8 +189,27 @@ async def _set_password(operations: Operations, given: Namespace) -> None:
     setting = operations.credentials.update(
         LOCAL, kuid, credentials, operations.caller, revokes=revokes
     )
-    await operations.change("user set-password", kuid, setting)
+    await operations.change("user set-password", kuid, setting, strategy=LOCAL)
     print(f"user {kuid} has another password")
+
+
+async def _reset_mfa(operations: Operations, given: Namespace) -> None:
+    """Take them away in a transaction and with an event each."""
+    kuid, named, factors = await _find(operations, given), given.factor, operations.factors
+    if named is not None and named not in factors:
+        known = ", ".join(factors) or "(security.mfa.factors names none)"
+        raise LocalError(f"--factor: {named} is no second factor; expected one of: {known}")
+    asked = factors if named is None else (named,)
+    held = await factors_of(operations.storage, kuid, asked)
+    if not held:
+        raise LocalError(f"user {kuid} has no second factor of: {', '.join(asked)}")
+    ends = end_all(kuid) if given.end_sessions else []
+    for name in held:
+        removal = take_away(operations.storage, kuid, name, ends)
+        await operations.change("user reset-mfa", kuid, removal, strategy=name)
+        print(f"user {kuid} has no {name} any more")
+    if not await operations.storage.exists(Table.CREDENTIALS, kuid=kuid):
+        print(f"user {kuid} has no other credentials either: he can't log in")
 
 
 async def _find(operations: Operations, given: Namespace) -> str:

@@ -268,6 +268,24 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "protocol/test_messages.py::test_large_payloads_are_left_for_another_thread",
         ),
         Bound(
+            "users, roles, profiles or events that one answer gives",
+            "limits.documentsFetchCount",
+            "413 `services.storage.get_limit_exceeded`",
+            "server/test_search.py::test_the_size_is_bounded_by_the_configuration",
+        ),
+        Bound(
+            "different ids that are read at once",
+            "limits.documentsFetchCount",
+            "the same",
+            "server/test_user_actions.py::test_too_many_ids",
+        ),
+        Bound(
+            "different ids that are deleted at once",
+            "limits.documentsWriteCount",
+            "413 `services.storage.write_limit_exceeded`, nothing is deleted",
+            "server/test_user_actions.py::test_too_many_ids",
+        ),
+        Bound(
             "characters of a token",
             "server.auth.tokens._MOST_TOKEN_CHARACTERS",
             "401 `security.token.invalid`",

@@ -110,7 +110,7 @@ CHECKS = {
 }
 EXPLAINED = {
     "A2": "as a statistic: `python -m bench --only timing`",
-    "X7": "open: known faults of dependencies are not looked up; pyproject.toml gives reasons",
+    "X7": "`make parts` and `make audit`, in `.ci/run`: docs/supply.md",
 }
 """What is to be said of checks that no test shows, or not wholly."""
 

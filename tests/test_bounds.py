@@ -11,9 +11,7 @@ from tests.bounds import GROUPS, ROOT, Bound, defaults
 # Bounds by their names, and what else has such a name.
 BOUNDING = re.compile(r"(limits|timeouts)\..*|.*\.(max|queue|idleTimeout|rateLimit|controlRate).*")
 ELSEWHERE = {
-    # Of what one answer may hold or a caller may ask for: docs/configuration.md says it.
-    "limits.documentsFetchCount",
-    "limits.documentsWriteCount",
+    # Of what a caller may ask for: docs/configuration.md says it.
     "services.storageEngine.maxScrollDuration",
     "security.apiKey.maxTTL",
     "security.authToken.maxAge",

@@ -90,16 +90,13 @@ async def install(
             continue  # another process was faster with some of it
 
 
-async def restrict(
-    storage: Storage, actions: Iterable[Declared], clock_ms: Callable[[], int]
-) -> None:
-    """Write the built-in roles and profiles anew, whatever an operator made of them."""
-    now_ms = clock_ms()
+def restrict(actions: Iterable[Declared], now_ms: int) -> list[Change]:
+    """Give what writes the built-in roles and profiles anew, whatever an operator made of them."""
     info: Row = {"author": None, "createdAt": now_ms, "updatedAt": now_ms, "updater": None}
     changes: list[Change] = []
     for table, name, row in _builtin_rows(actions, info):
         changes += [Put(table, row), *_entries_of(table, name)]
-    await storage.apply(changes)
+    return changes
 
 
 def _builtin_rows(actions: Iterable[Declared], info: Row) -> Iterator[tuple[Table, str, Row]]:

@@ -113,9 +113,12 @@ class Logins:
             return await self.admit(found, visit, attempt.address)
         return found
 
-    async def admit(self, found: LoggedIn, visit: Visit, address: str) -> LoggedIn | NextStep:
-        """Let in who has shown a first factor, or ask him for a second one."""
-        return await self._second_factors.follow(found, visit.binding, address)
+    async def admit(
+        self, found: LoggedIn, visit: Visit, address: str, *, ending: Ending = Ending.PENDING
+    ) -> LoggedIn | NextStep:
+        """Let in who has shown a first factor, or ask him for a second one; `ending` is what the
+        audit trail is told then."""
+        return await self._second_factors.follow(found, visit.binding, address, ending)
 
     async def _take_second(
         self, name: str, attempt: LoginAttempt, visit: Visit

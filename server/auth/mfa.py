@@ -7,7 +7,7 @@ by `security.mfa.factors` take it. Who must have a factor and has none may only 
 his credentials, or his being disabled, ends the step.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import cast
 
@@ -33,7 +33,17 @@ from server.auth.strategies.guarded import is_sound
 from server.auth.strategies.registry import Strategies
 from server.auth.tokenforms import owner_guard
 from server.auth.users import User, Users
-from server.storage.base import Change, Exists, Missing, Note, Noted, Row, Storage, Table
+from server.storage.base import (
+    Change,
+    DeleteAll,
+    Exists,
+    Missing,
+    Note,
+    Noted,
+    Row,
+    Storage,
+    Table,
+)
 
 _NOT_NOW = "this second factor can't be taken: begin the login again"
 
@@ -97,14 +107,16 @@ class SecondFactors:
         """Tell whether a strategy is a second factor here."""
         return name in self._policy.factors and name in self._factors()
 
-    async def follow(self, found: LoggedIn, binding: str, address: str) -> LoggedIn | NextStep:
+    async def follow(
+        self, found: LoggedIn, binding: str, address: str, ending: Ending = Ending.PENDING
+    ) -> LoggedIn | NextStep:
         """Give who has logged in, or the step in which he gives his second factor; 401 if he must
         and can not."""
         first, state = found.strategy, make_second_state()
         what = await self._ask(first, found.user, state)
         if what is None:
             return found
-        tell(subject=found.user.kuid, actor=found.user.kuid, ending=Ending.PENDING)
+        tell(subject=found.user.kuid, actor=found.user.kuid, ending=ending)
         step = Step(what.kept, None, found.wishes, kuid=found.user.kuid)
         guards = (*owner_guard(found.user.kuid), *found.guards)
         return await self._keep(what, state, step, binding, address, guards)
@@ -279,6 +291,25 @@ class SecondFactors:
 def account_of(kuid: str) -> str:
     """Give what wrong second factors of a user are counted by."""
     return f"second factor\0{kuid}"
+
+
+async def factors_of(storage: Storage, kuid: str, names: Iterable[str]) -> list[str]:
+    """Give which of these strategies a user has credentials of, as they are stored."""
+    kept: list[Row] = [{"kuid": kuid, "strategy": name} for name in names]
+    return [str(row["strategy"]) for row in kept if await _is_kept(storage, row)]
+
+
+async def _is_kept(storage: Storage, row: Row) -> bool:
+    tables = (Table.CREDENTIALS, Table.PASSKEYS)
+    return any([await storage.exists(table, **row) for table in tables])
+
+
+async def take_away(storage: Storage, kuid: str, name: str, more: Iterable[Change] = ()) -> None:
+    """Remove a user's second factor of a strategy, with his logins that wait for one, and make
+    `more` changes. The strategy itself is not asked, and need not be there."""
+    kept: Row = {"kuid": kuid, "strategy": name}
+    removals = [DeleteAll(table, kept) for table in (Table.CREDENTIALS, Table.PASSKEYS)]
+    await storage.apply([*removals, end_seconds(kuid), Note(Noted.USER, kuid), *more])
 
 
 def _strategy_of(session: Row) -> str:

@@ -1,12 +1,14 @@
 """Secrets that must be read again, like seeds of one-time codes, kept unreadable in the store.
 
 The key is the operator's, or one that is made once and kept in the store: then a copy of the whole
-database gives the secrets, and only parts of it do not. What is sealed is bound to what it is for:
-moved to another user or use it can't be opened.
+database gives the secrets, and only parts of it do not. The
+operator's older keys open what they sealed, and so does the store's where he says so. What is
+sealed is bound to what it is for: moved to another user or use it can't be opened.
 """
 
 import hashlib
 import secrets
+from collections.abc import Sequence
 from typing import cast
 
 from cryptography.exceptions import InvalidTag
@@ -20,38 +22,60 @@ _KEY_BYTES = 32
 
 
 class Sealer:
-    """Seals and opens; `key` is the operator's, None for the store's."""
+    """Seals with the first of `keys`, the operator's, and opens with any; without any, with the
+    store's. With `opens_stored` that opens, too: not by itself, since whoever writes into the store
+    could seal with it."""
 
-    def __init__(self, storage: Storage, key: str | None) -> None:
+    def __init__(
+        self, storage: Storage, keys: Sequence[str], *, opens_stored: bool = False
+    ) -> None:
         self._storage = storage
-        self._key = key
-        self._cipher: AESGCM | None = None
+        self._keys = keys
+        self._opens_stored = opens_stored
+        self._ciphers: list[AESGCM] = []
 
     async def seal(self, text: str, use: str) -> str:
         """Give a text sealed for a use."""
         nonce = secrets.token_bytes(_NONCE_BYTES)
-        cipher = await self.load()
-        return (nonce + cipher.encrypt(nonce, text.encode(), use.encode())).hex()
+        newest, *_ = await self.load()
+        return (nonce + newest.encrypt(nonce, text.encode(), use.encode())).hex()
 
     async def open(self, sealed: object, use: str) -> str | None:
-        """Give the text again; None if it was sealed with another key, for another use, or not at
-        all."""
-        try:
-            data = bytes.fromhex(cast(str, sealed))
-            opened = (await self.load()).decrypt(
-                data[:_NONCE_BYTES], data[_NONCE_BYTES:], use.encode()
-            )
-        except (InvalidTag, ValueError, TypeError):
-            return None
-        return opened.decode()
+        """Give the text again; None if it was sealed with a key that is not there, for another use,
+        or not at all."""
+        for cipher in await self.load():
+            text = _open(cipher, sealed, use)
+            if text is not None:
+                return text
+        return None
 
-    async def load(self) -> AESGCM:
-        """Give the cipher, making a key if there is none yet."""
-        if self._cipher is None:
-            secret = self._key or await _stored_key(self._storage)
-            key = hashlib.sha256(b"manykeys/sealing/1" + secret.encode()).digest()
-            self._cipher = AESGCM(key)
-        return self._cipher
+    async def renew(self, sealed: object, use: str) -> object:
+        """Give what is sealed as the first key seals it, and whatever that opens, or nothing does,
+        as it is."""
+        newest, *_ = await self.load()
+        text = None if _open(newest, sealed, use) is not None else await self.open(sealed, use)
+        return sealed if text is None else await self.seal(text, use)
+
+    async def load(self) -> list[AESGCM]:
+        """Give a cipher for each key, the newest first, making a key if there is none yet."""
+        if not self._ciphers:
+            wanted = [*self._keys]
+            if self._opens_stored or not wanted:
+                wanted.append(await _stored_key(self._storage))
+            self._ciphers = [_cipher(secret) for secret in wanted]
+        return self._ciphers
+
+
+def _cipher(secret: str) -> AESGCM:
+    return AESGCM(hashlib.sha256(b"manykeys/sealing/1" + secret.encode()).digest())
+
+
+def _open(cipher: AESGCM, sealed: object, use: str) -> str | None:
+    try:
+        data = bytes.fromhex(cast(str, sealed))
+        return cipher.decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], use.encode()).decode()
+    except (InvalidTag, ValueError, TypeError):
+        return None
 
 
 async def _stored_key(storage: Storage) -> str:

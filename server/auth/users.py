@@ -137,12 +137,13 @@ class Users:
         credentials: dict[str, object],
         author: str,
         only_if_no_admin: bool = False,
+        more: Sequence[Change] = (),
     ) -> User:
         """Create a user and all his credentials; without a kuid one of this kind is made up.
 
         Everything is checked before anything is hashed or written. ApiError for what the caller got
         wrong, 412 for what is taken. With `only_if_no_admin`, one of several callers at once
-        succeeds.
+        succeeds. `more` is changed in the same transaction.
         """
         profiles = check_profile_ids(profile_ids, _PROFILES_ARGUMENT)
         checked = self._check_credentials(credentials)
@@ -154,7 +155,7 @@ class Users:
             user = User(await self._choose_kuid(kuid, kind), profiles, kept, info)
             changes = await self._prepare(user, checked, author)
             try:
-                await self._storage.apply([*guards, *changes])
+                await self._storage.apply([*guards, *changes, *more])
             except (Exists, Missing):
                 continue  # something changed since it was checked; the next check says what
             return user

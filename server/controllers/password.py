@@ -1,12 +1,12 @@
 """The controller `kuzzle-plugin-auth-passport-local/password`: a new password for who can't log in
 (contract/05 §1.7)."""
 
-from protocol.errors import error, plain_error
-from protocol.messages import Json, Request
+from protocol.errors import ApiError, error, plain_error
+from protocol.messages import Request
 from server.actions import Outcome, action
 from server.answers import describe_session, write_login
 from server.arguments import read_optional_body
-from server.auth.audit import tell
+from server.auth.audit import Ending, tell
 from server.auth.callers import Caller
 from server.auth.logins import Visit
 from server.auth.mfa import LoggedIn, NextStep
@@ -15,8 +15,9 @@ from server.auth.sessions import end_all
 from server.auth.strategies.local import Local
 from server.services import Services
 from server.steps import send_on
-from server.storage.base import Missing, Note, Noted
+from server.storage.base import Note, Noted
 
+_PREFIX = "plugin.kuzzle-plugin-auth-passport-local"
 _CONTROLLER = "kuzzle-plugin-auth-passport-local/password"
 
 
@@ -41,35 +42,43 @@ async def get_reset_password_token(services: Services, caller: Caller, request: 
     "POST /_/password/reset",
     is_audited=True,
 )
-async def reset(services: Services, caller: Caller, request: Request) -> Json | Outcome:
+async def reset(services: Services, caller: Caller, request: Request) -> Outcome:
     """Set a new `password` with a reset `token`, both in the body; ends the user's sessions and
-    logs him in, as soon as he has given his second factor where one is asked for."""
+    logs him in, as soon as he has given his second factor where one is asked for. Nothing changes
+    for who can't log in."""
     body = read_optional_body(request)
     password, token = _read(body, "password"), _read(body, "token")
     ttl_ms = services.issuer.limits.lifetime_ms(None)
-    prepared = await _find_local(services).reset(token, password)
+    local = _find_local(services)
+    prepared = await local.reset(token, password)
     kuid = str(prepared.shown["kuid"])
     tell(subject=kuid, strategy="local")
-    ended = [*end_all(kuid), end_seconds(kuid)]
-    try:
-        await services.storage.apply([*prepared.changes, *ended, Note(Noted.USER, kuid)])
-    except Missing:
-        raise error("plugin.kuzzle-plugin-auth-passport-local.invalid_token") from None
     user = await services.users.get(kuid)
     if user is None:
-        raise error("security.user.not_found", kuid)
-    browser = services.browsers.of(request)
+        raise error(f"{_PREFIX}.invalid_token")
     wishes: dict[str, object] = {
         "expiresIn": None,
         "cookieAuth": services.cookies.is_wanted(request),
     }
-    found = LoggedIn(user, (), wishes, "local")
-    address = services.addresses.of(request)
-    next_step = await services.logins.admit(found, Visit(browser.secret, wishes), address)
+    ended = [*end_all(kuid), end_seconds(kuid), Note(Noted.USER, kuid)]
+    found = LoggedIn(user, (*prepared.changes, *ended), wishes, "local")
+    try:
+        return await _enter(services, request, found, ttl_ms)
+    except ApiError:
+        await local.find_reset(token)  # used up or dead since, it says so
+        raise
+
+
+async def _enter(services: Services, request: Request, found: LoggedIn, ttl_ms: int) -> Outcome:
+    """Log in who has set a new password, in the transaction that sets it: whoever is refused has
+    changed nothing."""
+    browser, address = services.browsers.of(request), services.addresses.of(request)
+    visit = Visit(browser.secret, found.wishes)
+    next_step = await services.logins.admit(found, visit, address, ending=Ending.OK)
     if isinstance(next_step, NextStep):
         return send_on(services, request, browser, next_step)
     shown = describe_session(services, request, "local")
-    issued = await services.issuer.issue(user, ttl_ms, shown=shown)
+    issued = await services.issuer.issue(found.user, ttl_ms, shown=shown, guards=found.guards)
     return write_login(services, request, issued)
 
 

@@ -2,7 +2,7 @@
 
 from protocol.messages import Json, Request
 from server.actions import Outcome, action
-from server.answers import delete_each, read_ids
+from server.answers import delete_each, give_each, write_document
 from server.arguments import (
     body_array,
     read_body,
@@ -12,12 +12,7 @@ from server.arguments import (
     read_text,
 )
 from server.auth.callers import Caller
-from server.auth.documents import Document
 from server.services import Services
-
-
-def _show(profile: Document) -> Json:
-    return {"_id": profile.id, "_source": profile.source()}
 
 
 @action("security:createProfile", "POST /profiles/:_id/_create", is_audited=True, query=("strict",))
@@ -26,7 +21,9 @@ async def create_profile(services: Services, caller: Caller, request: Request) -
     limit of requests a second."""
     profile_id, strict = read_identifier(request), read_flag(request, "strict")
     body = _read_profile(request)
-    return _show(await services.profiles.create(profile_id, body, caller.kuid, strict=strict))
+    return write_document(
+        await services.profiles.create(profile_id, body, caller.kuid, strict=strict)
+    )
 
 
 @action("security:createOrReplaceProfile", "PUT /profiles/:_id", is_audited=True, query=("strict",))
@@ -35,7 +32,9 @@ async def create_or_replace_profile(services: Services, caller: Caller, request:
     profile_id, strict = read_identifier(request), read_flag(request, "strict")
     body = _read_profile(request)
     profiles = services.profiles
-    return _show(await profiles.create_or_replace(profile_id, body, caller.kuid, strict=strict))
+    return write_document(
+        await profiles.create_or_replace(profile_id, body, caller.kuid, strict=strict)
+    )
 
 
 @action(
@@ -49,21 +48,21 @@ async def update_profile(services: Services, caller: Caller, request: Request) -
     profile_id, strict = read_identifier(request), read_flag(request, "strict")
     read_integer(request, "retryOnConflict", 0)  # the server tries again as often as makes sense
     body = read_body(request)
-    return _show(await services.profiles.update(profile_id, body, caller.kuid, strict=strict))
+    return write_document(
+        await services.profiles.update(profile_id, body, caller.kuid, strict=strict)
+    )
 
 
 @action("security:getProfile", "GET /profiles/:_id")
 async def get_profile(services: Services, caller: Caller, request: Request) -> Json:
     """Give a profile."""
-    return _show(await services.profiles.get(read_identifier(request)))
+    return write_document(await services.profiles.get(read_identifier(request)))
 
 
 @action("security:mGetProfiles", "POST /profiles/_mGet")
 async def m_get_profiles(services: Services, caller: Caller, request: Request) -> Json:
     """Give the profiles that the body's `ids` name, all of them or none."""
-    most = services.config.limits.documents_fetch_count
-    ids = read_ids(request, most, "services.storage.get_limit_exceeded")
-    return {"hits": [_show(profile) for profile in await services.profiles.get_all(ids)]}
+    return await give_each(services, request, services.profiles.get_all)
 
 
 @action("security:getProfileRights", "GET /profiles/:_id/_rights")

@@ -2,16 +2,11 @@
 
 from protocol.messages import Json, Request
 from server.actions import Outcome, action, all_actions
-from server.answers import delete_each, read_ids
+from server.answers import delete_each, give_each, write_document
 from server.arguments import read_body, read_flag, read_identifier, read_integer
 from server.auth.callers import Caller
 from server.auth.defaults import restrict
-from server.auth.documents import Document
 from server.services import Services
-
-
-def _show(role: Document) -> Json:
-    return {"_id": role.id, "_source": role.source()}
 
 
 @action("security:createRole", "POST /roles/:_id/_create", is_audited=True, query=("force",))
@@ -19,7 +14,9 @@ async def create_role(services: Services, caller: Caller, request: Request) -> J
     """Create a role: the actions it allows, by controller. With `force` it may name controllers
     this server does not know."""
     role_id, force = read_identifier(request), read_flag(request, "force")
-    return _show(await services.roles.create(role_id, read_body(request), caller.kuid, force=force))
+    return write_document(
+        await services.roles.create(role_id, read_body(request), caller.kuid, force=force)
+    )
 
 
 @action("security:createOrReplaceRole", "PUT /roles/:_id", is_audited=True, query=("force",))
@@ -27,7 +24,7 @@ async def create_or_replace_role(services: Services, caller: Caller, request: Re
     """Write a role, whether it is there or not."""
     role_id, force, body = read_identifier(request), read_flag(request, "force"), read_body(request)
     role = await services.roles.create_or_replace(role_id, body, caller.kuid, force=force)
-    return _show(role)
+    return write_document(role)
 
 
 @action(
@@ -40,21 +37,19 @@ async def update_role(services: Services, caller: Caller, request: Request) -> J
     """Replace a role that is there: nothing of the old one stays."""
     role_id, force, body = read_identifier(request), read_flag(request, "force"), read_body(request)
     read_integer(request, "retryOnConflict", 0)  # a role that is replaced whole conflicts with none
-    return _show(await services.roles.replace(role_id, body, caller.kuid, force=force))
+    return write_document(await services.roles.replace(role_id, body, caller.kuid, force=force))
 
 
 @action("security:getRole", "GET /roles/:_id")
 async def get_role(services: Services, caller: Caller, request: Request) -> Json:
     """Give a role."""
-    return _show(await services.roles.get(read_identifier(request)))
+    return write_document(await services.roles.get(read_identifier(request)))
 
 
 @action("security:mGetRoles", "POST /roles/_mGet")
 async def m_get_roles(services: Services, caller: Caller, request: Request) -> Json:
     """Give the roles that the body's `ids` name, all of them or none."""
-    most = services.config.limits.documents_fetch_count
-    ids = read_ids(request, most, "services.storage.get_limit_exceeded")
-    return {"hits": [_show(role) for role in await services.roles.get_all(ids)]}
+    return await give_each(services, request, services.roles.get_all)
 
 
 @action("security:deleteRole", "DELETE /roles/:_id", is_audited=True)
@@ -74,5 +69,5 @@ async def m_delete_roles(services: Services, caller: Caller, request: Request) -
 @action("security:restrictDefaultRights", "POST /_restrictDefaultRights", is_audited=True)
 async def restrict_default_rights(services: Services, caller: Caller, request: Request) -> Outcome:
     """Make the built-in roles and profiles what they were at first."""
-    await restrict(services.storage, all_actions(), services.clock_ms)
+    await services.storage.apply(restrict(all_actions(), services.clock_ms()))
     return Outcome(has_result=False)

@@ -1,5 +1,6 @@
 """The `security` controller's users: who is there, and who they may be (contract/03 §7.2, §7.8)."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from protocol.errors import error
@@ -21,6 +22,7 @@ from server.auth.callers import Caller
 from server.auth.defaults import restrict
 from server.auth.users import User
 from server.services import Services
+from server.storage.base import Change
 
 _NO_INFO: dict[str, object] = {
     "author": None,
@@ -48,11 +50,10 @@ async def create_first_admin(services: Services, caller: Caller, request: Reques
     is_trusted = caller.person.rights.is_admin
     if not is_trusted and not services.first_admin.is_allowed(address, request.headers, code):
         raise error("security.rights.unauthorized", "security", "createFirstAdmin", caller.kuid)
-    is_reset = read_flag(request, "reset")
-    shown = await _create_user(services, caller, request, ["admin"], is_first_admin=True)
-    if is_reset:
-        await restrict(services.storage, all_actions(), services.clock_ms)
-    return shown
+    rights: list[Change] = []
+    if read_flag(request, "reset"):
+        rights = restrict(all_actions(), services.clock_ms())
+    return await _create_user(services, caller, request, ["admin"], rights)
 
 
 @action(
@@ -95,9 +96,9 @@ async def _create_user(
     caller: Caller,
     request: Request,
     profile_ids: list[str],
-    *,
-    is_first_admin: bool = False,
+    rights: Sequence[Change] | None = None,
 ) -> Json:
+    """Create a user; with `rights`, changes that go along, the first administrator."""
     read_optional_body(request)
     content = dict(body_object(request, "content", {}))
     named = content.pop("profileIds", None)
@@ -110,7 +111,8 @@ async def _create_user(
         content=content,
         credentials=body_object(request, "credentials", {}),
         author=caller.kuid,
-        only_if_no_admin=is_first_admin,
+        only_if_no_admin=rights is not None,
+        more=rights or (),
     )
     return write_user(user)
 

@@ -2,16 +2,25 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from server import notifier
 from server.app import clock_ms
+from server.auth.strategies import magicletters
 from server.storage.sqlite import SqliteStorage
 from tests.server.clock import Clock
 from tests.server.commands import Desk
 from tests.server.directories import ActiveDirectory, active_directory
+from tests.server.posting import Post
 from tests.server.running import Running, running
+
+if TYPE_CHECKING:
+    from tests.server.identities import Idp
 
 
 @pytest.fixture
@@ -42,6 +51,34 @@ def desk(
 
     asyncio.run(make())
     return Desk(tmp_path / "keys.db", monkeypatch, capsys)
+
+
+@pytest.fixture
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing in the test depends on the pauses before a delivery and before a message about a name
+    that somebody typed."""
+    for module in (magicletters, notifier):
+        monkeypatch.setattr(module, "_LONGEST_PAUSE_S", 0)
+
+
+@pytest.fixture
+def post(tmp_path: Path) -> Post:
+    """The letters of a strategy whose folder is the test's."""
+    return Post(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator["Idp"]:
+    """An identity provider of SAML, whose keys take a while. What it is made with takes long to
+    import, and is for the tests that want it only."""
+    with import_module("tests.server.identities").identifying() as made:
+        yield made
+
+
+@pytest.fixture
+def idp(provider: "Idp") -> "Idp":
+    """The provider, with Ann, for one test that may change it."""
+    return replace(provider, attributes={"mail": ["ann@mail.test"], "givenName": ["Ann"]})
 
 
 @pytest.fixture(scope="session")

@@ -106,7 +106,7 @@ async def test_profiles_refer_to_their_roles(storage):
     await install(storage, ACTIONS, lambda: NOW_MS)
     assert await storage.find(Table.PROFILE_ROLES, limit=10) == own
     await storage.apply([Put(Table.PROFILE_ROLES, {"profile_id": "default", "role_id": "own"})])
-    await restrict(storage, ACTIONS, lambda: NOW_MS)
+    await storage.apply(restrict(ACTIONS, NOW_MS))
     assert await storage.find(Table.PROFILE_ROLES, limit=10) == own
 
 
@@ -120,7 +120,7 @@ async def test_restricting_writes_them_anew_and_tells(storage):
         await storage.apply([Put(table, own)])
     entries = []
     storage.follow(entries.extend)
-    await restrict(storage, ACTIONS, lambda: NOW_MS + 1)
+    await storage.apply(restrict(ACTIONS, NOW_MS + 1))
     at_ms = NOW_MS + 1
     info = {"author": None, "createdAt": at_ms, "updatedAt": at_ms, "updater": None}
     for table, bodies in ((Table.ROLES, RESTRICTED), (Table.PROFILES, PROFILES)):

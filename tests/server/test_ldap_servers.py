@@ -18,7 +18,7 @@ from server.auth.strategies import ldapchannel
 from server.auth.strategies.ldapsettings import LdapSettings, read_servers
 from server.config import Config
 from tests.server.certificates import Authority
-from tests.server.directories import PEOPLE, SECRET, Slapd, free_port, python_ldap, slapd
+from tests.server.directories import PEOPLE, SECRET, SERVICE, Slapd, free_port, python_ldap, slapd
 from tests.server.errors import told
 from tests.server.running import Running, running
 from tests.server.test_audit import events
@@ -338,6 +338,49 @@ async def test_the_next_server_is_asked(directory: Slapd, caplog: pytest.LogCapt
         ) as server:
             await kuid_of(server)
             assert len(asked) > 2
+
+
+@pytest.fixture(scope="module")
+def lagging(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slapd]:
+    """A replica that knows another password of the service account, and another Ann."""
+    with slapd(tmp_path_factory.mktemp("lagging")) as started:
+        started.add_person("ann", "Another-Word-2")
+        started.change(SERVICE, userPassword="Another-Word-3")
+        yield started
+
+
+async def test_a_server_that_refuses_the_service_is_passed_over(
+    directory: Slapd, lagging: Slapd, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The next one is asked, and first from then on; the log says so once, without a password."""
+    servers = [lagging.plain_url, directory.plain_url]
+    async with running(config_of(**directory.settings(servers=servers))) as server:
+        kuid = await kuid_of(server)
+        for _ in range(3):
+            assert await kuid_of(server) == kuid
+        assert told(await login(server, password="Another-Word-2")) == REFUSED
+    assert caplog.text.count("does not serve: bindDn, bindPassword: refused: wrong password") == 1
+    assert f"{lagging.port} does not serve" in caplog.text
+    assert SECRET not in caplog.text
+
+
+async def test_where_no_server_takes_the_service(
+    directory: Slapd, lagging: Slapd, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each is asked once for a login, named once in the log, and one that is down hides nothing."""
+    opened: list[socket.socket] = []
+    with listening(relayed(lagging.port, opened)) as port:
+        servers = [f"ldap://127.0.0.1:{port}", f"ldap://127.0.0.1:{free_port()}"]
+        table = directory.settings(servers=[*servers, directory.plain_url], bindPassword="wrong")
+        async with running(config_of(**table)) as server:
+            admin = await server.create_admin()
+            for _ in range(2):
+                assert told(await login(server)) == UNAVAILABLE
+            lines = await events(server, admin, kind="auth:login", outcome="refused")
+            assert {line["reason"] for line in lines} == {"the directory refuses"}
+        assert len(opened) == 4  # two ends for each login
+    assert caplog.text.count("does not serve") == 3
+    cut(opened)
 
 
 async def test_broken_connections_are_replaced(directory: Slapd) -> None:

@@ -4,7 +4,6 @@ A4, O1)."""
 import base64
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 from urllib.parse import parse_qsl
 
 import pytest
@@ -20,20 +19,10 @@ from tests.server.stepping import Client, state_of
 from tests.server.test_audit import ends, events
 from tests.waiting import until
 
+pytestmark = pytest.mark.usefixtures("hurry")
 REFUSED = {"id": "plugin.strategy.missing_user", "code": 67305492, "status": 401}
 TOO_MANY = {"id": "api.process.too_many_logins_requests", "code": 33685517, "status": 429}
 PAGE = "https://app.test/in?from=mail"
-
-
-@pytest.fixture(autouse=True)
-def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing here depends on the pause before a delivery."""
-    monkeypatch.setattr(magicletters, "_LONGEST_PAUSE_S", 0)
-
-
-@pytest.fixture
-def post(tmp_path: Path) -> Post:
-    return Post(tmp_path)
 
 
 @pytest.fixture

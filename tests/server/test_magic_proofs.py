@@ -3,11 +3,9 @@ O1)."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from server.auth.strategies import magicletters
 from tests.server.clock import Clock
 from tests.server.enrolling import CREATE, DELETE, UPDATE, Person
 from tests.server.errors import told
@@ -16,22 +14,12 @@ from tests.server.running import Running, cheap_config, running
 from tests.server.stepping import Client, state_of
 from tests.server.test_audit import ends, events
 
+pytestmark = pytest.mark.usefixtures("hurry")
 REFUSED = {"id": "plugin.strategy.missing_user", "code": 67305492, "status": 401}
 TOO_MANY = {"id": "api.process.too_many_logins_requests", "code": 33685517, "status": 429}
 PAGE = "https://app.test/in?from=mail"
 NEW = "new@mail.test"
 WRONG = (REFUSED, "wrong code")
-
-
-@pytest.fixture(autouse=True)
-def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing here depends on the pause before a delivery."""
-    monkeypatch.setattr(magicletters, "_LONGEST_PAUSE_S", 0)
-
-
-@pytest.fixture
-def post(tmp_path: Path) -> Post:
-    return Post(tmp_path)
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ import pytest
 
 from protocol.errors import LocalError
 from server import cli
-from server.auth.strategies import magicletters
 from server.config import load
 from server.configtree import write_toml
 from tests.server.certificates import Authority
@@ -39,15 +38,10 @@ from tests.server.test_hooks import saying as answering
 from tests.server.test_hooks import service
 from tests.waiting import until
 
+pytestmark = pytest.mark.usefixtures("hurry")
 NEW = "new@mail.test"
 PAGE = "http://localhost:3000/in"
 REFUSED = {"id": "plugin.strategy.missing_user", "code": 67305492, "status": 401}
-
-
-@pytest.fixture(autouse=True)
-def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing here depends on the pause before a delivery."""
-    monkeypatch.setattr(magicletters, "_LONGEST_PAUSE_S", 0)
 
 
 def smtp_of(port: int, tls: str = "none", **more: object) -> dict[str, object]:

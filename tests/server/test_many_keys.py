@@ -9,7 +9,6 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from server.auth.strategies import magicletters
 from server.config import Config
 from tests.interop.mocked import agree, mocking
 from tests.interop.programs import do_without
@@ -25,6 +24,7 @@ from tests.server.posting import Post, settings_of
 from tests.server.providers import REFUSED, location_of
 from tests.server.running import PASSWORD, TRANSPORTS, Envelope, Running, running
 
+pytestmark = pytest.mark.usefixtures("hurry")
 LOGIN = "auth:login"
 LAST = {"message": "these are the last credentials: add others before removing them", "status": 412}
 
@@ -114,12 +114,6 @@ class Mail(Key):
         code = await self.post.code(ADDRESS, purpose)
         body = {"state": asked["result"]["state"], "code": code}
         return await page.ask(action, body, strategy=self.name)
-
-
-@pytest.fixture(autouse=True)
-def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing here depends on the pause before a delivery."""
-    monkeypatch.setattr(magicletters, "_LONGEST_PAUSE_S", 0)
 
 
 @pytest.fixture(scope="module")

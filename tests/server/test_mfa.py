@@ -184,6 +184,8 @@ async def test_a_reset_does_not_go_around_the_factor(free: World, transport: str
     answer = await person.ask(f"{RESET}:reset", free.admin, body=body)
     assert answer["status"] == 200
     assert answer["result"].keys() == {"challenge", "expiresAt", "state"}
+    (told_of,) = await events(free.server, free.admin, kind=f"{RESET}:reset")
+    assert (told_of["outcome"], told_of["subject"]) == ("ok", "ann")
     assert (await free.counts())[0] == before[0] - 1  # Ann's session has ended, and none began
     code = app.next_code()
     login = await person.login("totp", state=state_of(answer), code=code)
@@ -598,6 +600,20 @@ async def test_who_must_and_can_not_is_refused(strict: World) -> None:
     await strict.server.app.services.strategies.remove("totp")
     assert told(await Person(strict.server, "query").first()) == REFUSED
     assert "no second factor, and none to enrol" in await strict.reasons()
+
+
+async def test_who_can_not_be_let_in_sets_no_password(strict: World) -> None:
+    """A13: a reset that ends in a refusal leaves the old password and the token."""
+    server, storage = strict.server, strict.server.app.services.storage
+    issue = f"{RESET}:getResetPasswordToken"
+    made = await server.call("query", issue, token=strict.admin, _id="ann")
+    body = {"token": made["result"]["resetToken"], "password": "battery staple"}
+    before = await storage.get(Table.CREDENTIALS, strategy="local", id="ann")
+    await server.app.services.strategies.remove("totp")
+    answer = await server.call("query", f"{RESET}:reset", token=strict.admin, body=body)
+    assert told(answer) == REFUSED
+    assert await storage.get(Table.CREDENTIALS, strategy="local", id="ann") == before
+    assert await storage.count(Table.ONE_TIME) == 1
 
 
 @pytest.mark.parametrize(

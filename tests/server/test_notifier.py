@@ -20,6 +20,7 @@ from tests.server.running import PASSWORD, Running, running
 from tests.server.stepping import state_of
 from tests.waiting import until
 
+pytestmark = pytest.mark.usefixtures("hurry")
 RESET = "kuzzle-plugin-auth-passport-local/password"
 SECRETS = (PASSWORD, "battery staple")
 # Keeps each message in a file of its own, whole or not at all.
@@ -60,12 +61,6 @@ class Box:
         assert message["kind"] == kind, message
         assert {name: message[name] for name in members} == members
         return message
-
-
-@pytest.fixture(autouse=True)
-def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing here depends on the pause before a message about a name somebody typed."""
-    monkeypatch.setattr(notifier, "_LONGEST_PAUSE_S", 0)
 
 
 @pytest.fixture
@@ -164,6 +159,19 @@ async def test_what_is_refused_is_no_change(server: Running, box: Box, clock: Cl
     await person.ask(DELETE, ann, strategy="totp")
     await person.ask(UPDATE, ann, strategy="local", body={"password": PASSWORD})
     await box.one("credentialsChanged")
+
+
+async def test_a_reset_that_waits_for_a_factor(server: Running, box: Box, clock: Clock) -> None:
+    """The password is another one already, whoever has the second factor."""
+    admin, ann = await people(server)
+    person = Person(server, "query")
+    await person.enrol(ann, clock)
+    await box.one("credentialsAdded")
+    made = await person.ask(f"{RESET}:getResetPasswordToken", admin, _id="ann")
+    await box.one("resetTokenMade")
+    body = {"token": made["result"]["resetToken"], "password": "battery staple"}
+    assert "challenge" in (await person.ask(f"{RESET}:reset", admin, body=body))["result"]
+    await box.one("credentialsChanged", user="ann", strategy="local")
 
 
 async def test_an_enrolment_at_a_login(box: Box, clock: Clock) -> None:

@@ -12,8 +12,9 @@ import pytest
 from protocol.errors import ApiError
 from server.auth.resets import Resets
 from server.parts import reset_ttl_ms
-from server.storage.base import Insert, Noted, Table, Update
+from server.storage.base import Insert, Note, Noted, Table, Update
 from tests.server.errors import told
+from tests.server.failing import fail_at
 from tests.server.running import PASSWORD, TRANSPORTS, Running, cheap_config, running
 
 LOCAL = "kuzzle-plugin-auth-passport-local"
@@ -183,14 +184,62 @@ async def test_a_token_dies_with_its_user(open_server: Running) -> None:
     assert told(await reset(open_server, token)) == INVALID
 
 
-async def test_a_disabled_user_resets_nothing(open_server: Running) -> None:
-    """design §4: a disabled user does not get in, and is not told apart."""
-    token = await issue(open_server)
-    storage = open_server.app.services.storage
-    await storage.apply([Update(Table.USERS, {"kuid": "user"}, {"disabled": 1})])
-    assert told(await reset(open_server, token)) == INVALID
+async def stored(server: Running) -> tuple[object, object]:
+    """Give the stored password, and the reset tokens."""
+    storage = server.app.services.storage
+    row = await storage.get(Table.CREDENTIALS, strategy="local", id="user")
+    return row, await storage.find(Table.ONE_TIME, limit=9, kuid="user")
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("password", [NEW, PASSWORD, "user", "x" * 5000])
+async def test_a_disabled_user_resets_nothing(
+    demanding: Running, transport: str, password: str
+) -> None:
+    """design §4: a disabled user does not get in, and is not told apart; nor is he told whether a
+    password was his. The token is as good as before once he is enabled."""
+    storage = demanding.app.services.storage
+    disabled = [Update(Table.USERS, {"kuid": "user"}, {"disabled": 1}), Note(Noted.USER, "user")]
+    await storage.apply(disabled)
+    token = await issue(demanding, transport)
+    before = await stored(demanding)
+    assert told(await reset(demanding, token, password, transport)) == INVALID
+    assert await stored(demanding) == before
     await storage.apply([Update(Table.USERS, {"kuid": "user"}, {"disabled": 0})])
-    assert (await log_in(open_server, PASSWORD))["status"] == 200
+    assert (await reset(demanding, token, NEW, transport))["status"] == 200
+
+
+async def test_who_is_disabled_in_the_same_moment_changes_nothing(
+    open_server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """design §4: until the very end."""
+    token = await issue(open_server)
+    before = await stored(open_server)
+    storage = open_server.app.services.storage
+    apply = storage.apply
+
+    async def come_second(changes: object) -> None:
+        monkeypatch.setattr(storage, "apply", apply)
+        await apply([Update(Table.USERS, {"kuid": "user"}, {"disabled": 1})])
+        await apply(changes)
+
+    monkeypatch.setattr(storage, "apply", come_second)
+    assert told(await reset(open_server, token)) == INVALID
+    assert await stored(open_server) == before
+
+
+async def test_who_gets_no_session_has_the_old_password(
+    open_server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that fails leaves the token good: the new password, the end of the token and the
+    session are one transaction."""
+    token = await issue(open_server)
+    before = await stored(open_server)
+    with monkeypatch.context() as patch:
+        fail_at(Table.SESSIONS, open_server, patch)
+        assert (await reset(open_server, token))["status"] == 503
+    assert await stored(open_server) == before
+    assert (await reset(open_server, token))["status"] == 200
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)

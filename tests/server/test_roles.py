@@ -10,6 +10,7 @@ from server.auth.documents import MOST_DOCUMENT_BYTES
 from server.auth.roles import MOST_ACTIONS, MOST_CONTROLLERS, check_role
 from server.storage.base import Delete, Insert, Note, Noted, Table
 from tests.server.errors import told
+from tests.server.failing import fail_at
 from tests.server.running import PASSWORD, TRANSPORTS, Running, cheap_config, running
 
 LOGIN = {"controllers": {"auth": {"actions": {"login": True}}}}
@@ -476,6 +477,27 @@ async def test_the_first_administrator_may_ask_for_them(
     assert answer["result"]["_id"] == "root"
     answer = await server.call(transport, "security:getRole", _id="admin")
     assert answer["status"] == (401 if reset else 200)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_no_administrator_without_the_rights_he_asked_for(
+    server: Running, transport: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """contract/03 §7.2, `reset`: where the rights can't be written there is no user either, and the
+    same request is good later."""
+    storage = server.app.services.storage
+    body = {"credentials": {"local": {"username": "root", "password": PASSWORD}}}
+    asked = {"body": body, "_id": "root", "reset": True}
+    with monkeypatch.context() as patch:
+        fail_at(Table.ROLES, server, patch)
+        answer = await server.call(transport, "security:createFirstAdmin", **asked)
+        assert answer["status"] == 503
+    for table in (Table.USERS, Table.USER_PROFILES, Table.CREDENTIALS):
+        assert await storage.count(table) == 0
+    row = {"id": "anonymous", "body": EVERYTHING, "info": {}}
+    await storage.apply([*_replaced(row), Note(Noted.RIGHTS, "anonymous")])
+    assert (await server.call(transport, "security:createFirstAdmin", **asked))["status"] == 200
+    assert (await server.call(transport, "security:getRole", _id="admin"))["status"] == 401
 
 
 def _replaced(row: dict) -> list:

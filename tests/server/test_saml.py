@@ -2,7 +2,6 @@
 
 import base64
 import zlib
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
@@ -18,7 +17,6 @@ from tests.server.identities import (
     SSO,
     Idp,
     come_back,
-    identifying,
     log_in,
     post,
     served,
@@ -30,19 +28,6 @@ from tests.server.stepping import Client
 
 UNLINK = "auth:deleteMyCredentials"
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Idp]:
-    """A provider, whose keys take a while."""
-    with identifying() as idp:
-        yield idp
-
-
-@pytest.fixture
-def idp(shared: Idp) -> Idp:
-    """A provider."""
-    return replace(shared, attributes={"mail": ["ann@mail.test"], "givenName": ["Ann"]})
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)

@@ -3,7 +3,7 @@
 
 import base64
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
@@ -32,7 +32,6 @@ from tests.server.identities import (
     Fields,
     Idp,
     come_back,
-    identifying,
     log_in,
     served,
     write_pair,
@@ -219,17 +218,10 @@ ROWS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Idp]:
-    """A provider, whose keys take a while."""
-    with identifying() as idp:
-        yield idp
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server(shared: Idp) -> AsyncIterator[Running]:
+async def server(provider: Idp) -> AsyncIterator[Running]:
     """A server that none of them may change."""
-    async with served(shared) as started:
+    async with served(provider) as started:
         yield started
 
 
@@ -239,9 +231,11 @@ async def server(shared: Idp) -> AsyncIterator[Running]:
     [(transport, bad) for transport, _, bad in ROWS],
     ids=[f"{name}-{transport}" for transport, name, _ in ROWS],
 )
-async def test_what_lets_nobody_in(server: Running, shared: Idp, transport: str, bad: Bad) -> None:
+async def test_what_lets_nobody_in(
+    server: Running, provider: Idp, transport: str, bad: Bad
+) -> None:
     """O4, O7: one answer, nobody made, and the reason in the trail alone."""
-    idp = replace(shared, changes=bad.changes, tampers=bad.tampers, **dict(bad.more))
+    idp = replace(provider, changes=bad.changes, tampers=bad.tampers, **dict(bad.more))
     answer = await log_in(Client(server, transport), idp)
     assert await refused_with_a_line(server, answer) == bad.reason
     message = answer["error"]["message"]
@@ -258,13 +252,13 @@ NONSENSE = {
 }
 
 
-async def test_nonsense(shared: Idp) -> None:
+async def test_nonsense(provider: Idp) -> None:
     """O7: also no text at all, and what is larger than it may be."""
-    async with served(shared) as server:
+    async with served(provider) as server:
         client = Client(server, "websocket")
 
         async def bring(response: object) -> str:
-            form = shared.respond(location_of(await client.login("site")))
+            form = provider.respond(location_of(await client.login("site")))
             answer = await client.login("site", state=form["RelayState"], SAMLResponse=response)
             return await refused_with_a_line(server, answer)
 
@@ -275,21 +269,21 @@ async def test_nonsense(shared: Idp) -> None:
         )
         large = "A" * (messages.MOST_RESPONSE_CHARACTERS + 1)
         assert await bring(large) == "a response that is too large"
-        form: Fields = shared.respond(location_of(await Client(server, "http").login("site")))
+        form: Fields = provider.respond(location_of(await Client(server, "http").login("site")))
         answer = await come_back(Client(server, "http"), form | {"SAMLResponse": large})
         assert told(answer) == REFUSED
         assert (await last_line(server))["reason"] == "a form that is too large"
 
 
-async def test_only_configured_certificates_count(shared: Idp) -> None:
+async def test_only_configured_certificates_count(provider: Idp) -> None:
     """A certificate that comes along with a signature means nothing."""
-    other = write_pair(shared.folder, "other")[1].read_text()
+    other = write_pair(provider.folder, "other")[1].read_text()
     body = "".join(other.splitlines()[1:-1])
 
     def bring_certificate(text: str) -> str:
         return re.sub("X509Certificate>[^<]+<", f"X509Certificate>{body}<", text)
 
-    async with served(shared) as server:
+    async with served(provider) as server:
         client = Client(server, "http")
-        answer = await log_in(client, replace(shared, tampers=bring_certificate))
+        answer = await log_in(client, replace(provider, tampers=bring_certificate))
         assert answer["status"] == 200  # signed by the right key, whatever it says of itself

@@ -3,8 +3,6 @@
 import json
 import re
 import tomllib
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +15,6 @@ from tests.server.identities import (
     CALLBACK,
     ENTITY,
     Idp,
-    identifying,
     log_in,
     served,
     write_key,
@@ -28,19 +25,6 @@ from tests.server.stepping import Client
 
 UNLINK = "auth:deleteMyCredentials"
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Idp]:
-    """A provider, whose keys take a while."""
-    with identifying() as idp:
-        yield idp
-
-
-@pytest.fixture
-def idp(shared: Idp) -> Idp:
-    """A provider."""
-    return replace(shared, attributes={"mail": ["ann@mail.test"], "givenName": ["Ann"]})
 
 
 async def test_the_configuration_of_the_page(idp: Idp) -> None:

@@ -238,12 +238,16 @@ async def test_the_size_is_bounded_by_the_configuration(transport: str) -> None:
         answer = await server.call(transport, "security:searchUsers", token=admin)
         assert ids(answer) == ["admin", "ann", "bob"]
         assert answer["result"]["total"] == 5
-        answer = await server.call(transport, "security:searchUsers", token=admin, size=4)
-        assert told(answer) == {
-            "id": "services.storage.get_limit_exceeded",
-            "code": 16842755,
-            "status": 413,
-        }
+        for action in ("searchUsers", "searchProfiles", "searchRoles", "searchAudit"):
+            asked = f"security:{action}"
+            answer = await server.call(transport, asked, token=admin, size=3)
+            assert len(answer["result"]["hits"]) == 3
+            answer = await server.call(transport, asked, token=admin, size=4)
+            assert told(answer) == {
+                "id": "services.storage.get_limit_exceeded",
+                "code": 16842755,
+                "status": 413,
+            }
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)

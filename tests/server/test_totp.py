@@ -7,6 +7,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 
 import pyotp
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from protocol.errors import LocalError
 from server.auth.strategies import Parts, totp
 from server.auth.strategies.totpsettings import TotpSettings
+from server.configtree import ConfigError
 from server.storage.base import Table, Update
 from tests.server.clock import Clock
 from tests.server.enrolling import (
@@ -380,6 +382,62 @@ async def test_the_operators_key(clock: Clock, tmp_path: object) -> None:
             state = state_of(await person.first())
             answer = await person.login("totp", state=state, code=code or app.next_code())
             assert answer["status"] == status
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        # Each a key or several, whether the database's opens, too, and whether a code is right.
+        [("a", False, True), (["b", "a"], False, True), ("b", False, True), ("a", False, False)],
+        [("a", False, True), (["b", "c", "a"], False, True), (["c", "b"], False, True)],
+        [("a", False, True), ("b", False, False), (["b", "a"], False, True)],
+        [("", False, True), ("a", False, False), ("a", True, True), ("a", False, True)],
+    ],
+)
+async def test_keys_follow_each_other(
+    clock: Clock, tmp_path: Path, steps: list[tuple[str | list[str], bool, bool]]
+) -> None:
+    """An older key decrypts, and is not needed any more by who has logged in since."""
+    data, app = f"{tmp_path}/keys.db", None
+    for keys, opens_stored, is_right in steps:
+        table: dict[str, object] = {"storedKey": opens_stored}
+        if keys:
+            table["key"] = [one * 32 for one in keys] if isinstance(keys, list) else keys * 32
+        async with running(mfa_config(table), data=data) as server:
+            if app is None:
+                _, ann = await people(server)
+                app, _ = await Person(server, "websocket").enrol(ann, clock)
+            person = Person(server, "query")
+            state = state_of(await person.first())
+            code = app.next_code()
+            answer = await person.login("totp", state=state, code=code)
+            assert answer["status"] == (200 if is_right else 401), keys
+            if is_right:
+                # However it is encrypted anew, a code is good once.
+                state = state_of(await person.first())
+                assert told(await person.login("totp", state=state, code=code)) == REFUSED
+
+
+async def test_a_recovery_code_encrypts_anew_as_well(clock: Clock, tmp_path: Path) -> None:
+    data, old, new = f"{tmp_path}/keys.db", "a" * 32, "b" * 32
+    async with running(mfa_config({"key": old}), data=data) as server:
+        _, ann = await people(server)
+        app, codes = await Person(server, "websocket").enrol(ann, clock)
+    for keys, code in (([new, old], codes[0]), ([new], "")):
+        async with running(mfa_config({"key": keys}), data=data) as server:
+            person = Person(server, "query")
+            state = state_of(await person.first())
+            login = await person.login("totp", state=state, code=code or app.next_code())
+            assert login["result"]["_id"] == "ann"
+
+
+@pytest.mark.parametrize("key", [[], ["a" * 32, "short"], ["a" * 32, 5], "a" * 31, {}])
+async def test_keys_that_are_none(key: object) -> None:
+    """Named, but not shown."""
+    with pytest.raises(ConfigError, match=r"strategies\.totp\.key: .*32 bytes") as refused:
+        async with running(mfa_config({"key": key})):
+            pass
+    assert "aaa" not in str(refused.value)
 
 
 async def test_an_administrator_brings_a_seed_along(world: World) -> None:

@@ -434,7 +434,7 @@ async def test_ids_that_are_none(server: Running, transport: str) -> None:
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_too_many_ids(transport: str) -> None:
     """contract/03 §7.8: more than `limits.documentsWriteCount`; `documentsFetchCount` for reads.
-    Nobody is deleted."""
+    Nobody is deleted, and as many as are allowed are taken; ids count once."""
     limits = replace(cheap_config().limits, documents_write_count=2, documents_fetch_count=2)
     async with running(cheap_config(limits=limits)) as server:
         admin = await server.create_admin()
@@ -451,8 +451,19 @@ async def test_too_many_ids(transport: str) -> None:
             "code": 16842755,
             "status": 413,
         }
-        answer = await server.call(transport, M_GET, token=admin, body={"ids": ["admin", "a"]})
+        most = {"ids": ["admin", "a", "a"]}
+        answer = await server.call(transport, M_GET, token=admin, body=most)
         assert len(answer["result"]["hits"]) == 1
+        for kind in ("Roles", "Profiles"):
+            for name in (f"security:mGet{kind}", f"security:mDelete{kind}"):
+                refused = await server.call(transport, name, token=admin, body=body)
+                assert refused["error"]["id"].endswith("_limit_exceeded"), name
+                taken = await server.call(transport, name, token=admin, body=most)
+                assert taken["status"] in (206, 404), name  # who is named there is nobody
+        for kuid in ("a", "b"):
+            await make(server, admin, kuid)
+        answer = await server.call(transport, M_DELETE, token=admin, body={"ids": ["a", "b", "b"]})
+        assert (answer["status"], answer["result"]) == (200, ["a", "b"])
 
 
 async def test_a_document_that_grows_too_large(server: Running) -> None:

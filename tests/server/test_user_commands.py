@@ -10,9 +10,12 @@ import pytest
 
 from server import cli
 from server.storage.base import Row, Table
+from tests.server.clock import Clock
 from tests.server.commands import CHEAP, REFUSED, Desk, manykeys, user, write_lines
+from tests.server.enrolling import Person
 from tests.server.errors import told
 from tests.server.running import PASSWORD, Http, Running, cheap_config, running
+from tests.server.test_notifier import Box, notifying
 from tests.server.test_serve import Process, create_admin, login, open_socket, serving
 
 GONE = {"id": "security.token.invalid", "code": 117506049, "status": 401}
@@ -264,3 +267,110 @@ async def test_a_running_server_obeys_at_once(tmp_path: Path) -> None:
                 await command(*after)
         http.close()
         assert "Traceback" not in await server.stop()
+
+
+class Factored:
+    """A database with Ann, who has an application and a session, and a box for messages."""
+
+    def __init__(self, desk: Desk, folder: Path) -> None:
+        self.desk = desk
+        self.box = Box(folder)
+        self.config = notifying(folder)
+        command = ",".join(self.config.security.notify.command)
+        self.flags = ("--set", f"security.notify.command={command}")
+        self.session = ""
+        desk.create("ann", "--username", "ann@example.org")
+        asyncio.run(self.enrol())
+
+    async def enrol(self) -> None:
+        """Enrol Ann, as somebody does while logged in."""
+        async with running(self.config, data=str(self.desk.data)) as server:
+            self.session = await server.login("ann@example.org")
+            person = Person(server, "query")
+            clock = Clock()
+            clock.now_ms = server.app.services.clock_ms()
+            await person.enrol(self.session, clock)
+            await self.box.one("credentialsAdded")
+
+    async def look(self) -> tuple[bool, object]:
+        """Tell whether she gets a token for a password alone, and how her session is answered."""
+        async with running(self.config, data=str(self.desk.data)) as server:
+            first = await Person(server, "query").first("ann@example.org")
+            http = await server.connect()
+            me = await http.ask("GET", "/_me", token=self.session)
+            return "jwt" in first["result"], me.status
+
+
+@pytest.fixture
+def factored(desk: Desk, tmp_path: Path) -> Factored:
+    folder = tmp_path / "box"
+    folder.mkdir()
+    return Factored(desk, folder)
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_lost_factor_is_taken_away(factored: Factored, ends: bool) -> None:
+    """A15, A16: with a line in the trail and a message, and sessions ended where that is asked."""
+    desk = factored.desk
+    assert asyncio.run(factored.look()) == (False, 200)
+    flags = ["--end-sessions"] if ends else []
+    out = desk.do("user", "reset-mfa", "ann@example.org", "--by-username", *flags, *factored.flags)
+    assert out == "user ann has no totp any more\n"
+    message = asyncio.run(factored.box.one("credentialsRemoved", user="ann", strategy="totp"))
+    assert (message["action"], message["by"], message["address"]) == (
+        "command:user reset-mfa",
+        "",
+        "",
+    )
+    assert asyncio.run(factored.look()) == (True, 401 if ends else 200)
+    event = stored(desk, Table.AUDIT)[-2]  # after it, Ann's login
+    assert (event["kind"], event["subject"], event["strategy"], event["actor"]) == (
+        *("command:user reset-mfa", "ann", "totp"),
+        "",
+    )
+    assert desk.refuse("user", "reset-mfa", "ann").endswith("has no second factor of: totp")
+
+
+def test_a_login_that_waits_for_a_lost_factor_is_over(factored: Factored) -> None:
+    """Whoever has found the application and the password gains nothing by having begun."""
+
+    async def begin() -> None:
+        async with running(factored.config, data=str(factored.desk.data)) as server:
+            assert "state" in (await Person(server, "query").first("ann@example.org"))["result"]
+
+    asyncio.run(begin())
+    assert len(stored(factored.desk, Table.ONE_TIME)) == 1
+    factored.desk.do("user", "reset-mfa", "ann")
+    assert stored(factored.desk, Table.ONE_TIME) == []
+
+
+def test_what_is_no_factor_stays(factored: Factored) -> None:
+    """Neither a password nor what nobody has configured as a factor can be taken away by it."""
+    desk = factored.desk
+    for name in ("local", "codes"):
+        refusal = desk.refuse("user", "reset-mfa", "ann", "--factor", name)
+        assert refusal.endswith(f"{name} is no second factor; expected one of: totp")
+    assert desk.refuse("user", "reset-mfa", "bob").endswith("see manykeys user list")
+    factors = ("--set", "security.mfa.factors=local")
+    out = desk.do("user", "reset-mfa", "ann", *factors)
+    assert out == "user ann has no local any more\n"
+    out = desk.do("user", "reset-mfa", "ann", "--factor", "totp")
+    assert out.splitlines()[-1] == "user ann has no other credentials either: he can't log in"
+
+
+def test_a_password_set_by_a_command_is_told(factored: Factored) -> None:
+    """A16: to the operator's program, before the command ends."""
+    factored.desk.do("user", "set-password", "ann", "--password-stdin", *factored.flags, stdin=NEW)
+    message = asyncio.run(factored.box.one("credentialsChanged", user="ann", strategy="local"))
+    assert message["action"] == "command:user set-password"
+
+
+def test_a_program_that_hangs_keeps_no_command(factored: Factored) -> None:
+    """It has its time, and the password is changed all the same."""
+    flags = ("--set", "security.notify.command=/bin/sleep,600")
+    flags += ("--set", "security.notify.timeout=100ms")
+    code, out, _ = factored.desk.run(
+        "user", "set-password", "ann", "--password-stdin", *flags, stdin=NEW
+    )
+    assert (code, out) == (0, "user ann has another password\n")
+    assert can_log_in(factored.desk, "ann@example.org", NEW)

@@ -71,6 +71,10 @@ class Misfit(Exception):
     """The directory does not do what the configuration expects of it; the text is for the log."""
 
 
+class Rejected(Exception):
+    """A server refuses the service account; the text is for the log."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """An entry of a directory."""
@@ -157,6 +161,7 @@ class Servers:
         self._servers = servers
         self._retry_after_s = retry_after_s
         self._failed_until_s = dict.fromkeys(map(str, servers), 0.0)
+        self._causes: dict[str, str] = {}
         self._lock = threading.Lock()
 
     def in_order(self) -> list[Server]:
@@ -167,10 +172,15 @@ class Servers:
         return sorted(self._servers, key=lambda one: max(until_s[str(one)] - now_s, 0.0))
 
     def failed(self, server: Server, reason: Exception) -> None:
-        """Try it last for a while."""
-        _LOG.error("strategy %s: %s does not serve: %s", self._name, server, _cause(reason))
+        """Try it last for a while; the log says why, once in that time."""
+        now_s, cause, name = monotonic(), _cause(reason), str(server)
         with self._lock:
-            self._failed_until_s[str(server)] = monotonic() + self._retry_after_s
+            is_news = self._causes.get(name) != cause or self._failed_until_s[name] <= now_s
+            if is_news:
+                self._causes[name] = cause
+                self._failed_until_s[name] = now_s + self._retry_after_s
+        if is_news:
+            _LOG.error("strategy %s: %s does not serve: %s", self._name, name, cause)
 
     def served(self, server: Server) -> None:
         """Try it in its turn."""
@@ -189,7 +199,10 @@ class Pool:
 
     def run(self, work: Callable[[Link], T]) -> T:
         """Give what work with a connection gives, with another one where the first breaks.
-        `Unreachable` where none is to be had, `Misfit` for what a server refuses to do."""
+        `Unreachable` where none is to be had, `Misfit` for what a server refuses to do, and where
+        none that answers takes the service account: a replica that lags takes an older password,
+        so each is asked, once."""
+        rejected: Rejected | None = None
         try:
             link = self._take()
             if link is not None:
@@ -200,13 +213,16 @@ class Pool:
             for server in self._servers.in_order():
                 try:
                     outcome = self._use(self._open_link(server), work)
-                except _BROKEN as reason:
+                except (Rejected, *_BROKEN) as reason:
                     self._servers.failed(server, reason)
+                    rejected = reason if isinstance(reason, Rejected) else rejected
                     continue
                 self._servers.served(server)
                 return outcome
         except ldap.LDAPError as refused:
             raise Misfit(_cause(refused)) from None
+        if rejected is not None:
+            raise Misfit(str(rejected))
         raise Unreachable
 
     def close(self) -> None:
@@ -272,7 +288,7 @@ class Directory:
             raise
         if refused:
             link.close()
-            raise Misfit(f"bindDn, bindPassword: {server} refuses them: {refused}")
+            raise Rejected(f"bindDn, bindPassword: refused: {refused}")
         return link
 
 
@@ -302,6 +318,8 @@ def _cause(reason: Exception) -> str:
         return f"its certificate is not accepted: {reason.verify_message}"
     if isinstance(reason, ssl.SSLError):
         return f"no TLS: {reason.reason}"
+    if isinstance(reason, Rejected):
+        return str(reason)
     if isinstance(reason, OSError):
         return reason.strerror or str(reason) or type(reason).__name__
     return str(_told_by(reason).get("desc", type(reason).__name__))

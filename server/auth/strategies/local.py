@@ -27,6 +27,7 @@ from server.auth.strategies import (
     Refused,
 )
 from server.auth.strategies.usernames import search_usernames
+from server.auth.tokenforms import owner_guard
 from server.storage.base import (
     Change,
     Delete,
@@ -256,12 +257,20 @@ class Local:
         ApiError for a token or a password that won't do. Making the changes raises `Missing` when
         the token was used, or its user changed or disabled, in the meantime.
         """
-        kuid = await self._resets.find(token)
+        kuid = await self.find_reset(token)
         credentials = {"password": password}
         await self.validate(credentials, kuid, True)
         prepared = await self.update(credentials, kuid, kuid)
-        enabled = Present(Table.USERS, {"kuid": kuid, "disabled": 0})
-        return Prepared(prepared.shown, [use_up(token), enabled, *prepared.changes])
+        return Prepared(prepared.shown, [*owner_guard(kuid), use_up(token), *prepared.changes])
+
+    async def find_reset(self, token: str) -> str:
+        """Give who could set a new password with this reset token. ApiError for what is no good,
+        the same for a token of a user who is disabled: he is told nothing of his password."""
+        kuid = await self._resets.find(token)
+        if not await self._storage.exists(Table.USERS, kuid=kuid, disabled=0):
+            tell(subject=kuid, reason=DISABLED)
+            raise error(_ERRORS + "invalid_token")
+        return kuid
 
     async def _check_new_password(
         self, password: str, username: str, demands: Demands, old: Row | None

@@ -63,7 +63,7 @@ class Totp(CredentialRows):
             raise LocalError("needs an extra that is not installed: pip install manykeys[totp]")
         super().__init__(name, parts)
         self._settings = settings
-        self._sealer = Sealer(parts.storage, settings.key)
+        self._sealer = Sealer(parts.storage, settings.keys, opens_stored=settings.opens_stored)
 
     async def after_register(self) -> None:
         """Have the key ready before anybody needs it."""
@@ -94,6 +94,8 @@ class Totp(CredentialRows):
         if left == data_of(row):
             tell(reason="reused code", notice=REUSED)
             return Refused(WRONG_CODE)
+        # With the newest key from now on, so that an older one can go some day.
+        left["seed"] = await self._sealer.renew(left["seed"], self._use(kuid))
         return Authenticated(kuid, tuple(self.updated(row, kuid, left)))
 
     async def prove(self, attempt: LoginAttempt, kuid: str) -> Proof:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from server.settings import YES_NO, secret_text, setting, text, whole
+from server.settings import YES_NO, secret_texts, setting, text, whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,12 +16,19 @@ class TotpSettings:
     period_s: int = setting(
         "period", whole(15, 120), 30, "Seconds until the next code, for who enrols from now on."
     )
-    key: str | None = setting(
+    keys: tuple[str, ...] = setting(
         "key",
-        secret_text(32),
-        None,
-        "Encrypts the seeds. Without it one is made and kept in the database.",
+        secret_texts(32),
+        (),
+        "Encrypts the seeds; of several the first, while all decrypt. Without it one is made and "
+        "kept in the database.",
         secret=True,
+    )
+    opens_stored: bool = setting(
+        "storedKey",
+        YES_NO,
+        False,
+        "Decrypt with the key in the database, too, after a key of one's own was configured.",
     )
     is_portable: bool = setting(
         "portable", YES_NO, False, "Let clients enrol that keep no cookies, too."
