@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from server import cli
-from tests.server.running import PASSWORD, WAIT_S
+from tests.server.running import PASSWORD
+from tests.waiting import in_time
 
 CHEAP = ("--set", "security.passwords.cost=4")
 REFUSED = 2
@@ -89,6 +90,6 @@ async def manykeys(*arguments: str, stdin: str = "") -> tuple[int, str]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    printed, errors = await asyncio.wait_for(process.communicate(stdin.encode()), WAIT_S)
+    printed, errors = await in_time(process.communicate(stdin.encode()))
     assert process.returncode is not None
     return process.returncode, (printed + errors).decode()

@@ -28,6 +28,7 @@ from tests.server.commands import CHEAP, Desk, profile, role, user, write_lines
 from tests.server.running import PASSWORD, WAIT_S
 from tests.server.test_serve import create_admin, login, serving
 from tests.server.test_user_commands import can_log_in
+from tests.waiting import deadline, in_time
 
 SALT = "ab" * 128
 HASHED = "$2b$04$" + "." * 22 + "a" * 31
@@ -424,7 +425,7 @@ async def start_import(file: Path, data: Path) -> asyncio.subprocess.Process:
 
 async def wait_for_some(storage: SqliteStorage) -> None:
     """Wait until the first users are stored."""
-    async with asyncio.timeout(WAIT_S):
+    async with deadline():
         while not await storage.exists(Table.USERS):
             pass  # each look is a wait
 
@@ -459,7 +460,7 @@ async def test_an_interrupted_import_goes_on(tmp_path: Path, number: int) -> Non
     process = await start_import(file, data)
     await wait_for_some(storage)
     process.send_signal(number)
-    out, err = await asyncio.wait_for(process.communicate(), WAIT_S)
+    out, err = await in_time(process.communicate())
     stored = [await storage.count(table) for table in (Table.USERS, Table.CREDENTIALS)]
     assert 0 < stored[0] < count and stored[0] == stored[1]
     if number == signal.SIGINT:
