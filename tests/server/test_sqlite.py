@@ -40,6 +40,7 @@ from server.storage.sqlite_journal import KEEP_MS
 from server.storage.sqlite_schema import APPLICATION_ID, MIGRATIONS, bring_up_to_date, check_ours
 from server.storage.sqlite_statements import find_latest
 from server.storage.sqlite_threads import Job, Lane
+from tests.waiting import in_time
 
 DEADLINE_S = 20.0
 BUSY_MS = 20
@@ -561,12 +562,12 @@ async def test_after_a_fault_what_others_wrote_is_heard(storage: SqliteStorage, 
     try:
         aside = path.with_name("aside")
         path.rename(aside)
-        await asyncio.wait_for(warned.event.wait(), DEADLINE_S)
+        await in_time(warned.event.wait())
         aside.rename(path)
     finally:
         logging.getLogger("server.storage").removeHandler(warned)
     run(path, "INSERT INTO journal (noted, subject, at) VALUES ('user', 'ann', 1000)")
-    entries = await asyncio.wait_for(heard.get(), DEADLINE_S)
+    entries = await in_time(heard.get())
     assert entries == [Entry(1, Noted.USER, "ann")]
 
 
@@ -632,7 +633,7 @@ async def test_another_process_is_heard(storage: SqliteStorage, path: Path) -> N
 
     storage.follow(listen)
     with start(WRITER, path, 0) as child:
-        await asyncio.wait_for(enough.wait(), DEADLINE_S)
+        await in_time(enough.wait())
         child.kill()
     assert [entry.sequence for entry in heard] == list(range(1, len(heard) + 1))
     row: Row | None = await storage.get(Table.USER_PROFILES, kuid="a0", profile_id="p")

@@ -42,8 +42,8 @@ from server.storage.base import (
     Written,
 )
 from server.storage.sqlite import SqliteStorage
+from tests.waiting import in_time
 
-DEADLINE_S = 10.0
 Backend = Callable[[Path], Storage]
 
 BACKENDS: dict[str, Backend] = {
@@ -695,7 +695,7 @@ async def test_two_storages_of_one_database_tell_each_other_everything_once_and_
             await pair[place].apply([Note(Noted.USER, f"{place}:{number}")])
 
     await asyncio.gather(write(0), write(1))
-    await asyncio.wait_for(complete.wait(), DEADLINE_S)
+    await in_time(complete.wait())
     assert heard[0] == heard[1]
     sequences = [entry.sequence for entry in heard[0]]
     assert sequences == sorted(set(sequences))
