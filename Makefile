@@ -8,6 +8,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 OPTIONS ?=
+# Processes that run the tests: `auto` is one for each processor, 0 runs them without any.
+PROCESSES ?= auto
 # What is installed for the tests; `make test EXTRAS=test,check,ldap` needs a compiler.
 EXTRAS ?= test,check
 
@@ -17,7 +19,7 @@ run: .venv/served
 	$(BIN)/manykeys serve $(OPTIONS)
 
 test: .venv/tested
-	$(BIN)/python -m pytest $(OPTIONS)
+	$(BIN)/python -m pytest --numprocesses=$(PROCESSES) --dist=worksteal $(OPTIONS)
 
 check: .venv/tested
 	$(BIN)/ruff check .

@@ -16,6 +16,7 @@ from bench.figures import (
     http,
     login,
     memory,
+    pending,
     push,
     sessions,
     start,
@@ -39,6 +40,7 @@ _LONG: dict[str, Callable[[Stage], Chapter]] = {
     "sessions": sessions.measure,
     "users": users.measure,
     "push": push.measure,
+    "pending": pending.measure,
     "timing": timing.measure,
     "faults": faults.measure,
 }

@@ -1,7 +1,8 @@
 """A light load that keeps each latency with its time: for what is felt in a short moment.
 
 A process of its own (`python -m bench.latencies PORT TOKEN`). Each connection asks for `/_me`, and
-again 5 to 15 ms after the answer. Prints a line when it has begun; ends with its stdin, and prints
+again 5 to 15 ms after the answer; with `python -m bench.latencies PORT TOKEN logins` a few log in
+with the bench's password. Prints a line when it has begun; ends with its stdin, and prints
 one JSON array of pairs: when a request was sent, in seconds of the machine's clock, and its latency
 in ms.
 """
@@ -17,9 +18,12 @@ from collections.abc import Sequence
 from math import ceil
 
 from bench.client import WrongAnswer, connect, write_request
+from bench.subject import CREDENTIALS, LOGIN_PATH
 
 BEGUN = "begun"
+LOGINS = "logins"
 _CONNECTIONS = 64
+_LOGIN_CONNECTIONS = 4  # so many that they leave most of a core, where hashing is cheap
 _REST_S = (0.005, 0.015)
 _LONGEST_ANSWER_BYTES = 65536
 
@@ -59,9 +63,12 @@ def run(connections: list[socket.socket], request: bytes) -> list[tuple[float, f
 def main() -> None:
     """Open the connections and ask."""
     port, token = int(sys.argv[1]), sys.argv[2]
-    connections = [connect(port) for _ in range(_CONNECTIONS)]
+    request, count = write_request("GET", "/_me", token=token), _CONNECTIONS
+    if sys.argv[3:] == [LOGINS]:
+        request, count = write_request("POST", LOGIN_PATH, body=CREDENTIALS), _LOGIN_CONNECTIONS
+    connections = [connect(port) for _ in range(count)]
     print(BEGUN, flush=True)
-    print(json.dumps(run(connections, write_request("GET", "/_me", token=token))))
+    print(json.dumps(run(connections, request)))
 
 
 if __name__ == "__main__":

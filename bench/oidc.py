@@ -2,11 +2,11 @@
 its steps, with a provider on the same machine that is not counted.
 
 Sixteen people log in at once: one at a time, most of what is counted is the waking of a processor
-that sleeps between two steps.
+that sleeps between two steps. Once the ID token has all that is wanted, and once the provider must
+be asked for more of what it knows, which is a request to it more.
 """
 
 import argparse
-import http.client
 import os
 import sys
 import tempfile
@@ -14,70 +14,57 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from bench.client import WrongAnswer
+from bench.provided import begin, come_back, write_config
 from bench.servers import Running, our_server
 from bench.stage import QUICK, Cores, Stage
-from tests.server.issuer import Issuer, issuing, settings_for
+from tests.server.issuer import Issuer, issuing
 
 _MOST_MS = 5.0
 _AT_ONCE = 16
+# Strategies: the ID token tells all that is wanted, or the provider must be asked for more.
+_WAYS: dict[str, dict[str, object]] = {
+    "told": {"persist": ["email"]},
+    "asked": {"persist": ["email", "nickname"]},
+}
 
 
 def main() -> int:
-    """Print the figure; 1 when it is missed."""
+    """Print the figures; 1 when one is missed."""
     parser = argparse.ArgumentParser(prog="python -m bench.oidc", description=__doc__)
     parser.add_argument("--logins", type=int, default=400)
     logins = parser.parse_args().logins
     cores = sorted(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory(prefix="oidc-") as folder, issuing() as issuer:
         config = Path(folder, "manykeys.toml")
-        config.write_text(write_config(issuer))
+        config.write_text(write_config(issuer, _WAYS))
         here = Cores(frozenset(cores[:1]), frozenset(cores[1:] or cores))
         stage = Stage(QUICK, here, Path(folder), [sys.executable, "-m", "server"])
         data, flags = Path(folder, "keys.db"), ("--config", str(config))
         with our_server(stage, data, here.server, flags=flags) as running:
-            log_in(running.port, issuer)  # what is looked up once
-            used_ms = cost_ms(running, issuer, logins)
-    met = "met" if used_ms <= _MOST_MS else "MISSED"
-    print(f"{used_ms:.2f} ms of one processor for a login, <= {_MOST_MS:g} {met}")
-    return int(used_ms > _MOST_MS)
+            used_ms = {}
+            for name in _WAYS:
+                log_in(running.port, issuer, name)  # what is looked up once
+                used_ms[name] = cost_ms(running, issuer, name, logins)
+    for name, used in used_ms.items():
+        met = "met" if used <= _MOST_MS else "MISSED"
+        print(f"{name}: {used:.2f} ms of one processor for a login, <= {_MOST_MS:g} {met}")
+    return int(max(used_ms.values()) > _MOST_MS)
 
 
-def write_config(issuer: Issuer) -> str:
-    """Give the configuration, as TOML."""
-    lines = ["[strategies.site]"]
-    for name, value in settings_for(issuer).items():
-        if isinstance(value, dict):
-            value = "{" + ", ".join(f"{key} = '{one}'" for key, one in value.items()) + "}"
-        else:
-            value = f'"{value}"'
-        lines.append(f"{name} = {value}")
-    return "\n".join(lines)
-
-
-def cost_ms(running: Running, issuer: Issuer, logins: int) -> float:
+def cost_ms(running: Running, issuer: Issuer, way: str, logins: int) -> float:
     """Give the processor time of one login, the mean of so many."""
     began_s = running.cpu_s()
     with ThreadPoolExecutor(_AT_ONCE) as people:
-        for done in [people.submit(log_in, running.port, issuer) for _ in range(logins)]:
+        for done in [people.submit(log_in, running.port, issuer, way) for _ in range(logins)]:
             done.result()
     return (running.cpu_s() - began_s) / logins * 1000
 
 
-def log_in(port: int, issuer: Issuer) -> None:
-    """Take both steps, as a browser does."""
-    connection = http.client.HTTPConnection("127.0.0.1", port)
-    connection.request("GET", "/_login/site")
-    away = connection.getresponse()
-    away.read()
-    back = issuer.authorize(away.headers["Location"])
-    cookie = away.headers["Set-Cookie"].partition(";")[0]
-    query = "&".join(f"{name}={value}" for name, value in back.items())
-    connection.request("GET", f"/_login/site?{query}", headers={"Cookie": cookie})
-    answer = connection.getresponse()
-    if answer.status != 200:
-        raise WrongAnswer(f"not logged in: {answer.status} {answer.read()!r}")
-    answer.read()
-    connection.close()
+def log_in(port: int, issuer: Issuer, way: str) -> None:
+    """Take both steps."""
+    status = come_back(port, way, begin(port, issuer, way))
+    if status != 200:
+        raise WrongAnswer(f"not logged in: {status}")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Awaitable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -140,7 +141,8 @@ async def _reads_beside(storage: SqliteStorage) -> None:
         begun_s = time.perf_counter()
         await storage.get(Table.USERS, kuid=_kuid(len(taken_ms)))
         taken_ms.append((time.perf_counter() - begun_s) * 1000)
-    await walking
+    with suppress(TooSlow):
+        await walking
     middle_ms, worst_ms = statistics.median(taken_ms), max(taken_ms)
     print(f"\nreads beside a walk: {len(taken_ms):,}, {middle_ms:.2f} ms, worst {worst_ms:.2f} ms")
 

@@ -13,6 +13,7 @@ from bench.stage import Stage
 OURS = "manykeys"
 KUID = "bench"
 NAME = "Bench"
+LOGIN_PATH = "/_login/local"
 CREDENTIALS = {"username": "bench", "password": "a long enough Passphrase, 1 of a kind"}
 
 
@@ -43,7 +44,7 @@ def create_admin(port: int) -> None:
 
 def log_in(port: int) -> str:
     """Give a new token of the administrator."""
-    result = ask(port, "POST", "/_login/local", body=CREDENTIALS).result()
+    result = ask(port, "POST", LOGIN_PATH, body=CREDENTIALS).result()
     token = result.get("jwt")
     if result.get("_id") != KUID or not isinstance(token, str):
         raise WrongAnswer(f"not a login: {sorted(result)}")

@@ -6,7 +6,6 @@ says, its documents are checked by whoever stores them. Knows no store.
 
 from collections.abc import Iterator, Mapping
 from enum import Enum
-from types import MappingProxyType
 from typing import BinaryIO, NamedTuple
 
 from protocol.bodies import parse_json
@@ -37,7 +36,7 @@ _LEFT_OUT = frozenset({"api-keys", "config", "installations", "tokens", "validat
 _FIXTURES = ("roles", "profiles", "users")
 _STORE = "kuzzle."
 _PASSWORDS = "plugin-kuzzle-plugin-auth-passport-local.users"  # noqa: S105  (an index's name)
-_NONE: Mapping[str, object] = MappingProxyType({})
+_NONE: Mapping[str, object] = {}
 _SHAPE = 'an object with "collection", "_id" and "_source", or one with roles, profiles or users'
 
 

@@ -4,9 +4,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TextIO
 
-from protocol.errors import ApiError
 from server.auth.userimport import Ending
-from server.importlines import BadLine, Kind, Record
+from server.importlines import Kind
+from server.importreading import Entry
 from server.operations import printable
 
 MOST_LISTED = 20
@@ -40,19 +40,19 @@ class Report:
         """How much was refused."""
         return self.bad_lines + self.refused.total()
 
-    def end(self, line: int, record: Record, ending: Ending | ApiError) -> None:
-        """Count a document."""
-        if isinstance(ending, ApiError):
-            self.refused[record.kind] += 1
-            name = printable(record.id)
-            self._refuse(line, f"{record.kind.value} {name}: {printable(ending.message)}")
+    def end(self, entry: Entry, ending: Ending | str) -> None:
+        """Count a document, or why it is refused."""
+        if isinstance(ending, str):
+            self.refused[entry.kind] += 1
+            name = printable(entry.id)
+            self._refuse(entry.line, f"{entry.kind.value} {name}: {printable(ending)}")
         else:
-            self.endings[record.kind, ending] += 1
+            self.endings[entry.kind, ending] += 1
 
-    def refuse_line(self, line: int, reason: BadLine) -> None:
+    def refuse_line(self, line: int, reason: str) -> None:
         """Count a line nothing could be made of."""
         self.bad_lines += 1
-        self._refuse(line, str(reason))
+        self._refuse(line, reason)
 
     def _refuse(self, line: int, text: str) -> None:
         refusal = Refusal(line, text)

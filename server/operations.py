@@ -35,11 +35,15 @@ T = TypeVar("T")
 class NoSessions:
     """The sessions of an operator: he has none, so that none of his could end or go on."""
 
-    async def ends_of_others(self, caller: Caller) -> list[Change]:
+    async def family_of(self, caller: Caller) -> str:
+        """See `OwnSessions`."""
+        return ""
+
+    async def ends_of_others(self, kuid: str, family: str) -> list[Change]:
         """See `OwnSessions`."""
         return []
 
-    async def revoke_others(self, caller: Caller) -> None:
+    async def revoke_others(self, kuid: str, family: str) -> None:
         """See `OwnSessions`."""
 
 

@@ -29,8 +29,8 @@ class PlainImport:
                 raise error("api.assert.invalid_type", "kuid", "string")
             plain = {name: value for name, value in record.source.items() if name != "kuid"}
             return await self._store_credentials(kuid, {"username": record.id, **plain})
-        is_disabled = bool(record.is_disabled)
-        user = read_imported_user(record.id, record.source, is_disabled=is_disabled)
+        arrival = read_imported_user(record.id, record.source, record.is_disabled)
+        user = arrival.user(User(record.id, ()))
         given = record.credentials[LOCAL]
         if not isinstance(given, dict):
             raise error("api.assert.invalid_type", f"credentials.{LOCAL}", "object")

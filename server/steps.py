@@ -110,6 +110,6 @@ async def enter_claim(
         claim.credentials,
         caller,
         revokes=linking.revokes,
-        by=linking.kuid,
+        asks_with=linking.family,
         guards=claim.guards,
     )

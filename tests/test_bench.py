@@ -324,7 +324,7 @@ def test_required_line_is_the_bound_times_the_reference() -> None:
 def test_long_chapters_only_when_asked_for() -> None:
     usual = read_options([]).only
     assert usual == ["http", "websocket", "login", "start", "memory"]
-    more = ["sessions", "users", "push", "timing", "faults"]
+    more = ["sessions", "users", "push", "pending", "timing", "faults"]
     assert read_options(["--full"]).only == [*usual, *more]
     assert read_options(["--only", "push,http"]).only == ["push", "http"]
     with pytest.raises(SystemExit):

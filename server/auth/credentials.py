@@ -57,10 +57,13 @@ class HasSeveral(Protocol):
 class OwnSessions(Protocol):
     """Ends the other sessions of somebody who changes his own credentials."""
 
-    async def ends_of_others(self, caller: Caller) -> list[Change]:
-        """Give what ends some of them, nothing when there are none."""
+    async def family_of(self, caller: Caller) -> str:
+        """Give the session he asks with, "" for none."""
 
-    async def revoke_others(self, caller: Caller) -> None:
+    async def ends_of_others(self, kuid: str, family: str) -> list[Change]:
+        """Give what ends some of the others, nothing when there are none."""
+
+    async def revoke_others(self, kuid: str, family: str) -> None:
         """End all of them."""
 
 
@@ -101,25 +104,34 @@ class Credentials:
         caller: Caller,
         *,
         revokes: bool,
-        by: str | None = None,
+        asks_with: str | None = None,
         guards: Sequence[Change] = (),
     ) -> dict[str, object]:
-        """Change a user's credentials, and give what the strategy shows of them; `by` is who
-        changes them if it is not the caller. With `revokes` his sessions end, but for the one that
-        asks. ApiError as for `create`."""
+        """Change a user's credentials, and give what the strategy shows of them. With `revokes` his
+        sessions end, but for the one that asks: the caller's, unless it is `asks_with` that the
+        user himself has asked with. ApiError as for `create`."""
         strategy = self._strategies.get(name)
+        is_own = asks_with is not None or kuid == caller.kuid
+        by = kuid if is_own else caller.kuid
+        if asks_with is None:
+            asks_with = await self._tokens.family_of(caller) if revokes and is_own else ""
+        family = asks_with
 
         async def prepare() -> Prepared:
             await strategy.validate(given, kuid, True)
-            prepared = await strategy.update(given, kuid, by or caller.kuid)
-            ends = await self._ends(kuid, caller) if revokes else []
+            prepared = await strategy.update(given, kuid, by)
+            ends: list[Change] = []
+            if revokes and is_own:
+                ends = await self._tokens.ends_of_others(kuid, family)
+            elif revokes:
+                ends = end_all(kuid)
             return Prepared(prepared.shown, [*prepared.changes, *ends])
 
         shown = await self._apply(kuid, prepare, guards)
-        if revokes and kuid == caller.kuid:
+        if revokes and is_own:
             # Those that began since, or were too many for one transaction. With the old password
             # none can begin any more.
-            await self._tokens.revoke_others(caller)
+            await self._tokens.revoke_others(kuid, family)
         return shown
 
     async def delete(
@@ -151,10 +163,6 @@ class Credentials:
         """Give what may be shown of the credentials with the strategy's own identifier."""
         strategy = self._strategies.get(name)
         return await strategy.get_by_id(identifier) if isinstance(strategy, InformsById) else {}
-
-    async def _ends(self, kuid: str, caller: Caller) -> list[Change]:
-        is_own = kuid == caller.kuid
-        return await self._tokens.ends_of_others(caller) if is_own else end_all(kuid)
 
     async def _other_way_in(self, name: str, kuid: str) -> list[Change]:
         """Give what makes sure that a user can still log in without this strategy; ApiError 412 if

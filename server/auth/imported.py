@@ -8,14 +8,16 @@ Nothing is looked up, hashed or stored here. Whatever a file leaves out stays op
 from collections.abc import Mapping
 from typing import cast
 
+import orjson
+
 from protocol.errors import error
 from server.auth.names import ANONYMOUS_ID, check_kuid
 from server.auth.passwords import can_verify
 from server.auth.policies import MOST_REUSED
 from server.auth.strategies.local import check_username
 from server.auth.userchanges import check_size
-from server.auth.users import User, check_profile_ids, content_of
-from server.storage.base import Row
+from server.auth.userimport import Arrival, Held
+from server.auth.users import check_profile_ids, content_of
 
 LOCAL = "local"
 _KUZZLE = ("userPassword", "userSalt", "algorithm", "stretching", "encryption", "pepper", "digest")
@@ -24,24 +26,32 @@ _MOST_MS = 253_402_300_799_999  # the last moment of the year 9999
 _INFO: Mapping[str, type] = {"author": str, "createdAt": int, "updatedAt": int, "updater": str}
 
 
-def read_imported_user(kuid: str, source: Mapping[str, object], *, is_disabled: bool) -> User:
-    """Give the user a document describes; ApiError for one that can't be."""
+def read_imported_user(
+    kuid: str,
+    source: Mapping[str, object],
+    is_disabled: bool | None,
+    credentials: tuple[Held, ...] = (),
+) -> Arrival:
+    """Give the user a document describes, with these credentials; ApiError for one that can't
+    be."""
     check_kuid(kuid)
     profile_ids = source.get("profileIds")
     if not isinstance(profile_ids, list):
         raise error("api.assert.invalid_type", "profileIds", "array of strings")
-    content = content_of(source)
+    content = orjson.dumps(content_of(source))
     check_size(content)
-    return User(
+    info = _read_info(source.get("_kuzzle_info"))
+    return Arrival(
         kuid,
         check_profile_ids(profile_ids, "profileIds"),
-        content,
-        _read_info(source.get("_kuzzle_info")),
+        content.decode(),
+        orjson.dumps(info).decode() if info else "",
         is_disabled,
+        credentials,
     )
 
 
-def read_imported_local(username: str, source: Mapping[str, object], kuid: str, digest: str) -> Row:
+def read_imported_local(username: str, source: Mapping[str, object], digest: str) -> Held:
     """Give the credentials of a user with a hashed password: `hash` in a notation that names its
     algorithm, or the members of Kuzzle's record, encoded by `digest` where it does not say."""
     record = _read_record(source, digest)
@@ -49,19 +59,16 @@ def read_imported_local(username: str, source: Mapping[str, object], kuid: str, 
         raise error("api.assert.invalid_argument", _name_of(source), _READABLE)
     info, updater = _read_info(source.get("_kuzzle_info")), source.get("updater")
     history = _read_history(source.get("passwordHistory"), digest)
-    data = {
-        **record,
-        "updater": updater if isinstance(updater, str) else ANONYMOUS_ID,
-        **({"history": history} if history else {}),
-    }
-    return {
-        "strategy": LOCAL,
-        "id": check_username(username),
-        "kuid": check_kuid(kuid, "kuid"),
-        "data": data,
-        "created_at": info.get("createdAt"),
-        "updated_at": info.get("updatedAt"),
-    }
+    data = {**record, "updater": updater if isinstance(updater, str) else ANONYMOUS_ID}
+    if history:
+        data["history"] = history
+    return Held(
+        LOCAL,
+        check_username(username),
+        orjson.dumps(data).decode(),
+        cast("int | None", info.get("createdAt")),
+        cast("int | None", info.get("updatedAt")),
+    )
 
 
 def has_hash(source: Mapping[str, object]) -> bool:

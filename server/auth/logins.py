@@ -38,7 +38,7 @@ from server.auth.strategies.registry import Strategies
 from server.auth.throttle import Attempt, Throttle
 from server.auth.tokenforms import owner_guard
 from server.auth.users import User, Users
-from server.storage.base import Change, Present, Table
+from server.storage.base import Change, Present, Row, Table
 
 _LOG = logging.getLogger("manykeys.logins")
 _RANDOM, _LONGEST_PAUSE_S = SystemRandom(), 0.004
@@ -149,10 +149,10 @@ class Logins:
             form_key=attempt.args.get("form"),
         )
 
-    async def _begin(self, account: str | None, address: str) -> Attempt:
+    async def _begin(self, account: str | None, address: str, *, is_guess: bool = True) -> Attempt:
         """Begin an attempt, as often as the throttle lets somebody."""
         try:
-            return await self._throttle.begin(account, address)
+            return await self._throttle.begin(account, address, is_guess=is_guess)
         except ApiError:
             # What was typed: for whom it may be, and never kept.
             tell(notice=THROTTLED, suspect=(account or "").partition("\0")[2])
@@ -183,7 +183,8 @@ class Logins:
         self, name: str, strategy: Strategy, attempt: LoginAttempt, step: Step, visit: Visit
     ) -> LoggedIn | NextStep | Claim:
         """Take a step, as often as the throttle lets somebody."""
-        begun = await self._begin(step.account, attempt.address)
+        is_guess = step.account is not None or not getattr(strategy, "asks_elsewhere", False)
+        begun = await self._begin(step.account, attempt.address, is_guess=is_guess)
         async with _settling(begun):
             # In a task of its own: a strategy of somebody else's may use what only works in one.
             taken = self._take(name, strategy, attempt, step, visit)
@@ -348,8 +349,9 @@ async def _ask(strategy: Strategy, attempt: LoginAttempt, step: Step) -> object:
 def _guards_of(linking: Linking, proven: Proven) -> tuple[Change, ...]:
     """Give what must hold when proved credentials are stored: who began must still be there."""
     begun_by: tuple[Change, ...] = ()
-    if linking.session_id:
-        begun_by = (Present(Table.SESSIONS, {"id": linking.session_id}),)
+    if linking.family:
+        newest: Row = {"family": linking.family, "refreshed_at": None}
+        begun_by = (Present(Table.SESSIONS, newest),)
     elif linking.key:
         begun_by = (Present(Table.API_KEYS, {"token_hash": bytes.fromhex(linking.key)}),)
     return (*owner_guard(linking.kuid), *begun_by, *proven.guards)

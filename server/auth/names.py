@@ -33,6 +33,8 @@ _NAMES = (
 def is_id(value: str) -> bool:
     """Tell whether a text can be an id: not empty, not too long, no control characters, whole
     Unicode."""
+    if value.isascii() and value.isprintable():  # nearly all, and sooner told
+        return 0 < len(value) <= MOST_ID_BYTES
     try:
         length = len(value.encode())
     except UnicodeEncodeError:

@@ -56,11 +56,12 @@ _OVER = "this login was begun elsewhere, has been finished or has taken too long
 @dataclass(frozen=True, slots=True)
 class Linking:
     """Whose credentials are to be added, or with `is_update` changed, by who is logged in already:
-    the user, and the session that asked, "" for an API key, which `key` names then: the hexadecimal
-    hash of its token. `revokes` ends his other sessions."""
+    the user, and the session that asked, however often it is refreshed: the `family` of its tokens;
+    "" for an API key, which `key` names then, the hexadecimal hash of its token. `revokes` ends his
+    other sessions."""
 
     kuid: str
-    session_id: str
+    family: str
     key: str = ""
     is_update: bool = False
     revokes: bool = False

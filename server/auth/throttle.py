@@ -6,7 +6,9 @@ wait twice as long, up to `LONGEST_WAIT_S`. Who comes too early is refused befor
 looked at, and that is not counted. Failures are forgiven one by one: nobody is locked out for good.
 
 An attempt in progress counts as a failed one: the last ones before the limit are made one after the
-other, however many come at once. All counts live in this process only.
+other, however many come at once. Those that wait for another site, where nothing can be guessed,
+count when they have failed: a site that hangs would keep everybody behind one address from logging
+in. All counts live in this process only.
 
 Known limits: whoever keeps guessing keeps the account slow for its owner too (no device is known),
 and people behind one address share its count; that is why it may fail `ADDRESS_FACTOR` times as
@@ -79,16 +81,27 @@ class _Counters:
     async def reserve(self, key: bytes) -> _Counter:
         """Count an attempt as being in progress; ApiError 429 when it is too early for one."""
         while True:
-            counter = self._quiet.get(key) or self._slowed.get(key) or _Counter(key)
-            now_s = self._clock_s()
-            self._forgive(counter, now_s)
-            if counter.blocked_until_s > now_s:
-                raise _too_many(counter.blocked_until_s - now_s)
+            counter = self.check(key)
             if self._room(counter) > 0:
                 counter.in_progress += 1
-                self._keep(counter, now_s)
+                self._keep(counter, self._clock_s())
                 return counter
             await self._wait(counter)
+
+    def check(self, key: bytes) -> _Counter:
+        """Give the counter; ApiError 429 when it is too early for an attempt."""
+        counter = self._quiet.get(key) or self._slowed.get(key) or _Counter(key)
+        now_s = self._clock_s()
+        self._forgive(counter, now_s)
+        if counter.blocked_until_s > now_s:
+            raise _too_many(counter.blocked_until_s - now_s)
+        return counter
+
+    def count_failure(self, key: bytes) -> None:
+        """Count an attempt that was not reserved."""
+        counter = self._quiet.get(key) or self._slowed.get(key) or _Counter(key)
+        counter.in_progress += 1
+        self.fail(counter)
 
     def fail(self, counter: _Counter) -> None:
         """Settle an attempt that failed."""
@@ -171,13 +184,20 @@ class _Counters:
 class Attempt:
     """One login in progress; the first of its three ends counts."""
 
-    __slots__ = ("_account", "_accounts", "_address", "_addresses")
+    __slots__ = ("_account", "_accounts", "_address", "_addresses", "_unreserved")
 
     def __init__(self, accounts: _Counters, addresses: _Counters) -> None:
         self._accounts = accounts
         self._addresses = addresses
         self._account: _Counter | None = None
         self._address: _Counter | None = None
+        self._unreserved: bytes | None = None
+
+    def check(self, address: bytes | None) -> None:
+        """See that it is not too early, and count nothing before it has failed. ApiError 429."""
+        if address is not None:
+            self._addresses.check(address)
+            self._unreserved = address
 
     async def reserve(self, account: bytes | None, address: bytes | None) -> None:
         """Count it in, on both or not at all. ApiError 429."""
@@ -191,6 +211,8 @@ class Attempt:
 
     def failed(self) -> None:
         """The credentials were refused."""
+        if self._unreserved is not None:
+            self._addresses.count_failure(self._unreserved)
         self._end(self._accounts.fail, self._addresses.fail)
 
     def succeeded(self) -> None:
@@ -205,7 +227,7 @@ class Attempt:
         self, end_account: Callable[[_Counter], None], end_address: Callable[[_Counter], None]
     ) -> None:
         account, address = self._account, self._address
-        self._account = self._address = None
+        self._account = self._address = self._unreserved = None
         if account is not None:
             end_account(account)
         if address is not None:
@@ -239,15 +261,18 @@ class Throttle:
         """How many accounts and addresses have failures or attempts in progress."""
         return len(self._accounts) + len(self._addresses)
 
-    async def begin(self, account: str | None, address: str) -> Attempt:
+    async def begin(self, account: str | None, address: str, *, is_guess: bool = True) -> Attempt:
         """Begin an attempt, whose end must be told; waits for others on the same account if there
-        are as many in progress as may still fail.
+        are as many in progress as may still fail. One that is no guess waits for nobody, and nobody
+        for it: the address alone counts, once it has failed.
 
         Without an account, or an address that can be read, the other one alone counts. ApiError 429
         with the seconds to wait.
         """
         attempt = Attempt(self._accounts, self._addresses)
-        if self._is_on:
+        if self._is_on and not is_guess:
+            attempt.check(address_key(address))
+        elif self._is_on:
             await attempt.reserve(
                 None if account is None else _account_key(account), address_key(address)
             )

@@ -112,16 +112,20 @@ class Tokens:
         """End every session of a user; his API keys stay."""
         await self._storage.apply(end_all(kuid))
 
-    async def ends_of_others(self, caller: Caller) -> list[Change]:
-        """Give what ends the caller's sessions but the one he asks with, a bounded number of them;
-        his API keys stay. Nothing when there are no others."""
+    async def family_of(self, caller: Caller) -> str:
+        """Give what the tokens of the caller's session have in common, "" where he has none."""
         own = await self._storage.get(Table.SESSIONS, token_hash=caller.token_hash)
-        rows = await self._storage.find(Table.SESSIONS, limit=_ENDED_AT_ONCE, kuid=caller.kuid)
-        return _ends([row for row in rows if own is None or row["family"] != own["family"]])
+        return "" if own is None else cast(str, own["family"])
 
-    async def revoke_others(self, caller: Caller) -> None:
-        """End every session of the caller's but the one he asks with; his API keys stay."""
-        while changes := await self.ends_of_others(caller):
+    async def ends_of_others(self, kuid: str, family: str) -> list[Change]:
+        """Give what ends a user's sessions but this one, a bounded number of them; his API keys
+        stay. Nothing when there are no others."""
+        rows = await self._storage.find(Table.SESSIONS, limit=_ENDED_AT_ONCE, kuid=kuid)
+        return _ends([row for row in rows if row["family"] != family])
+
+    async def revoke_others(self, kuid: str, family: str) -> None:
+        """End every session of a user's but this one; his API keys stay."""
+        while changes := await self.ends_of_others(kuid, family):
             await self._storage.apply(changes)
 
     async def sweep(self) -> None:

@@ -77,7 +77,7 @@ class UserChanges:
 
         def change(user: User) -> User:
             merged = merge(user.content, kept)
-            check_size(merged)
+            check_size(orjson.dumps(merged))
             return replace(
                 user,
                 profile_ids=user.profile_ids if profiles is None else profiles,
@@ -191,8 +191,8 @@ def changes_between(row: Row, old: User, new: User) -> list[Change]:
     return changes
 
 
-def check_size(content: dict[str, object]) -> None:
-    """Raise ApiError 400 for a document that is too large."""
-    if len(orjson.dumps(content)) > MOST_CONTENT_BYTES:
+def check_size(content: bytes) -> None:
+    """Raise ApiError 400 for a document, as JSON, that is too large."""
+    if len(content) > MOST_CONTENT_BYTES:
         limit = f"a document of at most {MOST_CONTENT_BYTES} bytes"
         raise error("api.assert.invalid_argument", "body", limit)

@@ -6,9 +6,11 @@ already is replaced only where that is asked for. Knows nothing of files.
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
+
+import orjson
 
 from protocol.errors import ApiError, error, plain_error
 from server.auth.names import ANONYMOUS_ID
@@ -21,7 +23,6 @@ from server.auth.users import (
     ends_of,
     make_info,
     read_user,
-    row_of,
 )
 from server.storage.base import (
     Change,
@@ -38,6 +39,7 @@ from server.storage.base import (
     Table,
     Unavailable,
     Unchanged,
+    Written,
 )
 
 PATIENCE = 15
@@ -59,19 +61,47 @@ class Ending(Enum):
     """It is there, differs, and was not to be replaced."""
 
 
+class Held(NamedTuple):
+    """Credentials that arrive: `data` is JSON; `created_at_ms` None where nothing says when."""
+
+    strategy: str
+    id: str
+    data: str
+    created_at_ms: int | None
+    updated_at_ms: int | None
+
+    def __repr__(self) -> str:
+        """Say which they are, and nothing of what they hold."""
+        return f"Held({self.strategy}, {self.id!r})"
+
+
 class Arrival(NamedTuple):
-    """A user, some of his credentials (rows of the table), or both, as `auth.imported` reads them.
-    `user` None: he must be there. `says_disabled`: `user` tells whether he is, or else that stays.
+    """A user, some of his credentials, or both. `profile_ids` None: he must be there. `content` and
+    `info` are JSON; no `info` and `is_disabled` None say nothing, and what is there stays.
+
+    A tuple of texts, as its credentials are: millions of them go from one process to another.
     """
 
     kuid: str
-    user: User | None = None
-    credentials: tuple[Row, ...] = ()
-    says_disabled: bool = False
+    profile_ids: tuple[str, ...] | None
+    content: str = "{}"
+    info: str = ""
+    is_disabled: bool | None = None
+    credentials: tuple[Held, ...] = ()
 
     def __repr__(self) -> str:
         """Say whom it is about, and nothing of what he brings."""
         return f"Arrival({self.kuid!r})"
+
+    def user(self, old: User) -> User:
+        """Give the user to be, in the place of `old`."""
+        return User(
+            self.kuid,
+            self.profile_ids or (),
+            orjson.loads(self.content),
+            orjson.loads(self.info) if self.info else old.info,
+            old.is_disabled if self.is_disabled is None else self.is_disabled,
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -142,24 +172,31 @@ class UserImport:
 
     def _enter(self, arrivals: Sequence[Arrival]) -> list[Change]:
         """Give the changes that take in what is new."""
-        users = [arrival.user for arrival in arrivals if arrival.user is not None]
-        profile_ids = {profile_id for user in users for profile_id in user.profile_ids}
+        users = [arrival for arrival in arrivals if arrival.profile_ids is not None]
+        chosen = {arrival.profile_ids or () for arrival in users}
+        profile_ids = {profile_id for ids in chosen for profile_id in ids}
         changes: list[Change] = [Present(Table.PROFILES, {"id": one}) for one in profile_ids]
         now_ms = self._clock_ms()
-        made = make_info(ANONYMOUS_ID, now_ms)
+        made = _json(make_info(ANONYMOUS_ID, now_ms))
+        lists = {ids: _json(ids) for ids in chosen}
         # Nobody keeps anything of a user there was not, so nobody need be told.
-        rows = [row_of(user) for user in users]
-        for row in rows:
-            row["info"] = row["info"] or made
-        profile_rows: list[Row] = [
-            {"kuid": user.kuid, "profile_id": one} for user in users for one in user.profile_ids
+        rows: list[Written] = [
+            (kuid, lists[ids or ()], content, info or made, int(bool(is_disabled)))
+            for kuid, ids, content, info, is_disabled, _ in users
         ]
-        changes += [InsertAll(Table.USERS, rows), InsertAll(Table.USER_PROFILES, profile_rows)]
+        members: list[Written] = [
+            (arrival.kuid, one) for arrival in users for one in arrival.profile_ids or ()
+        ]
+        changes += [InsertAll(Table.USERS, rows), InsertAll(Table.USER_PROFILES, members)]
         for arrival in arrivals:
-            if arrival.user is None:
+            if arrival.profile_ids is None:
                 changes.append(Present(Table.USERS, {"kuid": arrival.kuid}))
                 changes.append(Note(Noted.USER, arrival.kuid))
-        held = [_filled(row, now_ms) for arrival in arrivals for row in arrival.credentials]
+        held: list[Written] = [
+            (strategy, id_, arrival.kuid, data, now_ms if made_ms is None else made_ms, updated_ms)
+            for arrival in arrivals
+            for strategy, id_, data, made_ms, updated_ms in arrival.credentials
+        ]
         changes.append(InsertAll(Table.CREDENTIALS, held))
         return changes
 
@@ -167,35 +204,31 @@ class UserImport:
         """Look at what is there, and decide."""
         try:
             row = await self._storage.get(Table.USERS, kuid=arrival.kuid)
-            if arrival.user is None:
+            if arrival.profile_ids is None:
                 if row is None:
                     raise error("security.user.not_found", arrival.kuid)
                 return await self._plan_credentials(arrival)
             if row is None:
-                await check_profiles_exist(self._rulebook, arrival.user.profile_ids)
+                await check_profiles_exist(self._rulebook, arrival.profile_ids)
                 for credentials in arrival.credentials:
-                    if await self._held(credentials) is not None:
+                    if await self._held(credentials, arrival.kuid) is not None:
                         raise error("security.credentials.database_inconsistency", arrival.kuid)
                 return _Plan(Ending.CREATED, self._enter([arrival]))
-            return await self._plan_known(arrival, arrival.user, row)
+            return await self._plan_known(arrival, row)
         except ApiError as refused:
             return _Plan(refused)
 
     async def _plan_credentials(self, arrival: Arrival) -> _Plan:
-        held = [await self._held(row) for row in arrival.credentials]
+        held = [await self._held(one, arrival.kuid) for one in arrival.credentials]
         if all(one is None for one in held):
             return _Plan(Ending.CREATED, self._enter([arrival]))
         changes = self._replacements(arrival, held)
         return self._decide([*changes, Note(Noted.USER, arrival.kuid)] if changes else [])
 
-    async def _plan_known(self, arrival: Arrival, user: User, row: Row) -> _Plan:
+    async def _plan_known(self, arrival: Arrival, row: Row) -> _Plan:
         old = read_user(row)
-        new = replace(
-            user,
-            info=user.info or old.info,
-            is_disabled=user.is_disabled if arrival.says_disabled else old.is_disabled,
-        )
-        held = [await self._held(credentials) for credentials in arrival.credentials]
+        new = arrival.user(old)
+        held = [await self._held(one, arrival.kuid) for one in arrival.credentials]
         changes = self._replacements(arrival, held)
         if new != old or changes:
             await check_profiles_exist(self._rulebook, new.profile_ids)
@@ -209,30 +242,43 @@ class UserImport:
             return _Plan(Ending.UNCHANGED)
         return _Plan(Ending.REPLACED, changes) if self._replaces else _Plan(Ending.KEPT)
 
-    async def _held(self, new: Row) -> Row | None:
+    async def _held(self, new: Held, kuid: str) -> Row | None:
         """Give the credentials that these would replace; ApiError 412 if their name is somebody
         else's."""
-        strategy, kuid = new["strategy"], new["kuid"]
-        same = await self._storage.get(Table.CREDENTIALS, strategy=strategy, id=new["id"])
+        same = await self._storage.get(Table.CREDENTIALS, strategy=new.strategy, id=new.id)
         if same is not None and same["kuid"] != kuid:
             raise plain_error(412, "the username is taken")
         if same is not None:
             return same
-        return await self._storage.get(Table.CREDENTIALS, kuid=kuid, strategy=strategy)
+        return await self._storage.get(Table.CREDENTIALS, kuid=kuid, strategy=new.strategy)
 
     def _replacements(self, arrival: Arrival, held: Sequence[Row | None]) -> list[Change]:
         """Give the changes from the credentials that are there to those that arrive; none where
         they are the same."""
         changes: list[Change] = []
         for new, old in zip(arrival.credentials, held, strict=True):
+            row = _row_of(new, arrival.kuid)
             if old is not None:
-                if _is_same(new, old):
+                if _is_same(row, old):
                     continue
                 key: Row = {"strategy": old["strategy"], "id": old["id"]}
                 changes += [Unchanged(Table.CREDENTIALS, old), Delete(Table.CREDENTIALS, key)]
-            changes.append(Insert(Table.CREDENTIALS, _filled(new, self._clock_ms())))
+            if new.created_at_ms is None:
+                row["created_at"] = self._clock_ms()
+            changes.append(Insert(Table.CREDENTIALS, row))
             changes.append(end_all(arrival.kuid))
         return changes
+
+
+def _row_of(held: Held, kuid: str) -> Row:
+    return {
+        "strategy": held.strategy,
+        "id": held.id,
+        "kuid": kuid,
+        "data": orjson.loads(held.data),
+        "created_at": held.created_at_ms,
+        "updated_at": held.updated_at_ms,
+    }
 
 
 def _is_same(new: Row, old: Row) -> bool:
@@ -241,5 +287,5 @@ def _is_same(new: Row, old: Row) -> bool:
     return all(new[name] == old[name] for name in (names if is_dated else names[:4]))
 
 
-def _filled(row: Row, now_ms: int) -> Row:
-    return {**row, "created_at": now_ms} if row["created_at"] is None else row
+def _json(value: object) -> str:
+    return orjson.dumps(value).decode()

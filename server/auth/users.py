@@ -238,7 +238,7 @@ async def _validate(strategy: Strategy, given: Mapping[str, object], user: User)
 
 def check_profile_ids(profile_ids: Sequence[str], argument: str) -> tuple[str, ...]:
     """Give the ids, each once; those who call over the wire may have sent anything as a member."""
-    if not all(isinstance(profile_id, str) for profile_id in profile_ids):
+    if set(map(type, profile_ids)) - {str}:
         raise error("api.assert.invalid_type", argument, "array of strings")
     if not profile_ids:
         raise error("api.assert.empty_argument", argument)

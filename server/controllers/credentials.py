@@ -43,7 +43,7 @@ async def create_my_credentials(
     name, given = read_strategy(services, request), read_body(request)
     await services.second_factors.check_recent(name, caller, "auth:createMyCredentials")
     if services.logins.proves(name):
-        return await _link(services, caller, request, _linking_by(caller))
+        return await _link(services, caller, request, await _linking_by(services, caller))
     return await services.credentials.create(name, caller.kuid, given, caller.kuid)
 
 
@@ -67,7 +67,7 @@ async def update_my_credentials(
     await services.second_factors.check_recent(name, caller, "auth:updateMyCredentials")
     await _check_present_password(services, name, caller, request)
     if services.logins.proves(name):
-        linking = replace(_linking_by(caller), is_update=True, revokes=revokes)
+        linking = replace(await _linking_by(services, caller), is_update=True, revokes=revokes)
         return await _link(services, caller, request, linking)
     return await services.credentials.update(name, caller.kuid, given, caller, revokes=revokes)
 
@@ -130,10 +130,13 @@ async def delete_my_credentials(services: Services, caller: Caller, request: Req
     return {"acknowledged": True}
 
 
-def _linking_by(caller: Caller) -> Linking:
+async def _linking_by(services: Services, caller: Caller) -> Linking:
     """Give a linking that is over with the session or the key that asks for it."""
-    key = caller.token_hash.hex() if caller.kind is TokenKind.API_KEY else ""
-    return Linking(caller.kuid, caller.session_id, key)
+    if caller.kind is TokenKind.API_KEY:
+        return Linking(caller.kuid, "", caller.token_hash.hex())
+    # A token for one request has no session any more: what goes on later needs another one.
+    family = await services.tokens.family_of(caller) or caller.session_id
+    return Linking(caller.kuid, family)
 
 
 async def _link(

@@ -215,12 +215,16 @@ class Insert:
     row: Row = field(repr=False)
 
 
+Written = tuple[str | int | bytes | None, ...]
+"""A row as the values of all columns in their order, with documents as JSON."""
+
+
 @dataclass(frozen=True, slots=True)
 class InsertAll:
     """Add many rows. `Exists` if the key or a unique group of any of them is taken."""
 
     table: Table
-    rows: Sequence[Row] = field(repr=False)
+    rows: Sequence[Written] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

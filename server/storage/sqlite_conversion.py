@@ -4,7 +4,6 @@ A ValueError is the caller's mistake.
 """
 
 from collections.abc import Sequence
-from contextlib import suppress
 from types import NoneType
 from typing import cast
 
@@ -14,28 +13,26 @@ from server.storage.base import SHAPES, Kind, Shape, Table, Value
 
 SqlValue = str | int | bytes | None
 _INTEGER_LIMIT = 1 << 63
+_STORED = {Kind.TEXT: str, Kind.JSON: str, Kind.INTEGER: int, Kind.BYTES: bytes}
 
 
-def convert_column(
-    table: Table, name: str, kind: Kind, values: Sequence[Value]
-) -> Sequence[SqlValue]:
-    """Give the values of a column: looked at all together, and one by one where that is not
-    enough."""
+def check_column(table: Table, name: str, values: Sequence[SqlValue]) -> None:
+    """Raise ValueError for values a column can't hold, documents being JSON already; all are looked
+    at together."""
+    shape: Shape = SHAPES[table]
+    kind = shape.columns[name]
     types = set(map(type, values))
-    if kind is Kind.TEXT and types == {str}:
-        texts = cast("Sequence[str]", values)
-        if _is_text("".join(texts)):
-            return texts
-    elif kind is Kind.INTEGER and types == {int}:
+    if name in shape.optional:
+        types.discard(NoneType)
+        values = [value for value in values if value is not None]
+    is_fine = not types or types == {_STORED[kind]}
+    if is_fine and types == {str}:
+        is_fine = _is_text("".join(cast("Sequence[str]", values)))
+    elif is_fine and types == {int}:
         numbers = cast("Sequence[int]", values)
-        if -_INTEGER_LIMIT <= min(numbers) and max(numbers) < _INTEGER_LIMIT:
-            return numbers
-    elif kind is Kind.JSON and NoneType not in types:
-        with suppress(orjson.JSONEncodeError):
-            return [orjson.dumps(value).decode() for value in values]
-    elif types == {NoneType} and name in SHAPES[table].optional:
-        return cast("Sequence[None]", values)
-    return [column_value(table, name, value) for value in values]
+        is_fine = -_INTEGER_LIMIT <= min(numbers) and max(numbers) < _INTEGER_LIMIT
+    if not is_fine:
+        raise ValueError(f"{table.value}.{name} can't hold one of these values")
 
 
 def _is_text(value: str) -> bool:

@@ -44,6 +44,7 @@ _PASSKEYS = (
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     *(_AUDIT, _PROFILE_ROLES, sqlite_triggers.CREATION),
     _PASSKEYS,
+    sqlite_triggers.MEMBERS,
 )
 """At place n the statements from version n + 1 to n + 2. `SHAPES` describes the newest version."""
 
@@ -116,7 +117,7 @@ def _creation() -> list[str]:
         for group in shape.indexed:
             index = "_".join(("by", table.value, *group))
             statements.append(f'CREATE INDEX "{index}" ON "{table.value}" ({quoted(group)})')
-    return [*statements, *sqlite_triggers.CREATION]
+    return [*statements, *sqlite_triggers.CREATION, *sqlite_triggers.MEMBERS]
 
 
 def _table(table: Table, shape: Shape) -> str:

@@ -27,6 +27,7 @@ class Index:
     number: int | None = None  # of the field, where the table has several
 
 
+_PROFILES = "profileIds"
 _MEMBERS = Index("user_profiles", "profile_id", "kuid")
 
 
@@ -37,7 +38,7 @@ def indexes_of(view: View, fields: Mapping[str, int]) -> dict[str, Index]:
     indexes = {
         name: Index("user_values", "value", "owner", number) for name, number in fields.items()
     }
-    return indexes | {"profileIds": _MEMBERS}
+    return indexes | {_PROFILES: _MEMBERS}
 
 
 class Statements:
@@ -49,6 +50,7 @@ class Statements:
         self._indexes = indexes
         self._conditions = Conditions(search.view, self.bindings)
         self._leading = ""  # SELECT of the owners that the rows come from
+        self._leader: Query = search.query
         self._rest: Query = search.query
 
     def lead(self, connection: sqlite3.Connection) -> None:
@@ -62,6 +64,7 @@ class Statements:
         ]
         if found:
             _, self._leading, at = min(found)
+            self._leader = parts[at]
             self._rest = AllOf(tuple(parts[:at] + parts[at + 1 :]))
 
     def page(self) -> str:
@@ -81,8 +84,19 @@ class Statements:
     def count(self) -> str:
         """Give what counts all matches."""
         if self._leading and self._rest == AllOf(()) and not self._search.where:
+            if (profile_id := self._only_profile()) is not None:
+                bound = self.bindings.bind(profile_id)
+                members = "SELECT coalesce(sum(members), 0) FROM profile_members"
+                return f"{members} WHERE profile_id = {bound}"
             return f"SELECT count(*) FROM ({self._leading})"  # noqa: S608
         return f"SELECT count(*) FROM {self._source()} WHERE {self._condition()}"  # noqa: S608
+
+    def _only_profile(self) -> str | None:
+        """Give the profile that is all a search asks for: its users are counted already."""
+        match self._leader:
+            case IsIn(field, values) if field == _PROFILES and len(values) == 1:
+                return next(iter(values))
+        return None
 
     def _source(self) -> str:
         table = f'"{self._search.view.table.value}" AS t'

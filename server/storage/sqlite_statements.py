@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from itertools import chain
-from operator import itemgetter
 
 import orjson
 
@@ -34,8 +33,9 @@ from server.storage.base import (
     Unassign,
     Unchanged,
     Update,
+    Written,
 )
-from server.storage.sqlite_conversion import SqlValue, column_value, convert_column, to_sql
+from server.storage.sqlite_conversion import SqlValue, check_column, column_value, to_sql
 from server.storage.sqlite_schema import quoted
 
 OneStep = Insert | Put | Update | Delete | DeleteAll | Absent | Present | Unchanged | Note
@@ -239,7 +239,7 @@ def _insert(table: Table, row: Row, conflict: str) -> Step:
     return Step(_insertion(table) + conflict, values, table)
 
 
-def _insert_all(table: Table, rows: Sequence[Row]) -> Iterator[Step]:
+def _insert_all(table: Table, rows: Sequence[Written]) -> Iterator[Step]:
     """Give statements of many rows each: between two of them the thread waits for the event loop,
     which then reads on for a while."""
     values = _values(table, rows)
@@ -255,19 +255,14 @@ def _insertion(table: Table, rows: int = 1) -> str:
     return f"INSERT INTO {names} VALUES {', '.join([marks] * rows)}"  # noqa: S608
 
 
-def _values(table: Table, rows: Sequence[Row]) -> tuple[tuple[SqlValue, ...], ...]:
-    """Give the values of many rows, converted column by column, which is faster."""
+def _values(table: Table, rows: Sequence[Written]) -> Sequence[Sequence[SqlValue]]:
+    """Give the values of many rows, checked column by column, which is faster."""
     shape = SHAPES[table]
-    if any(row.keys() != shape.columns.keys() for row in rows):
-        for row in rows:
-            _check_names(table, row)
-        rows = [dict.fromkeys(shape.columns) | row for row in rows]
-    given = zip(*map(itemgetter(*shape.columns), rows), strict=True)
-    columns = [
-        convert_column(table, name, shape.columns[name], values)
-        for name, values in zip(shape.columns, given, strict=bool(rows))
-    ]
-    return tuple(zip(*columns, strict=True))
+    if any(len(row) != len(shape.columns) for row in rows):
+        raise ValueError(f"{table.value}: this is not a whole row")
+    for name, values in zip(shape.columns, zip(*rows, strict=True), strict=bool(rows)):
+        check_column(table, name, values)
+    return rows
 
 
 def _put(table: Table, row: Row) -> Step:

@@ -1,4 +1,4 @@
-"""The table of values of users' fields, and the triggers that keep it in step with the documents.
+"""Tables that help searches, and the triggers that keep them in step with what is searched.
 
 `user_fields` says which fields these are, `user_values` has their values in order. Names of fields
 are values here, never SQL. An array of objects can't be followed by a path of SQLite: users with
@@ -63,3 +63,16 @@ CREATION = (
     "CREATE TRIGGER user_values_changed AFTER UPDATE OF content ON users"
     f" WHEN old.content IS NOT new.content BEGIN {_REMOVE} {_ADD} END",
 )
+MEMBERS = (
+    # How many users have a profile: whoever asks for those of a large one waits for no counting.
+    "CREATE TABLE profile_members (profile_id TEXT NOT NULL PRIMARY KEY, members INTEGER NOT NULL)"
+    " STRICT, WITHOUT ROWID",
+    "INSERT INTO profile_members SELECT profile_id, count(*) FROM user_profiles GROUP BY 1",
+    "CREATE TRIGGER profile_members_added AFTER INSERT ON user_profiles BEGIN"
+    " INSERT INTO profile_members VALUES (new.profile_id, 1)"
+    " ON CONFLICT (profile_id) DO UPDATE SET members = members + 1; END",
+    "CREATE TRIGGER profile_members_removed AFTER DELETE ON user_profiles BEGIN"
+    " UPDATE profile_members SET members = members - 1 WHERE profile_id = old.profile_id;"
+    " DELETE FROM profile_members WHERE profile_id = old.profile_id AND members = 0; END",
+)
+"""Rows of `user_profiles` come and go, and are never changed."""

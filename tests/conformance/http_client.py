@@ -49,7 +49,7 @@ async def _talk(case: HttpCase, reader: asyncio.StreamReader, writer: asyncio.St
     is_head = case.wire.startswith(b"HEAD ")
     try:
         writer.write(case.wire)
-        while await _read_answer(reader, seen, is_head):
+        while await _read_answer(reader, seen, is_head, _wait_s(case, seen)):
             pass
         if case.wanted is Wanted.ANSWERED and not seen.is_ended:
             writer.write(GET)
@@ -59,12 +59,18 @@ async def _talk(case: HttpCase, reader: asyncio.StreamReader, writer: asyncio.St
     return seen
 
 
+def _wait_s(case: HttpCase, seen: Seen) -> float:
+    """Give how long to wait for what should come next: an answer, the end, or nothing."""
+    is_over = case.wanted is Wanted.ANSWERED and len(seen.statuses) >= case.answers
+    return _QUIET_S if is_over else _LIMIT_S
+
+
 async def _read_answer(
-    reader: asyncio.StreamReader, seen: Seen, is_head: bool, wait_s: float | None = None
+    reader: asyncio.StreamReader, seen: Seen, is_head: bool, wait_s: float
 ) -> bool:
     """Read one answer, False when none comes any more."""
     try:
-        async with asyncio.timeout(wait_s or (_QUIET_S if seen.statuses else 1.0)):
+        async with asyncio.timeout(wait_s):
             head = await reader.readuntil(b"\r\n\r\n")
     except TimeoutError:
         return False

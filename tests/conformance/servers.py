@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from tests.ports import free_port
+
 ROOT = Path(__file__).parents[2]
 _PEERS = "tests.conformance.peers"
 _APP = f"{_PEERS}.asgi:app"
@@ -41,8 +43,7 @@ class Server:
     @contextmanager
     def running(self) -> Iterator[int]:
         """Run it until the block ends; give its port."""
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port: int = free.getsockname()[1]
+        port = free_port()
         command = [part.format(port=port) for part in self.command]
         with subprocess.Popen(
             command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

@@ -5,6 +5,7 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from fcntl import LOCK_EX, flock
 from pathlib import Path
 
 import pytest
@@ -37,15 +38,18 @@ def packages() -> Path:
     npm = find_program("npm")
     folder = HERE / "node_modules"
     wanted, installed = HERE / "package-lock.json", folder / ".package-lock.json"
-    if installed.exists() and installed.stat().st_mtime >= wanted.stat().st_mtime:
-        return folder
-    command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-    done = subprocess.run(
-        command, cwd=HERE, capture_output=True, text=True, timeout=5 * DEADLINE_S, check=False
-    )
-    if done.returncode != 0:
-        do_without(f"npm ci failed: {done.stderr.partition(chr(10))[0]}")
-    os.utime(installed)
+    # One process at a time: tests may run in several, and each comes by here.
+    with wanted.open() as lock:
+        flock(lock, LOCK_EX)
+        if installed.exists() and installed.stat().st_mtime >= wanted.stat().st_mtime:
+            return folder
+        command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+        done = subprocess.run(
+            command, cwd=HERE, capture_output=True, text=True, timeout=5 * DEADLINE_S, check=False
+        )
+        if done.returncode != 0:
+            do_without(f"npm ci failed: {done.stderr.partition(chr(10))[0]}")
+        os.utime(installed)
     return folder
 
 

@@ -4,7 +4,6 @@ and one in Python (contract/05 §4)."""
 import http.client
 import json
 import re
-import socket
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,16 +17,9 @@ from tests.interop.programs import DEADLINE_S, HERE, ROOT, find_program, started
 from tests.interop.serving import Served, serving
 from tests.interop.static import static_site
 from tests.interop.test_browser import browsing, take
+from tests.ports import free_port
 
 pytestmark = pytest.mark.interop
-
-
-def free_port() -> int:
-    """Give a port nobody uses, for a server that must know its address before it starts."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from server import cli
-from tests.server.running import PASSWORD, WAIT_S
+from tests.server.running import PASSWORD
+from tests.waiting import in_time
 
 CHEAP = ("--set", "security.passwords.cost=4")
 REFUSED = 2
@@ -29,6 +31,8 @@ class Desk:
     def run(self, *arguments: str, stdin: str = "") -> tuple[int, str, str]:
         """Give the exit code, what was printed, and what was complained of."""
         self.monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        # How far it has come is told by the clock, and would be a word on a slow machine only.
+        self.monkeypatch.setattr("server.progress._LINE_S", math.inf)
         self.capsys.readouterr()
         code = cli.main([*arguments, "--data", str(self.data), *CHEAP])
         shown = self.capsys.readouterr()
@@ -89,6 +93,6 @@ async def manykeys(*arguments: str, stdin: str = "") -> tuple[int, str]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    printed, errors = await asyncio.wait_for(process.communicate(stdin.encode()), WAIT_S)
+    printed, errors = await in_time(process.communicate(stdin.encode()))
     assert process.returncode is not None
     return process.returncode, (printed + errors).decode()

@@ -4,6 +4,7 @@ Both are started with a configuration and data of their own, and know nothing of
 """
 
 import importlib
+import os
 import shutil
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 
 from tests.interop.programs import do_without
+from tests.ports import free_port
 from tests.server.certificates import Authority, Files
 
 WAIT_S = 30.0
@@ -95,12 +97,6 @@ def python_ldap() -> ModuleType:
         return importlib.import_module("ldap")
     except ImportError:
         do_without("python-ldap is not installed: pip install manykeys[ldap]")
-
-
-def free_port() -> int:
-    """Give a port nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 @dataclass
@@ -264,7 +260,7 @@ def active_directory(folder: Path) -> Iterator[ActiveDirectory]:
     samba, tool = (shutil.which(name, path=_SBIN) for name in ("samba", "samba-tool"))
     if samba is None or tool is None:
         do_without("samba-ad-dc is not installed")
-    host = f"127.77.{free_port() % 250}.1"
+    host = f"127.77.{os.getpid() % 250}.1"  # tests in another process have another one
     try:
         socket.create_server((host, 636)).close()
     except OSError as reason:

@@ -1,6 +1,7 @@
 """An identity provider of SAML, pysaml2's, that does what a test says, wrong things too."""
 
 import base64
+import re
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
@@ -32,10 +33,11 @@ with warnings.catch_warnings():
     from saml2.config import Config
     from saml2.saml import NAMEID_FORMAT_PERSISTENT, NameID
     from saml2.server import Server
-    from saml2.sigver import pre_signature_part
+    from saml2.sigver import RSA_OAEP_MGF1P, pre_encryption_part, pre_signature_part
     from saml2.xmldsig import DIGEST_SHA256, SIG_RSA_SHA256
 
 Fields = dict[str, str]
+AES256_GCM = "http://www.w3.org/2009/xmlenc11#aes256-gcm"
 ENTITY, IDP, SSO = "https://login.test/saml", "https://idp.test/saml", "https://idp.test/sso"
 CALLBACK = "https://login.test/_login/site"
 
@@ -74,7 +76,8 @@ def write_key(
 class Idp:
     """The provider; whoever was sent to it is `name_id` and `attributes`.
 
-    `changes` is given the response before it is signed, `tampers` its XML afterwards.
+    `changes` is given the response before it is signed, `tampers` its XML afterwards. With
+    `encrypts_for` a certificate, `cipher` hides what `hides` makes of the assertion once signed.
     """
 
     folder: Path
@@ -88,6 +91,9 @@ class Idp:
     signs_assertion: bool = True
     signs_response: bool = False
     algorithms: tuple[str, str] = (DIGEST_SHA256, SIG_RSA_SHA256)
+    encrypts_for: str = ""
+    cipher: tuple[str, str, str] = (AES256_GCM, RSA_OAEP_MGF1P, "aes-256")
+    hides: Callable[[str], str] = lambda text: text
     changes: Callable[[Any], None] = lambda response: None
     tampers: Callable[[str], str] = lambda text: text
     _servers: dict[str, Server] = field(default_factory=dict)
@@ -158,8 +164,26 @@ class Idp:
             )
         text = str(response)
         for one in signed:
+            if one is response:
+                text = self._encrypt(text)
             text = server.sec.sign_statement(text, class_name(one), node_id=one.id)
-        return text
+        return text if response in signed else self._encrypt(text)
+
+    def _encrypt(self, text: str) -> str:
+        """Encrypt the assertion of a response, as xmlsec does it."""
+        if not self.encrypts_for:
+            return text
+        found = re.search(r"(?s)<ns1:Assertion.*</ns1:Assertion>", text)
+        assert found is not None
+        hidden = f"<ns1:EncryptedAssertion>{self.hides(found[0])}</ns1:EncryptedAssertion>"
+        cipher, transport, kind = self.cipher
+        template = pre_encryption_part(msg_enc=cipher, key_enc=transport)
+        crypto = self._server().sec.crypto
+        return str(
+            crypto.encrypt_assertion(
+                text.replace(found[0], hidden), self.encrypts_for, template, kind
+            )
+        )
 
     def _server(self) -> Server:
         name = f"{self.signer} of {self.entity_id}"

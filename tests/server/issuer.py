@@ -36,12 +36,14 @@ def public_jwk(name: str) -> dict[str, object]:
 
 @dataclass
 class Issuer:
-    """The provider; whoever was sent to it is `claims`. `codes` are those it has given out."""
+    """The provider; whoever was sent to it is `claims`, of which `kept_back` are told to who asks
+    for them alone. `codes` are those it has given out."""
 
     url: str = ""
     claims: Claims = field(
         default_factory=lambda: {"sub": "248289761001", "email": "ann@mail.test"}
     )
+    kept_back: frozenset[str] = frozenset()
     changes: Callable[[Claims], None] = lambda claims: None
     sign: Callable[[Claims], str] | None = None
     description: Claims = field(default_factory=dict)
@@ -101,7 +103,8 @@ class Issuer:
             return 400, b'{"error": "invalid_grant"}'
         assert given["redirect_uri"] == asked["redirect_uri"]
         now = int(time.time())
-        claims = {"iss": self.url, "aud": KEY, "exp": now + 60, "iat": now, **self.claims}
+        told = {name: value for name, value in self.claims.items() if name not in self.kept_back}
+        claims = {"iss": self.url, "aud": KEY, "exp": now + 60, "iat": now, **told}
         claims["nonce"] = asked["nonce"]
         self.changes(claims)
         sign = self.sign or sign_well

@@ -13,6 +13,7 @@ from urllib.parse import quote, urlencode
 from server.actions import find
 from server.app import App, start
 from server.config import Config
+from tests.waiting import deadline, in_time
 
 TRANSPORTS = ("http", "query", "websocket")
 WAIT_S = 20.0
@@ -80,7 +81,7 @@ class Http:
 
     async def read(self, *, has_body: bool = True) -> Answer:
         """Read one answer; EOFError (IncompleteReadError) if there is none."""
-        async with asyncio.timeout(WAIT_S):
+        async with deadline():
             head = await self.reader.readuntil(b"\r\n\r\n")
             first, *lines = head.decode("latin-1").split("\r\n")[:-2]
             headers = {}
@@ -93,7 +94,7 @@ class Http:
 
     async def read_end(self) -> bytes:
         """Read until the server closes."""
-        async with asyncio.timeout(WAIT_S):
+        async with deadline():
             return await self.reader.read()
 
     def close(self) -> None:
@@ -123,7 +124,7 @@ class Socket:
     async def read_frame(self) -> tuple[int, bytes]:
         """Read one frame: its first byte and its payload."""
         reader = self.http.reader
-        async with asyncio.timeout(WAIT_S):
+        async with deadline():
             first, size = await reader.readexactly(2)
             if size == 126:
                 size = int.from_bytes(await reader.readexactly(2), "big")
@@ -163,7 +164,7 @@ class Running:
     async def connect(self) -> Http:
         """Open a HTTP connection; it is closed with the server."""
         opening = asyncio.open_connection("127.0.0.1", self.port, ssl=self.tls)
-        http = Http(*await asyncio.wait_for(opening, WAIT_S))
+        http = Http(*await in_time(opening))
         self.opened.append(http)
         return http
 

@@ -21,9 +21,10 @@ from server.logs import RequestLog
 from server.storage.base import Note, Noted, Table, Update
 from server.storage.sqlite import SqliteStorage
 from tests.server.errors import told
-from tests.server.running import PASSWORD, TRANSPORTS, WAIT_S, Running, cheap_config, running
+from tests.server.running import PASSWORD, TRANSPORTS, Running, cheap_config, running
 from tests.server.test_key_commands import manykeys
 from tests.server.test_sqlite import start
+from tests.waiting import deadline
 
 FORBIDDEN = {"id": "security.rights.forbidden", "code": 117637122, "status": 403}
 UNAUTHORIZED = {"id": "security.rights.unauthorized", "code": 117637121, "status": 401}
@@ -361,7 +362,7 @@ async def test_too_many_logins_on_a_connection_are_told_of() -> None:
 async def until_kept(server: Running, count: int) -> None:
     """Wait until so many events are stored."""
     storage = server.app.services.storage
-    async with asyncio.timeout(WAIT_S):
+    async with deadline():
         while await storage.count(Table.AUDIT) != count:  # noqa: ASYNC110  (nobody tells)
             await asyncio.sleep(0.005)
 

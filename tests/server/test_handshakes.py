@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.server.certificates import Authority
-from tests.server.running import WAIT_S, Answer, Http, Socket, write_client_frame
+from tests.server.running import Answer, Http, Socket, write_client_frame
 from tests.server.test_net import GET, UPGRADE
 from tests.server.test_serve import Process, serving
+from tests.waiting import deadline, in_time
 
 LOOPS = ("uvloop", "asyncio")
 FOREVER = ("--set", "timeouts.head=1h")
@@ -29,7 +30,7 @@ class Secured:
     async def connect(self, port: int) -> Http:
         """Open a connection with TLS."""
         opened = asyncio.open_connection("127.0.0.1", port, ssl=self.context)
-        return Http(*await asyncio.wait_for(opened, WAIT_S))
+        return Http(*await in_time(opened))
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ async def test_as_many_handshakes_as_connections(secured: Secured, loop: str) ->
             await secured.connect(server.port)
         assert (await inside.ask("GET", "/_ready")).status == 200
         held[0].close()
-        async with asyncio.timeout(WAIT_S):
+        async with deadline():
             while True:
                 try:
                     further = await secured.connect(server.port)
@@ -107,7 +108,7 @@ async def test_the_end_waits_for_no_handshake(secured: Secured, loop: str) -> No
         await busy.send(write_client_frame(0x88, b"\x03\xe9"))
         for http in (begun, busy):
             http.close()
-        _, errors = await asyncio.wait_for(server.process.communicate(), WAIT_S)
+        _, errors = await in_time(server.process.communicate())
         assert b"Traceback" not in errors
         assert server.process.returncode == 0
 
@@ -130,7 +131,7 @@ async def test_a_request_right_behind_the_handshake(secured: Secured, loop: str)
 
         async def exchange() -> None:
             writer.write(outgoing.read())
-            incoming.write(await asyncio.wait_for(reader.read(65_536), WAIT_S))
+            incoming.write(await in_time(reader.read(65_536)))
 
         while True:
             try:

@@ -29,8 +29,9 @@ from tests.server.keyrings import (
     retire,
     stored_keys,
 )
-from tests.server.running import WAIT_S, Http, Running, cheap_config, running
+from tests.server.running import Http, Running, cheap_config, running
 from tests.server.test_serve import create_admin, login, run, serving
+from tests.waiting import deadline, in_time
 
 INVALID = {"id": "security.token.invalid", "code": 117506049, "status": 401}
 KEY_SET = "/.well-known/jwks.json"
@@ -52,7 +53,7 @@ async def manykeys(*arguments: str) -> tuple[int, str]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    printed, errors = await asyncio.wait_for(process.communicate(), WAIT_S)
+    printed, errors = await in_time(process.communicate())
     assert process.returncode is not None
     return process.returncode, (printed + errors).decode()
 
@@ -78,7 +79,7 @@ async def ask_me(http: Http, token: str) -> dict[str, object]:
 
 async def wait_for(is_so: Callable[[dict[str, object]], bool], http: Http, token: str) -> None:
     """Ask again and again until the answer is as wanted."""
-    async with asyncio.timeout(WAIT_S):
+    async with deadline():
         while not is_so(await ask_me(http, token)):
             pass
 
@@ -96,7 +97,7 @@ async def test_keys_are_rotated_and_retired_while_a_server_runs(tmp_path: Path) 
         assert first not in await keys(data, "rotate")
         (_, second) = listed = await states(data)
         assert listed == {first: "verifies", second: "signs"}
-        async with asyncio.timeout(WAIT_S):
+        async with deadline():
             while kid_of(new := await login(http)) != second:
                 pass
         for token in (old, new):

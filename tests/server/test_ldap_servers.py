@@ -17,8 +17,9 @@ import pytest
 from server.auth.strategies import ldapchannel
 from server.auth.strategies.ldapsettings import LdapSettings, read_servers
 from server.config import Config
+from tests.ports import free_port
 from tests.server.certificates import Authority
-from tests.server.directories import PEOPLE, SECRET, SERVICE, Slapd, free_port, python_ldap, slapd
+from tests.server.directories import PEOPLE, SECRET, SERVICE, Slapd, python_ldap, slapd
 from tests.server.errors import told
 from tests.server.running import Running, running
 from tests.server.test_audit import events

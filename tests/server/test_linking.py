@@ -278,6 +278,68 @@ async def test_who_comes_back_from_elsewhere_is_linked_without_his_token(desk: R
     assert last == ("ok", "", "ann", "ann")
 
 
+def state_of(away: dict) -> str:
+    """Give the state of who is sent elsewhere."""
+    state: str = away["result"]["headers"]["Location"].partition("state=")[2]
+    return state
+
+
+async def test_a_refreshed_session_goes_on_linking(desk: Running) -> None:
+    """What was begun belongs to the session, whichever of its tokens lives; and ends with it."""
+    socket, token = await desk.open_socket(), desk.ann
+    asked = [await ask(socket, CREATE, token, body={"name": x, "away": True}) for x in "ab"]
+    for _ in range(2):
+        token = (await desk.call("query", "auth:refreshToken", token=token))["result"]["jwt"]
+    linked = await ask(socket, "auth:login", state=state_of(asked[0]), word="really")
+    assert linked["result"] == {"name": "a", "by": "ann"}
+    gone = await desk.call("query", "auth:deleteMyCredentials", token=token, strategy="desk")
+    assert gone["status"] == 200
+    # Begun with a token that has followed another one, and ended with its successor.
+    late = await ask(socket, CREATE, token, body={"name": "c", "away": True})
+    token = (await desk.call("query", "auth:refreshToken", token=token))["result"]["jwt"]
+    await desk.call("query", "auth:logout", token=token)
+    for state in (state_of(asked[1]), state_of(late)):
+        assert told(await ask(socket, "auth:login", state=state, word="really")) == ENDED
+    assert not await desk.app.services.strategies.get("desk").exists("ann")
+
+
+@pytest.mark.parametrize("by", ["nobody", "an administrator", "nobody, refreshed"])
+async def test_who_asks_stays_when_a_provider_changes_his_credentials(
+    desk: Running, by: str
+) -> None:
+    """`revokeTokens` ends the other sessions, whoever's token the browser brings back."""
+    made = {"token": desk.admin, "strategy": "desk", "_id": "ann", "body": {"name": "old"}}
+    assert (await desk.call("query", "security:createCredentials", **made))["status"] == 200
+    socket, own = await desk.open_socket(), desk.ann
+    other = await desk.login("ann")
+    body = {"name": "new", "away": True}
+    asked = await ask(socket, UPDATE, own, body=body, revokeTokens=True)
+    token = desk.admin if by == "an administrator" else None
+    if by == "nobody, refreshed":
+        own = (await desk.call("query", "auth:refreshToken", token=own))["result"]["jwt"]
+    linked = await ask(socket, "auth:login", token, state=state_of(asked), word="really")
+    assert linked["result"] == {"name": "new", "by": "ann"}
+    living = {own: 200, other: 401, desk.admin: 200}
+    for one, status in living.items():
+        assert (await desk.call("query", "auth:getCurrentUser", token=one))["status"] == status
+
+
+async def test_who_asks_with_a_key_keeps_no_session(desk: Running) -> None:
+    """The same as for a change that takes no step."""
+    made = {"token": desk.admin, "strategy": "desk", "_id": "ann", "body": {"name": "old"}}
+    await desk.call("query", "security:createCredentials", **made)
+    key = await desk.call(
+        "query", "security:createApiKey", token=desk.admin, userId="ann", body={"description": "x"}
+    )
+    socket, token = await desk.open_socket(), key["result"]["_source"]["token"]
+    body = {"name": "new", "away": True}
+    asked = await ask(socket, UPDATE, token, body=body, revokeTokens=True)
+    linked = await ask(socket, "auth:login", state=state_of(asked), word="really")
+    assert linked["status"] == 200, linked
+    for one, status in ((desk.ann, 401), (token, 200)):
+        assert (await desk.call("query", "auth:getCurrentUser", token=one))["status"] == status
+
+
 async def test_the_last_credentials_that_let_somebody_in_stay(
     desk: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:

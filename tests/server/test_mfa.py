@@ -17,6 +17,8 @@ from server.auth.strategies import (
     Newcomer,
     Outcome,
     Parts,
+    Proof,
+    Proven,
     Refused,
 )
 from server.storage.base import Change, Insert, Present, Table
@@ -406,6 +408,13 @@ class Word(Desk):
     answer: object = None
     question: object = Challenge({"next": "word"})
     guards: tuple[Change, ...] = ()
+    proof: Change | None = None
+
+    async def resume_proof(
+        self, attempt: LoginAttempt, kept: Mapping[str, object], kuid: str
+    ) -> Proof:
+        proved = await super().resume_proof(attempt, kept, kuid)
+        return replace(proved, guards=(self.proof,)) if isinstance(proved, Proven) else proved  # type: ignore[arg-type]
 
     async def verify(self, attempt: LoginAttempt) -> Outcome:
         if attempt.args.get("name"):
@@ -497,6 +506,27 @@ async def test_a_first_factor_holds_when_its_step_is_kept(two: Enrolled) -> None
     state = state_of(await person.login("word"))
     assert await storage.get(Table.SETTINGS, name="counter") is not None
     assert (await person.login("totp", state=state, code=two.app.next_code()))["status"] == 200
+
+
+@pytest.mark.parametrize("holds", [True, False])
+async def test_what_proved_a_factor_holds_when_it_is_entered(two: Enrolled, holds: bool) -> None:
+    """S2: in the enrolment that ends a login as in any other: no token, and no credentials."""
+    storage = two.server.app.services.storage
+    two.word.proof = Present(Table.CREDENTIALS, {"kuid": "ann" if holds else "nobody"})  # type: ignore[attr-defined]
+    policy = replace(
+        two.server.app.services.second_factors._policy,
+        factors=("word",),
+        required_for=Scope(everybody=True),
+    )
+    two.server.app.services.second_factors._policy = policy
+    two.word.question = None  # type: ignore[attr-defined]
+    person = Person(two.server, "query")
+    first = await person.first()
+    assert first["result"]["challenge"] == {"next": "enrol", "factors": ["word"]}
+    asked = await person.login("word", state=state_of(first), body={"name": "card"})
+    done = await person.login("word", state=state_of(asked), word="really")
+    kept = await storage.get(Table.CREDENTIALS, kuid="ann", strategy="word")
+    assert (kept is not None, done["status"]) == ((True, 200) if holds else (False, 401))
 
 
 async def test_who_comes_for_the_first_time_enrols(two: Enrolled) -> None:

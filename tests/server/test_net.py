@@ -16,7 +16,7 @@ from server.listener import Listener, Timeouts
 from server.net import Peer
 from server.places import Place
 from tests.server.running import WAIT_S, Http, Socket, write_client_frame
-from tests.waiting import until
+from tests.waiting import in_time, until
 
 GET = b"GET /_ready HTTP/1.1\r\nHost: x\r\nX-Kuzzle-Request-Id: %d\r\n\r\n"
 UPGRADE = (
@@ -163,7 +163,7 @@ async def test_pipelined_answers_keep_their_order() -> None:
         http = await under.connect()
         waiting = GET.replace(b"%d", b"wait") + b"".join(GET % number for number in range(5))
         await http.send(waiting)
-        await asyncio.wait_for(under.answers.waiting.wait(), WAIT_S)
+        await in_time(under.answers.waiting.wait())
         under.answers.released.set()
         seen = [(await http.read()).json["requestId"] for _ in range(6)]
         assert seen == ["wait", "0", "1", "2", "3", "4"]
@@ -183,7 +183,7 @@ async def test_no_more_is_read_than_may_be_in_flight() -> None:
     async with listening(in_flight=2) as under:
         http = await under.connect()
         await http.send(GET.replace(b"%d", b"wait") + b"".join(GET % n for n in range(20)))
-        await asyncio.wait_for(under.answers.waiting.wait(), WAIT_S)
+        await in_time(under.answers.waiting.wait())
         other = await under.connect()
         await other.send(GET % 99)
         assert (await other.read()).json["requestId"] == "99"
@@ -326,7 +326,7 @@ async def test_stop_lets_what_is_in_progress_end() -> None:
         for http in (busy, opened.http, working.http):
             assert await http.read_end() == b""
             http.close()
-        await asyncio.wait_for(stopping, WAIT_S)
+        await in_time(stopping)
 
 
 async def test_stop_cuts_off_who_does_not_end() -> None:
@@ -334,8 +334,8 @@ async def test_stop_cuts_off_who_does_not_end() -> None:
     async with listening(grace_s=0.2) as under:
         http = await under.connect()
         await http.send(GET.replace(b"%d", b"wait"))
-        await asyncio.wait_for(under.answers.waiting.wait(), WAIT_S)
-        await asyncio.wait_for(under.listener.stop(), WAIT_S)
+        await in_time(under.answers.waiting.wait())
+        await in_time(under.listener.stop())
         with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
             await http.read()
 
@@ -346,7 +346,7 @@ async def test_half_closed_peers_get_their_answers() -> None:
         http = await under.connect()
         await http.send(GET.replace(b"%d", b"wait") + GET % 2)
         http.writer.write_eof()
-        await asyncio.wait_for(under.answers.waiting.wait(), WAIT_S)
+        await in_time(under.answers.waiting.wait())
         under.answers.released.set()
         assert [(await http.read()).json["requestId"] for _ in range(2)] == ["wait", "2"]
         assert await http.read_end() == b""

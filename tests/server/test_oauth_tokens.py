@@ -86,7 +86,6 @@ CLAIMS: dict[str, Change] = {
     "of the future": moved("iat", 3600),
     "not yet good": moved("nbf", 3600),
     "about nobody": put(sub=None),
-    "about somebody else": put(sub="somebody else"),
     "with another access token": put(at_hash="AAAA"),
 }
 

@@ -26,6 +26,7 @@ from tests.waiting import until
 
 LATE = {"id": "plugin.runtime.pipe_timeout", "code": 67239939, "status": 504}
 OVERLOADED = {"id": "api.process.overloaded", "status": 503}
+EMAIL = frozenset({"email"})  # which nobody but `/userinfo` tells
 
 
 @pytest.fixture
@@ -74,8 +75,8 @@ async def test_nonsense(
     issuer: Issuer, path: str, answer: tuple[int, bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
     """O7: refused, the operator is told where it was, and nothing of what was said."""
-    issuer.answers[path] = answer
-    async with served(issuer) as server:
+    issuer.answers[path], issuer.kept_back = answer, EMAIL
+    async with served(issuer, persist=[*EMAIL]) as server:
         got = await log_in(Client(server, "http"), issuer)
         if path == "/userinfo" and answer in (NONSENSE[name] for name in SAYS_NOTHING):
             assert got["status"] == 200  # the ID token says who it is
@@ -153,7 +154,8 @@ async def test_a_provider_without_tls_where_there_should_be(issuer: Issuer) -> N
 @pytest.mark.parametrize("path", ["/token", "/userinfo", "/jwks"])
 async def test_a_provider_that_hangs(issuer: Issuer, path: str) -> None:
     """O7: the wait ends by `timeout`, and what it was about is over."""
-    async with served(issuer, timeout=200) as server:
+    issuer.kept_back = EMAIL
+    async with served(issuer, timeout=200, persist=[*EMAIL]) as server:
         client = Client(server, "http")
         away = issuer.authorize(location_of(await client.login("site")))
         issuer.hangs_at = path
@@ -195,6 +197,29 @@ async def test_a_hanging_provider_leaves_everybody_else_alone(issuer: Issuer) ->
         issuer.released.set()
         answers = await asyncio.gather(*waiting)
         assert sorted(one["status"] for one in answers) == [200] * 5 + [503]
+
+
+async def test_a_hanging_provider_leaves_the_same_address_alone(issuer: Issuer) -> None:
+    """X3: the logins that wait for it are no failed ones yet, and more of them than an address may
+    fail keep nobody there from logging in otherwise."""
+    table = settings_for(issuer, threads=2, queue=20, timeout=60_000)
+    config = cheap_config(strategies={"site": table})
+    async with running(replace(config, limits=replace(config.limits, failed_logins=1))) as server:
+        await server.create_admin()
+        client = Client(server, "http")
+        backs = [issuer.authorize(location_of(await client.login("site"))) for _ in range(15)]
+        issuer.hangs_at = "/token"
+        clients = [Client(server, "http", cookie=client.cookie) for _ in backs]
+        waiting = [
+            asyncio.create_task(one.login("site", **back))
+            for one, back in zip(clients, backs, strict=True)
+        ]
+        await until(lambda: issuer.hanging == 2)
+        async with asyncio.timeout(30):
+            assert await server.login("admin")
+        assert not any(one.done() for one in waiting)
+        issuer.released.set()
+        assert [one["status"] for one in await asyncio.gather(*waiting)] == [200] * 15
 
 
 async def test_no_secret_in_the_log(issuer: Issuer, caplog: pytest.LogCaptureFixture) -> None:

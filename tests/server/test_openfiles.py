@@ -14,8 +14,8 @@ import pytest
 
 from server import openfiles
 from server.openfiles import RESERVED_FILES, TELL_EVERY_S, Exhaustion, make_room
-from tests.server.running import WAIT_S
 from tests.server.test_serve import Process, serving
+from tests.waiting import deadline
 
 FEW_FILES = 128
 EXHAUSTED = "no file can be opened"
@@ -31,7 +31,7 @@ async def until_logged(server: Process, text: str) -> list[str]:
     """Read stderr up to a line with this text, and give it."""
     assert server.process.stderr is not None
     lines: list[str] = []
-    async with asyncio.timeout(WAIT_S):
+    async with deadline():
         while not lines or text not in lines[-1]:
             lines.append((await server.process.stderr.readline()).decode())
             assert lines[-1], lines

@@ -9,6 +9,7 @@ import pytest
 from protocol.errors import ApiError, LocalError
 from server.auth import passwords as module
 from server.auth.passwords import MOST_PASSWORD_BYTES, Passwords, check_password
+from tests.waiting import deadline
 
 COST = 4
 
@@ -198,7 +199,7 @@ async def test_who_gives_up_keeps_his_place_but_is_not_hashed_for(held):
 async def test_the_loop_runs_while_a_thread_hashes(passwords, held):
     task = asyncio.create_task(passwords.verify("x", None))
     asyncio.get_running_loop().call_soon(held.set)
-    async with asyncio.timeout(10):
+    async with deadline():
         assert await task is False
 
 

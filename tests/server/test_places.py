@@ -15,8 +15,9 @@ import pytest
 
 from protocol.errors import LocalError
 from server.places import Place, inherited_fd, shown_address
-from tests.server.running import WAIT_S, Http
+from tests.server.running import Http
 from tests.server.test_serve import CHEAP, create_admin, login
+from tests.waiting import deadline, in_time
 
 
 @asynccontextmanager
@@ -35,7 +36,7 @@ async def serving_at(
     )
     assert process.stdout is not None
     try:
-        async with asyncio.timeout(WAIT_S):
+        async with deadline():
             while not (shown := (await process.stdout.readline()).decode()).startswith("manykeys"):
                 assert shown, await process.communicate()
         assert shown.endswith(line + "\n")
@@ -43,7 +44,7 @@ async def serving_at(
     finally:
         if process.returncode is None:
             process.send_signal(signal.SIGTERM)
-        await asyncio.wait_for(process.communicate(), WAIT_S)
+        await in_time(process.communicate())
     assert process.returncode == 0
 
 
@@ -151,9 +152,9 @@ async def test_a_service_manager_is_told(tmp_path: Path) -> None:
         sock = tmp_path / "keys.sock"
         options = ("--uds", str(sock))
         async with serving_at(f"unix:{sock}", *options, NOTIFY_SOCKET=str(path)):
-            told = await asyncio.wait_for(loop.sock_recv(manager, 100), WAIT_S)
+            told = await in_time(loop.sock_recv(manager, 100))
             assert told == b"READY=1"
-        assert await asyncio.wait_for(loop.sock_recv(manager, 100), WAIT_S) == b"STOPPING=1"
+        assert await in_time(loop.sock_recv(manager, 100)) == b"STOPPING=1"
 
 
 async def test_a_second_signal_waits_for_nobody(tmp_path: Path) -> None:
@@ -166,7 +167,7 @@ async def test_a_second_signal_waits_for_nobody(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         await until_refused(str(path))
         process.send_signal(signal.SIGTERM)
-        await asyncio.wait_for(process.wait(), WAIT_S)
+        await in_time(process.wait())
         http.close()
 
 
@@ -180,7 +181,7 @@ async def ready(path: str) -> object:
 
 async def until_refused(path: str) -> None:
     """Wait until nobody is let in any more."""
-    async with asyncio.timeout(WAIT_S):
+    async with deadline():
         while True:
             try:
                 _, writer = await asyncio.open_unix_connection(path)

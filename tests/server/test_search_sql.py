@@ -3,6 +3,7 @@ in size (contract/03 §7.7, design §5)."""
 
 import asyncio
 import itertools
+import math
 import re
 import threading
 import warnings
@@ -20,7 +21,19 @@ from server.auth.queryparts import MOST_LEAVES, MOST_LEVELS, MOST_NAMES
 from server.auth.querypatterns import read_expressions, read_wildcard
 from server.auth.searchbodies import MOST_ORDERS
 from server.storage.automata import Matcher, Times
-from server.storage.base import Insert, Row, Storage, Table, Unavailable
+from server.storage.base import (
+    Delete,
+    DeleteAll,
+    Exists,
+    Insert,
+    InsertAll,
+    Row,
+    Storage,
+    Table,
+    Unassign,
+    Unavailable,
+    Written,
+)
 from server.storage.queries import (
     AllOf,
     Bound,
@@ -272,6 +285,37 @@ async def test_fields_with_an_index_are_bounded_and_plain() -> None:
             assert ids(found) == sorted(wanted)
 
 
+async def test_users_of_one_profile_are_counted_as_they_come_and_go() -> None:
+    """The total of a page is right after each kind of change to who has a profile."""
+
+    def found_by(profile_id: str, size: int = 2) -> Search:
+        return Search(USERS, IsIn("profileIds", frozenset({profile_id})), size=size)
+
+    async with opened() as storage:
+
+        async def totals() -> list[int | None]:
+            names = ("a", "b", "nobody's")
+            return [(await storage.search(found_by(name))).total for name in names]
+
+        rows: list[Written] = [(f"u{at}", "a") for at in range(9)]
+        rows += [(f"u{at}", "b") for at in range(4)]
+        users: list[Written] = [(f"u{at}", "[]", "{}", "{}", 0) for at in range(9)]
+        await storage.apply([InsertAll(Table.USERS, users), InsertAll(Table.USER_PROFILES, rows)])
+        assert await totals() == [9, 4, 0]
+        await storage.apply([Delete(Table.USER_PROFILES, {"kuid": "u1", "profile_id": "a"})])
+        assert await totals() == [8, 4, 0]
+        with pytest.raises(Exists):
+            await storage.apply([InsertAll(Table.USER_PROFILES, [("u1", "a"), ("u2", "a")])])
+        assert await totals() == [8, 4, 0]
+        await storage.apply([DeleteAll(Table.USER_PROFILES, {"kuid": "u0"})])
+        assert await totals() == [7, 3, 0]
+        await storage.apply([Unassign("b", instead="a", most=9)])
+        assert await totals() == [8, 0, 0]
+        for size in (0, 1, 8, 9):
+            assert (await storage.search(found_by("a", size))).total == 8
+            assert (await storage.search(found_by("b", size))).total == 0
+
+
 async def test_an_index_is_finished_after_a_restart(tmp_path: Path) -> None:
     """Older values are added in small steps; what a stop leaves over is done at the next start."""
     path = str(tmp_path / "keys.db")
@@ -378,7 +422,7 @@ def nested(wrap: Callable[[Query], Query]) -> Query:
 @pytest.mark.parametrize(
     "query",
     [
-        SomeOf(tuple(InRange(f"f{at}", "1", "1", "2", "2") for at in range(2 * MOST_LEAVES))),
+        SomeOf(tuple(InRange(f"f{at}", "1", "1", "2", "2") for at in range(MOST_LEAVES))),
         SomeOf(tuple(IsIn("profileIds", frozenset({str(at)})) for at in range(2 * MOST_LEAVES))),
         SomeOf(
             tuple(IsIn("_id", frozenset({str(at)})) for at in range(2 * MOST_LEAVES)), MOST_LEAVES
@@ -392,8 +436,11 @@ def nested(wrap: Callable[[Query], Query]) -> Query:
     ],
     ids="wide united counted names values name sums alternatives negations".split(),
 )
-async def test_the_largest_queries_can_be_written(query: Query) -> None:
-    """What the languages let through keeps within SQLite's own bounds."""
+async def test_the_largest_queries_can_be_written(
+    monkeypatch: pytest.MonkeyPatch, query: Query
+) -> None:
+    """What the languages let through keeps within SQLite's own bounds, however long it takes."""
+    monkeypatch.setattr("server.storage.sqlite.MOST_S", math.inf)
     async with opened() as storage:
         await add(storage, [user("ann", {"f": "7"})])
         assert (await storage.search(Search(USERS, query))).total in (0, 1)

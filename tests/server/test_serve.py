@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.running import PASSWORD, WAIT_S, Http, Socket
-from tests.waiting import until
+from tests.server.running import PASSWORD, Http, Socket
+from tests.waiting import deadline, in_time, until
 
 CHEAP = ("--set", "security.passwords.cost=4")
 
@@ -34,7 +34,7 @@ class Process:
     async def stop(self, number: int = signal.SIGTERM) -> str:
         """Send a signal, wait for the end, give what stood on stderr."""
         self.process.send_signal(number)
-        _, errors = await asyncio.wait_for(self.process.communicate(), WAIT_S)
+        _, errors = await in_time(self.process.communicate())
         return errors.decode()
 
 
@@ -54,7 +54,7 @@ async def serving(
     assert process.stdout is not None
     try:
         lines = []
-        async with asyncio.timeout(WAIT_S):
+        async with deadline():
             while True:
                 line = (await process.stdout.readline()).decode()
                 assert line, await process.communicate()
@@ -198,7 +198,7 @@ async def run(command: str, *arguments: str) -> tuple[int | None, str, str]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, errors = await asyncio.wait_for(process.communicate(b"from stdin\n"), WAIT_S)
+    out, errors = await in_time(process.communicate(b"from stdin\n"))
     return process.returncode, out.decode(), errors.decode()
 
 

@@ -40,6 +40,7 @@ from server.storage.sqlite_journal import KEEP_MS
 from server.storage.sqlite_schema import APPLICATION_ID, MIGRATIONS, bring_up_to_date, check_ours
 from server.storage.sqlite_statements import find_latest
 from server.storage.sqlite_threads import Job, Lane
+from tests.waiting import in_time
 
 DEADLINE_S = 20.0
 BUSY_MS = 20
@@ -239,6 +240,16 @@ def test_profiles_of_the_first_database_get_rows_for_their_roles() -> None:
         bring_up_to_date(old, "x")
         rows = old.execute("SELECT * FROM profile_roles ORDER BY 1, 2").fetchall()
         assert rows == [("one", "a"), ("one", "b"), ("twice", "a")]
+
+
+def test_profiles_of_an_older_database_get_their_numbers_of_users() -> None:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as old:
+        old.executescript(VERSION_1.read_text())
+        rows = [("ann", "a"), ("ann", "b"), ("bob", "a")]
+        old.executemany("INSERT INTO user_profiles VALUES (?, ?)", rows)
+        bring_up_to_date(old, "x")
+        found = old.execute("SELECT * FROM profile_members ORDER BY 1").fetchall()
+        assert found == [("a", 2), ("b", 1)]
 
 
 def layout(connection: sqlite3.Connection) -> dict[str, object]:
@@ -551,12 +562,12 @@ async def test_after_a_fault_what_others_wrote_is_heard(storage: SqliteStorage, 
     try:
         aside = path.with_name("aside")
         path.rename(aside)
-        await asyncio.wait_for(warned.event.wait(), DEADLINE_S)
+        await in_time(warned.event.wait())
         aside.rename(path)
     finally:
         logging.getLogger("server.storage").removeHandler(warned)
     run(path, "INSERT INTO journal (noted, subject, at) VALUES ('user', 'ann', 1000)")
-    entries = await asyncio.wait_for(heard.get(), DEADLINE_S)
+    entries = await in_time(heard.get())
     assert entries == [Entry(1, Noted.USER, "ann")]
 
 
@@ -622,7 +633,7 @@ async def test_another_process_is_heard(storage: SqliteStorage, path: Path) -> N
 
     storage.follow(listen)
     with start(WRITER, path, 0) as child:
-        await asyncio.wait_for(enough.wait(), DEADLINE_S)
+        await in_time(enough.wait())
         child.kill()
     assert [entry.sequence for entry in heard] == list(range(1, len(heard) + 1))
     row: Row | None = await storage.get(Table.USER_PROFILES, kuid="a0", profile_id="p")

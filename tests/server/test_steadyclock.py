@@ -13,9 +13,10 @@ from server import app
 from server.app import build_services
 from server.steadyclock import MOST_HASTE, SteadyClock
 from server.storage.sqlite import SqliteStorage
-from tests.server.running import WAIT_S, Http, Socket, cheap_config
+from tests.server.running import Http, Socket, cheap_config
 from tests.server.test_net import UPGRADE
 from tests.server.test_serve import create_admin, login
+from tests.waiting import in_time
 
 NOW_MS = 1_700_000_000_000
 HOUR_S = 3600
@@ -137,7 +138,7 @@ async def test_a_server_keeps_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
             on_ready=lambda address, code: ready.set_result(address),
         )
     )
-    port = int((await asyncio.wait_for(ready, WAIT_S)).rpartition(":")[2])
+    port = int((await in_time(ready)).rpartition(":")[2])
     http = Http(*await asyncio.open_connection("127.0.0.1", port))
     opened = Socket(Http(*await asyncio.open_connection("127.0.0.1", port)))
     await opened.http.send(UPGRADE)
@@ -151,4 +152,4 @@ async def test_a_server_keeps_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
     http.close()
     opened.http.close()
     signal.raise_signal(signal.SIGTERM)
-    await asyncio.wait_for(serving, WAIT_S)
+    await in_time(serving)

@@ -9,7 +9,9 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -37,10 +39,11 @@ from server.storage.base import (
     Unavailable,
     Unchanged,
     Update,
+    Written,
 )
 from server.storage.sqlite import SqliteStorage
+from tests.waiting import in_time
 
-DEADLINE_S = 10.0
 Backend = Callable[[Path], Storage]
 
 BACKENDS: dict[str, Backend] = {
@@ -367,10 +370,21 @@ async def test_find_after_goes_on_behind_a_key(storage: Storage, where: Row) -> 
         await storage.find_after(Table.USER_PROFILES, {"kuid": "u"}, {}, limit=1)
 
 
+_TORN: Written = ("local", "\ud800", "torn", "{}", 1, None)
+
+
+def written(row: Row) -> Written:
+    """Give a row of credentials as `InsertAll` takes it."""
+    values = {**row, "data": orjson.dumps(row["data"]).decode()}
+    return tuple(
+        cast("str | int | None", values[name]) for name in SHAPES[Table.CREDENTIALS].columns
+    )
+
+
 async def test_insert_all_is_whole_or_nothing(storage: Storage) -> None:
     """Also among writes of others that are committed together with it."""
     await storage.apply([Insert(Table.CREDENTIALS, credential("c"))])
-    clash = [InsertAll(Table.CREDENTIALS, [credential(name) for name in "abcd"])]
+    clash = [InsertAll(Table.CREDENTIALS, [written(credential(name)) for name in "abcd"])]
     others = [[Insert(Table.CREDENTIALS, credential(f"other{n}"))] for n in range(5)]
     outcomes = await asyncio.gather(
         *(storage.apply(changes) for changes in (others[0], clash, *others[1:], clash)),
@@ -380,11 +394,13 @@ async def test_insert_all_is_whole_or_nothing(storage: Storage) -> None:
     names = [row["id"] for row in await storage.find(Table.CREDENTIALS, limit=99)]
     assert names == ["c", *(f"other{n}" for n in range(5))]
     fresh = [credential(name, updated_at=7) for name in ("x", "y")]
-    await storage.apply([InsertAll(Table.CREDENTIALS, fresh), InsertAll(Table.USERS, [])])
+    rows = [written(row) for row in fresh]
+    await storage.apply([InsertAll(Table.CREDENTIALS, rows), InsertAll(Table.USERS, [])])
     assert await storage.find(Table.CREDENTIALS, limit=9, updated_at=7) == fresh
-    for bad in ({"id": "z"}, credential("z", nothing=1), credential("z", created_at="1")):
+    good = written(credential("w"))
+    for bad in (good[:5], (*good, 1), (*good[:4], "1", None), (*good[:4], 1 << 63, None), _TORN):
         with pytest.raises(ValueError):
-            await storage.apply([InsertAll(Table.CREDENTIALS, [credential("w"), bad])])
+            await storage.apply([InsertAll(Table.CREDENTIALS, [good, bad])])
     assert await storage.get(Table.CREDENTIALS, strategy="local", id="w") is None
 
 
@@ -679,7 +695,7 @@ async def test_two_storages_of_one_database_tell_each_other_everything_once_and_
             await pair[place].apply([Note(Noted.USER, f"{place}:{number}")])
 
     await asyncio.gather(write(0), write(1))
-    await asyncio.wait_for(complete.wait(), DEADLINE_S)
+    await in_time(complete.wait())
     assert heard[0] == heard[1]
     sequences = [entry.sequence for entry in heard[0]]
     assert sequences == sorted(set(sequences))

@@ -23,6 +23,7 @@ from server.storage.base import Storage, Table, Unavailable
 from tests.server.badges import Badge
 from tests.server.errors import told
 from tests.server.running import TRANSPORTS, Running, cheap_config, running
+from tests.waiting import deadline
 
 FAULT = {"id": "plugin.runtime.unexpected_error", "code": 67239938, "status": 500}
 LATE = {"id": "plugin.runtime.pipe_timeout", "code": 67239939, "status": 504}
@@ -204,7 +205,7 @@ async def test_one_that_does_not_answer_is_told_to_stop(patient: Running) -> Non
 
     await add(patient, "verify", hangs)
     assert told(await patient.call("query", LOGIN, strategy="badge", body={})) == LATE
-    async with asyncio.timeout(20):
+    async with deadline():
         await stopped.wait()
 
 
@@ -341,7 +342,7 @@ async def test_who_waits_no_more_stops_the_call() -> None:
 
     guarded = Guarded("slow", Slow(None), timeout_s=20)  # type: ignore[arg-type]
     login = asyncio.create_task(guarded.verify(LoginAttempt()))
-    async with asyncio.timeout(20):
+    async with deadline():
         await begun.wait()
         login.cancel()
         await stopped.wait()
@@ -365,7 +366,7 @@ async def test_what_it_does_once_registered_concerns_nobody(
     await add(patient, "after_register", goes_on)
     assert (await patient.call("query", LOGIN, strategy="badge", body={}))["status"] == 200
     await patient.app.services.strategies.remove("badge")
-    async with asyncio.timeout(20):
+    async with deadline():
         await ended.wait()
     assert called == [1]
     with caplog.at_level(logging.ERROR):

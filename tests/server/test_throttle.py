@@ -182,6 +182,30 @@ async def test_after_the_limit_one_attempt_at_a_time() -> None:
         await second
 
 
+async def test_what_waits_for_another_site_keeps_nobody_waiting() -> None:
+    """X3: however many of them are in progress; what fails there counts, and slows both down."""
+    throttle = Throttle(1, clock_s=Clock())
+    begun = [await throttle.begin(None, HOME, is_guess=False) for _ in range(3 * ADDRESS_FACTOR)]
+    async with asyncio.timeout(5):
+        (await throttle.begin(ALICE, HOME)).succeeded()
+    begun[0].succeeded()
+    begun[1].cancelled()
+    for one in begun[2 : 2 + ADDRESS_FACTOR]:
+        assert await retry_after(throttle, address=HOME) == 0
+        one.failed()
+        one.failed()
+    assert await retry_after(throttle, address=HOME) == 1
+    with pytest.raises(ApiError):
+        await throttle.begin(None, HOME, is_guess=False)
+
+
+async def test_without_a_limit_other_sites_have_none() -> None:
+    throttle = Throttle(0, clock_s=Clock())
+    for _ in range(ADDRESS_FACTOR):
+        (await throttle.begin(None, HOME, is_guess=False)).failed()
+    assert len(throttle) == 0
+
+
 async def test_a_waiting_attempt_that_is_given_up_passes_its_turn_on() -> None:
     """Cancelled before or after its turn came: the next one goes on."""
     throttle = Throttle(1, clock_s=Clock())

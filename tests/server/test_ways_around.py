@@ -143,7 +143,7 @@ def test_what_is_prepared_shows_nothing() -> None:
     row: Row = {"id": "sekret"}
     changes: list[Change] = [
         Insert(Table.CREDENTIALS, row),
-        InsertAll(Table.CREDENTIALS, [row]),
+        InsertAll(Table.CREDENTIALS, [("sekret",)]),
         Put(Table.SETTINGS, row),
         Update(Table.SETTINGS, {}, row),
         Unchanged(Table.ONE_TIME, row),

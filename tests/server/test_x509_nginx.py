@@ -4,18 +4,18 @@ checks D5, H8)."""
 import asyncio
 import json
 import re
-import socket
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 
 from tests.interop.programs import find_program
+from tests.ports import free_port
 from tests.server.certificates import Authority as Signer
 from tests.server.pki import Authority, Shown
-from tests.server.running import WAIT_S
 from tests.server.test_places import serving_at
 from tests.server.test_serve import serving
+from tests.waiting import deadline, in_time
 
 PAGE = (Path(__file__).parents[2] / "docs/strategies/x509.md").read_text()
 ROOT = Authority("root")
@@ -54,7 +54,7 @@ class Folder:
             *(*command, *more, f"https://127.0.0.1:{port}/_login/card"),
             stdout=asyncio.subprocess.PIPE,
         )
-        printed, _ = await asyncio.wait_for(process.communicate(), WAIT_S)
+        printed, _ = await in_time(process.communicate())
         answer: dict[str, object] = json.loads(printed)
         return answer
 
@@ -77,9 +77,7 @@ async def test_our_own_port(folder: Folder, tmp_path: Path) -> None:
 async def test_behind_nginx(folder: Folder, tmp_path: Path) -> None:
     """A client's own field does not get through, with a certificate or without."""
     nginx = find_program("nginx", "/usr/sbin/nginx")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     site = folder.put(block("nginx", "ssl_verify_client"))
     site = site.replace("listen 443 ssl", f"listen 127.0.0.1:{port} ssl")
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -106,12 +104,12 @@ async def test_behind_nginx(folder: Folder, tmp_path: Path) -> None:
             assert (await folder.log_in(port, None))["status"] == 401
         finally:
             proxy.terminate()
-            await asyncio.wait_for(proxy.wait(), WAIT_S)
+            await in_time(proxy.wait())
 
 
 async def until_open(port: int) -> None:
     """Wait until somebody listens."""
-    async with asyncio.timeout(WAIT_S):
+    async with deadline():
         while True:
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", port)

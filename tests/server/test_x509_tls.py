@@ -22,11 +22,11 @@ from tests.server.clock import START_MS, Clock
 from tests.server.errors import told
 from tests.server.house import ANN, BETWEEN, OTHER_ROOT, ROOT, House
 from tests.server.pki import BEGINS, SERVER, Authority, Shown, make
-from tests.server.running import WAIT_S, Envelope, Http, Running, Socket, running
+from tests.server.running import Envelope, Http, Running, Socket, running
 from tests.server.test_serve import serving
 from tests.server.test_tls import UPGRADE
 from tests.server.test_x509 import NEEDED, REFUSED, WRONG, passed_on
-from tests.waiting import until
+from tests.waiting import deadline, in_time, until
 
 NOW = datetime.fromtimestamp(START_MS / 1000, UTC)
 FOREIGN = Authority("foreign")
@@ -53,7 +53,7 @@ class Secured:
         """Connect with a certificate."""
         context = self.house.context(shown)
         opening = asyncio.open_connection("127.0.0.1", self.server.port, ssl=context)
-        self.opened.append(Http(*await asyncio.wait_for(opening, WAIT_S)))
+        self.opened.append(Http(*await in_time(opening)))
         return self.opened[-1]
 
     async def ask(self, action: str, token: str | None = None, **args: object) -> Envelope:
@@ -277,11 +277,11 @@ async def test_the_program_with_curl(house: House, loop: str) -> None:
                 *("--cert", str(pem), f"https://127.0.0.1:{server.port}/_login/card"),
                 stdout=asyncio.subprocess.PIPE,
             )
-            printed, _ = await asyncio.wait_for(process.communicate(), WAIT_S)
+            printed, _ = await in_time(process.communicate())
             return process.returncode, printed
 
         async def until_in(pem: Path) -> str:
-            async with asyncio.timeout(WAIT_S):
+            async with deadline():
                 while True:
                     code, printed = await log_in_with(pem)
                     if code == 0:

@@ -136,6 +136,8 @@ class Strategy(Protocol):
     `window_origins`, for logins that end in a browser: the origins whose windows may have the
     result; `takes_forms`, which is True where a provider's page may post what it says, and
     `state_field`, which names the field of such a form that holds the state, if not `state`;
+    `asks_elsewhere`, which is True where its steps wait for another site, and hold nothing that can
+    be guessed: those in progress are not counted as failed logins;
     `logs_in`, which is False where its credentials alone let nobody in; `get_info(kuid)`,
     `get_by_id(id)`, `search(query, sort, start, size)`, `refresh_token(kuid)`, `after_register()`,
     `delete_one(kuid, id)`, like `delete`: the end of one of several keys that a user may have;

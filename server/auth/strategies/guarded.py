@@ -57,6 +57,7 @@ class Guarded:
         self.logs_in = getattr(strategy, "logs_in", True) is not False
         # Whose windows get the answer at the end of a login in a browser, None for nobody asks.
         self.window_origins = _origins_of(strategy)
+        self.asks_elsewhere = getattr(strategy, "asks_elsewhere", False) is True
         self.takes_forms = getattr(strategy, "takes_forms", False) is True
         self.state_field = str(getattr(strategy, "state_field", "state"))
         self._strategy = strategy

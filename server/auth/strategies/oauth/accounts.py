@@ -117,6 +117,7 @@ class Accounts(CredentialRows):
     """Logs in who comes back from a provider; with one of `comes_back` somebody does."""
 
     takes_forms = True
+    asks_elsewhere = True
     comes_back: tuple[str, ...] = ()
 
     def __init__(self, name: str, settings: AccountSettings, source: Source, parts: Parts) -> None:

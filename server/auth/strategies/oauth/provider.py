@@ -32,6 +32,7 @@ from server.auth.strategies.oauth.adapter import (
 from server.auth.strategies.oauth.attributes import find, without_secrets
 from server.auth.strategies.oauth.catalog import exchanges_code
 from server.auth.strategies.oauth.catalog import find as find_backend
+from server.auth.strategies.oauth.openid import quicker
 from server.auth.strategies.oauth.settings import OAuthSettings
 from server.auth.strategies.oauth.tamed import clean_url, has_state, tame, with_challenge
 from server.auth.strategies.oauth.web import Web, openid_by
@@ -57,9 +58,9 @@ class Provider:
 
     def __init__(self, settings: OAuthSettings) -> None:
         kind = find_backend(settings.backend)
-        self._backend = tame(kind)
         self._settings = settings
         self.values: dict[str, object] = _read_settings(kind.name, settings)
+        self._backend = tame(quicker(kind, settings, self.values))
         self._has_state = has_state(kind)
         self._has_code = exchanges_code(kind)
         self._openid_host = _host_of(kind)

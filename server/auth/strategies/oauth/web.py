@@ -55,19 +55,22 @@ class Web:
         *,
         proxies: Mapping[str, str] | None = None,
         verify: bool | str = True,
+        allows_redirects: bool = True,
         **parts: Any,
     ) -> requests.Response:
         """Give the whole answer, whatever its status. RequestException for none within the time,
         and for one that is too large."""
         ends_s = monotonic() + self._timeout_s
-        with self._session.request(
-            method,
-            url,
+        # What `Session.request` would do besides is nothing without cookies and an environment.
+        parts["headers"] = {**self._session.headers, **(parts.get("headers") or {})}
+        request = requests.Request(method, url, **parts).prepare()
+        with self._session.send(
+            request,
             timeout=self._timeout_s,
             proxies=dict(self._proxies_for(url) if proxies is None else proxies),
             verify=self._authorities if verify is True else verify,
+            allow_redirects=allows_redirects,
             stream=True,
-            **parts,
         ) as response:
             # As if it had been read at once: nothing of `requests` must wait for the rest.
             response._content = b"".join(_pieces_of(response, ends_s))
@@ -129,7 +132,7 @@ class _Fetcher(HTTPFetcher):  # type: ignore[misc]
             raise requests.exceptions.InvalidURL("not allowed")
         method = "GET" if body is None else "POST"
         answer = web.send(
-            method, url, data=body, headers=dict(headers or {}), allow_redirects=False
+            method, url, data=body, headers=dict(headers or {}), allows_redirects=False
         )
         lines = {name.lower(): value for name, value in answer.headers.items()}
         return HTTPResponse(answer.url, answer.status_code, lines, answer.content)

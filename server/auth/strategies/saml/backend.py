@@ -8,6 +8,7 @@ from onelogin.saml2.errors import (  # type: ignore[import-untyped]
     OneLogin_Saml2_ValidationError,
 )
 from onelogin.saml2.response import OneLogin_Saml2_Response  # type: ignore[import-untyped]
+from onelogin.saml2.utils import OneLogin_Saml2_Utils  # type: ignore[import-untyped]
 from social_core.backends.saml import SAMLAuth, SAMLIdentityProvider
 
 from server.auth.strategies.oauth.accounts import Declined
@@ -89,10 +90,28 @@ class Saml(SAMLAuth[Answer]):
             "signatureAlgorithm": OneLogin_Saml2_Constants.RSA_SHA256,
             "digestAlgorithm": OneLogin_Saml2_Constants.SHA256,
             "wantAssertionsSigned": True,
+            "wantAssertionsEncrypted": bool(self.setting("SHOWS_ENCRYPTION")),
             "wantAttributeStatement": False,
             "wantNameId": False,
         }
         return config
+
+    def is_signed(self, body: bytes) -> bool:
+        """Tell whether a response as a whole is signed by the provider that was asked."""
+        idp = self.get_idp(cast(Visit, self.strategy).session[IDP])
+        settings = self._create_saml_auth(idp).get_settings()
+        known = settings.get_idp_data()
+        several = known.get("x509certMulti", {}).get("signing")
+        return (
+            OneLogin_Saml2_Utils.validate_sign(
+                body,
+                settings.get_idp_cert(),
+                xpath=OneLogin_Saml2_Utils.RESPONSE_SIGNATURE_XPATH,
+                multicerts=several,
+                raise_exceptions=False,
+            )
+            is True
+        )
 
     def what_it_is(self) -> dict[str, str]:
         """Give what the last response says of its NameID."""

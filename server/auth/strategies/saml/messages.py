@@ -10,14 +10,16 @@ import base64
 import binascii
 import hmac
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric import rsa
 from lxml import etree  # type: ignore[import-untyped]
 
 from server.auth.strategies.oauth.accounts import DENIED, Declined
+from server.auth.strategies.saml.decryption import decrypt
 
 MOST_RESPONSE_CHARACTERS = 65_536
 """Of a response in base64."""
@@ -75,8 +77,23 @@ class Expected:
     request_id: str
 
 
-def read(text: str) -> Message:
-    """Read a response whose form leaves no doubt of what is signed; Declined for any other."""
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How encrypted assertions are opened: with a `key`, None where they are refused; all others
+    are refused if they are `required`. `is_signed` tells whether the signature of a response, as
+    it came, is the provider's."""
+
+    key: rsa.RSAPrivateKey | None = field(default=None, repr=False)
+    is_required: bool = False
+    is_signed: Callable[[bytes], bool] = lambda body: False
+
+
+_CLOSED = Opening()
+
+
+def read(text: str, opening: Opening = _CLOSED) -> Message:
+    """Read a response whose form leaves no doubt of what is signed; Declined for any other. One
+    whose assertion was encrypted is given as if it had not been."""
     if len(text) > MOST_RESPONSE_CHARACTERS:
         raise Declined("a response that is too large")
     try:
@@ -88,6 +105,13 @@ def read(text: str) -> Message:
         raise Declined("no response")
     _check_status(root)
     _check_ids(root)
+    encrypted = root.findall(f"{_SAML}EncryptedAssertion")
+    if len(encrypted) == 1 and opening.key is not None:
+        body = _opened(root, encrypted[0], body, opening, opening.key)
+        root = _parse_opened(body)
+        _check_ids(root)
+    elif opening.is_required and not encrypted:
+        raise Declined("an assertion that is not encrypted")
     assertion = _only_assertion(root)
     _check_signatures(root, assertion)
     return Message(base64.b64encode(body).decode(), root, assertion)
@@ -132,6 +156,42 @@ def _parse(body: bytes) -> Any:
         return etree.fromstring(body, parser)
     except etree.XMLSyntaxError:
         raise ValueError("no XML") from None
+
+
+def _parse_opened(body: bytes) -> Any:
+    try:
+        return _parse(body)
+    except ValueError:
+        raise Declined("an encrypted assertion that is none") from None
+
+
+def _opened(
+    root: Any, encrypted: Any, body: bytes, opening: Opening, key: rsa.RSAPrivateKey
+) -> bytes:
+    """Give a response with its assertion in the clear. What signs the response signs it as it came,
+    and is looked at before anything is opened."""
+    for signature in list(root.iter(f"{_DS}Signature")):
+        if signature.getparent() is not root:
+            raise Declined("a signature where none belongs")
+        _check_signature(signature, str(root.get("ID")))
+        if not opening.is_signed(body):
+            raise Declined("invalid signature")
+        root.remove(signature)
+    try:
+        # Where it stood, so that its prefixes mean what they meant there.
+        holder = etree.Element("holder", nsmap=encrypted.nsmap)
+        around = etree.tostring(holder).decode()
+        start = around.removesuffix("/>") + ">"
+        inner = _plain(decrypt(encrypted, key)).decode()
+        found = _parse(f"{start}{inner}</holder>".encode())
+    except (UnicodeError, ValueError):
+        raise Declined("an encrypted assertion that is none") from None
+    if len(found) != 1 or found[0].tag != f"{_SAML}Assertion":
+        raise Declined("an encrypted assertion that is none")
+    found[0].tail = None
+    root.replace(encrypted, found[0])
+    opened: bytes = etree.tostring(root, encoding="utf-8", xml_declaration=False)
+    return opened
 
 
 def _check_status(root: Any) -> None:

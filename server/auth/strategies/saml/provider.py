@@ -26,11 +26,13 @@ from server.auth.strategies.oauth.attributes import without_secrets
 from server.auth.strategies.oauth.tamed import clean_url
 from server.auth.strategies.saml import messages
 from server.auth.strategies.saml.backend import IDP, Saml
+from server.auth.strategies.saml.decryption import with_methods
 from server.auth.strategies.saml.settings import SLUG, ProviderSettings, SamlSettings, is_address
 from server.auth.strategies.x509files import Watched, read_certificates
 from server.configtree import ConfigError, fill
 
 RESPONSE = "SAMLResponse"
+_REFUSED, _REQUIRED = "refused", "required"
 _LEAST_RSA_BITS = 2048
 _MOST_KEY_BYTES = 65_536
 _NO_IDENTITY = {
@@ -63,6 +65,9 @@ class SamlProviders:
         if not settings.callback_url:
             raise ConfigError("callbackUrl: not set; expected where providers send responses")
         self._key, self._certificate = _read_pair(settings)
+        self._opens_with = None
+        if settings.encryption != _REFUSED:
+            self._opens_with = _read_key(self._key)
         if not settings.providers:
             raise ConfigError("providers: none is set; expected a table for each that is believed")
         self.idps = {name: _read_idp(name, table) for name, table in settings.providers.items()}
@@ -88,7 +93,11 @@ class SamlProviders:
         name = str(session.get(IDP))
         if name not in self.idps:
             raise Declined("a login with a provider that is no longer there")
-        message = messages.read(data.get(RESPONSE, ""))
+        asking = self._backend(state, {}, session)
+        is_required = self._settings.encryption == _REQUIRED
+        opening = messages.Opening(self._opens_with, is_required, asking.is_signed)
+        with _declining():
+            message = messages.read(data.get(RESPONSE, ""), opening)
         given = {
             RESPONSE: message.text,
             "RelayState": state,
@@ -107,13 +116,22 @@ class SamlProviders:
 
     def metadata(self) -> str:
         """Give the description of this side, in XML."""
-        backend = self._backend("", {}, {})
+        is_encrypted = self._settings.encryption != _REFUSED
+        backend = self._backend("", {}, {}, shows_encryption=is_encrypted)
         metadata, faults = backend.generate_metadata_xml()  # type: ignore[no-untyped-call]
         if faults:
             raise LocalError(f"the metadata can't be made: {', '.join(map(str, faults))}")
-        return metadata.decode() if isinstance(metadata, bytes) else str(metadata)
+        text = metadata.decode() if isinstance(metadata, bytes) else str(metadata)
+        return with_methods(text) if is_encrypted else text
 
-    def _backend(self, state: str, data: Mapping[str, str], session: Session) -> Saml:
+    def _backend(
+        self,
+        state: str,
+        data: Mapping[str, str],
+        session: Session,
+        *,
+        shows_encryption: bool = False,
+    ) -> Saml:
         idps = {
             name: {
                 "entity_id": idp.settings.entity_id,
@@ -126,6 +144,7 @@ class SamlProviders:
             "SP_ENTITY_ID": self._settings.entity_id,
             "SP_PUBLIC_CERT": self._certificate,
             "SP_PRIVATE_KEY": self._key,
+            "SHOWS_ENCRYPTION": shows_encryption,
             "NAME_ID_FORMAT": self._settings.name_id_format,
             "ENABLED_IDPS": idps,
         }
@@ -221,6 +240,14 @@ def _read_pair(settings: SamlSettings) -> tuple[str, str]:
     if key.public_key() != certificate.public_key():
         raise LocalError(f"{settings.key}: not the key of {settings.certificate}")
     return pem.decode(), _write(certificate)
+
+
+def _read_key(pem: str) -> rsa.RSAPrivateKey:
+    """Give the key that was read as `_read_pair` reads it."""
+    key = load_pem_private_key(pem.encode(), None) if pem else None
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise ConfigError("encryption: expected key and certificate, which assertions are for")
+    return key
 
 
 @contextmanager

@@ -54,7 +54,16 @@ class SamlSettings:
         "certificate", text(), "", "File with a certificate for `key`, which providers are shown."
     )
     key: str = setting(
-        "key", text(), "", "File with an RSA key in PEM that requests are signed with."
+        "key",
+        text(),
+        "",
+        "File with an RSA key in PEM that requests are signed with, and assertions encrypted for.",
+    )
+    encryption: str = setting(
+        "encryption",
+        choice("refused", "accepted", "required"),
+        "refused",
+        "Whether assertions may, or must, be encrypted for `key`.",
     )
     providers: dict[str, dict[str, object]] = setting(
         "providers", NAMED_TABLES, {}, "The identity providers, by names that never change."
