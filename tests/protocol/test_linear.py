@@ -101,7 +101,7 @@ LARGE = {
 }
 
 
-@pytest.mark.no_cover
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("name", LARGE)
 def test_a_byte_at_a_time_costs_at_most_twice(name: str) -> None:
     """1 MiB (an eighth of it in chunks or fragments) in single bytes, beside pieces of 64."""
@@ -109,7 +109,7 @@ def test_a_byte_at_a_time_costs_at_most_twice(name: str) -> None:
     assert looked_at(before, wire, 1) <= 2 * looked_at(before, wire, 64)
 
 
-@pytest.mark.no_cover
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("piece_bytes", [1, 2, 7, 64, 4096])
 def test_heads_are_looked_at_a_few_times(piece_bytes: int) -> None:
     """Each byte by what looks for the head's end, for its first line's and for bare line ends, and

@@ -46,7 +46,7 @@ class Watched(Peer):
         self.most_bytes = max(self.most_bytes, len(self._connection._buffer))  # noqa: SLF001
 
 
-@pytest.mark.no_cover
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("name", FLOODS)
 async def test_a_flood_is_held_back(name: str) -> None:
     """It is read no faster than it is understood, and others are answered meanwhile."""
@@ -189,7 +189,7 @@ async def test_many_late_peers_are_dropped_in_turns() -> None:
         await under.until_alone()
 
 
-@pytest.mark.no_cover
+@pytest.mark.usefixtures("untraced")
 async def test_memory_returns_to_its_level() -> None:
     """After floods of all kinds the second time as after the first one."""
     async with listening(connections=1000) as under:
