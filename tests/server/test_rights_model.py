@@ -12,6 +12,7 @@ from dataclasses import replace
 from itertools import count
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -364,7 +365,7 @@ class Rights(RuleBasedStateMachine):
         return may
 
 
-TestRights = Rights.TestCase
+TestRights = pytest.mark.usefixtures("untraced")(Rights.TestCase)
 TestRights.settings = settings(
     max_examples=30,
     stateful_step_count=20,
