@@ -72,13 +72,16 @@ async function endThings(kuzzle, seen) {
   const user = open(sdk, transport, Number(port));
   await user.connect();
   await user.auth.login("local", { username: "ann", password: "first" });
+  // The client forgets its token as soon as it hears that it has ended.
+  const jwt = user.jwt;
   const { result } = await kuzzle.query({
     controller: "security",
     action: "revokeTokens",
     _id: "ann",
   });
   seen.revoked = result;
-  seen.refused = await refusal(user.auth.getMyRights());
+  const again = { controller: "auth", action: "getMyRights", jwt };
+  seen.refused = await refusal(user.query(again));
   user.disconnect();
   seen.unlinked = await security.deleteCredentials("local", "ann");
   seen.none = await security.getUserStrategies("ann");

@@ -549,7 +549,8 @@ def is_met(query: dict, document: dict) -> bool:
         }
         return any(all(tests[end](value, wanted[end]) for end in wanted) for value in held)
     if name == "prefix":
-        return any(text[: len(wanted)] == wanted for text in texts)
+        is_text = field != "count"  # numbers begin with nothing
+        return is_text and any(text[: len(wanted)] == wanted for text in texts)
     if name == "match":
         return any(word in texts for word in wanted.split())
     return any(str(value) in texts for value in (wanted if name == "terms" else [wanted]))
