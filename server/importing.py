@@ -26,7 +26,7 @@ from server.plainimport import PlainImport
 
 _APART_BYTES = 4 * 1024 * 1024
 """A smaller one is read before another process is there."""
-_AHEAD_BYTES = 6 * 1024 * 1024
+_AHEAD_BYTES = 20 * 1024 * 1024
 """Of lines that are read, sorted, and only then taken; as documents they are many times that."""
 _MANY = (Kind.USERS, Kind.CREDENTIALS)
 _HASHED_AT_ONCE = 8

@@ -20,7 +20,7 @@ from server.storage.sqlite_schema import bring_up_to_date, check_ours
 
 _CACHED_STATEMENTS = 256
 _ROOMY_CACHE_KIB = 65_536
-_ROOMY_LOG_PAGES = 10_000  # 40 MiB: pages that change often are copied back less often
+_ROOMY_LOG_PAGES = 40_000  # 160 MiB: pages that change often are copied back less often
 _TRY_AGAIN_S = 0.01
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _PASSING = _BUSY | {sqlite3.SQLITE_FULL}
