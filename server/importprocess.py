@@ -41,9 +41,10 @@ async def read_apart(reading: Reading) -> AsyncGenerator[Block, None]:
 
 
 async def _start(reading: Reading) -> Process:
-    # A group of its own keeps Ctrl-C from it: whoever started it ends it.
+    # A group of its own keeps Ctrl-C from it: whoever started it ends it. `-P`: it imports from
+    # where we do, and never from the folder an operator happens to be in.
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", __spec__.name, *reading.arguments()),
+        *(sys.executable, "-P", "-m", __spec__.name, *reading.arguments()),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=PIPE,
         limit=_AHEAD_BYTES,

@@ -67,6 +67,17 @@ async def test_it_reads_what_we_read(tmp_path: Path, kind: Kind, is_first: bool)
     assert blocks[0].seen == (frozenset(Kind) if is_first else frozenset())
 
 
+async def test_nothing_is_imported_from_where_somebody_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may write there, as into a folder for all, must not run code as the operator."""
+    path = write_lines(tmp_path / "f.jsonl", [user("ann")])
+    (tmp_path / "orjson.py").write_text("raise SystemExit(1)")
+    monkeypatch.chdir(tmp_path)
+    (block,) = await read_all(read_apart, reading_of(path))
+    assert [entry.id for entry in block.entries] == ["ann"]
+
+
 async def test_a_file_that_is_gone(tmp_path: Path) -> None:
     reading = reading_of(tmp_path / "gone")
     with pytest.raises(FileNotFoundError, match="gone"):
