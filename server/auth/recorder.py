@@ -4,7 +4,7 @@ The first write of an action for each of its subjects takes the event along, so 
 there without the other. Which users, roles and profiles a write is about, it says itself.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from server.auth.audit import Event, Line, carried
 from server.storage.base import (
@@ -73,6 +73,12 @@ class Recorder:
     async def find(self, table: Table, *, limit: int, **where: Value) -> list[Row]:
         """See `Storage`."""
         return await self._storage.find(table, limit=limit, **where)
+
+    async def find_each(
+        self, table: Table, names: tuple[str, ...], keys: Sequence[tuple[Value, ...]]
+    ) -> list[Row]:
+        """See `Storage`."""
+        return await self._storage.find_each(table, names, keys)
 
     async def find_after(
         self, table: Table, after: Row | None, where: Row, *, limit: int

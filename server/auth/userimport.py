@@ -6,7 +6,7 @@ already is replaced only where that is asked for. Knows nothing of files.
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
@@ -19,7 +19,6 @@ from server.auth.rights import Rulebook
 from server.auth.userchanges import changes_between
 from server.auth.users import (
     User,
-    check_profiles_exist,
     ends_of,
     make_info,
     read_user,
@@ -39,6 +38,7 @@ from server.storage.base import (
     Table,
     Unavailable,
     Unchanged,
+    Value,
     Written,
 )
 
@@ -112,6 +112,31 @@ class _Plan:
     changes: Sequence[Change] = ()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _There:
+    """What is there of that which arrivals are about: users by id, credentials by strategy and
+    name, and where none has the name by owner and strategy, and which of the profiles exist."""
+
+    users: dict[Value, Row]
+    named: dict[tuple[Value, Value], Row]
+    owned: dict[tuple[Value, Value], Row] = field(default_factory=dict)
+    profiles: set[str] = field(default_factory=set)
+
+    def held(self, new: Held, kuid: str) -> Row | None:
+        """Give the credentials that these would replace; ApiError 412 if their name is somebody
+        else's."""
+        same = self.named.get((new.strategy, new.id))
+        if same is not None and same["kuid"] != kuid:
+            raise plain_error(412, "the username is taken")
+        return same or self.owned.get((kuid, new.strategy))
+
+    def check_profiles(self, profile_ids: Sequence[str]) -> None:
+        """Raise ApiError 404 for a profile that is not there."""
+        for profile_id in profile_ids:
+            if profile_id not in self.profiles:
+                raise error("security.profile.not_found", profile_id)
+
+
 class UserImport:
     """Takes arrivals in; with `replaces`, in the place of those who are there."""
 
@@ -141,7 +166,8 @@ class UserImport:
                 pass  # not all are new, or not all can be
             else:
                 return [Ending.CREATED] * len(arrivals)
-        plans = await asyncio.gather(*(self._plan(arrival) for arrival in arrivals))
+        there = await self._look(arrivals)
+        plans = [await self._plan(arrival, there) for arrival in arrivals]
         try:
             await self._apply([change for plan in plans for change in plan.changes])
         except (Exists, Missing):
@@ -152,7 +178,7 @@ class UserImport:
 
     async def _write_alone(self, arrival: Arrival) -> Ending | ApiError:
         for _ in range(_ATTEMPTS):
-            plan = await self._plan(arrival)
+            plan = await self._plan(arrival, await self._look([arrival]))
             try:
                 await self._apply(plan.changes)
             except (Exists, Missing):
@@ -200,38 +226,62 @@ class UserImport:
         changes.append(InsertAll(Table.CREDENTIALS, held))
         return changes
 
-    async def _plan(self, arrival: Arrival) -> _Plan:
-        """Look at what is there, and decide."""
+    async def _look(self, arrivals: Sequence[Arrival]) -> _There:
+        """Find what is there of all that they are about."""
+        storage = self._storage
+        users = await storage.find_each(
+            Table.USERS, ("kuid",), [(arrival.kuid,) for arrival in arrivals]
+        )
+        names = [(held.strategy, held.id) for one in arrivals for held in one.credentials]
+        named = await storage.find_each(Table.CREDENTIALS, ("strategy", "id"), names)
+        there = _There(
+            {row["kuid"]: row for row in users},
+            {(row["strategy"], row["id"]): row for row in named},
+        )
+        owners = [
+            (one.kuid, held.strategy)
+            for one in arrivals
+            for held in one.credentials
+            if (held.strategy, held.id) not in there.named
+        ]
+        owned = await storage.find_each(Table.CREDENTIALS, ("kuid", "strategy"), owners)
+        there.owned.update({(row["kuid"], row["strategy"]): row for row in owned})
+        for profile_id in {one for arrival in arrivals for one in arrival.profile_ids or ()}:
+            if await self._rulebook.profile_exists(profile_id):
+                there.profiles.add(profile_id)
+        return there
+
+    async def _plan(self, arrival: Arrival, there: _There) -> _Plan:
+        """Decide, by what is there."""
         try:
-            row = await self._storage.get(Table.USERS, kuid=arrival.kuid)
+            row = there.users.get(arrival.kuid)
             if arrival.profile_ids is None:
                 if row is None:
                     raise error("security.user.not_found", arrival.kuid)
-                return await self._plan_credentials(arrival)
+                return self._plan_credentials(arrival, there)
             if row is None:
-                await check_profiles_exist(self._rulebook, arrival.profile_ids)
-                for credentials in arrival.credentials:
-                    if await self._held(credentials, arrival.kuid) is not None:
-                        raise error("security.credentials.database_inconsistency", arrival.kuid)
+                there.check_profiles(arrival.profile_ids)
+                if any(there.held(one, arrival.kuid) for one in arrival.credentials):
+                    raise error("security.credentials.database_inconsistency", arrival.kuid)
                 return _Plan(Ending.CREATED, self._enter([arrival]))
-            return await self._plan_known(arrival, row)
+            return await self._plan_known(arrival, row, there)
         except ApiError as refused:
             return _Plan(refused)
 
-    async def _plan_credentials(self, arrival: Arrival) -> _Plan:
-        held = [await self._held(one, arrival.kuid) for one in arrival.credentials]
+    def _plan_credentials(self, arrival: Arrival, there: _There) -> _Plan:
+        held = [there.held(one, arrival.kuid) for one in arrival.credentials]
         if all(one is None for one in held):
             return _Plan(Ending.CREATED, self._enter([arrival]))
         changes = self._replacements(arrival, held)
         return self._decide([*changes, Note(Noted.USER, arrival.kuid)] if changes else [])
 
-    async def _plan_known(self, arrival: Arrival, row: Row) -> _Plan:
+    async def _plan_known(self, arrival: Arrival, row: Row, there: _There) -> _Plan:
         old = read_user(row)
         new = arrival.user(old)
-        held = [await self._held(one, arrival.kuid) for one in arrival.credentials]
+        held = [there.held(one, arrival.kuid) for one in arrival.credentials]
         changes = self._replacements(arrival, held)
         if new != old or changes:
-            await check_profiles_exist(self._rulebook, new.profile_ids)
+            there.check_profiles(new.profile_ids)
             changes = [*changes_between(row, old, new), *changes]
         if new.is_disabled and not old.is_disabled:
             changes += await ends_of(self._storage, old.kuid)
@@ -241,16 +291,6 @@ class UserImport:
         if not changes:
             return _Plan(Ending.UNCHANGED)
         return _Plan(Ending.REPLACED, changes) if self._replaces else _Plan(Ending.KEPT)
-
-    async def _held(self, new: Held, kuid: str) -> Row | None:
-        """Give the credentials that these would replace; ApiError 412 if their name is somebody
-        else's."""
-        same = await self._storage.get(Table.CREDENTIALS, strategy=new.strategy, id=new.id)
-        if same is not None and same["kuid"] != kuid:
-            raise plain_error(412, "the username is taken")
-        if same is not None:
-            return same
-        return await self._storage.get(Table.CREDENTIALS, kuid=kuid, strategy=new.strategy)
 
     def _replacements(self, arrival: Arrival, held: Sequence[Row | None]) -> list[Change]:
         """Give the changes from the credentials that are there to those that arrive; none where

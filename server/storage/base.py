@@ -390,6 +390,12 @@ class Storage(Protocol):
     async def find(self, table: Table, *, limit: int, **where: Value) -> list[Row]:
         """Give at most `limit` rows whose columns equal `where`, in key order."""
 
+    async def find_each(
+        self, table: Table, names: tuple[str, ...], keys: Sequence[tuple[Value, ...]]
+    ) -> list[Row]:
+        """Give the rows with one of these keys, in no order; `names` are the columns of the key or
+        of a unique group."""
+
     async def latest(
         self, table: Table, where: Row, *, least: str, below: str, start: int, limit: int
     ) -> Page:

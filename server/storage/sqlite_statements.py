@@ -33,6 +33,7 @@ from server.storage.base import (
     Unassign,
     Unchanged,
     Update,
+    Value,
     Written,
 )
 from server.storage.sqlite_conversion import SqlValue, check_column, column_value, to_sql
@@ -130,10 +131,27 @@ def write_steps(changes: Iterable[Change], at_ms: int) -> list[Step]:
 
 def find_by_key(table: Table, key: Row) -> Query:
     """Ask for the row with this key or unique group. ValueError if the names are neither."""
-    shape = SHAPES[table]
-    if not any(key.keys() == set(group) for group in (shape.key, *shape.unique)):
-        raise ValueError(f"{table.value}: {sorted(key)} is neither the key nor a unique group")
+    _check_unique(table, tuple(key))
     return find_where(table, key, 1)
+
+
+def find_any_of(table: Table, names: tuple[str, ...], keys: Sequence[tuple[Value, ...]]) -> Query:
+    """Ask for the rows with one of these keys or unique groups, in no order. ValueError if the
+    names are neither."""
+    _check_unique(table, names)
+    columns = SHAPES[table].columns
+    marks = ", ".join([f"({', '.join('?' * len(names))})"] * len(keys))
+    sql = (  # CROSS fixes the order: each key is looked up; for `IN` the whole table would be read
+        f"WITH wanted ({quoted(names)}) AS (VALUES {marks})"  # noqa: S608
+        f" SELECT {quoted(tuple(columns))} FROM wanted"
+        f' CROSS JOIN "{table.value}" USING ({quoted(names)})'
+    )
+    values = tuple(
+        to_sql(table, name, columns[name], value)
+        for key in keys
+        for name, value in zip(names, key, strict=True)
+    )
+    return Query(sql, values, columns)
 
 
 def find_where(table: Table, where: Row, limit: int, after: Row | None = None) -> Query:
@@ -323,6 +341,12 @@ def _unassign(change: Unassign) -> list[Step]:
 
 def _first(table: Table, condition: str) -> str:
     return f'SELECT 1 FROM "{table.value}"{condition} LIMIT 1'  # noqa: S608
+
+
+def _check_unique(table: Table, names: tuple[str, ...]) -> None:
+    shape = SHAPES[table]
+    if not any(set(names) == set(group) for group in (shape.key, *shape.unique)):
+        raise ValueError(f"{table.value}: {sorted(names)} is neither the key nor a unique group")
 
 
 def _checked_key(table: Table, key: Row) -> Row:

@@ -38,7 +38,7 @@ from server.storage.sqlite import SqliteStorage
 from server.storage.sqlite_file import FilePlace
 from server.storage.sqlite_journal import KEEP_MS
 from server.storage.sqlite_schema import APPLICATION_ID, MIGRATIONS, bring_up_to_date, check_ours
-from server.storage.sqlite_statements import find_latest
+from server.storage.sqlite_statements import find_any_of, find_latest
 from server.storage.sqlite_threads import Job, Lane
 from tests.waiting import in_time
 
@@ -293,6 +293,16 @@ def test_pages_are_looked_up_by_what_tells_the_most(names: Sequence[str], index:
             sql = f"EXPLAIN QUERY PLAN {query.sql}"
             plan = str(connection.execute(sql, query.values).fetchall())
             assert index in plan and "TEMP B-TREE" not in plan and "SCAN audit" not in plan
+
+
+@pytest.mark.parametrize("names", [("strategy", "id"), ("kuid", "strategy")])
+def test_each_of_many_keys_is_looked_up(names: tuple[str, str]) -> None:
+    query = find_any_of(Table.CREDENTIALS, names, [("a", "b"), ("c", "d")])
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        bring_up_to_date(connection, "x")
+        sql = f"EXPLAIN QUERY PLAN {query.sql}"
+        plan = str(connection.execute(sql, query.values).fetchall())
+    assert "SEARCH credentials USING INDEX" in plan and "SCAN credentials" not in plan
 
 
 @pytest.mark.parametrize("table", Table)

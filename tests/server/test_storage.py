@@ -370,6 +370,26 @@ async def test_find_after_goes_on_behind_a_key(storage: Storage, where: Row) -> 
         await storage.find_after(Table.USER_PROFILES, {"kuid": "u"}, {}, limit=1)
 
 
+async def test_find_each_gives_the_rows_of_many_keys(storage: Storage) -> None:
+    """By the key or by a unique group; what is not there is not given, however many are asked."""
+    rows = [credential(f"c{number}", kuid=f"u{number}") for number in range(600)]
+    await fill(storage, Table.CREDENTIALS, rows)
+
+    async def find(names: tuple[str, ...], keys: list[tuple[object, ...]]) -> list[Row]:
+        found = await storage.find_each(Table.CREDENTIALS, names, keys)
+        return sorted(found, key=lambda row: str(row["id"]))
+
+    asked = [("local", f"c{number}") for number in range(0, 1200, 2)]
+    expected = sorted(rows[::2], key=lambda row: str(row["id"]))
+    assert await find(("strategy", "id"), [*asked, ("oauth", "c1")]) == expected
+    assert await find(("id", "strategy"), [("c1", "local")]) == [rows[1]]
+    assert await find(("kuid", "strategy"), [("u1", "local"), ("u2", "ldap")]) == [rows[1]]
+    assert await find(("strategy", "id"), []) == []
+    for names, key in ((("kuid",), ("u1",)), (("strategy", "id"), ("local",))):
+        with pytest.raises(ValueError, match=r"neither the key|shorter"):
+            await find(names, [key])
+
+
 _TORN: Written = ("local", "\ud800", "torn", "{}", 1, None)
 
 
