@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from server.storage.automata import Matcher
-from server.storage.base import SHAPES, Kind
 from server.storage.queries import (
     MOST_SEARCHED_CHARACTERS,
     AllOf,
@@ -32,6 +31,7 @@ from server.storage.queries import (
     words_of,
 )
 from server.storage.search import View
+from server.storage.shapes import SHAPES, Kind
 from server.storage.sqlite_conversion import SqlValue
 from server.storage.sqlite_triggers import is_value, path_of, value_of
 

@@ -9,7 +9,8 @@ from typing import cast
 
 import orjson
 
-from server.storage.base import SHAPES, Kind, Shape, Table, Value
+from server.storage.base import Table, Value
+from server.storage.shapes import SHAPES, Kind, Shape
 
 SqlValue = str | int | bytes | None
 _INTEGER_LIMIT = 1 << 63

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 from protocol.errors import LocalError
 from server.storage import sqlite_triggers
-from server.storage.base import SHAPES, Kind, Shape, Table
+from server.storage.base import Table
+from server.storage.shapes import SHAPES, Kind, Shape
 
 APPLICATION_ID = 0x6D6B6579  # "mkey"; tells our files from those of other programs
 _AUDIT = (

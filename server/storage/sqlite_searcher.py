@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from server.storage.base import SHAPES, Entry, Kind, Row, Unavailable
+from server.storage.base import Entry, Row, Unavailable
 from server.storage.search import Found, Search, TooLarge, TooSlow
+from server.storage.shapes import SHAPES, Kind
 from server.storage.sqlite_conditions import Bindings
 from server.storage.sqlite_file import Link
 from server.storage.sqlite_schema import quoted

@@ -15,7 +15,6 @@ import orjson
 
 from server.storage.base import (
     MOST_COUNTED,
-    SHAPES,
     Absent,
     Change,
     Delete,
@@ -23,7 +22,6 @@ from server.storage.base import (
     Exists,
     Insert,
     InsertAll,
-    Kind,
     Missing,
     Note,
     Present,
@@ -36,6 +34,7 @@ from server.storage.base import (
     Value,
     Written,
 )
+from server.storage.shapes import SHAPES, Kind
 from server.storage.sqlite_conversion import SqlValue, check_column, column_value, to_sql
 from server.storage.sqlite_schema import quoted
 

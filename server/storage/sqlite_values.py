@@ -9,8 +9,9 @@ from collections.abc import Iterable
 
 import orjson
 
-from server.storage.base import Kind, Table
+from server.storage.base import Table
 from server.storage.search import USERS
+from server.storage.shapes import Kind
 from server.storage.sqlite_statements import Query, Step
 from server.storage.sqlite_triggers import ENTRIES, path_of
 

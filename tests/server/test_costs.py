@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from server.auth.keyring import Keyring
-from server.storage.base import SHAPES, Change, Row, Table, Value
+from server.storage.base import Change, Row, Table, Value
+from server.storage.shapes import SHAPES
 from server.storage.sqlite import SqliteStorage
 from tests.server.running import TRANSPORTS, Running, running
 

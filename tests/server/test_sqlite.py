@@ -22,18 +22,8 @@ import pytest
 
 from protocol.errors import LocalError
 from server.storage import sqlite_threads
-from server.storage.base import (
-    SHAPES,
-    DeleteAll,
-    Entry,
-    Insert,
-    Kind,
-    Note,
-    Noted,
-    Row,
-    Table,
-    Unavailable,
-)
+from server.storage.base import DeleteAll, Entry, Insert, Note, Noted, Row, Table, Unavailable
+from server.storage.shapes import SHAPES, Kind
 from server.storage.sqlite import SqliteStorage
 from server.storage.sqlite_file import FilePlace
 from server.storage.sqlite_journal import KEEP_MS

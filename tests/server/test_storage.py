@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 
 from server.storage.base import (
     MOST_COUNTED,
-    SHAPES,
     Absent,
     Change,
     Delete,
@@ -41,6 +40,7 @@ from server.storage.base import (
     Update,
     Written,
 )
+from server.storage.shapes import SHAPES
 from server.storage.sqlite import SqliteStorage
 from tests.waiting import in_time
 

@@ -12,7 +12,8 @@ from server.auth.rights import Rulebook
 from server.auth.strategies import Authenticated, Prepared
 from server.auth.strategies.registry import Strategies
 from server.auth.users import MOST_PROFILES, User, Users
-from server.storage.base import SHAPES, Delete, DeleteAll, Insert, Noted, Put, Table
+from server.storage.base import Delete, DeleteAll, Insert, Noted, Put, Table
+from server.storage.shapes import SHAPES
 from server.storage.sqlite import SqliteStorage
 
 NOW_MS = 1_700_000_000_000
