@@ -52,7 +52,7 @@ FULL = Plan(
     memory_peers=3,
     idle_connections=10_000,
     stored=1_000_000,
-    push_rounds=5,
+    push_rounds=9,
     refusals=400,
 )
 QUICK = Plan(

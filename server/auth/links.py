@@ -18,11 +18,13 @@ from server.auth.callers import Caller, TokenKind
 from server.auth.lifetimes import NEVER
 from server.storage.base import Entry, Noted
 
-# Sockets are told a few at a time: everybody else is answered in between. How many, follows from
-# how many there are and how soon the last one should know; a pause is what timers can do.
+# Sockets are told a few at a time: everybody else is answered in between. How many from one pause
+# to the next, follows from how many there are and how soon the last one should know; a pause is
+# what timers can do.
+_TOLD_AT_ONCE = 4
 _PAUSE_S = 0.001
 _MOST_PAUSES = 500
-_TOLD_AT_ONCE = 8, 64
+_MOST_TOLD = 64
 _ROOM = "kuzzle:notification:server"
 
 
@@ -73,7 +75,8 @@ class Links:
         self._over: deque[set[bytes]] = deque()
         self._tellings: deque[_Telling] = deque()
         self._untold = 0
-        self._told_at_once = 0
+        self._told_between = 0  # two pauses
+        self._till_pause = 0
         self._is_telling = False
 
     def link(self, socket: Linkable, caller: Caller) -> None:
@@ -191,19 +194,27 @@ class Links:
             asyncio.get_running_loop().call_soon(self._tell_some)
 
     def _tell_some(self) -> None:
-        least, most = _TOLD_AT_ONCE
-        # Grows with what is still to come, and never shrinks before all is said.
-        wanted = min(most, max(least, ceil(self._untold / _MOST_PAUSES)))
-        self._told_at_once = max(self._told_at_once, wanted)
+        """Tell a few, and see to it that the next few are told: after a pause, if it is time for
+        one, else as soon as everybody has been answered who asked meanwhile."""
+        if self._till_pause == 0:
+            # Grows with what is still to come, and never shrinks before all is said.
+            wanted = min(_MOST_TOLD, max(_TOLD_AT_ONCE, ceil(self._untold / _MOST_PAUSES)))
+            self._told_between = max(self._told_between, wanted)
+            self._till_pause = self._told_between
+        left = self._till_pause = max(0, self._till_pause - _TOLD_AT_ONCE)
         told = 0
         try:
-            while told < self._told_at_once and (self._tellings or self._over):
+            while told < _TOLD_AT_ONCE and (self._tellings or self._over):
                 told += self._tell_next(self._tellings[0]) if self._tellings else self._end_next()
         finally:  # a socket that fails silences nobody else
-            if self._tellings or self._over:
-                asyncio.get_running_loop().call_later(_PAUSE_S, self._tell_some)
+            loop = asyncio.get_running_loop()
+            if not self._tellings and not self._over:
+                self._is_telling = False
+                self._told_between, self._till_pause, self._untold = 0, 0, 0
+            elif left:
+                loop.call_soon(self._tell_some)
             else:
-                self._is_telling, self._told_at_once, self._untold = False, 0, 0
+                loop.call_later(_PAUSE_S, self._tell_some)
 
     def _end_next(self) -> int:
         """End one token; give how many sockets that told, which is none yet."""

@@ -40,7 +40,7 @@ _SWEPT_AT_ONCE = 1000
 _ENDED_AT_ONCE = 1000
 _WRITTEN_AT_ONCE = 200
 # Of sessions that have all ended at once: everybody else is answered in between.
-_FORGOTTEN_AT_ONCE = 100
+_FORGOTTEN_AT_ONCE = 25
 _PAUSE_S = 0.001
 # How much later than the last use the store may say a session was used.
 _USE_PRECISION_MS = 60_000
