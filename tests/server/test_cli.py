@@ -249,7 +249,7 @@ def test_create_admin_asks_twice(
 def test_create_admin_finds_nobody_to_ask(
     program: Program, monkeypatch: pytest.MonkeyPatch, capsys: Captured, typed: str
 ) -> None:
-    """P4: nothing is typed where it would be shown, and a script is told what to do."""
+    """Nothing is typed where it would be shown, and a script is told what to do."""
 
     def ask(prompt: str) -> str:
         if typed == "no terminal":
