@@ -139,8 +139,8 @@ CHECK_RIGHTS = [
     rights_check("for the caller", NO, asked("auth", "login")),
     rights_check("controller required", MISSING_ARGUMENT.of("body.controller"), {"action": "x"}),
     rights_check("action required", MISSING_ARGUMENT.of("body.action"), {"controller": "auth"}),
-    rights_check("strings", INVALID_TYPE.of("body.controller", "string"), asked(5, "x")),  # type: ignore[arg-type]
-    rights_check("strings", INVALID_TYPE.of("body.action", "string"), asked("auth", None)),  # type: ignore[arg-type]
+    rights_check("strings", MISSING_ARGUMENT.of("body.controller"), asked(5, "x")),  # type: ignore[arg-type]
+    rights_check("strings", MISSING_ARGUMENT.of("body.action"), asked("auth", None)),  # type: ignore[arg-type]
     rights_check("body", BODY_REQUIRED, None),
     rights_check("body", INVALID_TYPE.of("body", "object"), [asked("auth", "logout")]),
 ]
@@ -164,6 +164,12 @@ UPDATE_SELF = [
         Gives(document("ann", a=1)),
         {"a": 1},
         args={"refresh": "false", "retryOnConflict": 3},
+    ),
+    update(
+        "retryOnConflict; 01 §2.1",
+        INVALID_TYPE.of("retryOnConflict", "integer"),
+        {"a": 1},
+        args={"retryOnConflict": "x"},
     ),
     update("_id", FORBIDDEN_ARGUMENT.of("body._id"), {"_id": "admin"}),
     update("profileIds", FORBIDDEN_ARGUMENT.of("body.profileIds"), {"profileIds": ["admin"]}),
