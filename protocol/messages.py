@@ -268,11 +268,12 @@ def _read_http_body(request: Request, raw: bytes, limits: BodyLimits) -> None:
 
 
 def _read_query(request: Request, payload: Body) -> None:
-    """`POST /_query`: the body is a whole payload; its `jwt` wins over the header's.
+    """`POST /_query`: the body is a whole payload; its `jwt` wins over the header's, its `volatile`
+    alone counts (contract/01 §3.5).
 
     Its `requestId` is checked and then forgotten: the answer's is the header's (contract/01 §3.4).
     """
-    request.endpoint, request.is_typed = None, True
+    request.endpoint, request.is_typed, request.volatile = None, True, None
     if payload is None:
         raise error("api.assert.body_required")
     if not isinstance(payload, dict):

@@ -127,6 +127,22 @@ def test_query_spreads_its_payload() -> None:
     assert (request.token, request.request_id) == ("h", None)
 
 
+@pytest.mark.parametrize("padding", ["", "x" * 100_000])
+@pytest.mark.parametrize(
+    ("payload", "volatile"),
+    [({}, None), ({"volatile": None}, None), ({"volatile": {"p": 1}}, {"p": 1})],
+)
+def test_only_the_payloads_volatile_counts_in_a_query(
+    payload: dict[str, object], volatile: object, padding: str
+) -> None:
+    """contract/01 §3.5."""
+    body = orjson.dumps({**payload, "padding": padding})
+    request = http("POST /_query", 'X-Kuzzle-Volatile: {"h":1}', body=body)
+    if request.unread is not None:
+        read_unread(request, LIMITS)
+    assert (request.refused, request.volatile) == (None, volatile)
+
+
 def test_a_refused_query_keeps_the_headers_request_id() -> None:
     payload = b'{"requestId":"a\\r\\nSet-Cookie: x","controller":1}'
     request = http("POST /_query", "X-Kuzzle-Request-Id: id", body=payload)
