@@ -319,7 +319,7 @@ def _read_payload(request: Request, payload: dict[str, object]) -> None:
 
 def _pop_request_id(payload: dict[str, object]) -> str | None:
     request_id = payload.pop("requestId", None)
-    if not request_id:
+    if not request_id and not isinstance(request_id, (list, dict)):  # these are something in JSON
         return None
     if not isinstance(request_id, str):
         raise error("api.assert.invalid_type", "requestId", "string")

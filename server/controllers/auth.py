@@ -203,7 +203,7 @@ async def update_self(services: Services, caller: Caller, request: Request) -> J
     """Merge the body into the caller's own document; id and profiles are not his to change."""
     content = read_body(request)
     for name in ("_id", "profileIds"):
-        if content.get(name):
+        if content.get(name) not in (None, "", 0):  # an empty array says something, too
             raise error("api.assert.forbidden_argument", f"body.{name}")
     check_retries(request)
     return write_user(await services.user_changes.update(caller.kuid, content, caller.kuid))

@@ -157,7 +157,7 @@ UPDATE_SELF = [
     update("result", Gives(document("ann", town="İzmir")), {"town": "İzmir"}),
     update("deep merge; design §4", DEEP, {"a": {"c": 2}, "tags": []}, before=(documented_ann,)),
     update("nothing", Gives(document("ann")), {}),
-    update("falsy _id and profileIds", Gives(document("ann")), {"_id": "", "profileIds": []}),
+    update("falsy _id and profileIds", Gives(document("ann")), {"_id": "", "profileIds": None}),
     update("_kuzzle_info; 03 §2.1", Gives(document("ann")), {"_kuzzle_info": {"author": "x"}}),
     update(
         "refresh and retryOnConflict",
@@ -173,6 +173,7 @@ UPDATE_SELF = [
     ),
     update("_id", FORBIDDEN_ARGUMENT.of("body._id"), {"_id": "admin"}),
     update("profileIds", FORBIDDEN_ARGUMENT.of("body.profileIds"), {"profileIds": ["admin"]}),
+    update("profileIds", FORBIDDEN_ARGUMENT.of("body.profileIds"), {"profileIds": []}),
     update("body", BODY_REQUIRED, None),
     update("body", INVALID_TYPE.of("body", "object"), [{"a": 1}]),
 ]
