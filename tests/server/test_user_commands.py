@@ -173,6 +173,8 @@ MISTAKES = [
     (["user", "create", "bob", "--content", "{", "--no-password"], "", "--content"),
     (["user", "create", "a\nb", "--no-password"], "", "control characters"),
     (["user", "create", "", "--no-password"], "", "_id"),
+    (["user", "list", "--profile", "\udcff"], "", "--profile"),
+    (["keys", "retire", "\udcff"], "", "no key"),
     (["user", "create", "bob", "--no-password", "--username", "b"], "", "--no-password"),
 ]
 
