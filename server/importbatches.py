@@ -14,8 +14,8 @@ BATCH = 500
 """Documents handed over at once."""
 _BATCH_BYTES = 2 * 1024 * 1024
 _AT_ONCE = 4
-"""Batches on their way, which may share a transaction: some 60 ms for which the writes of others
-wait."""
+"""Batches on their way, which may share a transaction: for some 60 ms, or 200 where all is
+replaced, the writes of others wait."""
 
 
 class _Writing(NamedTuple):

@@ -72,7 +72,7 @@ async def import_file(
     size_bytes = _size_bytes(path)
     options = Options(kinds, replaces=given.update, force=given.force, digest=digest)
     if given.errors is not None:
-        check_apart(given.errors, path, Path(given.data))
+        check_apart(given.errors, given.data, path)
     with _errors_file(given.errors) as errors:
         report = Report(errors)
         progress = Progress(sys.stderr, size_bytes, clock_s=time.monotonic)

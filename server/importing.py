@@ -71,6 +71,7 @@ class Importer:
         )
         self._batches = Batches(users, report)
         self._plain = PlainImport(operations, replaces=options.replaces)
+        self._hashed_at_once = min(_HASHED_AT_ONCE, operations.passwords.places)
         self._is_apart = False
         self._seen: set[Kind] = set()
         self._dealt_with = 0
@@ -150,7 +151,7 @@ class Importer:
         elif entry.kind in _MANY:
             await self._hash_of(entry.owner)
             self._to_hash.append((entry, what))
-            if len(self._to_hash) >= _HASHED_AT_ONCE:
+            if len(self._to_hash) >= self._hashed_at_once:
                 await self._hash()
         else:
             write = self._write_role if entry.kind is Kind.ROLES else self._write_profile

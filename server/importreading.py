@@ -168,9 +168,11 @@ def _block(
 def _read(record: Record, line: int, size_bytes: int, digest: str) -> Entry:
     what: Arrival | Record | str = record
     owner = owner_of(record)
-    if record.kind in (Kind.USERS, Kind.CREDENTIALS) and not _has_password(record):
+    if record.kind in (Kind.USERS, Kind.CREDENTIALS):
         try:
-            what = _arrival_of(record, digest)
+            _check_strategies(record)
+            if not _has_password(record):
+                what = _arrival_of(record, digest)
         except ApiError as refused:
             what = refused.message
     return Entry(owner, line, record.kind, record.id, size_bytes, what)
@@ -180,6 +182,14 @@ def owner_of(record: Record) -> str:
     """Give the user a document is about, "" where it does not say."""
     owner = record.id if record.kind is Kind.USERS else record.source.get("kuid")
     return owner if isinstance(owner, str) else ""
+
+
+def _check_strategies(record: Record) -> None:
+    """Raise ApiError for credentials of another strategy than `local`."""
+    of_users = record.kind is Kind.USERS
+    for strategy in record.credentials if of_users else (record.strategy,):
+        if strategy != LOCAL:
+            raise error("security.credentials.unknown_strategy", strategy)
 
 
 def _has_password(record: Record) -> bool:
@@ -195,23 +205,19 @@ def _arrival_of(record: Record, digest: str) -> Arrival:
     held: tuple[Held, ...]
     if record.kind is Kind.CREDENTIALS:
         kuid = record.source.get("kuid")
-        if record.strategy != LOCAL:
-            raise error("security.credentials.unknown_strategy", record.strategy)
         if not isinstance(kuid, str):
             raise error("api.assert.invalid_type", "kuid", "string")
         check_kuid(kuid, "kuid")
         held = (read_imported_local(record.id, record.source, digest),)
         return Arrival(kuid, None, credentials=held)
-    held = tuple([_held_of(*pair, digest) for pair in record.credentials.items()])
+    held = tuple([_held_of(given, digest) for given in record.credentials.values()])
     return read_imported_user(record.id, record.source, record.is_disabled, held)
 
 
-def _held_of(strategy: str, given: object, digest: str) -> Held:
-    if strategy != LOCAL:
-        raise error("security.credentials.unknown_strategy", strategy)
+def _held_of(given: object, digest: str) -> Held:
     if not isinstance(given, dict):
-        raise error("api.assert.invalid_type", f"credentials.{strategy}", "object")
+        raise error("api.assert.invalid_type", f"credentials.{LOCAL}", "object")
     username = given.get("username")
     if not isinstance(username, str):
-        raise error("api.assert.invalid_type", f"credentials.{strategy}.username", "string")
+        raise error("api.assert.invalid_type", f"credentials.{LOCAL}.username", "string")
     return read_imported_local(username, given, digest)

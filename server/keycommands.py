@@ -20,7 +20,8 @@ from server.auth.keyring import (
     read_keys,
 )
 from server.auth.keys import load_configured
-from server.operations import write_table
+from server.auth.names import is_id
+from server.operations import printable, write_table
 from server.storage.base import Change, Missing, Note, Noted, Present, Row, Storage, Table, Update
 from server.storage.sqlite import MEMORY, SqliteStorage
 from server.times import write_time
@@ -28,6 +29,7 @@ from server.times import write_time
 _MOST_LISTED = 10_000
 _HEADINGS = ("KID", "ALGORITHM", "CREATED", "STATE")
 _ERASED = ""
+_NO_KEY = "{} is no key that could be retired: see manykeys keys list"
 _READING_S = 0.1
 """What a server takes, amply, to read its keys again once it has heard of a change."""
 
@@ -79,6 +81,8 @@ async def retire(storage: Storage, signing: Signing, kid: str, now_ms: int) -> s
     if signing.secret is not None and load_configured(signing.algorithm, signing.secret).kid == kid:
         raise LocalError(f"key {kid} is security.authToken.secret: change it there")
     signer = await _find_signer(storage, signing)
+    if not is_id(kid):
+        raise LocalError(_NO_KEY.format(printable(kid)))
     if signer == kid:
         raise LocalError(f"key {kid} signs the tokens: first manykeys keys rotate")
     ended: Row = {"retired_at": now_ms, "secret": _ERASED}
@@ -92,7 +96,7 @@ async def retire(storage: Storage, signing: Signing, kid: str, now_ms: int) -> s
     try:
         await storage.apply(changes)
     except Missing:
-        raise LocalError(f"{kid} is no key that could be retired: see manykeys keys list") from None
+        raise LocalError(_NO_KEY.format(kid)) from None
     await asyncio.sleep(JOURNAL_S)
     return f"key {kid} is retired; sessions and API keys signed with it are refused from now on"
 

@@ -5,6 +5,7 @@ Knows nothing of flags; `app.operating` puts it together.
 """
 
 import asyncio
+import os
 from argparse import Namespace
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -95,8 +96,11 @@ def write_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
 
-def check_apart(path: Path, *others: Path) -> None:
-    """Raise LocalError if what is to be written is one of the files that are needed."""
+def check_apart(path: Path, data: str, *others: Path) -> None:
+    """Raise LocalError if what is to be written is one of the files that are needed; the database
+    `data` has its latest writes in a second one."""
+    place = os.path.realpath(data)
+    others += tuple(Path(place + suffix) for suffix in ("", "-wal", "-shm"))
     if path.exists() and any(other.exists() and path.samefile(other) for other in others):
         raise LocalError(f"{path}: expected another file, this one is in use")
 

@@ -1,16 +1,17 @@
 """Documents of an import that bring a password in plain text: each is hashed, held against the
 rules, and stored by itself, as if an administrator had sent it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from protocol.errors import error
 from server.auth.imported import LOCAL, read_imported_user
 from server.auth.passwords import check_password
-from server.auth.userimport import Ending
-from server.auth.users import User
+from server.auth.userchanges import changes_between
+from server.auth.userimport import Arrival, Ending
+from server.auth.users import User, check_profiles_exist, ends_of, read_user
 from server.importlines import Kind, Record
 from server.operations import OPERATOR, Operations
-from server.storage.base import Table
+from server.storage.base import Change, Missing, Row, Table, Update
 
 
 class PlainImport:
@@ -28,19 +29,21 @@ class PlainImport:
             if not isinstance(kuid, str):
                 raise error("api.assert.invalid_type", "kuid", "string")
             plain = {name: value for name, value in record.source.items() if name != "kuid"}
-            return await self._store_credentials(kuid, {"username": record.id, **plain})
+            return await self._store_credentials(kuid, {**plain, "username": record.id})
         arrival = read_imported_user(record.id, record.source, record.is_disabled)
-        user = arrival.user(User(record.id, ()))
         given = record.credentials[LOCAL]
         if not isinstance(given, dict):
             raise error("api.assert.invalid_type", f"credentials.{LOCAL}", "object")
-        old = await self._operations.users.get(record.id)
-        if old is None:
-            return await self._create(user, given)
-        ending = await self._store_user(old, user, says_disabled=record.is_disabled is not None)
-        return _join(ending, await self._store_credentials(user.kuid, given))
+        row = await self._operations.storage.get(Table.USERS, kuid=record.id)
+        if row is None:
+            return await self._create(arrival, given)
+        return await self._store_credentials(record.id, given, await self._changes(arrival, row))
 
-    async def _create(self, user: User, given: dict[str, object]) -> Ending:
+    async def _create(self, arrival: Arrival, given: dict[str, object]) -> Ending:
+        user = arrival.user(User(arrival.kuid, ()))
+        said: Row = {"disabled": int(user.is_disabled)}
+        if user.info:
+            said["info"] = user.info
         await self._operations.users.create(
             kuid=user.kuid,
             kind="",
@@ -48,47 +51,50 @@ class PlainImport:
             content=user.content,
             credentials={LOCAL: given},
             author=OPERATOR,
+            more=[Update(Table.USERS, {"kuid": user.kuid}, said)],
         )
-        if user.is_disabled:
-            await self._operations.user_changes.disable(user.kuid, OPERATOR)
         return Ending.CREATED
 
-    async def _store_user(self, old: User, new: User, *, says_disabled: bool) -> Ending:
-        changes, kuid = self._operations.user_changes, new.kuid
-        is_same = (old.content, old.profile_ids) == (new.content, new.profile_ids)
-        is_moved = says_disabled and old.is_disabled != new.is_disabled
-        if is_same and not is_moved:
-            return Ending.UNCHANGED
-        if not self._replaces:
-            return Ending.KEPT
-        if not is_same:
-            await changes.replace(kuid, new.content, new.profile_ids, OPERATOR)
-        if is_moved:
-            move = changes.disable if new.is_disabled else changes.enable
-            await move(kuid, OPERATOR)
-        return Ending.REPLACED
+    async def _changes(self, arrival: Arrival, row: Row) -> list[Change]:
+        """Give the changes from the user who is there to the one who arrives, none where they are
+        the same."""
+        old = read_user(row)
+        new = arrival.user(old)
+        if new == old:
+            return []
+        await check_profiles_exist(self._operations.rulebook, new.profile_ids)
+        changes = changes_between(row, old, new)
+        if new.is_disabled and not old.is_disabled:
+            changes += await ends_of(self._operations.storage, old.kuid)
+        return changes
 
-    async def _store_credentials(self, kuid: str, given: Mapping[str, object]) -> Ending:
+    async def _store_credentials(
+        self, kuid: str, given: Mapping[str, object], of_user: Sequence[Change] | None = None
+    ) -> Ending:
+        """Store them together with what changes of their user; None where only they arrive."""
         storage, credentials = self._operations.storage, self._operations.credentials
+        changes = of_user or ()
         old = await storage.get(Table.CREDENTIALS, kuid=kuid, strategy=LOCAL)
+        is_same = old is not None and await self._is_same(old, given)
+        if is_same and not changes:
+            return Ending.UNCHANGED
+        is_new = old is None and of_user is None
+        if not is_new and not self._replaces:
+            return Ending.KEPT
         if old is None:
-            await credentials.create(LOCAL, kuid, given, OPERATOR)
-            return Ending.CREATED
+            await credentials.create(LOCAL, kuid, given, OPERATOR, guards=changes)
+        elif not is_same:
+            caller = self._operations.caller
+            await credentials.update(LOCAL, kuid, given, caller, revokes=False, guards=changes)
+        else:
+            try:
+                await storage.apply(changes)
+            except Missing:
+                raise error("services.storage.too_many_changes") from None
+        return Ending.CREATED if is_new else Ending.REPLACED
+
+    async def _is_same(self, old: Row, given: Mapping[str, object]) -> bool:
         password, data = check_password(given.get("password"), "password"), old["data"]
         stored = data if isinstance(data, dict) else None
-        is_same = await self._operations.passwords.verify(password, stored)
-        if is_same and given.get("username") == old["id"]:
-            return Ending.UNCHANGED
-        if not self._replaces:
-            return Ending.KEPT
-        caller = self._operations.caller
-        await credentials.update(LOCAL, kuid, given, caller, revokes=False)
-        return Ending.REPLACED
-
-
-def _join(user: Ending, credentials: Ending) -> Ending:
-    """Tell what became of a user who was there, from what became of his parts."""
-    parts = {user, credentials}
-    if parts == {Ending.UNCHANGED}:
-        return Ending.UNCHANGED
-    return Ending.KEPT if Ending.KEPT in parts else Ending.REPLACED
+        is_password = await self._operations.passwords.verify(password, stored)
+        return is_password and given.get("username") == old["id"]

@@ -11,6 +11,7 @@ from protocol.errors import LocalError
 from server.auth.defaults import DEFAULT
 from server.auth.imported import LOCAL
 from server.auth.mfa import factors_of, take_away
+from server.auth.names import is_id
 from server.auth.sessions import end_all
 from server.auth.users import User, read_user
 from server.operations import OPERATOR, Operations, Work, write_table
@@ -98,6 +99,8 @@ async def _list(operations: Operations, given: Namespace) -> None:
 async def _pages(
     operations: Operations, profile_id: str | None, *, is_disabled: bool
 ) -> AsyncIterator[list[User]]:
+    if profile_id is not None and not is_id(profile_id):
+        raise LocalError("--profile: expected a profile's id")
     storage, after = operations.storage, cast("Row | None", None)
     where: Row = {} if profile_id is None else {"profile_id": profile_id}
     table = Table.USERS if profile_id is None else Table.USER_PROFILES

@@ -79,7 +79,8 @@ class _Job:
 
 
 class Passwords:
-    """Hashes and verifies passwords; `queue` is how many may wait while all threads are busy.
+    """Hashes and verifies passwords; `queue` is how many may wait while all threads are busy, and
+    `places` how many there may be at once.
 
     Every call is refused with ApiError 503 at once when the queue is full. A caller who gives up
     keeps his place until a thread has come to it, so that giving up again and again lets nobody
@@ -90,7 +91,7 @@ class Passwords:
         if not LEAST_COST <= cost <= MOST_COST:
             raise LocalError(f"bcrypt cost {cost} is not within {LEAST_COST} and {MOST_COST}")
         self._cost = cost
-        self._places = threads + queue
+        self.places = threads + queue
         self._taken = 0
         # Nobody's hash: no password is known for it, and checking against it costs what checking a
         # real one does.
@@ -121,7 +122,7 @@ class Passwords:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def _run(self, work: Callable[[], str | bool]) -> str | bool:
-        if self._taken >= self._places:
+        if self._taken >= self.places:
             raise error("api.process.overloaded", retry_after_s=_RETRY_AFTER_S)
         job = _Job(work)
         future = asyncio.wrap_future(self._pool.submit(job.run))

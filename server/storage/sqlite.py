@@ -45,6 +45,8 @@ from server.storage.sqlite_writer import Write, Writer, probe
 MEMORY = ":memory:"
 BUSY_TIMEOUT_MS = 2_000
 """How long a write waits for other processes' writes, which take milliseconds."""
+_PAUSE_S = 0.003
+"""After each transaction of who writes very much: others who wait look every millisecond."""
 _KEYS_AT_ONCE = 250
 """Rows looked up in one go, which other readers wait for: some 2 ms."""
 
@@ -53,7 +55,7 @@ _LOG = logging.getLogger(__name__)
 
 class SqliteStorage:
     """`Storage` in the file `path`. Several processes may use the same file; one that writes very
-    much at a time takes more memory for it (`is_roomy`)."""
+    much at a time takes more memory for it, and makes pauses (`is_roomy`)."""
 
     def __init__(
         self,
@@ -69,6 +71,8 @@ class SqliteStorage:
             if self._in_memory
             else FilePlace(path, busy_timeout_ms, is_roomy=is_roomy)
         )
+        self._busy_timeout_ms = busy_timeout_ms
+        self._pause_s = _PAUSE_S if is_roomy else 0.0
         self._clock_ms = clock_ms
         self._audience = Audience()
         self._writer: Writer | None = None
@@ -83,7 +87,13 @@ class SqliteStorage:
         links = [Link(self._place) for _ in range(4)]
         writing, reading, searching, following = links
         self._audience.seen = await asyncio.to_thread(_open, self._place, links)
-        writer = Writer(writing, self._audience, self._clock_ms)
+        writer = Writer(
+            writing,
+            self._audience,
+            self._clock_ms,
+            busy_timeout_ms=self._busy_timeout_ms,
+            pause_s=self._pause_s,
+        )
         deliver = self._audience.deliver
         self._writer = writer
         self._writes = Lane("sqlite-write", writer.work, deliver, writing.close)

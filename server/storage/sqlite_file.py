@@ -21,7 +21,7 @@ from server.storage.sqlite_schema import bring_up_to_date, check_ours
 _CACHED_STATEMENTS = 256
 _ROOMY_CACHE_KIB = 65_536
 _ROOMY_LOG_PAGES = 40_000  # 160 MiB: pages that change often are copied back less often
-_TRY_AGAIN_S = 0.01
+_TRY_AGAIN_S = 0.001
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _PASSING = _BUSY | {sqlite3.SQLITE_FULL}
 """What leaves the connection sound."""
@@ -83,10 +83,12 @@ class FilePlace:
             self._main = _mark(self._path)
             connection = self.connect()
             try:
-                check_ours(connection, self._name)  # before anything in a stranger's file changes
+                # Before anything in a stranger's file changes.
+                is_up_to_date = check_ours(connection, self._name)
                 if self._turn_on_log(connection) != "wal":
                     raise LocalError(f"{self._name} is where no write-ahead log can be kept")
-                bring_up_to_date(connection, self._name)
+                if not is_up_to_date:  # or who only reads would wait for whoever writes
+                    bring_up_to_date(connection, self._name)
             finally:
                 connection.close()
         except OSError as exc:
@@ -98,15 +100,8 @@ class FilePlace:
 
     def _turn_on_log(self, connection: sqlite3.Connection) -> str:
         """Give the journal's mode. Of several that turn it on at once SQLite refuses all but one
-        without a wait, whatever the busy timeout says: the others try again until it is over."""
-        deadline_s = time.monotonic() + self._busy_timeout_ms / 1000
-        while True:
-            try:
-                return str(connection.execute("PRAGMA journal_mode = WAL").fetchall()[0][0])
-            except sqlite3.OperationalError as exc:
-                if _code(exc) not in _BUSY or time.monotonic() >= deadline_s:
-                    raise
-                time.sleep(_TRY_AGAIN_S)
+        without a wait, whatever the busy timeout says."""
+        return str(insist(connection, "PRAGMA journal_mode = WAL", self._busy_timeout_ms)[0][0])
 
     def connect(self) -> sqlite3.Connection:
         """Give a connection. `Unavailable` if the file isn't the one that was prepared."""
@@ -222,6 +217,27 @@ class Link:
         if connection is not None:
             with suppress(sqlite3.Error):  # a broken one may fail even at this
                 self._place.release(connection)
+
+
+def begin(connection: sqlite3.Connection, busy_timeout_ms: int) -> None:
+    """Begin a transaction that writes, as soon as nobody else does. SQLite's own wait looks every
+    100 ms in the end, and would hardly ever see the pauses of somebody who writes all the time."""
+    connection.execute("PRAGMA busy_timeout = 0")
+    insist(connection, "BEGIN IMMEDIATE", busy_timeout_ms)
+
+
+def insist(
+    connection: sqlite3.Connection, sql: str, busy_timeout_ms: int
+) -> list[tuple[object, ...]]:
+    """Run a statement, again and again for so long while others keep the database busy."""
+    deadline_s = time.monotonic() + busy_timeout_ms / 1000
+    while True:
+        try:
+            return connection.execute(sql).fetchall()
+        except sqlite3.OperationalError as exc:
+            if _code(exc) not in _BUSY or time.monotonic() >= deadline_s:
+                raise
+            time.sleep(_TRY_AGAIN_S)
 
 
 def _create(path: str) -> None:

@@ -79,12 +79,14 @@ def bring_up_to_date(
     connection.execute("COMMIT")
 
 
-def check_ours(connection: sqlite3.Connection, name: str) -> None:
-    """Raise `LocalError` if the file `name` is another program's, or newer than this one."""
+def check_ours(connection: sqlite3.Connection, name: str) -> bool:
+    """Tell whether the tables are up to date; `LocalError` if the file `name` is another program's,
+    or newer than this one."""
+    newest = 1 + len(MIGRATIONS)
     # In one transaction: read one by one, what says so could be of before and after its creation.
     connection.execute("BEGIN")
     try:
-        _version(connection, name, 1 + len(MIGRATIONS))
+        return _version(connection, name, newest) == newest
     finally:
         connection.execute("ROLLBACK")
 

@@ -1,10 +1,11 @@
 """The writing thread's work: many writes in one commit, each of them whole or not at all."""
 
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 
 from server.storage.base import Delete, Entry, Exists, Missing, Put, Row, Table, Unavailable
-from server.storage.sqlite_file import Link
+from server.storage.sqlite_file import Link, begin
 from server.storage.sqlite_journal import KEEP_MS, Audience, prune, read_entries
 from server.storage.sqlite_statements import Step, write_steps
 from server.storage.sqlite_threads import Job
@@ -17,16 +18,30 @@ _PROBE_BYTES = 16_384  # more than the room left in a page, so that it needs new
 
 
 class Writer:
-    """Carries out writes. `failing`: the last try found the database unavailable."""
+    """Carries out writes, each transaction `pause_s` or more after the one before, which is the
+    turn of other processes. `failing`: the last try found the database unavailable."""
 
-    def __init__(self, link: Link, audience: Audience, clock_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        link: Link,
+        audience: Audience,
+        clock_ms: Callable[[], int],
+        *,
+        busy_timeout_ms: int,
+        pause_s: float = 0.0,
+    ) -> None:
         self.failing = False
         self._link = link
         self._audience = audience
         self._clock_ms = clock_ms
+        self._busy_timeout_ms = busy_timeout_ms
+        self._pause_s = pause_s
+        self._ended_s = 0.0
 
     def work(self, jobs: Sequence[Job[Write, None]]) -> Sequence[Entry]:
         """Make the writes and set their errors; give the journal entries nobody was told yet."""
+        if self._pause_s:
+            time.sleep(max(0.0, self._ended_s + self._pause_s - time.monotonic()))
         try:
             with self._link.lend() as connection:
                 entries = self._commit(connection, jobs)
@@ -35,13 +50,15 @@ class Writer:
             for job in jobs:
                 job.error = Unavailable(str(exc))
             return ()
+        finally:
+            self._ended_s = time.monotonic()
         self.failing = False
         return entries
 
     def _commit(
         self, connection: sqlite3.Connection, jobs: Sequence[Job[Write, None]]
     ) -> Sequence[Entry]:
-        connection.execute("BEGIN IMMEDIATE")
+        begin(connection, self._busy_timeout_ms)
         if len(jobs) == 1:
             jobs[0].error = _refusal(connection, jobs[0].order)
         else:

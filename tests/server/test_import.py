@@ -227,6 +227,50 @@ def test_of_two_lines_about_one_user_the_order_counts(
     assert can_log_in(desk, "ann", winner)
 
 
+@pytest.mark.parametrize("held", [{"hash": HASHED}, {"password": PASSWORD}], ids=["hash", "plain"])
+def test_a_user_arrives_as_he_was(desk: Desk, tmp_path: Path, held: dict[str, object]) -> None:
+    """In one write: disabled, and made when the file says, whatever his password looks like."""
+    info = {"author": "boss", "createdAt": 1000, "updatedAt": None, "updater": None}
+    line = user("ann", credentials={"local": {"username": "ann", **held}}, disabled=True)
+    line["_source"] = {"profileIds": ["default"], "_kuzzle_info": info}
+    file = str(write_lines(tmp_path / "f.jsonl", [line]))
+    desk.do("import", file)
+    ann = desk.users()["ann"]
+    assert ann["disabled"] is True and ann["_source"] == line["_source"]
+    assert counts(desk, file, "--update")["users"] == {"unchanged": 1}
+
+
+@pytest.mark.parametrize("held", [{"hash": HASHED}, {"password": PASSWORD}], ids=["hash", "plain"])
+def test_a_user_who_is_there_gets_no_password_unasked(
+    desk: Desk, tmp_path: Path, held: dict[str, object]
+) -> None:
+    """Beside him it is a part of his line: kept without --update."""
+    desk.do("import", str(write_lines(tmp_path / "f.jsonl", [user("ann")])))
+    line = user("ann", credentials={"local": {"username": "ann", **held}})
+    file = str(write_lines(tmp_path / "g.jsonl", [line]))
+    assert counts(desk, file)["users"] == {"kept": 1} and not stored(desk, Table.CREDENTIALS)
+    assert counts(desk, file, "--update")["users"] == {"replaced": 1}
+    assert counts(desk, file, "--update")["users"] == {"unchanged": 1}
+
+
+def test_the_id_of_credentials_is_the_name(desk: Desk, tmp_path: Path) -> None:
+    line = credentials("ann", "ann")
+    line["_source"] = {"kuid": "ann", "password": PASSWORD, "username": "other"}
+    desk.do("import", str(write_lines(tmp_path / "f.jsonl", [user("ann"), line])))
+    assert [row["id"] for row in stored(desk, Table.CREDENTIALS)] == ["ann"]
+
+
+def test_no_password_is_refused_for_want_of_places(desk: Desk, tmp_path: Path) -> None:
+    """A short queue is for callers; the file waits."""
+    lines = [
+        user(f"u{n}", credentials={"local": {"username": f"u{n}", "password": "x"}})
+        for n in range(12)
+    ]
+    few = ("--set", "security.passwords.queue=1", "--set", "security.passwords.threads=1")
+    file = str(write_lines(tmp_path / "f.jsonl", lines))
+    assert counts(desk, file, *few)["users"] == {"created": 12}
+
+
 def test_a_line_that_says_nothing_of_disabled_leaves_it(desk: Desk, tmp_path: Path) -> None:
     """A dump of Kuzzle's must not let in again whom an operator shut out."""
     desk.create("ann")
@@ -261,6 +305,12 @@ REFUSALS = [
     ({"collection": "credentials", "_id": "x", "_source": {"hash": HASHED}}, "kuid"),
     ({"collection": "credentials", "_id": "x", "_source": {"password": "x"}}, "kuid"),
     ({**credentials("x", "there", hash=HASHED), "strategy": "github"}, "github"),
+    ({**credentials("x", "there", password="x"), "strategy": "github"}, "github"),
+    (
+        user("ann", credentials={"local": {"username": "x", "password": "x"}, "github": {}}),
+        "github",
+    ),
+    (user("there", credentials={"local": {"username": "taken", "password": "x"}}), "taken"),
     ({"collection": "nothing", "_id": "x", "_source": {}}, "collection"),
     ("no object", "expected an object"),
 ]
@@ -274,7 +324,7 @@ def test_a_refusal_keeps_nothing_else_from_being_taken(
     desk.create("owner", "--username", "taken")
     desk.create("there", "--username", "there")
     lines = [user("before"), line, user("after")]
-    errors = tmp_path / "errors.txt"
+    errors, there = tmp_path / "errors.txt", desk.users()["there"]
     file = str(write_lines(tmp_path / "f.jsonl", lines))
     code, _, err = desk.run("import", file, "--errors", str(errors), "--update")
     first, last = err.splitlines()
@@ -282,7 +332,8 @@ def test_a_refusal_keeps_nothing_else_from_being_taken(
     assert last == "manykeys: 1 of the file's documents were refused"
     assert errors.read_text() == first + "\n"
     assert "password" not in desk.users() and HASHED not in err
-    assert {"before", "after"} <= desk.users().keys() <= {"before", "after", "owner", "there"}
+    assert desk.users().keys() == {"before", "after", "owner", "there"}
+    assert desk.users()["there"] == there
 
 
 def test_many_refusals_are_listed_in_a_file(desk: Desk, tmp_path: Path) -> None:
@@ -308,17 +359,19 @@ def test_files_that_are_none(desk: Desk, tmp_path: Path, name: str) -> None:
     assert desk.refuse("import", str(tmp_path / name)).startswith(f"manykeys: {tmp_path}")
 
 
-@pytest.mark.parametrize("needed", ["f.jsonl", "keys.db"])
+@pytest.mark.parametrize("needed", ["f.jsonl", "keys.db", "keys.db-wal"])
 def test_what_is_written_is_no_file_that_is_needed(desk: Desk, tmp_path: Path, needed: str) -> None:
     """Neither the list of refusals nor an export takes the place of the file or the database."""
     file = write_lines(tmp_path / "f.jsonl", [user("ann", "none")])
     other = tmp_path / "link"
     other.symlink_to(tmp_path / needed)
-    before = (tmp_path / needed).read_bytes()
-    assert "another file" in desk.refuse("import", str(file), "--errors", str(other))
-    if needed == "keys.db":
-        assert "another file" in desk.refuse("role", "export", "--output", str(other))
-    assert (tmp_path / needed).read_bytes()[:100] == before[:100]
+    with closing(sqlite3.connect(desk.data)) as server:  # as long as it is there its log stays
+        server.execute("SELECT * FROM sqlite_schema").fetchall()
+        before = (tmp_path / needed).read_bytes()
+        assert "another file" in desk.refuse("import", str(file), "--errors", str(other))
+        if needed != "f.jsonl":
+            assert "another file" in desk.refuse("role", "export", "--output", str(other))
+        assert (tmp_path / needed).read_bytes().startswith(before[:100])
     assert desk.users() == {}
 
 

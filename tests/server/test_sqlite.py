@@ -22,13 +22,13 @@ import pytest
 
 from protocol.errors import LocalError
 from server.storage import sqlite_threads
-from server.storage.base import DeleteAll, Entry, Insert, Note, Noted, Row, Table, Unavailable
+from server.storage.base import DeleteAll, Entry, Insert, Note, Noted, Put, Row, Table, Unavailable
 from server.storage.shapes import SHAPES, Kind
 from server.storage.sqlite import SqliteStorage
 from server.storage.sqlite_file import FilePlace
 from server.storage.sqlite_journal import KEEP_MS
 from server.storage.sqlite_schema import APPLICATION_ID, MIGRATIONS, bring_up_to_date, check_ours
-from server.storage.sqlite_statements import find_any_of, find_latest
+from server.storage.sqlite_statements import find_any_of, find_latest, write_steps
 from server.storage.sqlite_threads import Job, Lane
 from tests.waiting import in_time
 
@@ -340,14 +340,24 @@ async def test_while_another_holds_the_lock_writes_are_unavailable_and_reads_go_
 
 
 async def test_a_database_that_is_locked_at_the_start_is_unavailable_not_broken(path: Path) -> None:
-    first = make(path)
-    await first.open()
-    await first.close()
+    path.touch()
     storage = make(path)
     with locked(path), pytest.raises(Unavailable):
         await storage.open()
     await storage.open()
     assert await storage.check()
+    await storage.close()
+
+
+async def test_who_only_reads_opens_a_database_that_is_locked(path: Path) -> None:
+    first = make(path)
+    await first.open()
+    await first.apply([setting("before")])
+    await first.close()
+    storage = make(path)
+    with locked(path):
+        await storage.open()
+        assert await names(storage) == ["before"]
     await storage.close()
 
 
@@ -597,6 +607,32 @@ asyncio.run(main(sys.argv[1], int(sys.argv[2])))
 def start(program: str, *args: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", program, *map(str, args)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+async def test_who_writes_all_the_time_leaves_others_a_turn(path: Path) -> None:
+    """An import writes one long transaction after the other; a server's writes wait for one."""
+    roomy = SqliteStorage(str(path), clock_ms=lambda: 1_000, is_roomy=True)
+    other = SqliteStorage(str(path), clock_ms=lambda: 1_000)
+    await roomy.open()
+    await other.open()
+    rows: list[Row] = [{"name": str(number), "value": None} for number in range(10_000)]
+    long = write_steps([Put(Table.SETTINGS, row) for row in rows], 1_000)
+    is_enough = False
+
+    async def write_on() -> None:
+        while not is_enough:
+            await roomy._write(long)  # prepared once: one always waits while one is written
+
+    writing = [asyncio.create_task(write_on()) for _ in range(4)]
+    try:
+        await roomy._write(long)
+        for number in range(12):
+            await other.apply([setting(f"other {number}")])
+    finally:
+        is_enough = True
+        await asyncio.gather(*writing)
+        await roomy.close()
+        await other.close()
 
 
 async def test_kill_9_loses_nothing_that_was_acknowledged_and_halves_nothing(path: Path) -> None:

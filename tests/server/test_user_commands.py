@@ -178,6 +178,8 @@ MISTAKES = [
     ),
     (["user", "create", "a\nb", "--no-password"], "", "control characters"),
     (["user", "create", "", "--no-password"], "", "_id"),
+    (["user", "list", "--profile", "\udcff"], "", "--profile"),
+    (["keys", "retire", "\udcff"], "", "no key"),
     (["user", "create", "bob", "--no-password", "--username", "b"], "", "--no-password"),
 ]
 
