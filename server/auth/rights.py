@@ -162,18 +162,20 @@ def compile_rights(
     wanted = tuple(profile_ids)
     bodies = [profiles[profile_id] for profile_id in wanted if profile_id in profiles]
     controllers_of = {role_id: _read_controllers(role) for role_id, role in roles.items()}
-    policies = [
-        _Policy(controllers_of[role_id], places)
-        for body in bodies
-        for role_id, places in _read_policies(body)
-        if role_id in controllers_of
-    ]
+    unplaced: dict[str, Controllers] = {}
+    policies = []
+    for body in bodies:
+        for role_id, places in _read_policies(body):
+            if role_id not in controllers_of or (not places and role_id in unplaced):
+                continue  # the same role everywhere, said again, grants nothing more
+            if not places:
+                unplaced[role_id] = controllers_of[role_id]
+            policies.append(_Policy(controllers_of[role_id], places))
     limits = [_read_rate_limit(body) for body in bodies]
     granted = {
         (controller, action)
-        for policy in policies
-        if not policy.places
-        for controller, actions in policy.controllers.items()
+        for controllers in unplaced.values()
+        for controller, actions in controllers.items()
         for action, allowed in actions.items()
         if allowed
     }
@@ -204,9 +206,9 @@ def _read_policies(profile: Mapping[str, object]) -> list[tuple[str, Places]]:
 def _read_places(restrictions: object) -> Places | None:
     """Unite the collections of each index; "all of it" only where no entry for the index names
     collections."""
-    places: dict[str, frozenset[str]] = {}
+    places: dict[str, set[str]] = {}
     if restrictions is None:
-        return places
+        return {}
     if not isinstance(restrictions, list):
         return None
     for restriction in restrictions:
@@ -216,8 +218,8 @@ def _read_places(restrictions: object) -> Places | None:
         collections = restriction.get("collections", [])
         if not isinstance(collections, list) or not all(isinstance(c, str) for c in collections):
             return None
-        places[index] = places.get(index, frozenset()) | frozenset(collections)
-    return places
+        places.setdefault(index, set()).update(collections)
+    return {index: frozenset(collections) for index, collections in places.items()}
 
 
 def _read_controllers(role: Mapping[str, object]) -> Controllers:

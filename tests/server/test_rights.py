@@ -189,6 +189,15 @@ def test_what_nobody_could_read_is_not_listed(monkeypatch):
     assert refused.value.status == 413
 
 
+def test_the_same_role_said_again_costs_nothing():
+    """A hundred profiles with a hundred policies each may name one large role."""
+    large = role(document={f"a{number}": True for number in range(1000)})
+    profiles = {name: {"policies": [{"roleId": "r"}] * 100} for name in ("p", "q")}
+    compiled = compile_rights(profiles, profiles, {"r": large})
+    assert len(compiled.listed()) == 1000  # 200,000 items are refused
+    assert compiled.allows("document", "a999")
+
+
 controllers = st.sampled_from(["auth", "ms", "memoryStorage", "document"])
 actions = st.sampled_from(["get", "create"])
 indexes, collections = st.sampled_from(["i", "j"]), st.sampled_from(["a", "b", "c"])
