@@ -116,40 +116,40 @@ class Rights:
         ]
 
 
-def _all_covered(targets: object, allowed: Sequence[Places]) -> bool:
+def _all_covered(targets: object, allowed: Iterable[Places]) -> bool:
     """Tell whether each target lies within some policy's places. Incomplete targets are skipped; a
     `*` in a name, or anything that is no list of targets, is refused."""
-    if not isinstance(targets, list | tuple):
+    missing = _read_targets(targets)
+    if missing is None:
         return False
-    places = _unite(allowed)
+    for places in allowed:
+        if not places:
+            return True
+        for index in missing.keys() & places.keys():
+            collections = places[index]
+            # The smaller of two sets is what this costs: a policy may name very many.
+            covered = missing[index] & collections if collections else frozenset(missing[index])
+            missing[index] -= covered | {""}  # no collection is any
+    return not any(missing.values())
+
+
+def _read_targets(targets: object) -> dict[str, set[str]] | None:
+    """Give the collections that targets name, by index; None for what can't be targets."""
+    named: dict[str, set[str]] = {}
+    if not isinstance(targets, list | tuple):
+        return None
     for target in targets:
         if not isinstance(target, Mapping):
-            return False
+            return None
         index, collections = target.get("index"), target.get("collections")
         if not index or not collections:
             continue
         if not isinstance(index, str) or not isinstance(collections, list | tuple):
-            return False
-        for collection in collections:
-            if not isinstance(collection, str) or "*" in index or "*" in collection:
-                return False
-            if not _covers(places, index, collection):
-                return False
-    return True
-
-
-def _unite(allowed: Sequence[Places]) -> Places:
-    """Give the places that lie within any of these, so that many targets cost no more than their
-    number."""
-    united: dict[str, frozenset[str]] = {}
-    for places in allowed:
-        if not places:
-            return {}
-        for index, collections in places.items():
-            present = united.get(index, collections)
-            is_whole = not present or not collections
-            united[index] = frozenset() if is_whole else present | collections
-    return united
+            return None
+        if "*" in index or not all(isinstance(one, str) and "*" not in one for one in collections):
+            return None
+        named.setdefault(index, set()).update(collections)
+    return named
 
 
 def compile_rights(

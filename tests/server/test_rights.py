@@ -1,6 +1,8 @@
 """What rights allow (contract/03 §3), how they are listed (§5), and that the rulebook forgets in
 time."""
 
+import tracemalloc
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -178,6 +180,26 @@ def test_targets_lie_within_the_policies_together():
         targets = {c: [{"index": "i", "collections": [c]}] for c in "abc"}
         allowed = [c for c in "abc" if compiled.allows("document", "get", {"targets": targets[c]})]
         assert allowed == expected
+
+
+def test_targets_cost_no_more_than_they_say():
+    """Whoever may name targets does so in every request, however many places he has."""
+    policies = [
+        {
+            "roleId": "r",
+            "restrictedTo": [{"index": "i", "collections": [f"{n}-{at}" for at in range(200)]}],
+        }
+        for n in range(100)
+    ]
+    compiled = rights(*policies, r=READ)
+    targets = [{"index": "i", "collections": ["0-0", "99-199"]}]
+    tracemalloc.start()
+    try:
+        assert compiled.allows("document", "get", {"targets": targets})
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 100_000  # all 20,000 names together take two megabytes
 
 
 def test_what_nobody_could_read_is_not_listed(monkeypatch):
