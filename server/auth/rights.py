@@ -20,6 +20,8 @@ _NO_ARGS: Mapping[str, object] = MappingProxyType({})
 _NO_ACTIONS: Mapping[str, bool] = MappingProxyType({})
 # Sets of profiles in use at one time; far more than anybody needs, small enough to forget about.
 _MOST_COMPILED = 1024
+# Of actions and collections in all of them, some 100 MiB: one role may have tens of thousands.
+_MOST_NAMES = 500_000
 # Of all combinations of action and place somebody's rights are listed as.
 _MOST_LISTED = 50_000
 
@@ -45,6 +47,11 @@ class _Policy:
             actions = self.controllers.get("*", _NO_ACTIONS)
         return actions.get(action, actions.get("*", False))
 
+    def names(self) -> int:
+        """Count the names it keeps."""
+        actions = sum(map(len, self.controllers.values()))
+        return actions + sum(map(len, self.places.values())) + len(self.places)
+
     def size(self) -> int:
         """Count what it is listed as."""
         places = sum(max(1, len(collections)) for collections in self.places.values())
@@ -64,10 +71,12 @@ def _covers(places: Places, index: object, collection: object) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """What the owner of some profiles may do. `rate_limit` is in requests a second, 0 is none."""
+    """What the owner of some profiles may do. `rate_limit` is in requests a second, 0 is none;
+    `names` counts the actions and collections that are kept."""
 
     rate_limit: int = 0
     is_admin: bool = False
+    names: int = 0
     _policies: tuple[_Policy, ...] = ()
     # Granted by name and everywhere, or all at once: most requests are decided by this alone.
     _granted: frozenset[tuple[str, str]] = frozenset()
@@ -181,7 +190,9 @@ def compile_rights(
     }
     rate_limit = 0 if 0 in limits else max(limits, default=0)
     grants_all = _Policy(_EVERYTHING, {}) in policies
-    return Rights(rate_limit, ADMIN in wanted, tuple(policies), frozenset(granted), grants_all)
+    names = sum(policy.names() for policy in policies)
+    is_admin = ADMIN in wanted
+    return Rights(rate_limit, is_admin, names, tuple(policies), frozenset(granted), grants_all)
 
 
 def _read_rate_limit(profile: Mapping[str, object]) -> int:
@@ -273,9 +284,15 @@ class Rulebook:
             rights = await self._compile(wanted)
             # What was read before a change must not outlive it, so it is read again.
             if generation == self.generation:
-                if len(self._compiled) >= _MOST_COMPILED:
-                    del self._compiled[next(iter(self._compiled))]
-                self._compiled[wanted] = rights
+                self._remember(wanted, rights)
+
+    def _remember(self, wanted: tuple[str, ...], rights: Rights) -> None:
+        """Keep what was compiled, in place of as many older ones as it takes."""
+        kept = self._compiled
+        names = sum(older.names for older in kept.values()) + rights.names
+        while kept and (len(kept) >= _MOST_COMPILED or names > _MOST_NAMES):
+            names -= kept.pop(next(iter(kept))).names
+        kept[wanted] = rights
 
     def notice(self, entry: Entry) -> None:
         """Follow the journal: forget everything compiled when a role or profile has changed. Where

@@ -397,6 +397,22 @@ async def test_the_number_of_remembered_sets_is_bounded(storage, monkeypatch):
     assert await rulebook.rights_of(["a"]) is not first
 
 
+async def test_the_names_in_remembered_sets_are_bounded(storage, monkeypatch):
+    """Many profiles may have one large role, and each set of profiles is compiled for itself."""
+    monkeypatch.setattr("server.auth.rights._MOST_NAMES", 25)
+    rulebook = Rulebook(storage)
+    for name in "abc":
+        await write(storage, name, {f"a{number}": True for number in range(10)})
+    first, second = [await rulebook.rights_of([name]) for name in "ab"]
+    assert await rulebook.rights_of(["a"]) is first
+    third = await rulebook.rights_of(["c"])
+    assert await rulebook.rights_of(["b"]) is second
+    assert await rulebook.rights_of(["c"]) is third
+    assert await rulebook.rights_of(["a"]) is not first
+    await write(storage, "large", {f"a{number}": True for number in range(100)})
+    assert (await rulebook.rights_of(["large"])).allows("auth", "a99")
+
+
 async def test_open_mode_lets_everybody_do_everything_and_leaves_the_store_alone(storage):
     await install(storage, (), lambda: 0)
     await write(storage, "own", {"login": True})
