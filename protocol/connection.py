@@ -186,6 +186,7 @@ class Connection(Owing):
 
     def _take_request(self, body: bytes, requests: list[Request]) -> Request:
         wire, head = self._wire, self._head
+        self._head = NO_HEAD
         request = from_http(head, body, wire.routes, wire.body_limits, self._peer)
         self._owes_continue = False
         self._give(request, len(body), requests)
@@ -320,7 +321,8 @@ class Connection(Owing):
         else:
             name = "request_too_large" if broken.status == 413 else "unexpected_error"
             refused = error(f"network.http.{name}", broken.reason, status=broken.status)
-            self._give(Request(Origin.HTTP, NO_HEAD, self._peer, refused=refused), 0, requests)
+            # With its own head, if that much is known: its `Origin` lets a page read the answer.
+            self._give(Request(Origin.HTTP, self._head, self._peer, refused=refused), 0, requests)
         self._end(Step.BROKEN)
 
 

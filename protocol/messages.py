@@ -268,11 +268,12 @@ def _read_http_body(request: Request, raw: bytes, limits: BodyLimits) -> None:
 
 
 def _read_query(request: Request, payload: Body) -> None:
-    """`POST /_query`: the body is a whole payload; its `jwt` wins over the header's.
+    """`POST /_query`: the body is a whole payload; its `jwt` wins over the header's, its `volatile`
+    alone counts (contract/01 §3.5).
 
     Its `requestId` is checked and then forgotten: the answer's is the header's (contract/01 §3.4).
     """
-    request.endpoint, request.is_typed = None, True
+    request.endpoint, request.is_typed, request.volatile = None, True, None
     if payload is None:
         raise error("api.assert.body_required")
     if not isinstance(payload, dict):
@@ -318,7 +319,7 @@ def _read_payload(request: Request, payload: dict[str, object]) -> None:
 
 def _pop_request_id(payload: dict[str, object]) -> str | None:
     request_id = payload.pop("requestId", None)
-    if not request_id:
+    if not request_id and not isinstance(request_id, (list, dict)):  # these are something in JSON
         return None
     if not isinstance(request_id, str):
         raise error("api.assert.invalid_type", "requestId", "string")

@@ -6,7 +6,7 @@ from types import MappingProxyType
 from protocol.errors import ApiError, error
 from protocol.messages import Json, Request
 from server.actions import Outcome
-from server.arguments import body_names, body_text, read_body, read_text
+from server.arguments import body_names, read_body, read_text
 from server.auth.audit import MOST_USER_AGENT_CHARACTERS
 from server.auth.callers import Caller
 from server.auth.documents import Document
@@ -82,9 +82,14 @@ def write_document(document: Document) -> Json:
 
 def write_check(rights: Rights, request: Request) -> Json:
     """Tell whether these rights allow the request in the body; whether there is such an action does
-    not matter."""
-    controller, name = body_text(request, "controller"), body_text(request, "action")
-    return {"allowed": rights.allows(controller, name, read_body(request))}
+    not matter. A name of another type counts as absent (contract/02 §4 checkRights)."""
+    body = read_body(request)
+    controller, name = body.get("controller"), body.get("action")
+    if not isinstance(controller, str):
+        raise error("api.assert.missing_argument", "body.controller")
+    if not isinstance(name, str):
+        raise error("api.assert.missing_argument", "body.action")
+    return {"allowed": rights.allows(controller, name, body)}
 
 
 def read_ids(request: Request, most: int, refusal: str) -> list[str]:

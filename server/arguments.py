@@ -5,6 +5,7 @@ Over HTTP arguments are text and are read as such; `request.is_typed` tells. Boo
 §4.
 """
 
+import re
 from typing import cast
 
 from protocol.bodies import parse_json
@@ -16,6 +17,7 @@ REQUIRED = object()
 
 _TRUE, _FALSE = frozenset({"", "true", "1"}), frozenset({"false", "0"})
 _MOST_SAFE_INTEGER = 2**53 - 1
+_NUMBER = re.compile(r"\s*([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)")
 _ABSENT = object()
 
 
@@ -34,20 +36,25 @@ def read_flag(request: Request, name: str) -> bool:
 
 
 def read_integer(request: Request, name: str, default: int) -> int:
-    """Give an integer argument; text of digits will do."""
+    """Give an integer argument; text that begins with a number will do, as JavaScript's
+    `parseFloat` reads it."""
     value = _find(request.args, name)
     if value is _ABSENT:
         return default
     if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            raise error("api.assert.invalid_type", name, "integer") from None
+        number = _NUMBER.match(value)
+        value = float(number[1]) if number else None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or abs(value) > _MOST_SAFE_INTEGER:
         raise error("api.assert.invalid_type", name, "integer")
     return value
+
+
+def check_retries(request: Request) -> None:
+    """Raise 400 for a `retryOnConflict` that is no integer; the server itself knows how often it
+    makes sense to try again (contract/03 §7)."""
+    read_integer(request, "retryOnConflict", 0)
 
 
 def read_natural(request: Request, name: str, default: int) -> int:

@@ -172,7 +172,7 @@ def _server_flags() -> argparse.ArgumentParser:
 
 
 def _add_serve(serve: argparse.ArgumentParser) -> None:
-    serve.add_argument("--workers", default="1", metavar="N", help="processes (1)")
+    serve.add_argument("--workers", default="1", metavar="N", help="processes; only 1 so far")
     serve.add_argument(
         "--loop", choices=("uvloop", "asyncio"), help="event loop (uvloop where there is one)"
     )
@@ -231,7 +231,9 @@ def _serve(given: argparse.Namespace) -> int:
     host = config.server.host
     is_local = bool(config.server.uds) or host == "localhost" or is_loopback(host)
     if given.workers != "1":
-        raise ConfigError(f"--workers: {given.workers} is not accepted; expected 1 for now")
+        raise ConfigError(
+            f"--workers: {given.workers} is not accepted; expected 1, the only number so far"
+        )
     if given.open and not is_local:
         raise ConfigError(f"--open: not with --host {host}; expected a loopback address")
     loop = _choose_loop(given.loop)

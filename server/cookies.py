@@ -60,6 +60,8 @@ class Cookies:
         `security.cookie.invalid`, 400 `security.token.verification_error` beside another token,
         401 `api.process.unauthorized_origin` when the page may not use the cookie.
         """
+        if not self._is_enabled and read_flag(request, "cookieAuth"):
+            raise error("security.cookie.unsupported")
         name = request.action if request.controller == "auth" else None
         is_wanted = self.is_wanted(request)
         if name == "login" and "state" in request.args and not is_wanted:

@@ -3,6 +3,7 @@ which others can read."""
 
 import getpass
 import sys
+import warnings
 from argparse import ArgumentParser
 
 from protocol.errors import LocalError
@@ -18,7 +19,8 @@ def add_password_flag(command: ArgumentParser) -> None:
 
 
 def take_password(*, from_stdin: bool) -> str:
-    """Give a password; LocalError if it is empty, too long, or not the same twice."""
+    """Give a password; LocalError if it is empty, too long, not the same twice, or if there is
+    nobody to ask."""
     password = _read() if from_stdin else _ask()
     if not password:
         raise LocalError("the password must not be empty")
@@ -33,7 +35,13 @@ def _read() -> str:
 
 
 def _ask() -> str:
-    password = getpass.getpass("Password: ")
-    if getpass.getpass("Again: ") != password:
+    try:
+        with warnings.catch_warnings():
+            # Without a terminal it would read on, and show what is typed.
+            warnings.simplefilter("error", getpass.GetPassWarning)
+            password, again = getpass.getpass("Password: "), getpass.getpass("Again: ")
+    except (EOFError, getpass.GetPassWarning):
+        raise LocalError("nobody typed a password; expected --password-stdin") from None
+    if again != password:
         raise LocalError("the two passwords differ")
     return password

@@ -18,12 +18,12 @@ def declare(command: ArgumentParser, settings: ArgumentParser) -> None:
     tasks = command.add_subparsers(title="commands", metavar="COMMAND", dest="task", required=True)
     text = "print the configured strategies, the kinds there are and what they offer"
     tasks.add_parser("list", help=text, description=text, parents=[settings], allow_abbrev=False)
-    text = "say what a configured strategy does and what it lacks, without asking anybody"
+    text = "say what a configured strategy does and what it lacks; nobody is asked without --online"
     check = tasks.add_parser(
         "check", help=text, description=text, parents=[settings], allow_abbrev=False
     )
     check.add_argument("name", metavar="NAME", help="its name in the configuration")
-    check.add_argument("--online", action="store_true", help="ask its provider, too")
+    check.add_argument("--online", action="store_true", help="ask its provider or mail server, too")
     text = "print what a strategy's providers want to know of this server, as XML"
     metadata = tasks.add_parser(
         "metadata", help=text, description=text, parents=[settings], allow_abbrev=False
@@ -69,5 +69,6 @@ def _check(config: Config, name: str, *, is_online: bool) -> None:
 
 def _check_known(config: Config, name: str) -> None:
     if name not in config.strategies:
-        known = ", ".join(config.strategies) or "(none is configured)"
-        raise LocalError(f"{name}: there is no such strategy; expected one of: {known}")
+        known = ", ".join(config.strategies)
+        expected = f"expected one of: {known}" if known else "none is configured, see --config"
+        raise LocalError(f"{name}: there is no such strategy; {expected}")

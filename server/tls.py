@@ -2,6 +2,7 @@
 show."""
 
 import ssl
+from pathlib import Path
 
 from protocol.errors import LocalError
 
@@ -91,4 +92,17 @@ def _load(context: ssl.SSLContext, cert: str, key: str) -> None:
         text = reason.strerror or "not to be read"
     else:
         return
-    raise LocalError(f"{cert}, {key or cert}: {text}")
+    raise LocalError(_what_is_missing(cert, key) or f"{cert}, {key or cert}: {text}")
+
+
+def _what_is_missing(cert: str, key: str) -> str | None:
+    """Say what one of the files lacks, which OpenSSL tells of neither; None if nothing."""
+    wanted = ((cert, b"CERTIFICATE-----", "certificate"), (key or cert, b"PRIVATE KEY-----", "key"))
+    for file, mark, kind in wanted:
+        try:
+            content = Path(file).read_bytes()
+        except OSError as reason:
+            return f"{file}: {reason.strerror or 'not to be read'}"
+        if mark not in content:
+            return f"{file}: no {kind} in PEM"
+    return None

@@ -161,6 +161,8 @@ def _read_content(written: str | None) -> dict[str, object]:
         content = None
     if not isinstance(content, dict):
         raise LocalError("--content: expected a JSON object")
+    if "profileIds" in content:
+        raise LocalError("--content: expected profiles as --profile, not as profileIds")
     return content
 
 
@@ -212,6 +214,15 @@ async def _reset_mfa(operations: Operations, given: Namespace) -> None:
         print(f"user {kuid} has no other credentials either: he can't log in")
 
 
+async def _hint(operations: Operations, given: Namespace) -> str:
+    """Say what the name may be that is no user's id."""
+    name: str = given.user
+    if not given.by_username:
+        if await operations.storage.exists(Table.CREDENTIALS, strategy=LOCAL, id=name):
+            return "but one who logs in with this name: add --by-username"
+    return "see manykeys user list"
+
+
 async def _find(operations: Operations, given: Namespace) -> str:
     """Give the id of the user a command is about; LocalError for one who is not there."""
     kuid: str = given.user
@@ -219,5 +230,6 @@ async def _find(operations: Operations, given: Namespace) -> str:
         row = await operations.storage.get(Table.CREDENTIALS, strategy=LOCAL, id=kuid)
         kuid = "" if row is None else cast(str, row["kuid"])
     if not kuid or await operations.users.get(kuid) is None:
-        raise LocalError(f"{given.user}: there is no such user, see manykeys user list")
+        hint = await _hint(operations, given)
+        raise LocalError(f"{given.user}: there is no such user, {hint}")
     return kuid

@@ -44,12 +44,16 @@ class TokenLimits:
         check_ttl(ttl_ms, self.max_ttl_ms)
         return ttl_ms
 
-    def stated_lifetime_ms(self, args: Mapping[str, object]) -> int:
+    def stated_lifetime_ms(self, args: Mapping[str, object], *, must_end: bool = False) -> int:
         """Give the lifetime of a session made with another token: only an absent `expiresIn` stands
-        for the default, a blank, false or null one is no lifetime (contract/02 §1.3)."""
-        if "expiresIn" not in args:
-            return self.lifetime_ms(None)
-        ttl_ms = read_lifetime(args["expiresIn"])
+        for the default, a blank, false or null one is no lifetime (contract/02 §1.3).
+
+        With `must_end`, 400 `security.token.invalid_expiration` for none without end.
+        """
+        is_stated = "expiresIn" in args
+        ttl_ms = read_lifetime(args["expiresIn"]) if is_stated else self.default_ttl_ms
+        if must_end and ttl_ms == NEVER:
+            raise error("security.token.invalid_expiration", "expiresIn", "a lifetime with an end")
         check_ttl(ttl_ms, self.max_ttl_ms)
         return ttl_ms
 

@@ -5,10 +5,9 @@ from protocol.errors import ApiError, error
 from protocol.messages import Json, Origin, Request
 from server.actions import Outcome, action
 from server.answers import describe_session, shown_expiry, write_check, write_login, write_user
-from server.arguments import body_text, read_body, read_flag, read_text
+from server.arguments import body_text, check_retries, read_body, read_flag, read_text
 from server.auditing import source_of
 from server.auth.callers import Caller, TokenKind
-from server.auth.lifetimes import NEVER
 from server.auth.logins import Claim, Visit
 from server.auth.mfa import LoggedIn, NextStep
 from server.auth.tokenforms import SESSION_PREFIX, hash_token
@@ -169,9 +168,7 @@ async def _refreshed_lifetime_ms(services: Services, caller: Caller, request: Re
 async def create_token(services: Services, caller: Caller, request: Request) -> Outcome:
     """Give a further token of the caller's; with `singleUse` one that is good for one request."""
     single_use = read_flag(request, "singleUse")
-    ttl_ms = services.issuer.limits.stated_lifetime_ms(request.args)
-    if ttl_ms == NEVER:
-        raise error("security.token.invalid_expiration", "expiresIn", "a lifetime with an end")
+    ttl_ms = services.issuer.limits.stated_lifetime_ms(request.args, must_end=True)
     issued = await services.issuer.issue(
         caller.person.user,
         ttl_ms,
@@ -200,11 +197,13 @@ async def check_rights(services: Services, caller: Caller, request: Request) -> 
     granted=("default",),
     needs_user=True,
     is_audited=True,
+    query=("retryOnConflict",),
 )
 async def update_self(services: Services, caller: Caller, request: Request) -> Json:
     """Merge the body into the caller's own document; id and profiles are not his to change."""
     content = read_body(request)
     for name in ("_id", "profileIds"):
-        if content.get(name):
+        if content.get(name) not in (None, "", 0):  # an empty array says something, too
             raise error("api.assert.forbidden_argument", f"body.{name}")
+    check_retries(request)
     return write_user(await services.user_changes.update(caller.kuid, content, caller.kuid))

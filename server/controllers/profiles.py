@@ -5,10 +5,10 @@ from server.actions import Outcome, action
 from server.answers import delete_each, give_each, write_document
 from server.arguments import (
     body_array,
+    check_retries,
     read_body,
     read_flag,
     read_identifier,
-    read_integer,
     read_text,
 )
 from server.auth.callers import Caller
@@ -46,7 +46,7 @@ async def create_or_replace_profile(services: Services, caller: Caller, request:
 async def update_profile(services: Services, caller: Caller, request: Request) -> Json:
     """Change what the body says of a profile, and nothing else; arrays are replaced whole."""
     profile_id, strict = read_identifier(request), read_flag(request, "strict")
-    read_integer(request, "retryOnConflict", 0)  # the server tries again as often as makes sense
+    check_retries(request)
     body = read_body(request)
     return write_document(
         await services.profiles.update(profile_id, body, caller.kuid, strict=strict)

@@ -3,7 +3,7 @@
 from protocol.messages import Json, Request
 from server.actions import Outcome, action, all_actions
 from server.answers import delete_each, give_each, write_document
-from server.arguments import read_body, read_flag, read_identifier, read_integer
+from server.arguments import check_retries, read_body, read_flag, read_identifier
 from server.auth.callers import Caller
 from server.auth.defaults import restrict
 from server.services import Services
@@ -36,7 +36,7 @@ async def create_or_replace_role(services: Services, caller: Caller, request: Re
 async def update_role(services: Services, caller: Caller, request: Request) -> Json:
     """Replace a role that is there: nothing of the old one stays."""
     role_id, force, body = read_identifier(request), read_flag(request, "force"), read_body(request)
-    read_integer(request, "retryOnConflict", 0)  # a role that is replaced whole conflicts with none
+    check_retries(request)
     return write_document(await services.roles.replace(role_id, body, caller.kuid, force=force))
 
 

@@ -10,6 +10,7 @@ from server.answers import delete_each, limit_ids, write_check, write_user
 from server.arguments import (
     body_names,
     body_object,
+    check_retries,
     read_body,
     read_flag,
     read_identifier,
@@ -141,11 +142,17 @@ async def m_get_users(services: Services, caller: Caller, request: Request) -> J
     return {"hits": hits}
 
 
-@action("security:updateUser", "PUT /users/:_id/_update", is_audited=True)
+@action(
+    "security:updateUser",
+    "PUT /users/:_id/_update",
+    is_audited=True,
+    query=("retryOnConflict",),
+)
 async def update_user(services: Services, caller: Caller, request: Request) -> Json:
     """Merge the body into a user's document: objects member by member, everything else replaced.
     His profiles stay unless `profileIds` names others."""
     kuid, content = read_identifier(request), read_body(request)
+    check_retries(request)
     has_profiles = content.get("profileIds") is not None
     profile_ids = body_names(request, "profileIds") if has_profiles else None
     return write_user(await services.user_changes.update(kuid, content, caller.kuid, profile_ids))
@@ -160,11 +167,17 @@ async def replace_user(services: Services, caller: Caller, request: Request) -> 
     return write_user(await services.user_changes.replace(kuid, content, profile_ids, caller.kuid))
 
 
-@action("security:upsertUser", "POST /users/:_id/_upsert", is_audited=True)
+@action(
+    "security:upsertUser",
+    "POST /users/:_id/_upsert",
+    is_audited=True,
+    query=("retryOnConflict",),
+)
 async def upsert_user(services: Services, caller: Caller, request: Request) -> Json:
     """Update a user with the body's `content`, or create him with it. Only then `default` says what
     `content` does not, and `credentials` are his."""
     kuid = read_identifier(request)
+    check_retries(request)
     user = await services.user_changes.upsert(
         kuid,
         content=body_object(request, "content"),

@@ -140,6 +140,26 @@ def test_requests_of_kourou(server: Served, run_script: RunScript, transport: st
     assert seen["unknown"] == UNKNOWN[transport]
 
 
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_exports_and_imports_of_kourou(
+    server: Served, run_script: RunScript, transport: str
+) -> None:
+    """contract/07 §2: what one command wrote down another brings back, all of it at once; who
+    exists already is told so. Numbers of a command line are text."""
+    exists = "security.user.already_exists"
+    assert run_script("move.cjs", transport, server.port, "admin", PASSWORD) == {
+        "roles": dict.fromkeys(("admin", "anonymous", "default", "reader"), "done"),
+        "profiles": dict.fromkeys(("admin", "anonymous", "default", "driver"), "done"),
+        "users": {"admin": exists, "ann": "done", "bob": "done"},
+        "same": True,
+        "mapping": {"profileIds": {"type": "keyword"}, "name": {"type": "keyword"}},
+        "as": "ann",
+        "keys": ["key"],
+        "keysLeft": 0,
+        "valid": False,
+    }
+
+
 def test_pings(server: Served, run_script: RunScript) -> None:
     """A ping frame gets a pong frame, the message `{"p":1}` gets `{"p":2}` (contract/07 §1.2)."""
     assert run_script("pings.cjs", server.port) == {"frame": True, "message": {"p": 2}}

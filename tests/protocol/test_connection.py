@@ -269,6 +269,30 @@ def test_nothing_is_taken_behind_a_broken_request() -> None:
     assert connection.is_finished
 
 
+FROM_A_PAGE = {
+    "too large": (b"Content-Length: 65\r\n\r\n", 413),
+    "too large in chunks": (b"Transfer-Encoding: chunked\r\n\r\n41\r\n", 413),
+    "broken chunks": (b"Transfer-Encoding: chunked\r\n\r\n+1\r\n", 400),
+}
+
+
+@pytest.mark.parametrize("name", FROM_A_PAGE)
+def test_a_page_may_read_why_its_body_was_refused(name: str) -> None:
+    """contract/01 §6: without its origin in the answer a browser tells it of a network error."""
+    rest, status = FROM_A_PAGE[name]
+    for parts in cuts(POST + b"Origin: http://b\r\n" + rest):
+        _, out, _ = run(parts, WIRE)
+        assert statuses(out) == [status]
+        assert b"\r\nAccess-Control-Allow-Origin: http://b\r\n" in out
+
+
+def test_what_is_no_head_has_nothing_of_the_one_before() -> None:
+    asked = POST + b"Origin: http://b\r\nContent-Length: 2\r\n\r\n{}"
+    _, out, _ = run([asked + b"BAD\r\n\r\n"], WIRE)
+    assert statuses(out) == [200, 400]
+    assert out.count(b"Access-Control-Allow-Origin") == 1
+
+
 def test_a_refused_answer_can_be_replaced() -> None:
     connection = Connection(WIRE)
     (request,) = connection.receive(GET)

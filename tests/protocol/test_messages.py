@@ -127,6 +127,22 @@ def test_query_spreads_its_payload() -> None:
     assert (request.token, request.request_id) == ("h", None)
 
 
+@pytest.mark.parametrize("padding", ["", "x" * 100_000])
+@pytest.mark.parametrize(
+    ("payload", "volatile"),
+    [({}, None), ({"volatile": None}, None), ({"volatile": {"p": 1}}, {"p": 1})],
+)
+def test_only_the_payloads_volatile_counts_in_a_query(
+    payload: dict[str, object], volatile: object, padding: str
+) -> None:
+    """contract/01 §3.5."""
+    body = orjson.dumps({**payload, "padding": padding})
+    request = http("POST /_query", 'X-Kuzzle-Volatile: {"h":1}', body=body)
+    if request.unread is not None:
+        read_unread(request, LIMITS)
+    assert (request.refused, request.volatile) == (None, volatile)
+
+
 def test_a_refused_query_keeps_the_headers_request_id() -> None:
     payload = b'{"requestId":"a\\r\\nSet-Cookie: x","controller":1}'
     request = http("POST /_query", "X-Kuzzle-Request-Id: id", body=payload)
@@ -143,7 +159,7 @@ def test_a_message() -> None:
     assert request.has_room
 
 
-@pytest.mark.parametrize("request_id", [0, "", None, False, []])
+@pytest.mark.parametrize("request_id", [0, "", None, False])
 def test_no_request_id(request_id: object) -> None:
     request = message({"requestId": request_id, "controller": "c"})
     assert (request.request_id, request.refused) == (None, None)
@@ -184,6 +200,8 @@ def test_wrong_types_are_refused_with_ids_on_both_transports(field: str, wrong: 
         (b"1", "api.assert.invalid_type"),
         (b'"a"', "api.assert.invalid_type"),
         (b'{"requestId":1}', "api.assert.invalid_type"),
+        (b'{"requestId":[]}', "api.assert.invalid_type"),
+        (b'{"requestId":{}}', "api.assert.invalid_type"),
         (b'{"requestId":"' + b"x" * 129 + b'"}', "api.assert.invalid_argument"),
     ],
 )

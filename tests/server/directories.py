@@ -96,7 +96,7 @@ def python_ldap() -> ModuleType:
     try:
         return importlib.import_module("ldap")
     except ImportError:
-        do_without("python-ldap is not installed: pip install manykeys[ldap]")
+        do_without("python-ldap is not installed: pip install 'manykeys[ldap]'")
 
 
 @dataclass

@@ -2,11 +2,13 @@
 
 import asyncio
 import errno
+import getpass
 import io
 import logging
 import subprocess
 import sys
 import tomllib
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -241,6 +243,24 @@ def test_create_admin_asks_twice(
     monkeypatch.setattr("getpass.getpass", lambda prompt: next(answers))
     assert cli.main(["create-admin", "ann"]) == code
     assert [call["password"] for call in program.calls] == ["pw"] * (1 - code // 2)
+
+
+@pytest.mark.parametrize("typed", ["no terminal", "end"])
+def test_create_admin_finds_nobody_to_ask(
+    program: Program, monkeypatch: pytest.MonkeyPatch, capsys: Captured, typed: str
+) -> None:
+    """Nothing is typed where it would be shown, and a script is told what to do."""
+
+    def ask(prompt: str) -> str:
+        if typed == "no terminal":
+            warnings.warn("the echo stays", getpass.GetPassWarning, stacklevel=1)
+            return "shown to everybody"
+        raise EOFError
+
+    monkeypatch.setattr("getpass.getpass", ask)
+    assert cli.main(["create-admin", "ann"]) == 2
+    assert "--password-stdin" in one_line(capsys)
+    assert not program.calls
 
 
 def test_create_admin_says_what_the_server_refuses(

@@ -435,7 +435,7 @@ async def test_cookies_that_are_turned_off(transport: str) -> None:
     async with running(cookie_config({"cookie_authentication": False})) as server:
         await with_ann(server)
         token = await server.login("ann")
-        for action in ("login", "logout", "refreshToken", "checkToken"):
+        for action in ("login", "logout", "refreshToken", "checkToken", "getCurrentUser"):
             seen = await ask(server, transport, action, cookieAuth=True)
             assert told(seen.json, "status", "id", "code") == unsupported, action
         for action in ("getCurrentUser", "login", "logout"):

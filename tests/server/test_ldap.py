@@ -581,7 +581,7 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "ldap", None)
     check(cheap_config(strategies={"mail": {"use": "magic", "command": ["x"]}}))
-    with pytest.raises(LocalError, match=r"strategies.ldap.use: .*pip install manykeys\[ldap\]"):
+    with pytest.raises(LocalError, match=r"strategies.ldap.use: .*pip install 'manykeys\[ldap\]'"):
         check(config_of(use="ldap"))
 
 

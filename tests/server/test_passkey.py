@@ -556,7 +556,9 @@ def test_without_the_extra_the_operator_is_told(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "webauthn", None)
     check(cheap_config())
-    with pytest.raises(LocalError, match=r"strategies.key.use: .*pip install manykeys\[passkeys\]"):
+    with pytest.raises(
+        LocalError, match=r"strategies.key.use: .*pip install 'manykeys\[passkeys\]'"
+    ):
         check(cheap_config(strategies={"key": TABLE}))
 
 

@@ -270,14 +270,18 @@ async def test_an_id_is_required(server: Running, transport: str) -> None:
 async def test_retry_on_conflict_is_a_number(server: Running, transport: str) -> None:
     """contract/03 §7, common arguments."""
     admin = await server.create_admin()
-    for action in ("updateRole", "updateProfile"):
+    content = {"profileIds": ["default"]}
+    for action, body in (
+        *(("updateRole", LOGIN), ("updateProfile", LOGIN)),
+        *(("updateUser", content), ("upsertUser", {"content": content})),
+    ):
         answer = await server.call(
             transport,
             f"security:{action}",
             token=admin,
             _id="default",
             retryOnConflict="a",
-            body=LOGIN,
+            body=body,
         )
         assert told(answer, "id", "props") == {
             "id": "api.assert.invalid_type",

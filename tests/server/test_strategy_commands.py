@@ -79,6 +79,8 @@ def test_one_there_is_not(capsys: pytest.CaptureFixture[str], tmp_path: Path) ->
     code, _, err = run(capsys, tmp_path, "check", "gogle")
     assert code == 2
     assert "there is no such strategy; expected one of: google, site, described" in err
+    assert cli.main(["strategies", "check", "google"]) == 2
+    assert "none is configured, see --config" in capsys.readouterr().err
 
 
 def test_the_description_is_read_when_asked_for(

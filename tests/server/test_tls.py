@@ -2,6 +2,7 @@
 H10)."""
 
 import asyncio
+import re
 import shutil
 import signal
 import ssl
@@ -193,6 +194,24 @@ def test_files_that_do_not_fit(authority: Authority, tmp_path: Path, mistake: st
         Tls(str(cert), str(key))
     assert "secret" not in str(refused.value)
     assert str(cert) in str(refused.value) or str(key) in str(refused.value)
+
+
+def test_the_file_that_lacks_something_is_named(authority: Authority, tmp_path: Path) -> None:
+    """And what it lacks, not only that the two do not fit."""
+    files, empty, nowhere = authority.sign("first"), tmp_path / "empty.pem", tmp_path / "nowhere"
+    empty.write_text("")
+    alone = tmp_path / "alone.pem"
+    alone.write_text(re.split(r"(?=-----BEGIN [A-Z ]*KEY)", Path(files.cert).read_text())[0])
+    for cert, key, said in (
+        (alone, "", f"{alone}: no key in PEM"),
+        (files.cert, empty, f"{empty}: no key in PEM"),
+        (empty, files.key, f"{empty}: no certificate in PEM"),
+        (files.cert, nowhere, f"{nowhere}: No such file or directory"),
+        (nowhere, files.key, f"{nowhere}: No such file or directory"),
+    ):
+        with pytest.raises(LocalError) as refused:
+            Tls(str(cert), str(key))
+        assert str(refused.value) == said
 
 
 async def test_a_mistake_is_one_line(tmp_path: Path) -> None:

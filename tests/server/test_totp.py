@@ -516,5 +516,5 @@ async def test_a_code_is_no_way_in(world: World) -> None:
 
 def test_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(totp, "pyotp", None)
-    with pytest.raises(LocalError, match=r"pip install manykeys\[totp\]"):
+    with pytest.raises(LocalError, match=r"pip install 'manykeys\[totp\]'"):
         totp.Totp("totp", TotpSettings(), Parts(None, None))  # type: ignore[arg-type]

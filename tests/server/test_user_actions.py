@@ -398,6 +398,7 @@ async def test_a_check_needs_a_request(server: Running, transport: str) -> None:
         (None, "api.assert.body_required", []),
         ({"action": "login"}, MISSING, ["body.controller"]),
         ({"controller": "auth"}, MISSING, ["body.action"]),
+        ({"controller": 5, "action": "login"}, MISSING, ["body.controller"]),
     ):
         answer = await server.call(transport, CHECK, token=admin, userId="admin", body=body)
         assert told(answer, "id", "status", "props") == {

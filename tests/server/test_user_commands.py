@@ -171,6 +171,11 @@ MISTAKES = [
     (["user", "create", "bob", "--profile", "none", "--no-password"], "", "none"),
     (["user", "create", "bob", "--content", "[1]", "--no-password"], "", "--content"),
     (["user", "create", "bob", "--content", "{", "--no-password"], "", "--content"),
+    (
+        ["user", "create", "bob", "--content", '{"profileIds": []}', "--no-password"],
+        "",
+        "--profile",
+    ),
     (["user", "create", "a\nb", "--no-password"], "", "control characters"),
     (["user", "create", "", "--no-password"], "", "_id"),
     (["user", "create", "bob", "--no-password", "--username", "b"], "", "--no-password"),
@@ -183,6 +188,15 @@ def test_mistakes_change_nothing(desk: Desk, arguments: list[str], stdin: str, n
     before = desk.users()
     assert named in desk.refuse(*arguments, stdin=stdin)
     assert desk.users() == before
+
+
+def test_a_name_to_log_in_with_is_no_id(desk: Desk) -> None:
+    """Whoever takes it for one, as after `create-admin`, is told so."""
+    desk.create("kuid-7", "--username", "ann")
+    assert "--by-username" in desk.refuse("user", "disable", "ann")
+    assert "--by-username" not in desk.refuse("user", "disable", "bob")
+    assert "--by-username" not in desk.refuse("user", "disable", "bob", "--by-username")
+    desk.do("user", "disable", "ann", "--by-username")
 
 
 @pytest.mark.parametrize("task", ["create", "set-password"])

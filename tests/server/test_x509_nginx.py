@@ -10,12 +10,12 @@ import pytest
 from cryptography import x509
 
 from tests.interop.programs import find_program
-from tests.ports import free_port
 from tests.server.certificates import Authority as Signer
+from tests.server.nginx import nginx_serving
 from tests.server.pki import Authority, Shown
 from tests.server.test_places import serving_at
 from tests.server.test_serve import serving
-from tests.waiting import deadline, in_time
+from tests.waiting import in_time
 
 PAGE = (Path(__file__).parents[2] / "docs/strategies/x509.md").read_text()
 ROOT = Authority("root")
@@ -76,45 +76,18 @@ async def test_our_own_port(folder: Folder, tmp_path: Path) -> None:
 
 async def test_behind_nginx(folder: Folder, tmp_path: Path) -> None:
     """A client's own field does not get through, with a certificate or without."""
-    nginx = find_program("nginx", "/usr/sbin/nginx")
-    port = free_port()
-    site = folder.put(block("nginx", "ssl_verify_client"))
-    site = site.replace("listen 443 ssl", f"listen 127.0.0.1:{port} ssl")
-    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    temporary = "".join(f"{kind}_temp_path {tmp_path}/{kind};\n" for kind in kinds)
-    (tmp_path / "nginx.conf").write_text(
-        f"daemon off;\nmaster_process off;\npid {tmp_path}/nginx.pid;\nerror_log stderr;\n"
-        f"events {{}}\nhttp {{\naccess_log off;\n{temporary}{site}}}\n"
-    )
     config = tmp_path / "keys.toml"
     config.write_text(folder.put(block("toml", "uds")))
     where = tmp_path / "keys.sock"
-    async with serving_at(f"unix:{where}", "--config", str(config)):
-        proxy = await asyncio.create_subprocess_exec(
-            *(nginx, "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf"))
-        )
-        try:
-            await until_open(port)
-            answer = await folder.log_in(port, ANN)
-            assert answer["status"] == 200, answer
-            forged = ("-H", f"X-Client-Cert: {ANN.pem.replace(chr(10), '%0A')}")
-            assert (await folder.log_in(port, None, *forged))["status"] == 401
-            again = await folder.log_in(port, ANN, *forged)
-            assert again["result"]["_id"] == answer["result"]["_id"]  # type: ignore[index]
-            assert (await folder.log_in(port, None))["status"] == 401
-        finally:
-            proxy.terminate()
-            await in_time(proxy.wait())
-
-
-async def until_open(port: int) -> None:
-    """Wait until somebody listens."""
-    async with deadline():
-        while True:
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-            except ConnectionRefusedError:
-                await asyncio.sleep(0.005)
-                continue
-            writer.close()
-            return
+    site = folder.put(block("nginx", "ssl_verify_client"))
+    async with (
+        serving_at(f"unix:{where}", "--config", str(config)),
+        nginx_serving(site, tmp_path) as port,
+    ):
+        answer = await folder.log_in(port, ANN)
+        assert answer["status"] == 200, answer
+        forged = ("-H", f"X-Client-Cert: {ANN.pem.replace(chr(10), '%0A')}")
+        assert (await folder.log_in(port, None, *forged))["status"] == 401
+        again = await folder.log_in(port, ANN, *forged)
+        assert again["result"]["_id"] == answer["result"]["_id"]  # type: ignore[index]
+        assert (await folder.log_in(port, None))["status"] == 401

@@ -17,7 +17,7 @@ from protocol.errors import LocalError, error, plain_error
 try:
     import ldap  # noqa: F401  (what the modules below need)
 except ImportError:
-    raise LocalError("needs python-ldap: pip install manykeys[ldap]") from None
+    raise LocalError("needs python-ldap: pip install 'manykeys[ldap]'") from None
 
 from server.auth.audit import tell
 from server.auth.names import is_id

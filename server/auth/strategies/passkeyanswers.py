@@ -28,7 +28,7 @@ try:
     )
     from webauthn.helpers.cose import COSEAlgorithmIdentifier
 except ImportError:
-    raise LocalError("needs what `pip install manykeys[passkeys]` brings") from None
+    raise LocalError("needs webauthn: pip install 'manykeys[passkeys]'") from None
 
 MOST_ID_BYTES = 1023
 MOST_HANDLE_BYTES = 64

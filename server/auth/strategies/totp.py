@@ -60,7 +60,7 @@ class Totp(CredentialRows):
 
     def __init__(self, name: str, settings: TotpSettings, parts: Parts) -> None:
         if pyotp is None:
-            raise LocalError("needs an extra that is not installed: pip install manykeys[totp]")
+            raise LocalError("needs an extra that is not installed: pip install 'manykeys[totp]'")
         super().__init__(name, parts)
         self._settings = settings
         self._sealer = Sealer(parts.storage, settings.keys, opens_stored=settings.opens_stored)

@@ -139,8 +139,8 @@ CHECK_RIGHTS = [
     rights_check("for the caller", NO, asked("auth", "login")),
     rights_check("controller required", MISSING_ARGUMENT.of("body.controller"), {"action": "x"}),
     rights_check("action required", MISSING_ARGUMENT.of("body.action"), {"controller": "auth"}),
-    rights_check("strings", INVALID_TYPE.of("body.controller", "string"), asked(5, "x")),  # type: ignore[arg-type]
-    rights_check("strings", INVALID_TYPE.of("body.action", "string"), asked("auth", None)),  # type: ignore[arg-type]
+    rights_check("strings", MISSING_ARGUMENT.of("body.controller"), asked(5, "x")),  # type: ignore[arg-type]
+    rights_check("strings", MISSING_ARGUMENT.of("body.action"), asked("auth", None)),  # type: ignore[arg-type]
     rights_check("body", BODY_REQUIRED, None),
     rights_check("body", INVALID_TYPE.of("body", "object"), [asked("auth", "logout")]),
 ]
@@ -157,7 +157,7 @@ UPDATE_SELF = [
     update("result", Gives(document("ann", town="İzmir")), {"town": "İzmir"}),
     update("deep merge; design §4", DEEP, {"a": {"c": 2}, "tags": []}, before=(documented_ann,)),
     update("nothing", Gives(document("ann")), {}),
-    update("falsy _id and profileIds", Gives(document("ann")), {"_id": "", "profileIds": []}),
+    update("falsy _id and profileIds", Gives(document("ann")), {"_id": "", "profileIds": None}),
     update("_kuzzle_info; 03 §2.1", Gives(document("ann")), {"_kuzzle_info": {"author": "x"}}),
     update(
         "refresh and retryOnConflict",
@@ -165,8 +165,15 @@ UPDATE_SELF = [
         {"a": 1},
         args={"refresh": "false", "retryOnConflict": 3},
     ),
+    update(
+        "retryOnConflict; 01 §2.1",
+        INVALID_TYPE.of("retryOnConflict", "integer"),
+        {"a": 1},
+        args={"retryOnConflict": "x"},
+    ),
     update("_id", FORBIDDEN_ARGUMENT.of("body._id"), {"_id": "admin"}),
     update("profileIds", FORBIDDEN_ARGUMENT.of("body.profileIds"), {"profileIds": ["admin"]}),
+    update("profileIds", FORBIDDEN_ARGUMENT.of("body.profileIds"), {"profileIds": []}),
     update("body", BODY_REQUIRED, None),
     update("body", INVALID_TYPE.of("body", "object"), [{"a": 1}]),
 ]

@@ -178,6 +178,12 @@ CREATE_TOKEN = [
     create("-1", INVALID_EXPIRATION.of("expiresIn", TEXT), args={"expiresIn": "-1"}),
     create("-1", INVALID_EXPIRATION.of("expiresIn", TEXT), args={"expiresIn": -1}, ways=TYPED),
     create(
+        "-1, before 02 §1.4",
+        INVALID_EXPIRATION.of("expiresIn", TEXT),
+        args={"expiresIn": "-1"},
+        on=AN_HOUR_AT_MOST,
+    ),
+    create(
         "singleUse of another type; 01 §2.1",
         INVALID_TYPE.of("singleUse", "boolean"),
         args={"singleUse": "maybe"},
