@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from protocol.bodies import BodyLimits
 from protocol.chunks import ChunkLimits
-from protocol.deflate import COMPRESS_FROM_BYTES
+from protocol.deflate import COMPRESS_FROM_BYTES, COMPRESS_UP_TO_BYTES
 from protocol.envelopes import write_envelope, write_plain
 from protocol.errors import LocalError
 from protocol.http11 import TOKEN, HeadLimits, field_tokens, status_line
@@ -118,7 +118,8 @@ def _particular_fields(
             fields.append(("Access-Control-Allow-Origin", origin))
             if wire.trusts_origin(origin):
                 fields.append(("Access-Control-Allow-Credentials", "true"))
-    if len(body) >= COMPRESS_FROM_BYTES and not response.is_private:
+    is_compressible = COMPRESS_FROM_BYTES <= len(body) <= COMPRESS_UP_TO_BYTES
+    if is_compressible and not response.is_private:
         varies.append("Accept-Encoding")
         encoding = choose_encoding(head.headers.get("accept-encoding", ""))
         if encoding is not None:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from protocol.buffer import Buffer
 from protocol.deflate import (
     COMPRESS_FROM_BYTES,
+    COMPRESS_UP_TO_BYTES,
     Agreement,
     InflateLimits,
     Inflating,
@@ -140,7 +141,8 @@ def close_frame(code: int, reason: str = "") -> bytes:
 
 def write_text(payload: bytes, agreement: Agreement | None) -> bytes:
     """Give a text message in one frame, compressed where that was agreed and is worth it."""
-    if agreement is None or len(payload) < COMPRESS_FROM_BYTES:
+    is_compressible = COMPRESS_FROM_BYTES <= len(payload) <= COMPRESS_UP_TO_BYTES
+    if agreement is None or not is_compressible:
         return write_frame(_TEXT, payload)
     return write_frame(_TEXT, deflate(payload, agreement), is_compressed=True)
 

@@ -4,7 +4,7 @@
 Knows nothing of what such a document may say.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -16,6 +16,8 @@ from server.storage.base import Row, Storage, Table
 
 MOST_DOCUMENT_BYTES = 256 * 1024
 """Of one role or profile, as JSON without spaces."""
+MOST_ANSWERED_BYTES = 16 * 1024 * 1024
+"""Of all documents that one answer gives by their ids, as JSON without spaces."""
 # The id stands beside the document, and who wrote it when in a column of its own.
 _NOT_CONTENT = ("_id", "_kuzzle_info")
 
@@ -37,6 +39,19 @@ class Document:
         return {"id": self.id, "body": self.body, "info": self.info}
 
 
+class Weight:
+    """What the documents of one answer weigh; ApiError 413 once it is too much."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+
+    def add(self, document: Mapping[str, object]) -> None:
+        """Count a further document."""
+        self._bytes += len(orjson.dumps(document))
+        if self._bytes > MOST_ANSWERED_BYTES:
+            raise error("services.storage.get_limit_exceeded")
+
+
 async def read_document(storage: Storage, table: Table, name: str) -> Document | None:
     """Give a stored document, or None."""
     row = await storage.get(table, id=name) if is_id(name) else None
@@ -44,6 +59,15 @@ async def read_document(storage: Storage, table: Table, name: str) -> Document |
         return None
     body, info = cast(dict[str, object], row["body"]), cast(dict[str, object], row["info"])
     return Document(name, body, info)
+
+
+async def get_each(get: Callable[[str], Awaitable[Document]], ids: Iterable[str]) -> list[Document]:
+    """Give the documents with these ids, as long as one answer has room for them."""
+    weight, found = Weight(), []
+    for name in ids:
+        found.append(await get(name))
+        weight.add(found[-1].body)
+    return found
 
 
 def content_of(given: Mapping[str, object]) -> dict[str, object]:

@@ -11,7 +11,13 @@ from typing import cast
 
 from protocol.errors import error
 from server.auth.defaults import ANONYMOUS, BUILTIN, DEFAULT
-from server.auth.documents import Document, content_of, make_replaced_info, read_document
+from server.auth.documents import (
+    Document,
+    content_of,
+    get_each,
+    make_replaced_info,
+    read_document,
+)
 from server.auth.names import check_id
 from server.auth.users import make_info, merge
 from server.storage.base import (
@@ -61,8 +67,8 @@ class Profiles:
         return profile
 
     async def get_all(self, profile_ids: Iterable[str]) -> list[Document]:
-        """Give these profiles; ApiError 404 if one of them is unknown."""
-        return [await self.get(profile_id) for profile_id in profile_ids]
+        """Give these profiles. ApiError 404 if one is unknown, 413 if they weigh too much."""
+        return await get_each(self.get, profile_ids)
 
     async def create(
         self, profile_id: str, given: Mapping[str, object], author: str, *, strict: bool

@@ -20,6 +20,8 @@ _NO_ARGS: Mapping[str, object] = MappingProxyType({})
 _NO_ACTIONS: Mapping[str, bool] = MappingProxyType({})
 # Sets of profiles in use at one time; far more than anybody needs, small enough to forget about.
 _MOST_COMPILED = 1024
+# Of actions and collections in all of them, some 100 MiB: one role may have tens of thousands.
+_MOST_NAMES = 500_000
 # Of all combinations of action and place somebody's rights are listed as.
 _MOST_LISTED = 50_000
 
@@ -45,6 +47,11 @@ class _Policy:
             actions = self.controllers.get("*", _NO_ACTIONS)
         return actions.get(action, actions.get("*", False))
 
+    def names(self) -> int:
+        """Count the names it keeps."""
+        actions = sum(map(len, self.controllers.values()))
+        return actions + sum(map(len, self.places.values())) + len(self.places)
+
     def size(self) -> int:
         """Count what it is listed as."""
         places = sum(max(1, len(collections)) for collections in self.places.values())
@@ -64,10 +71,12 @@ def _covers(places: Places, index: object, collection: object) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """What the owner of some profiles may do. `rate_limit` is in requests a second, 0 is none."""
+    """What the owner of some profiles may do. `rate_limit` is in requests a second, 0 is none;
+    `names` counts the actions and collections that are kept."""
 
     rate_limit: int = 0
     is_admin: bool = False
+    names: int = 0
     _policies: tuple[_Policy, ...] = ()
     # Granted by name and everywhere, or all at once: most requests are decided by this alone.
     _granted: frozenset[tuple[str, str]] = frozenset()
@@ -116,40 +125,40 @@ class Rights:
         ]
 
 
-def _all_covered(targets: object, allowed: Sequence[Places]) -> bool:
+def _all_covered(targets: object, allowed: Iterable[Places]) -> bool:
     """Tell whether each target lies within some policy's places. Incomplete targets are skipped; a
     `*` in a name, or anything that is no list of targets, is refused."""
-    if not isinstance(targets, list | tuple):
+    missing = _read_targets(targets)
+    if missing is None:
         return False
-    places = _unite(allowed)
+    for places in allowed:
+        if not places:
+            return True
+        for index in missing.keys() & places.keys():
+            collections = places[index]
+            # The smaller of two sets is what this costs: a policy may name very many.
+            covered = missing[index] & collections if collections else frozenset(missing[index])
+            missing[index] -= covered | {""}  # no collection is any
+    return not any(missing.values())
+
+
+def _read_targets(targets: object) -> dict[str, set[str]] | None:
+    """Give the collections that targets name, by index; None for what can't be targets."""
+    named: dict[str, set[str]] = {}
+    if not isinstance(targets, list | tuple):
+        return None
     for target in targets:
         if not isinstance(target, Mapping):
-            return False
+            return None
         index, collections = target.get("index"), target.get("collections")
         if not index or not collections:
             continue
         if not isinstance(index, str) or not isinstance(collections, list | tuple):
-            return False
-        for collection in collections:
-            if not isinstance(collection, str) or "*" in index or "*" in collection:
-                return False
-            if not _covers(places, index, collection):
-                return False
-    return True
-
-
-def _unite(allowed: Sequence[Places]) -> Places:
-    """Give the places that lie within any of these, so that many targets cost no more than their
-    number."""
-    united: dict[str, frozenset[str]] = {}
-    for places in allowed:
-        if not places:
-            return {}
-        for index, collections in places.items():
-            present = united.get(index, collections)
-            is_whole = not present or not collections
-            united[index] = frozenset() if is_whole else present | collections
-    return united
+            return None
+        if "*" in index or not all(isinstance(one, str) and "*" not in one for one in collections):
+            return None
+        named.setdefault(index, set()).update(collections)
+    return named
 
 
 def compile_rights(
@@ -162,24 +171,28 @@ def compile_rights(
     wanted = tuple(profile_ids)
     bodies = [profiles[profile_id] for profile_id in wanted if profile_id in profiles]
     controllers_of = {role_id: _read_controllers(role) for role_id, role in roles.items()}
-    policies = [
-        _Policy(controllers_of[role_id], places)
-        for body in bodies
-        for role_id, places in _read_policies(body)
-        if role_id in controllers_of
-    ]
+    unplaced: dict[str, Controllers] = {}
+    policies = []
+    for body in bodies:
+        for role_id, places in _read_policies(body):
+            if role_id not in controllers_of or (not places and role_id in unplaced):
+                continue  # the same role everywhere, said again, grants nothing more
+            if not places:
+                unplaced[role_id] = controllers_of[role_id]
+            policies.append(_Policy(controllers_of[role_id], places))
     limits = [_read_rate_limit(body) for body in bodies]
     granted = {
         (controller, action)
-        for policy in policies
-        if not policy.places
-        for controller, actions in policy.controllers.items()
+        for controllers in unplaced.values()
+        for controller, actions in controllers.items()
         for action, allowed in actions.items()
         if allowed
     }
     rate_limit = 0 if 0 in limits else max(limits, default=0)
     grants_all = _Policy(_EVERYTHING, {}) in policies
-    return Rights(rate_limit, ADMIN in wanted, tuple(policies), frozenset(granted), grants_all)
+    names = sum(policy.names() for policy in policies)
+    is_admin = ADMIN in wanted
+    return Rights(rate_limit, is_admin, names, tuple(policies), frozenset(granted), grants_all)
 
 
 def _read_rate_limit(profile: Mapping[str, object]) -> int:
@@ -204,9 +217,9 @@ def _read_policies(profile: Mapping[str, object]) -> list[tuple[str, Places]]:
 def _read_places(restrictions: object) -> Places | None:
     """Unite the collections of each index; "all of it" only where no entry for the index names
     collections."""
-    places: dict[str, frozenset[str]] = {}
+    places: dict[str, set[str]] = {}
     if restrictions is None:
-        return places
+        return {}
     if not isinstance(restrictions, list):
         return None
     for restriction in restrictions:
@@ -216,8 +229,8 @@ def _read_places(restrictions: object) -> Places | None:
         collections = restriction.get("collections", [])
         if not isinstance(collections, list) or not all(isinstance(c, str) for c in collections):
             return None
-        places[index] = places.get(index, frozenset()) | frozenset(collections)
-    return places
+        places.setdefault(index, set()).update(collections)
+    return {index: frozenset(collections) for index, collections in places.items()}
 
 
 def _read_controllers(role: Mapping[str, object]) -> Controllers:
@@ -271,9 +284,15 @@ class Rulebook:
             rights = await self._compile(wanted)
             # What was read before a change must not outlive it, so it is read again.
             if generation == self.generation:
-                if len(self._compiled) >= _MOST_COMPILED:
-                    del self._compiled[next(iter(self._compiled))]
-                self._compiled[wanted] = rights
+                self._remember(wanted, rights)
+
+    def _remember(self, wanted: tuple[str, ...], rights: Rights) -> None:
+        """Keep what was compiled, in place of as many older ones as it takes."""
+        kept = self._compiled
+        names = sum(older.names for older in kept.values()) + rights.names
+        while kept and (len(kept) >= _MOST_COMPILED or names > _MOST_NAMES):
+            names -= kept.pop(next(iter(kept))).names
+        kept[wanted] = rights
 
     def notice(self, entry: Entry) -> None:
         """Follow the journal: forget everything compiled when a role or profile has changed. Where

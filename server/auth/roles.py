@@ -7,7 +7,13 @@ from collections.abc import Callable, Container, Iterable, Mapping
 
 from protocol.errors import error
 from server.auth.defaults import ANONYMOUS, BUILTIN, builtin_profiles
-from server.auth.documents import Document, content_of, make_replaced_info, read_document
+from server.auth.documents import (
+    Document,
+    content_of,
+    get_each,
+    make_replaced_info,
+    read_document,
+)
 from server.auth.names import check_id
 from server.auth.rights import compile_rights
 from server.auth.users import make_info
@@ -58,8 +64,8 @@ class Roles:
         return role
 
     async def get_all(self, role_ids: Iterable[str]) -> list[Document]:
-        """Give these roles; ApiError 404 if one of them is unknown."""
-        return [await self.get(role_id) for role_id in role_ids]
+        """Give these roles. ApiError 404 if one is unknown, 413 if they weigh too much."""
+        return await get_each(self.get, role_ids)
 
     async def create(
         self, role_id: str, given: Mapping[str, object], author: str, *, force: bool

@@ -25,6 +25,7 @@ _UNANSWERED = "aggregations aggs collapse suggest".split()
 _DIRECTIONS = {"asc": False, "desc": True}
 _ORDER_OPTIONS = "order", "mode", "missing", "unmapped_type"
 _MODES = {"asc": "min", "desc": "max"}
+_INT64 = 1 << 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,8 @@ def _read_key(value: object) -> Key:
         return as_text(value)
     if not isinstance(value, str | int | float):
         raise malformed("search_after has texts, numbers, true, false and null")
-    return value
+    # JSON reads integers of up to 64 bits without a sign, the store compares them as floats.
+    return float(value) if isinstance(value, int) and value >= _INT64 else value
 
 
 def _read_count(name: str, given: object) -> int | None:

@@ -21,6 +21,7 @@ from server.arguments import (
 )
 from server.auth.callers import Caller
 from server.auth.defaults import restrict
+from server.auth.documents import Weight
 from server.auth.users import User
 from server.services import Services
 from server.storage.base import Change
@@ -133,7 +134,7 @@ async def m_get_users(services: Services, caller: Caller, request: Request) -> J
         raise error("api.assert.missing_argument", "ids")
     most = services.config.limits.documents_fetch_count
     users = await services.users.get_all(
-        limit_ids(ids, most, "services.storage.get_limit_exceeded")
+        limit_ids(ids, most, "services.storage.get_limit_exceeded"), Weight()
     )
     hits: list[Json] = [
         write_user(user if user.info else replace(user, info=_NO_INFO)) for user in users

@@ -17,6 +17,8 @@ Bound = str | int | float
 
 MOST_SEARCHED_CHARACTERS = 32_766
 """Of one value, by word or by pattern: the reference's keyword fields end there too."""
+MOST_SORTED_CHARACTERS = 256
+"""Of one value that is sorted by: some 100,000 rows are sorted in memory, by several values."""
 
 _WORD = re.compile(r"\w+")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,399})(?:\.[0-9]{1,400})?(?:[eE][+-]?[0-9]{1,4})?", re.A)

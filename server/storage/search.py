@@ -64,8 +64,8 @@ CREDENTIALS = View(
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A field to sort by; of several values the first one in this order counts. Documents without
-    one come last."""
+    """A field to sort by; of several values the first one in this order counts, of a long text its
+    start. Documents without one come last."""
 
     field: str
     is_descending: bool = False

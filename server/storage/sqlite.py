@@ -26,7 +26,7 @@ from server.storage.base import (
 from server.storage.search import Found, Search
 from server.storage.sqlite_file import FilePlace, Link, MemoryPlace, Place
 from server.storage.sqlite_journal import Audience, Follower, last_sequence
-from server.storage.sqlite_searcher import MOST_S, MOST_WAITING, Ask, Searcher
+from server.storage.sqlite_searcher import MOST_S, MOST_WAITING, SEARCH_STATEMENTS, Ask, Searcher
 from server.storage.sqlite_statements import (
     Query,
     count_rows,
@@ -84,8 +84,9 @@ class SqliteStorage:
 
     async def open(self) -> None:
         """Open or create the database. `LocalError` if it isn't ours, too new or unusable."""
-        links = [Link(self._place) for _ in range(4)]
-        writing, reading, searching, following = links
+        writing, reading, following = (Link(self._place) for _ in range(3))
+        searching = Link(self._place, SEARCH_STATEMENTS)
+        links = [writing, reading, searching, following]
         self._audience.seen = await asyncio.to_thread(_open, self._place, links)
         writer = Writer(
             writing,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from server.storage.automata import Matcher
 from server.storage.queries import (
     MOST_SEARCHED_CHARACTERS,
+    MOST_SORTED_CHARACTERS,
     AllOf,
     Bound,
     Everything,
@@ -131,7 +132,12 @@ class Walk:
     @property
     def value(self) -> str:
         """A value as `queries` has it."""
-        return value_of(self.type, self._column("atom"))
+        return value_of(self.type, self.atom)
+
+    @property
+    def atom(self) -> str:
+        """A value as SQLite has it, true and false as numbers."""
+        return self._column("atom")
 
     @property
     def is_value(self) -> str:
@@ -167,7 +173,8 @@ class Conditions:
                 return self._of_leaf(query)
 
     def sort_key(self, path: str, is_descending: bool) -> str:
-        """Give the expression of a field's value to sort by; NULL where there is none."""
+        """Give the expression of a field's value to sort by, long texts
+        cut; NULL where there is none."""
         column = find_column(self._view, path)
         if column is None:
             return "NULL"
@@ -176,8 +183,14 @@ class Conditions:
         first = "max" if is_descending else "min"
         found = self._walk(column.sql, column.names)
         values = f"FROM {found.source} AND {found.is_value}"
-        walked = f"(SELECT {first}({found.value}) {values})"  # noqa: S608
-        return self._unless_plain(column, str, "NULL", walked)
+        walked = f"(SELECT {first}({_sorted_value(found.type, found.atom)}) {values})"  # noqa: S608
+        return self._unless_plain(column, _sorted_value, "NULL", walked)
+
+    def sort_bound(self, path: str, last: str | float) -> str:
+        """Give the expression that keys of a field are compared with to come behind `last`."""
+        column, bound = find_column(self._view, path), self._bindings.bind(last)
+        is_cut = column is not None and column.names is not None and isinstance(last, str)
+        return _start_of(bound) if is_cut else bound
 
     def _some_of(self, parts: Sequence[Query], least: int) -> str:
         if least <= 0:
@@ -203,20 +216,24 @@ class Conditions:
         test = joined([found.is_value, self.test(leaf, f"({found.value})", ANY_VALUE)], "AND")
         walked = f"EXISTS (SELECT 1 FROM {found.source} AND {test})"  # noqa: S608
         return self._unless_plain(
-            column, lambda value: self.test(leaf, value, ANY_VALUE), "0", walked
+            column,
+            lambda kind, atom: self.test(leaf, f"({value_of(kind, atom)})", ANY_VALUE),
+            "0",
+            walked,
         )
 
     def _unless_plain(
-        self, column: Column, of_value: Callable[[str], str], of_nothing: str, walked: str
+        self, column: Column, of_value: Callable[[str, str], str], of_nothing: str, walked: str
     ) -> str:
         """Give an expression of a field for those documents, most of them, that have one value or
-        none there, which are read in half the time of a walk; `walked` for the others."""
+        none there, which are read in half the time of a walk; `walked` for the others. `of_value`
+        gets the type of the value and its atom, as json_each would give them."""
         path = path_of(column.names or ())
         if path is None:
             return walked
         at = self._bindings.bind(path)
         kind = f"json_type({column.sql}, {at})"
-        found = of_value(f"({value_of(kind, f'json_extract({column.sql}, {at})')})")
+        found = of_value(kind, f"json_extract({column.sql}, {at})")
         # Where nothing is found below other names, there may be an array on the way.
         is_deep = len(column.names or ()) > 1
         nothing = f"{kind} = 'null'" if is_deep else f"coalesce({kind}, 'null') = 'null'"
@@ -296,6 +313,15 @@ class Conditions:
             for way in ways
         ]
         return joined(written, "OR") if written else "0"
+
+
+def _sorted_value(kind: str, atom: str) -> str:
+    """Give a value of this type and atom as it is sorted by."""
+    return value_of(kind, atom, f" WHEN 'text' THEN {_start_of(atom)}")
+
+
+def _start_of(text: str) -> str:
+    return f"substr({text}, 1, {MOST_SORTED_CHARACTERS:d})"
 
 
 def starts_with(value: str, text: str, bind: Callable[[Parameter], str]) -> str:

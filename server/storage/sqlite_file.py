@@ -18,7 +18,8 @@ from protocol.errors import LocalError
 from server.storage.base import Unavailable
 from server.storage.sqlite_schema import bring_up_to_date, check_ours
 
-_CACHED_STATEMENTS = 256
+CACHED_STATEMENTS = 256
+"""Statements a connection keeps ready; those of requests are few and small."""
 _ROOMY_CACHE_KIB = 65_536
 _ROOMY_LOG_PAGES = 40_000  # 160 MiB: pages that change often are copied back less often
 _TRY_AGAIN_S = 0.001
@@ -51,7 +52,7 @@ class Place(Protocol):
     def prepare(self) -> None:
         """Make or migrate the database. `LocalError` if it can't be, `Unavailable` if only now."""
 
-    def connect(self) -> sqlite3.Connection:
+    def connect(self, cached_statements: int = CACHED_STATEMENTS) -> sqlite3.Connection:
         """Give a connection. `Unavailable` if the database isn't the one that was prepared."""
 
     def marks(self) -> Marks:
@@ -103,12 +104,12 @@ class FilePlace:
         without a wait, whatever the busy timeout says."""
         return str(insist(connection, "PRAGMA journal_mode = WAL", self._busy_timeout_ms)[0][0])
 
-    def connect(self) -> sqlite3.Connection:
+    def connect(self, cached_statements: int = CACHED_STATEMENTS) -> sqlite3.Connection:
         """Give a connection. `Unavailable` if the file isn't the one that was prepared."""
         if self._main is None or _mark(self._path) != self._main:
             raise Unavailable(f"{self._name} was removed or replaced")
         # mode=rw: SQLite itself would create a missing file readable by all.
-        connection = _connect(f"file:{quote(self._path)}?mode=rw")
+        connection = _connect(f"file:{quote(self._path)}?mode=rw", cached_statements)
         connection.execute(f"PRAGMA busy_timeout = {self._busy_timeout_ms}")
         connection.execute("PRAGMA synchronous = FULL")
         if self._is_roomy:
@@ -140,8 +141,8 @@ class MemoryPlace:
         self._connection = _connect("file::memory:")
         bring_up_to_date(self._connection, ":memory:")
 
-    def connect(self) -> sqlite3.Connection:
-        """Give the one connection."""
+    def connect(self, cached_statements: int = CACHED_STATEMENTS) -> sqlite3.Connection:
+        """Give the one connection, which keeps as many statements for everybody."""
         if self._connection is None:
             raise Unavailable("the database is closed")
         return self._connection
@@ -163,8 +164,9 @@ class MemoryPlace:
 class Link:
     """One thread's connection; made anew after a fault that broke it."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, cached_statements: int = CACHED_STATEMENTS) -> None:
         self._place = place
+        self._cached_statements = cached_statements
         self._connection: sqlite3.Connection | None = None
         self._marks: Marks = ()
 
@@ -194,7 +196,7 @@ class Link:
 
     def _ready(self) -> sqlite3.Connection:
         if self._connection is None:
-            connection = self._place.connect()
+            connection = self._place.connect(self._cached_statements)
             try:
                 connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()  # opens the log
             except sqlite3.Error:
@@ -246,13 +248,13 @@ def _create(path: str) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
-def _connect(uri: str) -> sqlite3.Connection:
+def _connect(uri: str, cached_statements: int = CACHED_STATEMENTS) -> sqlite3.Connection:
     connection = sqlite3.connect(
         uri,
         uri=True,
         isolation_level=None,
         check_same_thread=False,
-        cached_statements=_CACHED_STATEMENTS,
+        cached_statements=cached_statements,
     )
     # Sorting must not leave rows in a temporary file that others may read.
     connection.execute("PRAGMA temp_store = MEMORY")

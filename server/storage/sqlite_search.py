@@ -125,7 +125,7 @@ class Statements:
             if last is None:
                 same.append(f"{key} IS NULL")
                 continue
-            bound = self.bindings.bind(last)
+            bound = self._conditions.sort_bound(order.field, last)
             further = f"{key} {'<' if order.is_descending else '>'} {bound}"
             if order.field != ID:
                 further = f"({further} OR {key} IS NULL)"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from server.storage.base import Entry, Row, Unavailable
-from server.storage.search import Found, Search, TooLarge, TooSlow
+from server.storage.search import Found, Key, Search, TooLarge, TooSlow
 from server.storage.shapes import SHAPES, Kind
 from server.storage.sqlite_conditions import Bindings
 from server.storage.sqlite_file import Link
@@ -24,6 +24,9 @@ MOST_S = 5.0
 """A search takes at most so long, the wait for others included."""
 MOST_WAITING = 64
 """Searches that wait; further ones are refused."""
+SEARCH_STATEMENTS = 16
+"""Statements that are kept ready: those of a search are as long as who searches likes, and take
+megabytes; this is enough for the ones that every search has."""
 MOST_PAGE_CHARACTERS = 16 * 1024 * 1024
 """Of JSON in the rows of one page."""
 _LOOK_EVERY = 20_000  # of SQLite's steps, some of which take microseconds
@@ -77,8 +80,12 @@ def _answer(connection: sqlite3.Connection, search: Search) -> Found:
     _add_functions(connection, statements.bindings)
     statements.lead(connection)
     run = statements.bindings.run
-    places = run(connection, statements.page()).fetchall()
-    rows = _rows(connection, search, [place[0] for place in places])
+    places: list[int] = []
+    last: tuple[Key, ...] = ()
+    for place, *keys in run(connection, statements.page()):
+        places.append(place)
+        last = tuple(keys)
+    rows = _rows(connection, search, places)
     is_rest = bool(places) or not search.start
     if not search.is_counted:
         total = None
@@ -86,7 +93,7 @@ def _answer(connection: sqlite3.Connection, search: Search) -> Found:
         total = search.start + len(places)  # the page's end is the end of all
     else:
         total = int(run(connection, statements.count()).fetchone()[0])
-    return Found(rows, total, tuple(places[-1][1:]) if places else ())
+    return Found(rows, total, last)
 
 
 def _add_functions(connection: sqlite3.Connection, bindings: Bindings) -> None:

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 _PLAIN = re.compile(r'[^"\\\x00-\x1f.]+')
 
 
-def value_of(kind: str, atom: str) -> str:
-    """Give a value as `queries` has it, of the type and atom that json_each gives."""
-    return f"CASE {kind} WHEN 'true' THEN 'true' WHEN 'false' THEN 'false' ELSE {atom} END"
+def value_of(kind: str, atom: str, more: str = "") -> str:
+    """Give a value as `queries` has it, of the type and atom that json_each gives; `more` says what
+    it is for further types."""
+    return f"CASE {kind}{more} WHEN 'true' THEN 'true' WHEN 'false' THEN 'false' ELSE {atom} END"
 
 
 def is_value(kind: str) -> str:

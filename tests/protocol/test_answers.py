@@ -6,6 +6,7 @@ import zlib
 import pytest
 
 from protocol.answers import Fields, Wire, choose_encoding, compress, write_answer, write_upgrade
+from protocol.deflate import COMPRESS_UP_TO_BYTES
 from protocol.errors import ApiError, LocalError, error
 from protocol.http11 import HeadLimits, parse_head
 from protocol.messages import Origin, Request, Response
@@ -120,6 +121,8 @@ def test_compression_from_1_kib_up_and_never_of_tokens() -> None:
     assert as_json(gzip.decompress(body))["result"] == "x" * 2000
     assert fields[b"Content-Length"] == str(len(body)).encode()
     assert b"Content-Encoding" not in write(request, Response("id", result="x" * 500))[1]
+    largest = Response("id", result="x" * COMPRESS_UP_TO_BYTES)  # the envelope makes it too large
+    assert b"Content-Encoding" not in write(request, largest)[1]
     large.is_private = True
     _, fields, _ = write(request, large)
     assert b"Content-Encoding" not in fields

@@ -8,10 +8,18 @@ from hypothesis import strategies as st
 
 from protocol.buffer import Buffer
 from protocol.connection import Connection
-from protocol.deflate import Agreement, InflateLimits, Inflating, choose_offer, deflate
+from protocol.deflate import (
+    COMPRESS_FROM_BYTES,
+    COMPRESS_UP_TO_BYTES,
+    Agreement,
+    InflateLimits,
+    Inflating,
+    choose_offer,
+    deflate,
+)
 from protocol.errors import ProtocolError
 from protocol.http11 import HeadLimits
-from protocol.websocket import Event, Message, MessageLimits, Ping, WebSocket
+from protocol.websocket import Event, Message, MessageLimits, Ping, WebSocket, write_text
 from tests.protocol.cases import (
     HANDSHAKE,
     answer,
@@ -94,6 +102,21 @@ def test_what_is_sent_can_be_read(payload: bytes, bits: int | None) -> None:
     assert not sent.endswith(b"\x00\x00\xff\xff")
     assert zlib.decompress(sent + b"\x00\x00\xff\xff\x03\x00", -(bits or 15)) == payload
     assert inflate([sent]) == payload
+
+
+@pytest.mark.parametrize(
+    ("size", "is_compressed"),
+    [
+        (COMPRESS_FROM_BYTES - 1, False),
+        (COMPRESS_FROM_BYTES, True),
+        (COMPRESS_UP_TO_BYTES, True),
+        (COMPRESS_UP_TO_BYTES + 1, False),
+    ],
+)
+def test_small_and_large_messages_are_sent_as_they_are(size: int, is_compressed: bool) -> None:
+    sent = write_text(bytes(size), Agreement(None))
+    assert bool(sent[0] & RSV1) is is_compressed
+    assert (len(sent) > size) is not is_compressed
 
 
 @given(st.binary(max_size=300))

@@ -1,6 +1,8 @@
 """What rights allow (contract/03 §3), how they are listed (§5), and that the rulebook forgets in
 time."""
 
+import tracemalloc
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -180,6 +182,26 @@ def test_targets_lie_within_the_policies_together():
         assert allowed == expected
 
 
+def test_targets_cost_no_more_than_they_say():
+    """Whoever may name targets does so in every request, however many places he has."""
+    policies = [
+        {
+            "roleId": "r",
+            "restrictedTo": [{"index": "i", "collections": [f"{n}-{at}" for at in range(200)]}],
+        }
+        for n in range(100)
+    ]
+    compiled = rights(*policies, r=READ)
+    targets = [{"index": "i", "collections": ["0-0", "99-199"]}]
+    tracemalloc.start()
+    try:
+        assert compiled.allows("document", "get", {"targets": targets})
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 100_000  # all 20,000 names together take two megabytes
+
+
 def test_what_nobody_could_read_is_not_listed(monkeypatch):
     monkeypatch.setattr("server.auth.rights._MOST_LISTED", 6)
     two = role(document={"get": True, "delete": False})
@@ -187,6 +209,15 @@ def test_what_nobody_could_read_is_not_listed(monkeypatch):
     with pytest.raises(ApiError) as refused:
         rights(ON_I, {"roleId": "r"}, r=two).listed()
     assert refused.value.status == 413
+
+
+def test_the_same_role_said_again_costs_nothing():
+    """A hundred profiles with a hundred policies each may name one large role."""
+    large = role(document={f"a{number}": True for number in range(1000)})
+    profiles = {name: {"policies": [{"roleId": "r"}] * 100} for name in ("p", "q")}
+    compiled = compile_rights(profiles, profiles, {"r": large})
+    assert len(compiled.listed()) == 1000  # 200,000 items are refused
+    assert compiled.allows("document", "a999")
 
 
 controllers = st.sampled_from(["auth", "ms", "memoryStorage", "document"])
@@ -364,6 +395,22 @@ async def test_the_number_of_remembered_sets_is_bounded(storage, monkeypatch):
     await rulebook.rights_of(["c"])
     assert await rulebook.rights_of(["b"]) is second
     assert await rulebook.rights_of(["a"]) is not first
+
+
+async def test_the_names_in_remembered_sets_are_bounded(storage, monkeypatch):
+    """Many profiles may have one large role, and each set of profiles is compiled for itself."""
+    monkeypatch.setattr("server.auth.rights._MOST_NAMES", 25)
+    rulebook = Rulebook(storage)
+    for name in "abc":
+        await write(storage, name, {f"a{number}": True for number in range(10)})
+    first, second = [await rulebook.rights_of([name]) for name in "ab"]
+    assert await rulebook.rights_of(["a"]) is first
+    third = await rulebook.rights_of(["c"])
+    assert await rulebook.rights_of(["b"]) is second
+    assert await rulebook.rights_of(["c"]) is third
+    assert await rulebook.rights_of(["a"]) is not first
+    await write(storage, "large", {f"a{number}": True for number in range(100)})
+    assert (await rulebook.rights_of(["large"])).allows("auth", "a99")
 
 
 async def test_open_mode_lets_everybody_do_everything_and_leaves_the_store_alone(storage):

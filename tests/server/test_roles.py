@@ -366,6 +366,30 @@ async def test_many_are_deleted_as_far_as_they_can_be(server: Running, transport
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_only_so_much_at_once(
+    server: Running, transport: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten thousand documents of a megabyte are no answer: 413, as for a page of a search."""
+    monkeypatch.setattr("server.auth.documents.MOST_ANSWERED_BYTES", 2000)
+    admin = await server.create_admin()
+    tag, content = "x" * 800, {"profileIds": ["default"]}
+    for name in ("a", "b", "c"):
+        await write(server, admin, name, {**LOGIN, "tag": tag})
+        for kind, body in (
+            ("createProfile", {"policies": [], "tag": tag}),
+            ("createUser", {"content": {**content, "tag": tag}}),
+        ):
+            made = await server.call("query", f"security:{kind}", token=admin, body=body, _id=name)
+            assert made["status"] == 200
+    for kind in ("Roles", "Profiles", "Users"):
+        for ids, status in ((["a", "b"], 200), (["a", "b", "a"], 200), (["a", "b", "c"], 413)):
+            body = {"ids": ids}
+            answer = await server.call(transport, f"security:mGet{kind}", token=admin, body=body)
+            assert answer["status"] == status, kind
+        assert told(answer, "id") == {"id": "services.storage.get_limit_exceeded"}
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_only_so_many_at_once(transport: str) -> None:
     """contract/03 §7.8, contract/08 `limits`: 413, and nothing is deleted."""
     config = cheap_config()

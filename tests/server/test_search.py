@@ -111,6 +111,9 @@ FOUND: list[tuple[object, list[str]]] = [
     ({"sort": [{"_id": "asc"}], "search_after": ["bob"]}, ["cid", "dan"]),
     ({"sort": ["age", "_id"], "search_after": [31, "ann"]}, ["cid", "admin", "dan"]),
     ({"sort": ["age", "_id"], "search_after": [None, "admin"]}, ["dan"]),
+    ({"sort": ["age", "_id"], "search_after": [2**63, ""]}, ["admin", "dan"]),
+    ({"sort": ["age", "_id"], "search_after": [2**64 - 1, ""]}, ["admin", "dan"]),
+    ({"sort": ["_id"], "search_after": [2**63]}, ["admin", *PEOPLE]),
     ({"highlight": {"fields": {}}, "_source": ["name"], "explain": False}, ["admin", *PEOPLE]),
 ]
 

@@ -2,6 +2,7 @@
 in size (contract/03 §7.7, design §5)."""
 
 import asyncio
+import gc
 import itertools
 import math
 import re
@@ -35,6 +36,7 @@ from server.storage.base import (
     Written,
 )
 from server.storage.queries import (
+    MOST_SORTED_CHARACTERS,
     AllOf,
     Bound,
     Everything,
@@ -53,7 +55,7 @@ from server.storage.queries import (
 from server.storage.search import USERS, Found, Key, Order, Search, TooLarge, TooSlow
 from server.storage.sqlite import SqliteStorage
 from server.storage.sqlite_file import FilePlace, Link
-from server.storage.sqlite_searcher import MOST_WAITING, Ask, Searcher
+from server.storage.sqlite_searcher import MOST_WAITING, SEARCH_STATEMENTS, Ask, Searcher
 from server.storage.sqlite_threads import Job
 from tests.server.naive import fits, matches, values_of
 
@@ -371,6 +373,45 @@ async def test_a_page_is_bounded_in_weight() -> None:
             await storage.search(Search(USERS, size=100))
         found = await storage.search(Search(USERS, size=3))
         assert (len(found.rows), found.total) == (3, 20)
+
+
+async def test_of_long_texts_the_start_decides_the_order() -> None:
+    """Sorting keeps the start of each text in memory, not a megabyte of each user; whoever goes on
+    behind a hit may name the whole text."""
+    start = "é" * MOST_SORTED_CHARACTERS
+    values = [f"{start}z", f"{start}y", [f"{start}x", f"{start}w"], f"{start[1:]}zz", 7]
+    async with opened() as storage:
+        await add(storage, [user(f"u{at}", {"a": value}) for at, value in enumerate(values)])
+        for is_descending, expected in (
+            (False, ["u4", "u3", "u0", "u1", "u2"]),
+            (True, ["u0", "u1", "u2", "u3", "u4"]),
+        ):
+            search = Search(USERS, sort=(Order("a", is_descending), Order("_id")))
+            found = await storage.search(search)
+            assert ids(found) == expected
+            assert found.total == len(values)
+            behind = await storage.search(replace(search, after=(f"{start}z", "u0")))
+            assert ids(behind) == expected[expected.index("u0") + 1 :]
+        by_kuid = Search(USERS, sort=(Order("_id"),))
+        long = "v" * (MOST_SORTED_CHARACTERS + 1)
+        await add(storage, [user(long + end, {}) for end in "ab"])
+        assert ids(await storage.search(replace(by_kuid, after=(f"{long}a",)))) == [f"{long}b"]
+
+
+async def test_statements_of_searches_are_not_kept(tmp_path: Path) -> None:
+    """A statement is as long as the query somebody sent, and takes up to megabytes."""
+    async with opened(str(tmp_path / "keys.db")) as storage:
+        before = count_statements()
+        for at in range(3 * SEARCH_STATEMENTS):
+            search = Search(USERS, SomeOf((Has("a"), *[IsIn("b", frozenset("x"))] * at)))
+            assert (await storage.search(search)).total == 0
+        assert 0 < count_statements() - before <= SEARCH_STATEMENTS
+
+
+def count_statements() -> int:
+    """Count the statements that all connections keep ready."""
+    kinds = map(type, gc.get_objects())
+    return sum((kind.__module__, kind.__name__) == ("sqlite3", "Statement") for kind in kinds)
 
 
 async def test_other_reads_do_not_wait_for_a_search(tmp_path: Path) -> None:
