@@ -102,6 +102,9 @@ async def _export(operations: Operations, given: Namespace) -> None:
     if given.output is None:
         return await _write_all(operations, given, sys.stdout)
     check_apart(given.output, given.data)
+    if given.ids:  # a misspelt one costs nobody the export there was before
+        async for _ in _documents(operations, given.subject, given.ids):
+            pass
     handle = os.open(given.output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _PRIVATE)
     with open(handle, "w", encoding="utf-8") as file:  # noqa: ASYNC230  (nobody else waits)
         await _write_all(operations, given, file)

@@ -67,6 +67,7 @@ def test_what_is_exported_can_be_imported(desk: Desk, tmp_path: Path) -> None:
     exported = tmp_path / "all.jsonl"
     desk.do("role", "export", "--output", str(exported))
     assert exported.stat().st_mode & 0o777 == 0o600
+    desk.refuse("role", "export", "admin", "nobody", "--output", str(exported))
     assert documents(desk, "role", "export", "reader") == {"reader": READER}
     counts = json.loads(desk.do("role", "import", str(exported), "--update", "--json"))["roles"]
     assert counts["unchanged"] == 4 and sum(counts.values()) == 4
