@@ -96,7 +96,8 @@ class Issuer:
         what proved that it is he was changed since. Where a user may have only so many sessions,
         his oldest ones end.
         """
-        issued, row = self._make(user.kuid, ttl_ms, _Chain(self._clock_ms(), shown or {}))
+        now_ms = self._clock_ms()
+        issued, row = self._make(user.kuid, ttl_ms, _Chain(now_ms, shown or {}), now_ms)
         row["single_use"] = int(single_use)
         try:
             await self._storage.apply(
@@ -132,7 +133,7 @@ class Issuer:
             chain = _Chain(
                 cast(int, old["started_at"]), cast(Row, old["data"]), cast(str, old["family"])
             )
-            issued, row = self._make(caller.kuid, ttl_ms, chain)
+            issued, row = self._make(caller.kuid, ttl_ms, chain, self._clock_ms())
             try:
                 await self._storage.apply(self._replace(old, token, issued, row))
             except Missing:
@@ -140,8 +141,7 @@ class Issuer:
             return issued
         raise error("security.token.invalid")
 
-    def _make(self, kuid: str, ttl_ms: int, chain: _Chain) -> tuple[Issued, Row]:
-        now_ms = self._clock_ms()
+    def _make(self, kuid: str, ttl_ms: int, chain: _Chain, now_ms: int) -> tuple[Issued, Row]:
         ends_ms = self.limits.end_ms(now_ms, ttl_ms, chain.started_at_ms)
         if ends_ms is not None:
             ttl_ms = ends_ms - now_ms

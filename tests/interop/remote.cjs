@@ -7,7 +7,8 @@ const { createInterface } = require("node:readline");
 
 const [transport, port] = process.argv.slice(2);
 const Protocol = transport === "http" ? sdk.Http : sdk.WebSocket;
-const options = { port: Number(port), pingInterval: 50, reconnectionDelay: 50 };
+// A ping that is not answered before the next one counts as the end of a connection.
+const options = { port: Number(port), pingInterval: 30000, reconnectionDelay: 50 };
 const kuzzle = new sdk.Kuzzle(new Protocol("127.0.0.1", options));
 const print = (line) => console.log(JSON.stringify(line));
 

@@ -112,6 +112,8 @@ def test_session_in_a_cookie(packages: Path, tmp_path: Path, transport: str) -> 
                 entered, stayed = take(outcomes, errors), take(outcomes, errors)
                 intruders = [take(foreign_outcomes, errors) for _ in range(2)]
                 left = take(outcomes, errors)
+    failed = [seen for seen in (entered, stayed, *intruders, left) if "error" in seen]
+    assert failed == []
     assert (entered["before"], entered["given"], entered["after"]) == (NOBODY, None, ADMIN)
     if transport == "http":
         assert list(entered["refreshed"]) == ["_id", "expiresAt", "ttl"]
