@@ -173,8 +173,8 @@ class Conditions:
                 return self._of_leaf(query)
 
     def sort_key(self, path: str, is_descending: bool) -> str:
-        """Give the expression of a field's value to sort by, long texts
-        cut; NULL where there is none."""
+        """Give the expression of a field's value to sort by, long texts cut; NULL where there is
+        none."""
         column = find_column(self._view, path)
         if column is None:
             return "NULL"
