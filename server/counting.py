@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from protocol.messages import Json, Origin
+from server.limit_counters import LimitCounters
 
 MOST_FRAMES = 3600
 """Frames kept at most, whatever is configured: about 2 MB of them."""
@@ -44,6 +45,7 @@ class Counting:
 
     def __init__(self, *, frames: int, clock_ms: Callable[[], int]) -> None:
         self.tallies = {origin: Tally() for origin in Origin}
+        self.limits = LimitCounters()
         self._clock_ms = clock_ms
         self._frames: deque[tuple[int, Frame]] = deque(maxlen=min(frames, MOST_FRAMES))
         self._count_connections: Callable[[], Connections] = Connections
@@ -83,6 +85,7 @@ class Counting:
         ongoing = sum(tally.ongoing for tally in self.tallies.values())
         return {
             "api": {"concurrentRequests": ongoing, "pendingRequests": 0},
+            "limits": {**self.limits.to_dict()},
             "network": {
                 "connections": {"http/1.1": open_now.http, "websocket": open_now.websocket}
             },

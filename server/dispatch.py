@@ -17,6 +17,7 @@ from protocol.messages import Connected, Origin, Request, Response, read_unread
 from server.actions import TABLE, Action, Outcome, all_actions, find
 from server.auditing import note_refusal, run_audited, source_of
 from server.auth.callers import Caller
+from server.limit_counters import Limit
 from server.loginpage import show_page
 from server.logs import RequestLog
 from server.services import Services
@@ -95,6 +96,7 @@ class Dispatcher:
         tally = self._of_sockets if request.origin is _WEBSOCKET else self._of_http
         if self._of_http.ongoing + self._of_sockets.ongoing >= self._most_in_flight:
             tally.failed += 1
+            self._services.counting.limits.count(Limit.IN_FLIGHT)
             return self._refuse_for_now(request)
         tally.ongoing += 1
         try:

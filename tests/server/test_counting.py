@@ -9,6 +9,7 @@ import pytest
 from protocol.http11 import NO_HEAD
 from protocol.messages import Origin, Request, from_websocket
 from server.counting import MOST_FRAMES, Connections, Counting
+from server.limit_counters import Limit
 from tests.server.errors import told
 from tests.server.running import TRANSPORTS, Running, cheap_config, running
 from tests.waiting import until
@@ -185,6 +186,7 @@ async def test_metrics(server: Running, transport: str) -> None:
     http, sockets = (1, 2) if transport == "websocket" else (2, 1)  # with the one that asks
     assert answer["result"] == {
         "api": {"concurrentRequests": 1, "pendingRequests": 0},
+        "limits": dict.fromkeys((limit.value for limit in Limit), 0),
         "network": {"connections": {"http/1.1": http, "websocket": sockets}},
         "realtime": {"rooms": 0, "subscriptions": 0},
     }
