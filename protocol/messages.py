@@ -181,7 +181,7 @@ def from_http(
         else:
             _read_http_body(request, raw, limits)
     except ApiError as refused:
-        request.refused = refused
+        request.refused = refused.as_data()
     return request
 
 
@@ -215,7 +215,7 @@ def read_unread(request: Request, limits: BodyLimits) -> None:
     try:
         _read_http_body(request, raw, limits)
     except ApiError as refused:
-        request.refused = refused
+        request.refused = refused.as_data()
 
 
 def _read_request_id(request: Request) -> None:
@@ -298,7 +298,7 @@ def _read_message(request: Request, raw: bytes) -> None:
         request.refused = error("network.websocket.unexpected_error", "malformed text")
         request.volatile, request.body, request.args = None, None, {}
     except ApiError as refused:
-        request.refused = refused
+        request.refused = refused.as_data()
     request.has_room = request.refused is None
 
 

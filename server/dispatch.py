@@ -333,11 +333,12 @@ def _check_sdk(volatile: dict[str, object]) -> None:
 
 def _take_outcome(response: Response, outcome: Outcome) -> None:
     response.result, response.status = outcome.result, outcome.status
-    response.headers, response.error = outcome.headers, outcome.error
+    response.headers = outcome.headers
+    response.error = None if outcome.error is None else outcome.error.as_data()
     response.is_private, response.is_raw = outcome.is_private, outcome.is_raw
     response.has_result = outcome.has_result
 
 
 def _fail(response: Response, refused: ApiError) -> None:
-    response.error, response.status, response.result = refused, refused.status, None
+    response.error, response.status, response.result = refused.as_data(), refused.status, None
     response.is_private = bool(refused.more)  # it may hold a token

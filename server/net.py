@@ -9,7 +9,6 @@ import logging
 import socket
 import types
 from collections.abc import Coroutine, Generator
-from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -328,14 +327,14 @@ def go_on_with(
 ) -> Generator[object, object, T]:
     """Go on with a coroutine that was stepped once, outside of a task: first wait for what it waits
     for."""
-    while True:
-        try:
-            value = yield awaited
-        except BaseException as reason:
-            resume = partial(begun.throw, reason)
-        else:
-            resume = partial(begun.send, value)
-        try:
-            awaited = resume()
-        except StopIteration as done:
-            return cast(T, done.value)
+    try:
+        while True:
+            try:
+                value = yield awaited
+            except BaseException as reason:
+                # Not kept under any other name: its traceback will keep this frame.
+                awaited = begun.throw(reason)
+            else:
+                awaited = begun.send(value)
+    except StopIteration as done:
+        return cast(T, done.value)
