@@ -152,6 +152,17 @@ class Connection(Owing):
             and (self.phase is _HEAD or self.phase is _SOCKET)
         )
 
+    def forget(self) -> None:
+        """Let go of all that is held, and of the peer: the socket is gone. Answers that come later
+        go nowhere.
+
+        What holds it in turn, the peer and requests in progress, would otherwise never go.
+        """
+        self._end(Step.BROKEN)
+        self._drop_all()
+        self._head, self._peer, self._websocket = NO_HEAD, None, None
+        self._last_raw, self._last_request, self._repeat = b"", None, None
+
     def eof(self) -> None:
         """The peer sends no more; what he asked for is still answered (RFC 9112 §9.6)."""
         self._end(Step.BROKEN)

@@ -145,6 +145,13 @@ class Owing:
         self._awaited.clear()
         self._weight_bytes = 0
 
+    def _drop_all(self) -> None:
+        """Owe nobody anything any more."""
+        self._drop_awaited()
+        self._early.clear()
+        self._out.clear()
+        self._farewell = b""
+
     def _give(self, request: Request, size_bytes: int, requests: list[Request]) -> None:
         # A payload left unread may grow when it is inflated and parsed: it counts for all there is.
         is_heavy = request.unread is not None

@@ -316,6 +316,7 @@ class Peer(asyncio.Protocol):
         """The socket is gone; answers in progress are made, then forgotten."""
         self._transport = None
         self.deadline_s = inf
+        self._connection.forget()
         self._listener.forget(self)
         if self.linked:
             self._listener.unlink(self)
