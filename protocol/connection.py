@@ -26,7 +26,7 @@ from protocol.messages import (
 )
 from protocol.owing import Owing
 from protocol.phases import NEXT, Phase, Step
-from protocol.repeats import Repeat, learn_repeat
+from protocol.repeats import MOST_BYTES, Repeat, learn_repeat
 from protocol.websocket import (
     GOING_AWAY,
     NORMAL,
@@ -46,6 +46,8 @@ from protocol.websocket import (
 _HEAD, _SWITCHING, _SOCKET = Phase.HEAD, Phase.SWITCHING, Phase.SOCKET
 _LEAVING, _ENDING = Phase.LEAVING, Phase.ENDING
 _WEBSOCKET, _TEXT = Origin.WEBSOCKET, int(Opcode.TEXT)
+KEPT_HEAD_BYTES = 2048
+"""A longer head is read anew each time: a silent connection would keep several times its size."""
 
 
 class Connection(Owing):
@@ -125,8 +127,13 @@ class Connection(Owing):
             or not payload.isascii()
         ):
             return None
-        request = from_websocket(payload, self._head, self._peer)
+        request = from_websocket(
+            payload, self._head, self._peer, self._wire.body_limits.json_values
+        )
         self._weight_bytes = request.weight_bytes = len(payload)
+        if len(payload) > MOST_BYTES or request.body is not None or request.args:
+            self._last_request = None
+            return request
         last, self._last_request = self._last_request, request
         if last is not None and last.token == request.token and last.action == request.action:
             self._repeat = learn_repeat(data, payload, request)
@@ -149,8 +156,14 @@ class Connection(Owing):
         return (
             not self._awaited
             and not self._buffer.held
-            and (self.phase is _HEAD or self.phase is _SOCKET)
+            and (self.phase is _HEAD or (self.phase is _SOCKET and not self.is_within_message))
         )
+
+    @property
+    def is_within_message(self) -> bool:
+        """Whether a WebSocket's message, or a control frame, has begun and is not whole."""
+        websocket = self._websocket
+        return websocket is not None and not websocket.is_between_messages
 
     def forget(self) -> None:
         """Let go of all that is held, and of the peer: the socket is gone. Answers that come later
@@ -174,9 +187,11 @@ class Connection(Owing):
             self._end(Step.BROKEN)
 
     def time_out(self) -> list[Request]:
-        """Give the refusal that stands for a request that takes too long (RFC 9110 §15.5.9)."""
+        """Give the refusal that stands for a request that takes too long (RFC 9110 §15.5.9); a
+        WebSocket is closed with 1008 instead."""
         requests: list[Request] = []
-        self._break(ProtocolError("took too long to arrive", status=408), requests)
+        late = ProtocolError("took too long to arrive", status=408, close_code=POLICY_VIOLATION)
+        self._break(late, requests)
         return requests
 
     def close(self, code: int, reason: str) -> None:
@@ -230,7 +245,7 @@ class Connection(Owing):
             self._expect_body(self._head)
         else:
             request = self._take_request(b"", requests)
-            if request.refused is None:
+            if request.refused is None and len(raw) <= KEPT_HEAD_BYTES:
                 self._last_raw, self._last_request = raw, request
         return True
 
@@ -309,7 +324,9 @@ class Connection(Owing):
         elif is_ping(payload):
             self._out.append(write_frame(_TEXT, PONG))
         elif payload:  # an empty message is ignored (contract/01 §7)
-            request = from_websocket(payload, self._head, self._peer)
+            request = from_websocket(
+                payload, self._head, self._peer, self._wire.body_limits.json_values
+            )
             self._give(request, len(payload), requests)
 
     def _skip_frames(self, requests: list[Request]) -> bool:

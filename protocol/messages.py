@@ -14,10 +14,12 @@ from urllib.parse import unquote_to_bytes
 import orjson
 
 from protocol.bodies import (
+    JSON_VALUES,
     Body,
     BodyLimits,
     add_field,
     check_nesting,
+    check_values,
     parse_json,
     parse_pairs,
     read_body,
@@ -185,13 +187,15 @@ def from_http(
     return request
 
 
-def from_websocket(raw: bytes, head: Head, peer: Connected | None) -> Request:
+def from_websocket(
+    raw: bytes, head: Head, peer: Connected | None, most_values: int = JSON_VALUES
+) -> Request:
     """Make the Request of a message (contract/01 §7); `head` is the socket's upgrade request."""
     request = Request(_WEBSOCKET, head, peer)
     if len(raw) > READ_AT_ONCE_BYTES:
         request.unread = raw
     else:
-        _read_message(request, raw)
+        _read_message(request, raw, most_values)
     return request
 
 
@@ -210,7 +214,7 @@ def read_unread(request: Request, limits: BodyLimits) -> None:
     """Read the payload that was left aside; may run in any thread. Errors land in `refused`."""
     raw, request.unread = request.unread or b"", None
     if request.origin is _WEBSOCKET:
-        _read_message(request, raw)
+        _read_message(request, raw, limits.json_values)
         return
     try:
         _read_http_body(request, raw, limits)
@@ -230,7 +234,8 @@ def _read_request_id(request: Request) -> None:
 
 def _route(request: Request, routes: Routes) -> None:
     head = request.head
-    for name, value in parse_pairs(head.query, _QUERY_FIELDS, "query") if head.query else ():
+    query = head.query.encode()
+    for name, value in parse_pairs(query, _QUERY_FIELDS, "query") if query else ():
         if name == "pretty":
             request.is_pretty = True
         elif name not in _NEVER_FROM_QUERY:
@@ -253,7 +258,7 @@ def _read_credentials(request: Request) -> None:
     volatile = headers.get("x-kuzzle-volatile")
     if volatile is not None:
         try:
-            value = parse_json(volatile.encode("latin-1"))
+            value = parse_json(volatile.encode("latin-1"), place="X-Kuzzle-Volatile")
         except ValueError:
             raise error("network.http.volatile_parse_failed") from None
         request.volatile = _volatile(value)
@@ -285,8 +290,9 @@ def _read_query(request: Request, payload: Body) -> None:
         request.token = token
 
 
-def _read_message(request: Request, raw: bytes) -> None:
+def _read_message(request: Request, raw: bytes, most_values: int) -> None:
     try:
+        check_values(raw, most_values, "request")
         payload: object = orjson.loads(raw)
         if not isinstance(payload, dict):
             raise error("api.assert.invalid_type", "request", "object")

@@ -287,6 +287,7 @@ def make_listener(
         connections=make_room(connections, is_asked_for=connections != Limits().connections),
         unsent_bytes=config.server.protocols.websocket.max_unsent_bytes,
         unlink=services.links.unlink,
+        on_limit=services.counting.limits.count,
         make_peer=partial(ProxiedPeer, addresses=services.addresses) if is_proxied else None,
     )
     services.counting.watch(listener.count)

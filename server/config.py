@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from protocol.bodies import JSON_VALUES
 from server.auth.policies import read_policies
 from server.configtree import (
     ConfigError,
@@ -73,6 +74,12 @@ class Limits:
         whole(1, 1_000_000),
         10_000,
         "Requests in progress; beyond it the answer is 503.",
+    )
+    json_values: int = setting(
+        "jsonValues",
+        whole(100, 100_000_000),
+        JSON_VALUES,
+        "Brackets, braces and commas in the JSON of one request.",
     )
 
 

@@ -162,6 +162,8 @@ class Dispatcher:
                 _check_sdk(request.volatile)
             await self._run(action, caller, request, response)
         except ApiError as refused:
+            if refused.limit is not None:
+                services.counting.limits.count(Limit(refused.limit))
             _fail(response, refused)
         except Unavailable as reason:
             _LOG.error("the store is not available: %s", reason)
@@ -295,7 +297,7 @@ def _target_args(args: dict[str, object]) -> dict[str, object]:
     targets = args["targets"]
     if isinstance(targets, str):
         try:
-            targets = parse_json(targets.encode())
+            targets = parse_json(targets.encode(), place="targets")
         except ValueError:
             targets = None
     if not isinstance(targets, list):

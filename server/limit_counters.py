@@ -2,11 +2,17 @@
 
 from enum import StrEnum
 
+from protocol.bodies import FORM_LIMIT, INFLATION, JSON_LIMIT
+
 
 class Limit(StrEnum):
     """The limits that are counted; the value is the name in `server:metrics`."""
 
     IN_FLIGHT = "inFlight"
+    JSON_VALUES = JSON_LIMIT
+    FORM_PARTS = FORM_LIMIT
+    INFLATION = INFLATION
+    MESSAGE_TIME = "messageTime"
 
 
 class LimitCounters:

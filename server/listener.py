@@ -14,6 +14,7 @@ from protocol.envelopes import Kept
 from protocol.messages import Request
 from server.counting import Connections
 from server.handshakes import Handshakes
+from server.limit_counters import Limit
 from server.net import Answering, Peer
 from server.places import Place
 from server.tls import Tls
@@ -58,9 +59,11 @@ class Listener:
         unsent_bytes: int = 1024 * 1024,
         make_peer: Callable[["Listener"], Peer] | None = None,
         unlink: Callable[[Peer], None] = lambda peer: None,
+        on_limit: Callable[[Limit], None] = lambda limit: None,
         clock_s: Callable[[], float] | None = None,
     ) -> None:
         self.unlink = unlink
+        self.on_limit = on_limit
         self.wire = wire
         self.answer = answer
         self.answer_now = answer_now

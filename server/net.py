@@ -16,6 +16,7 @@ from protocol.connection import Connection
 from protocol.errors import LocalError, error
 from protocol.messages import Request, Response
 from protocol.phases import Phase
+from server.limit_counters import Limit
 from server.settings import UNIX_PEERS
 from server.tls import client_certificates
 
@@ -31,7 +32,7 @@ _TOO_MANY = (
     b"Connection: close\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
 )
 _HEAD, _SOCKET = Phase.HEAD, Phase.SOCKET  # found sooner than in their enum
-_REQUEST_PHASES = (Phase.HEAD, Phase.BODY, Phase.CHUNKS)
+_MESSAGE_PHASES = (Phase.HEAD, Phase.BODY, Phase.CHUNKS, Phase.SOCKET)
 
 Answering = Coroutine[object, object, Response]
 T = TypeVar("T")
@@ -126,9 +127,11 @@ class Peer(asyncio.Protocol):
             self._flush(bool(requests))
             return
         # All that arrived is understood and answered, as nearly always.
+        self._partial = None
         if data := connection.bytes_to_send():
             transport.write(data)
-        self._partial = None
+            if self._holds:
+                return  # it could not all leave, and there is a deadline for that
         listener = self._listener
         self.deadline_s = listener.now_s + (
             listener.timeouts.idle_s if connection.phase is _HEAD else listener.timeouts.socket_s
@@ -208,8 +211,8 @@ class Peer(asyncio.Protocol):
                 self._transport.resume_reading()
 
     def _set_deadline(self, has_progress: bool) -> None:
-        """Renew the deadline, except while the same message is still coming in: one byte a second
-        gains nothing."""
+        """Renew the deadline, except while the same message is still coming in: one byte a second,
+        or a ping between two fragments, gains nothing."""
         connection, timeouts = self._connection, self._listener.timeouts
         phase = connection.phase
         if self._holds & BLOCKED:
@@ -217,7 +220,7 @@ class Peer(asyncio.Protocol):
         if connection.awaits_answers:
             self._partial = None
             self.deadline_s = inf
-        elif phase is Phase.SOCKET or connection.is_settled:
+        elif connection.is_settled:
             self._partial = None
             self._wait(timeouts.socket_s if phase is Phase.SOCKET else timeouts.idle_s)
         elif has_progress or phase is not self._partial:
@@ -259,9 +262,10 @@ class Peer(asyncio.Protocol):
         on its way (RFC 9112 §9.6)."""
         if self._holds & ENDING:
             return
-        self._release(_NOT_READING)
+        self._release(_NOT_READING & ~BLOCKED)
         self._holds |= ENDING
-        self._wait(LINGER_S)
+        if not self._holds & BLOCKED:
+            self._wait(LINGER_S)
         if transport.can_write_eof():
             transport.write_eof()
         else:
@@ -276,12 +280,17 @@ class Peer(asyncio.Protocol):
         """The peer took too long: a request begun is answered 408, a silent or unreading peer is
         dropped."""
         self.deadline_s = inf
-        if self.is_socket and self._listener.timeouts.pong_s and not self._holds:
-            self._ask_for_life()
-            return
-        if self._holds & (BLOCKED | ENDING) or self._partial not in _REQUEST_PHASES:
+        if self._holds & (BLOCKED | ENDING):
             self.abort()
             return
+        if self._partial not in _MESSAGE_PHASES:
+            if self.is_socket and self._listener.timeouts.pong_s and not self._holds:
+                self._ask_for_life()
+            else:
+                self.abort()
+            return
+        if self.is_socket:
+            self._listener.on_limit(Limit.MESSAGE_TIME)
         for request in self._connection.time_out():
             self._answer(request)
         self._flush(True)
@@ -302,6 +311,8 @@ class Peer(asyncio.Protocol):
     def resume_writing(self) -> None:
         """What was written has left."""
         self._release(BLOCKED)
+        if self._holds & ENDING:
+            self._wait(LINGER_S)
         self._flush(True)
 
     def eof_received(self) -> bool:

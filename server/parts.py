@@ -241,6 +241,8 @@ def make_wire(config: Config, node: str, *, clock_s: Callable[[], float] = monot
             most_bytes,
             protocols.http.max_form_file_size_bytes,
             protocols.http.max_encoding_layers,
+            protocols.http.max_ratio,
+            json_values=limits.json_values,
             more_types=tuple(protocols.http.additional_content_types),
             allow_compression=protocols.http.allow_compression,
         ),
