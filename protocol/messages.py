@@ -6,6 +6,7 @@ Source: contract/01 §2 to §4, §7.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple, Protocol
@@ -94,6 +95,13 @@ class Connected(Protocol):
         """The DER of the certificate he has shown in TLS, which was verified, then of those he sent
         along."""
 
+    def client_of(self, headers: Mapping[str, str]) -> bytes | None:
+        """Return the key that what this client holds is counted under, None if it is not counted by
+        client; behind a trusted proxy the headers of the request name the client."""
+
+    def is_socket_allowed(self, headers: Mapping[str, str]) -> bool:
+        """Return whether the client may open one more WebSocket, and count it if so."""
+
     def push(self, text: bytes) -> None:
         """Send a message nobody asked for, if this is a WebSocket."""
 
@@ -108,7 +116,7 @@ class Request:
     `read_unread`, which may still set any field. `refused` is the answer when the request itself is
     wrong. A connection gives the same Request again when its client repeats it byte for byte, over
     WebSocket with another `request_id`.
-    `weight_bytes` is what its payload counts for in the connection's bounds.
+    `weight_bytes` is what it counts for in the connection's limits, with its head and payload.
     """
 
     origin: Origin

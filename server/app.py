@@ -41,6 +41,7 @@ from server.auth.userchanges import UserChanges
 from server.auth.users import Users
 from server.browsers import Browsers
 from server.chores import keep_date, keep_trail, sweep, tell_ends
+from server.client_connections import ClientKeys
 from server.config import Config, Limits
 from server.configured import add_configured
 
@@ -250,7 +251,8 @@ async def start(
         undo.push_async_callback(services.strategies.close)
         parts = Parts(services.storage, read_ms, config.timeouts.login_ms)
         await add_configured(config, services.strategies, parts)
-        wire = make_wire(config, services.node, clock_s=clock_s)
+        on_limit = services.counting.limits.count
+        wire = make_wire(config, services.node, clock_s=clock_s, on_limit=on_limit)
         wire.set_date(formatdate(usegmt=True))
         dispatcher = Dispatcher(services, wire, RequestLog(config.logs.requests))
         tls = make_tls(config)
@@ -288,6 +290,10 @@ def make_listener(
         unsent_bytes=config.server.protocols.websocket.max_unsent_bytes,
         unlink=services.links.unlink,
         on_limit=services.counting.limits.count,
+        connections_per_client=config.limits.connections_per_address,
+        client_keys=ClientKeys(services.addresses),
+        unsent_total_bytes=config.limits.unsent_bytes,
+        unsent_bytes_per_connection=config.limits.unsent_bytes_per_connection,
         make_peer=partial(ProxiedPeer, addresses=services.addresses) if is_proxied else None,
     )
     services.counting.watch(listener.count)

@@ -31,6 +31,7 @@ from server.settings import (
     choice,
     duration,
     setting,
+    size,
     table,
     whole,
 )
@@ -68,6 +69,35 @@ class Limits:
     )
     connections: int = setting(
         "connections", whole(1, 1_000_000), 20_000, "Open connections; further ones are closed."
+    )
+    connections_per_address: int = setting(
+        "connectionsPerAddress",
+        whole(0, 1_000_000),
+        0,
+        "Open connections of one client address (IPv6: of one /64); 0 for a quarter of "
+        "`connections`. Loopback, Unix sockets and trusted proxies have no such limit; WebSockets "
+        "behind a trusted proxy count for the client it names.",
+    )
+    unfinished_bytes: int = setting(
+        "unfinishedBytes",
+        size(1024 * 1024, 2**40),
+        256 * 1024 * 1024,
+        "Bytes of requests and messages that all connections together hold before they are "
+        "answered, whole or not; a client address holds at most a quarter. Beyond it 503 or a "
+        "WebSocket close with 1013, but never for bodies up to 16 KiB.",
+    )
+    unsent_bytes: int = setting(
+        "unsentBytes",
+        size(1024 * 1024, 2**40),
+        256 * 1024 * 1024,
+        "Bytes of answers that wait for clients that do not read, of all connections; a client "
+        "address has at most a quarter. Beyond it the connections that waited longest are dropped.",
+    )
+    unsent_bytes_per_connection: int = setting(
+        "unsentBytesPerConnection",
+        size(1024),
+        64 * 1024,
+        "Bytes of answers that may wait for one connection before further requests of it are run.",
     )
     in_flight: int = setting(
         "inFlight",

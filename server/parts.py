@@ -12,6 +12,7 @@ from time import monotonic
 
 from protocol.answers import Wire
 from protocol.bodies import BodyLimits
+from protocol.byte_budget import ByteBudget
 from protocol.errors import LocalError
 from protocol.http11 import HeadLimits
 from protocol.websocket import MessageLimits
@@ -41,6 +42,7 @@ from server.config import Config
 from server.cookies import Cookies
 from server.counting import Counting
 from server.hooks import Command, Post, Way, read_url
+from server.limit_counters import Limit
 from server.listener import Timeouts
 from server.notifier import Notifier
 from server.origins import make_origin_check, make_trust_check
@@ -208,7 +210,13 @@ def make_cookies(config: Config, addresses: Addresses) -> Cookies:
     )
 
 
-def make_wire(config: Config, node: str, *, clock_s: Callable[[], float] = monotonic) -> Wire:
+def make_wire(
+    config: Config,
+    node: str,
+    *,
+    clock_s: Callable[[], float] = monotonic,
+    on_limit: Callable[[Limit], None] = lambda limit: None,
+) -> Wire:
     """Give what the connections of a server share."""
     http, protocols, limits = config.http, config.server.protocols, config.limits
     fields = {
@@ -251,6 +259,9 @@ def make_wire(config: Config, node: str, *, clock_s: Callable[[], float] = monot
         ),
         compresses_messages=protocols.websocket.compression,
         in_flight=limits.pipelined,
+        received=ByteBudget(
+            limits.unfinished_bytes, on_refusal=partial(on_limit, Limit.UNFINISHED_BYTES)
+        ),
         websocket_enabled=protocols.websocket.enabled,
         message_budget=partial(MessageBudget, protocols.websocket.rate_limit, clock_s)
         if protocols.websocket.rate_limit
