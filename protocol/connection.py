@@ -273,8 +273,10 @@ class Connection(Owing):
         self._buffer.take_all()
         self._chunked = None
         self._owes_continue = False
-        if self._websocket is not None and not self._farewell:
-            self._drop_awaited()
+        if self._websocket is not None:
+            self._websocket.drop_message()
+            if not self._farewell:
+                self._drop_awaited()
         self.phase = NEXT[self.phase, step]
 
     def _take_request(self, body: bytes, requests: list[Request]) -> Request:
@@ -428,7 +430,8 @@ class Connection(Owing):
         else:
             # With its own head, if that much is known: its `Origin` lets a page read the answer.
             last = Request(Origin.HTTP, self._head, self._peer, refused=refused)
-            self._give(last, 0, requests)
+            self._awaited.append(last)
+            requests.append(last)
         self._end(Step.BROKEN)
 
 

@@ -184,6 +184,11 @@ class WebSocket:
         """What is held of a message that is not whole yet."""
         return len(self._received) + (_INFLATING_BYTES if self._inflating is not None else 0)
 
+    def drop_message(self) -> None:
+        """Forget what is held of a message; nothing more is read then."""
+        self._received = bytearray()
+        self._decoder = self._inflating = None
+
     def feed(self, buffer: Buffer) -> Event | None:
         """Take the next event out of `buffer`, or None when more bytes, or another turn, are
         needed."""

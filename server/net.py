@@ -164,8 +164,8 @@ class Peer(asyncio.Protocol):
         )
 
     def _answer_in_turn(self, requests: list[Request]) -> None:
-        """Answer several requests, behind those that wait, as long as there is room for the answers
-        before them; the rest waits."""
+        """Answer several requests, behind those that wait, as long as there is room for answers;
+        the rest waits for room, or for a turn of its own."""
         waiting = [*self._waiting, *requests]
         done = 0
         if not self._connection.awaits_answers:  # the client has gone
@@ -173,7 +173,7 @@ class Peer(asyncio.Protocol):
             self._drop_waiting()
             return
         for request in waiting:
-            if not self._make_room():
+            if not self._has_room():
                 break
             self._answer(request)
             done += 1
@@ -184,14 +184,11 @@ class Peer(asyncio.Protocol):
             self._connection.drop(request)
         self._waiting = ()
 
-    def _make_room(self) -> bool:
+    def _has_room(self) -> bool:
         """Return whether one more request may be run: not while the client does not read, or while
-        too much waits for an earlier answer. Writes what is ready where that is much."""
-        connection, transport = self._connection, self._transport
+        much waits for an earlier answer, or for the end of this turn."""
         most_bytes = self._listener.unsent_bytes_per_connection
-        if connection.unsent_bytes > most_bytes and transport is not None:
-            transport.write(connection.bytes_to_send())
-        return not self._holds & BLOCKED and connection.unsent_bytes <= most_bytes
+        return not self._holds & BLOCKED and self._connection.unsent_bytes <= most_bytes
 
     def _answer(self, request: Request) -> None:
         """Step the answer once; only one that has to wait costs a task."""
@@ -256,7 +253,7 @@ class Peer(asyncio.Protocol):
     def _can_go_on(self) -> bool:
         """Return whether requests can be run, or bytes understood, that were left for later."""
         if self._waiting:
-            return not self._holds & BEHIND and self._make_room()
+            return not self._holds & BEHIND and self._has_room()
         return self._connection.is_behind and not self._holds & _NOT_READING
 
     def _count_unsent(self) -> None:
