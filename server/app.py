@@ -15,6 +15,7 @@ from protocol.answers import Wire
 from protocol.errors import LocalError
 from server.actions import TABLE, all_actions
 from server.addresses import Addresses
+from server.allocator import return_large_blocks
 from server.auditing import make_trail
 from server.auth import defaults
 from server.auth.breaches import BreachCheck
@@ -173,6 +174,7 @@ async def serve(config: Config, *, data: str, open_mode: bool, on_ready: OnReady
     if app.tls is not None:
         loop.add_signal_handler(signal.SIGHUP, app.reload)
     _calm_collector()
+    return_large_blocks()
     on_ready(app.address, app.services.first_admin.code)
     tell(READY)
     await stopped.wait()
