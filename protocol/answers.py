@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from protocol.bodies import BodyLimits
+from protocol.byte_budget import ByteBudget
 from protocol.chunks import ChunkLimits
 from protocol.deflate import COMPRESS_FROM_BYTES, COMPRESS_UP_TO_BYTES
 from protocol.envelopes import write_envelope, write_plain
@@ -33,8 +34,9 @@ class Wire:
     `fields` are the header lines of every answer but Date and Content-Type; `allows_origin` says
     which origins are echoed, `trusts_origin` whose pages may use cookies. `set_date` is called by
     the shell once a second. `in_flight` and `in_flight_bytes` bound the requests of one connection
-    that wait for their answers. `message_budget` gives each WebSocket what tells whether it may
-    send one more message now, `control_budget` whether one more ping or pong; None where all may.
+    that wait for their answers, `received` what all connections hold of theirs. `message_budget`
+    gives each WebSocket what tells whether it may send one more message now, `control_budget`
+    whether one more ping or pong; None where all may.
     """
 
     routes: Routes
@@ -48,6 +50,7 @@ class Wire:
     message_limits: MessageLimits = field(default_factory=MessageLimits)
     in_flight: int = 64
     in_flight_bytes: int = 1024 * 1024
+    received: ByteBudget = field(default_factory=ByteBudget)
     websocket_enabled: bool = True
     compresses_messages: bool = False
     message_budget: Callable[[], Callable[[], bool]] | None = None

@@ -6,8 +6,10 @@ Knows nothing of routes or answers. Source: contract/01 §3 (steps 2 to 7) and �
 import base64
 import re
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
-from urllib.parse import parse_qsl
+from itertools import chain
+from urllib.parse import unquote_to_bytes
 
 import orjson
 
@@ -16,11 +18,21 @@ from protocol.errors import ApiError, error
 # Far below the 254 levels orjson writes: what was read here can be written again, also inside an
 # envelope, a stored document or a page of results.
 _NESTING = 100
-_PART_HEAD_BYTES = 8 * 1024
+JSON_VALUES = 20_000
+"""Brackets, braces and commas one JSON text may hold, unless configured: a text of some kilobytes
+could otherwise cost a hundred times its size in objects, and the time to make them."""
+# Of one part of a multipart form; longer than any browser's.
+_PART_HEAD_BYTES = 1024
+_PART_HEAD_LINES = 8
+# By these names the limits are counted.
+JSON_LIMIT, FORM_LIMIT, INFLATION = "jsonValues", "formParts", "inflation"
+_PLUS_IS_BLANK = bytes.maketrans(b"+", b" ")
+_NOT_BEGINNINGS = bytes(set(range(256)) - set(b"[{,"))
 
 _CHARSET = re.compile(r"charset=([\w-]+)", re.IGNORECASE)
 _BOUNDARY = re.compile(r';[ \t]*boundary=(?:"([^"]{1,70})"|([^\s";]{1,70}))', re.IGNORECASE)
 _PARAMETER = re.compile(r';[ \t]*(name|filename)="((?:[^"\\]|\\.)*)"', re.IGNORECASE)
+_ESCAPED = re.compile(r"\\(.)")
 
 JSON, FORM, MULTIPART = (
     "application/json",
@@ -31,12 +43,23 @@ JSON, FORM, MULTIPART = (
 
 @dataclass(frozen=True, slots=True)
 class BodyLimits:
-    """Bounds of a body: `body_bytes` before and after inflating, `file_bytes` for one form file."""
+    """Bounds of a body: `body_bytes` before and after inflating, `file_bytes` for one form file.
+
+    `inflation` is how many times its compressed size a body may have, beyond `free_bytes`;
+    `json_values` how many brackets, braces and commas there may be in a JSON text. `form_escapes`
+    bounds the percent escapes of a urlencoded form, `part_heads_bytes` what stands above the parts
+    of a multipart form, all of them together: what costs most to read in each.
+    """
 
     body_bytes: int = 1024 * 1024
     file_bytes: int = 1024 * 1024
-    encoding_layers: int = 3
+    encoding_layers: int = 1
+    inflation: int = 100
+    free_bytes: int = 64 * 1024
+    json_values: int = JSON_VALUES
     form_fields: int = 1000
+    form_escapes: int = 10_000
+    part_heads_bytes: int = 48 * 1024
     more_types: tuple[str, ...] = ()
     allow_compression: bool = True
 
@@ -67,11 +90,12 @@ def read_body(raw: bytes, headers: dict[str, str], limits: BodyLimits) -> Body:
         return read_form(raw, limits)
     if media_type == MULTIPART:
         return read_multipart(raw, headers["content-type"], limits)
-    return read_json(raw)
+    return read_json(raw, limits.json_values)
 
 
 def decompress(raw: bytes, encodings: str | None, limits: BodyLimits) -> bytes:
-    """Undo the layers of Content-Encoding, last one first; the result of each is bounded.
+    """Undo the layers of Content-Encoding, last one first; the result of each is bounded, also by
+    the size of what was sent.
 
     Stricter than RFC 1952: one member of gzip, and nothing behind it.
     """
@@ -80,6 +104,7 @@ def decompress(raw: bytes, encodings: str | None, limits: BodyLimits) -> bytes:
     layers = [layer.strip().lower() for layer in encodings.split(",")]
     if len(layers) > limits.encoding_layers:
         raise error("network.http.too_many_encodings", limits.encoding_layers)
+    most_bytes = min(limits.body_bytes, max(limits.free_bytes, len(raw) * limits.inflation))
     for layer in reversed(layers):
         if layer == "identity":
             continue
@@ -87,7 +112,7 @@ def decompress(raw: bytes, encodings: str | None, limits: BodyLimits) -> bytes:
             raise error("network.http.compression_disabled")
         if layer not in ("gzip", "deflate"):
             raise error("network.http.unsupported_compression", layer)
-        raw = _inflate(raw, 31 if layer == "gzip" else 15, limits.body_bytes)
+        raw = _inflate(raw, 31 if layer == "gzip" else 15, most_bytes)
     return raw
 
 
@@ -98,19 +123,20 @@ def _inflate(raw: bytes, window: int, most_bytes: int) -> bytes:
     except zlib.error:
         raise error("network.http.unexpected_error", "corrupt compressed body") from None
     if len(plain) > most_bytes:
-        raise error("network.http.request_too_large")
+        message = f"The request is larger than {most_bytes} bytes once inflated"
+        raise error("network.http.request_too_large", message=message, limit=INFLATION)
     if not stream.eof or stream.unused_data:
         raise error("network.http.unexpected_error", "corrupt compressed body")
     return plain
 
 
-def read_json(raw: bytes) -> Body:
+def read_json(raw: bytes, most_values: int = JSON_VALUES) -> Body:
     """Give an object, an array or None; 400 for anything else.
 
     None stands for an empty array and for null, 0, false and "" (contract/01 §3.1).
     """
     try:
-        value = parse_json(raw)
+        value = parse_json(raw, most_values)
     except ValueError:
         shown = raw[:50].decode(errors="replace")
         raise error("network.http.body_parse_failed", shown) from None
@@ -123,11 +149,20 @@ def read_json(raw: bytes) -> Body:
     raise error("api.assert.invalid_type", "body", "object")
 
 
-def parse_json(raw: bytes) -> object:
-    """Give what a JSON text says; ValueError when it is malformed or nested too deeply."""
+def parse_json(raw: bytes, most_values: int = JSON_VALUES, place: str = "body") -> object:
+    """Give what a JSON text says; ValueError when it is malformed or nested too deeply, ApiError
+    400 when it holds more than so many values, which is seen before it is read."""
+    check_values(raw, most_values, place)
     value: object = orjson.loads(raw)
     check_nesting(raw, value)
     return value
+
+
+def check_values(raw: bytes, most: int, place: str) -> None:
+    """Refuse a JSON text with more than `most` brackets, braces and commas, wherever they stand in
+    it; `place` names it in the error."""
+    if len(raw) > most and len(raw.translate(None, _NOT_BEGINNINGS)) > most:
+        raise error("api.assert.too_many_arguments", place, most, limit=JSON_LIMIT)
 
 
 def check_nesting(raw: bytes, value: object) -> None:
@@ -137,37 +172,46 @@ def check_nesting(raw: bytes, value: object) -> None:
 
 
 def _is_deep(value: object) -> bool:
-    level = [value]
-    for _ in range(_NESTING):
-        level = [
-            inner
-            for outer in level
-            if isinstance(outer, (dict, list))
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(inner, (dict, list))
-        ]
-        if not level:
+    """Look at one level after the other, in few steps of the interpreter for each of its values."""
+    level: list[object] = [value]
+    for _ in range(_NESTING + 1):
+        lists = [one for one in level if type(one) is list]
+        objects = [one for one in level if type(one) is dict]
+        if not lists and not objects:
             return False
+        level = list(chain(*lists, *map(dict.values, objects)))
     return True
 
 
 def read_form(raw: bytes, limits: BodyLimits) -> Body:
     """Give the fields of a urlencoded form; a repeated name holds an array."""
+    if raw.count(b"%") > limits.form_escapes:
+        raise too_many_parts("percent escapes", limits.form_escapes)
     fields: dict[str, object] = {}
-    for name, value in parse_pairs(raw.decode(errors="replace"), limits.form_fields, "body"):
+    for name, value in parse_pairs(raw, limits.form_fields, "body"):
         add_field(fields, name, value)
     return fields
 
 
-def parse_pairs(text: str, most: int, place: str) -> list[tuple[str, str]]:
-    """Split `a=1&b` into pairs, `+` and percent escapes undone; 400 above `most` of them.
+def parse_pairs(raw: bytes, most: int, place: str) -> Iterator[tuple[str, str]]:
+    """Split `a=1&b` into pairs, `+` and percent escapes undone; 400 above `most` of them, and for
+    what is not UTF-8 then.
 
-    `place` names in that error what holds them.
+    `place` names in the errors what holds them.
     """
+    if raw.count(b"&") >= most:
+        raise error("api.assert.too_many_arguments", place, most, limit=FORM_LIMIT)
+    for pair in raw.translate(_PLUS_IS_BLANK).split(b"&"):
+        if pair:
+            name, _, value = pair.partition(b"=")
+            yield _unescape(name, place), _unescape(value, place)
+
+
+def _unescape(written: bytes, place: str) -> str:
     try:
-        return parse_qsl(text, keep_blank_values=True, max_num_fields=most, errors="replace")
-    except ValueError:
-        raise error("api.assert.too_many_arguments", place, most) from None
+        return (unquote_to_bytes(written) if b"%" in written else written).decode()
+    except UnicodeDecodeError:
+        raise error("api.assert.invalid_argument", place, "UTF-8") from None
 
 
 def add_field(fields: dict[str, object], name: str, value: str) -> None:
@@ -193,32 +237,45 @@ def read_multipart(raw: bytes, content_type: str, limits: BodyLimits) -> Body:
     mark = b"\r\n--" + (boundary[1] or boundary[2]).encode("latin-1")
     pieces = (b"\r\n" + raw).split(mark, limits.form_fields + 2)
     if len(pieces) > limits.form_fields + 2:
-        raise error("api.assert.too_many_arguments", "body", limits.form_fields)
+        raise error("api.assert.too_many_arguments", "body", limits.form_fields, limit=FORM_LIMIT)
     if len(pieces) < 2 or not pieces[-1].startswith(b"--"):
         raise error("network.http.body_parse_failed", "multipart without an end")
     fields: dict[str, object] = {}
+    heads_bytes = 0
     for piece in pieces[1:-1]:
-        name, value = _read_part(piece, limits)
+        head, separator, content = piece.partition(b"\r\n\r\n")
+        if not separator or not head.startswith(b"\r\n") or len(head) > _PART_HEAD_BYTES:
+            raise _bad_part()
+        heads_bytes += len(head)
+        if heads_bytes > limits.part_heads_bytes:
+            raise too_many_parts("bytes of heads of parts", limits.part_heads_bytes)
+        try:
+            name, value = _read_part(head[2:].decode(), content, limits)
+        except UnicodeDecodeError:
+            raise error("api.assert.invalid_argument", "body", "UTF-8") from None
         fields[name] = value
     return fields
 
 
-def _read_part(piece: bytes, limits: BodyLimits) -> tuple[str, object]:
-    head, separator, content = piece.partition(b"\r\n\r\n")
-    if not separator or not head.startswith(b"\r\n") or len(head) > _PART_HEAD_BYTES:
+def _read_part(head: str, content: bytes, limits: BodyLimits) -> tuple[str, object]:
+    """Give name and value of a part. UnicodeDecodeError for a text that is not UTF-8."""
+    lines = head.split("\r\n", _PART_HEAD_LINES)
+    if len(lines) > _PART_HEAD_LINES:
         raise _bad_part()
     headers: dict[str, str] = {}
-    for line in head[2:].split(b"\r\n"):
-        name, _, value = line.decode(errors="replace").partition(":")
+    for line in lines:
+        name, _, value = line.partition(":")
         headers[name.lower()] = value.strip()
-    parameters = {
-        found[1].lower(): re.sub(r"\\(.)", r"\1", found[2])
-        for found in _PARAMETER.finditer(headers.get("content-disposition", ""))
-    }
+    parameters: dict[str, str] = {}
+    for found in _PARAMETER.finditer(headers.get("content-disposition", "")):
+        name, value = found[1].lower(), found[2]
+        if name in parameters:  # which of the two counts, others could see in another way
+            raise _bad_part()
+        parameters[name] = _ESCAPED.sub(r"\1", value) if "\\" in value else value
     if "name" not in parameters:
         raise _bad_part()
     if "filename" not in parameters:
-        return parameters["name"], content.decode(errors="replace")
+        return parameters["name"], content.decode()
     if len(content) > limits.file_bytes:
         raise error("network.http.file_too_large")
     return parameters["name"], {
@@ -226,6 +283,12 @@ def _read_part(piece: bytes, limits: BodyLimits) -> tuple[str, object]:
         "file": base64.b64encode(content).decode(),
         "filename": parameters["filename"],
     }
+
+
+def too_many_parts(what: str, most: int) -> ApiError:
+    """Give the refusal of a form with too much of something."""
+    message = f'"body" holds too many {what}: at most {most}'
+    return error("api.assert.too_many_arguments", "body", most, message=message, limit=FORM_LIMIT)
 
 
 def _bad_part() -> ApiError:

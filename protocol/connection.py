@@ -9,14 +9,14 @@ from collections.abc import Callable
 
 from protocol.answers import Wire, write_upgrade
 from protocol.buffer import Buffer
+from protocol.byte_budget import COUNTED_FROM_BYTES
 from protocol.chunks import ChunkedBody
-from protocol.errors import ProtocolError, error
+from protocol.errors import ApiError, ProtocolError, error
 from protocol.frames import Opcode, take_whole_text, write_frame
 from protocol.http11 import BARE, CONTINUE, HEAD_END, NO_HEAD, Head, check_head_size, parse_head
 from protocol.messages import (
     PING_MOST_BYTES,
     PONG,
-    READ_AT_ONCE_BYTES,
     Connected,
     Origin,
     Request,
@@ -24,13 +24,14 @@ from protocol.messages import (
     from_websocket,
     is_ping,
 )
-from protocol.owing import Owing
+from protocol.owing import REQUEST_BYTES, Owing, counted
 from protocol.phases import NEXT, Phase, Step
-from protocol.repeats import Repeat, learn_repeat
+from protocol.repeats import MOST_BYTES, Repeat, learn_repeat
 from protocol.websocket import (
     GOING_AWAY,
     NORMAL,
     POLICY_VIOLATION,
+    TRY_AGAIN_LATER,
     Close,
     Message,
     Ping,
@@ -46,6 +47,10 @@ from protocol.websocket import (
 _HEAD, _SWITCHING, _SOCKET = Phase.HEAD, Phase.SWITCHING, Phase.SOCKET
 _LEAVING, _ENDING = Phase.LEAVING, Phase.ENDING
 _WEBSOCKET, _TEXT = Origin.WEBSOCKET, int(Opcode.TEXT)
+_ALONE_BYTES = COUNTED_FROM_BYTES - REQUEST_BYTES  # larger messages are counted
+_RETRY_S = 1
+KEPT_HEAD_BYTES = 2048
+"""A longer head is read anew each time: a silent connection would keep several times its size."""
 
 
 class Connection(Owing):
@@ -96,6 +101,9 @@ class Connection(Owing):
             self._was_cut_short = self.is_full or buffer.is_spent
         except ProtocolError as broken:
             self._break(broken, requests)
+        held_bytes = self.held_bytes
+        if held_bytes > COUNTED_FROM_BYTES or self._charged_bytes:
+            self._charge(held_bytes, requests)
         return requests
 
     def _take_alone(self, data: bytes) -> Request | None:
@@ -106,6 +114,8 @@ class Connection(Owing):
                 return None
             # The same head on an idle connection is the same request: nothing of it is read again.
             self._skipped_line = False
+            if self._last_request is not None:
+                self._weight_bytes += self._last_request.weight_bytes
             return self._last_request
         websocket = self._websocket
         if self.phase is not _SOCKET or websocket is None or not websocket.is_between_messages:
@@ -113,24 +123,86 @@ class Connection(Owing):
         if self._budget is not None:
             return None
         if self._repeat is not None and (again := self._repeat.take(data)) is not None:
-            self._weight_bytes = again.weight_bytes
+            self._weight_bytes += again.weight_bytes
             return again
         # Saves the buffer, the frame's head and the look for a next frame: a third of the time.
         payload = take_whole_text(data)
         if (
             payload is None
-            or len(payload) > READ_AT_ONCE_BYTES
+            or len(payload) > _ALONE_BYTES
             or len(payload) > self._wire.message_limits.message_bytes
             or len(payload) <= PING_MOST_BYTES
             or not payload.isascii()
         ):
             return None
-        request = from_websocket(payload, self._head, self._peer)
-        self._weight_bytes = request.weight_bytes = len(payload)
+        request = from_websocket(
+            payload, self._head, self._peer, self._wire.body_limits.json_values
+        )
+        request.weight_bytes = REQUEST_BYTES + len(payload)
+        self._weight_bytes += request.weight_bytes
+        if len(payload) > MOST_BYTES or request.body is not None or request.args:
+            self._last_request = None
+            return request
         last, self._last_request = self._last_request, request
         if last is not None and last.token == request.token and last.action == request.action:
             self._repeat = learn_repeat(data, payload, request)
         return request
+
+    @property
+    def held_bytes(self) -> int:
+        """What is held of requests that are not answered, whole or not."""
+        held_bytes = len(self._buffer.held) + self._weight_bytes
+        if self._chunked is not None:
+            held_bytes += len(self._chunked.body)
+        elif self._websocket is not None:
+            held_bytes += self._websocket.held_bytes
+        return held_bytes
+
+    def _charge(self, held_bytes: int, requests: list[Request]) -> None:
+        """Count what is held in the budget of all connections. Where it has no room, what came last
+        is refused: whole requests one by one, and with one that is not whole the connection
+        ends."""
+        if not self._resize(held_bytes):
+            self._refuse(requests)
+            self._lower_charge()
+
+    def _resize(self, held_bytes: int) -> bool:
+        now_bytes = counted(held_bytes)
+        if not self._charged_bytes and self._peer is not None:
+            head = self._requested_head
+            self._client = self._peer.client_of(head.headers)
+        if not self._wire.received.resize(self._client, self._charged_bytes, now_bytes):
+            return False
+        self._charged_bytes = now_bytes
+        return True
+
+    @property
+    def _requested_head(self) -> Head:
+        """The head of what is received, or was received last."""
+        return self._awaited[-1].head if self._head is NO_HEAD and self._awaited else self._head
+
+    def _refuse(self, requests: list[Request]) -> None:
+        refused = error("api.process.overloaded", retry_after_s=_RETRY_S)
+        for at, request in enumerate(requests):
+            # Without its payload, and another object: the one given may be given again.
+            instead = Request(
+                request.origin,
+                request.head,
+                request.peer,
+                request_id=request.request_id,
+                refused=refused,
+                has_room=False,
+            )
+            self._weight_bytes -= request.weight_bytes
+            requests[at] = instead
+            if request in self._awaited:
+                self._awaited[self._awaited.index(request)] = instead
+        if self.phase is _HEAD or self.phase is _SOCKET:
+            is_within = self._websocket is not None and not self._websocket.is_between_messages
+            if not self._buffer and not is_within:
+                return
+        if self.phase is not _ENDING:
+            self._refuse_last(refused, TRY_AGAIN_LATER, "overloaded", requests)
 
     @property
     def holds_input(self) -> bool:
@@ -149,8 +221,27 @@ class Connection(Owing):
         return (
             not self._awaited
             and not self._buffer.held
-            and (self.phase is _HEAD or self.phase is _SOCKET)
+            and (self.phase is _HEAD or (self.phase is _SOCKET and not self.is_within_message))
         )
+
+    @property
+    def is_within_message(self) -> bool:
+        """Whether a WebSocket's message, or a control frame, has begun and is not whole."""
+        websocket = self._websocket
+        return websocket is not None and not websocket.is_between_messages
+
+    def forget(self) -> None:
+        """Let go of all that is held, and of the peer: the socket is gone. Answers that come later
+        go nowhere.
+
+        What holds it in turn, the peer and requests in progress, would otherwise never go.
+        """
+        self._end(Step.BROKEN)
+        self._drop_all()
+        self._head, self._peer, self._websocket = NO_HEAD, None, None
+        self._last_raw, self._last_request, self._repeat = b"", None, None
+        if self._charged_bytes:
+            self._lower_charge()
 
     def eof(self) -> None:
         """The peer sends no more; what he asked for is still answered (RFC 9112 §9.6)."""
@@ -163,9 +254,11 @@ class Connection(Owing):
             self._end(Step.BROKEN)
 
     def time_out(self) -> list[Request]:
-        """Give the refusal that stands for a request that takes too long (RFC 9110 §15.5.9)."""
+        """Give the refusal that stands for a request that takes too long (RFC 9110 §15.5.9); a
+        WebSocket is closed with 1008 instead."""
         requests: list[Request] = []
-        self._break(ProtocolError("took too long to arrive", status=408), requests)
+        late = ProtocolError("took too long to arrive", status=408, close_code=POLICY_VIOLATION)
+        self._break(late, requests)
         return requests
 
     def close(self, code: int, reason: str) -> None:
@@ -180,8 +273,10 @@ class Connection(Owing):
         self._buffer.take_all()
         self._chunked = None
         self._owes_continue = False
-        if self._websocket is not None and not self._farewell:
-            self._drop_awaited()
+        if self._websocket is not None:
+            self._websocket.drop_message()
+            if not self._farewell:
+                self._drop_awaited()
         self.phase = NEXT[self.phase, step]
 
     def _take_request(self, body: bytes, requests: list[Request]) -> Request:
@@ -219,7 +314,7 @@ class Connection(Owing):
             self._expect_body(self._head)
         else:
             request = self._take_request(b"", requests)
-            if request.refused is None:
+            if request.refused is None and len(raw) <= KEPT_HEAD_BYTES:
                 self._last_raw, self._last_request = raw, request
         return True
 
@@ -254,6 +349,10 @@ class Connection(Owing):
 
     def _switch(self, requests: list[Request]) -> bool:
         fields, agreement = accept_handshake(self._head, compresses=self._wire.compresses_messages)
+        if self._peer is not None and not self._peer.is_socket_allowed(self._head.headers):
+            refused = error("api.process.overloaded", retry_after_s=_RETRY_S)
+            self._refuse_last(refused, TRY_AGAIN_LATER, "overloaded", requests)
+            return True
         self._out.append(write_upgrade(fields))
         self._websocket = WebSocket(self._wire.message_limits, agreement)
         if self._wire.message_budget is not None:
@@ -298,7 +397,9 @@ class Connection(Owing):
         elif is_ping(payload):
             self._out.append(write_frame(_TEXT, PONG))
         elif payload:  # an empty message is ignored (contract/01 §7)
-            request = from_websocket(payload, self._head, self._peer)
+            request = from_websocket(
+                payload, self._head, self._peer, self._wire.body_limits.json_values
+            )
             self._give(request, len(payload), requests)
 
     def _skip_frames(self, requests: list[Request]) -> bool:
@@ -313,16 +414,24 @@ class Connection(Owing):
         return False
 
     def _break(self, broken: ProtocolError, requests: list[Request]) -> None:
-        """End the connection for the peer's fault: a Close frame, or one last refused request."""
+        """End the connection for the peer's fault."""
+        name = "request_too_large" if broken.status == 413 else "unexpected_error"
+        refused = error(f"network.http.{name}", broken.reason, status=broken.status)
+        self._refuse_last(refused, broken.close_code, broken.reason, requests)
+
+    def _refuse_last(
+        self, refused: ApiError, close_code: int, reason: str, requests: list[Request]
+    ) -> None:
+        """End the connection with a Close frame, or with one last refused request."""
         if self._websocket is not None:
             if self.phase is _SOCKET:
-                self._farewell = close_frame(broken.close_code, broken.reason)
+                self._farewell = close_frame(close_code, reason)
                 self._take_leave()
         else:
-            name = "request_too_large" if broken.status == 413 else "unexpected_error"
-            refused = error(f"network.http.{name}", broken.reason, status=broken.status)
             # With its own head, if that much is known: its `Origin` lets a page read the answer.
-            self._give(Request(Origin.HTTP, self._head, self._peer, refused=refused), 0, requests)
+            last = Request(Origin.HTTP, self._head, self._peer, refused=refused)
+            self._awaited.append(last)
+            requests.append(last)
         self._end(Step.BROKEN)
 
 

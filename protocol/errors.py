@@ -314,7 +314,7 @@ class ApiError(Exception):
 
     `id`, `code` and `props` are None for the errors the contract leaves without an id. `more` holds
     members beyond the usual ones (`resetToken`, `document`, `reason`), `nested` the errors that an
-    error about several things sums up.
+    error about several things sums up. `limit` names the limit that was met, to be counted.
     """
 
     def __init__(
@@ -327,6 +327,7 @@ class ApiError(Exception):
         retry_after_s: int | None = None,
         nested: tuple["ApiError", ...] = (),
         more: dict[str, object] | None = None,
+        limit: str | None = None,
     ) -> None:
         super().__init__(message)
         self.id = None if kind is None else kind.id
@@ -337,6 +338,19 @@ class ApiError(Exception):
         self.retry_after_s = retry_after_s
         self.nested = nested
         self.more = more or {}
+        self.limit = limit
+
+    def as_data(self) -> "ApiError":
+        """Cut it off from where it was raised, and give it: whatever keeps an error as a value
+        takes it through here.
+
+        Its traceback holds the frames it came through, and these the request, its body and mostly
+        the error itself: a cycle that only the cycle collector would find.
+        """
+        self.__traceback__ = self.__context__ = self.__cause__ = None
+        for one in self.nested:
+            one.as_data()
+        return self
 
     def as_json(self) -> dict[str, object]:
         """Give the error object of an answer, keys in the wire's order."""
@@ -380,8 +394,10 @@ def error(
     retry_after_s: int | None = None,
     nested: tuple[ApiError, ...] = (),
     more: dict[str, object] | None = None,
+    limit: str | None = None,
 ) -> ApiError:
-    """Make the error with this id; `message` and `status` replace what the table says.
+    """Make the error with this id; `message` and `status` replace what the table says, `limit` is
+    the name of the limit that was met.
 
     An id the table does not know is a programming error and raises KeyError.
     """
@@ -395,6 +411,7 @@ def error(
         retry_after_s=retry_after_s,
         nested=nested,
         more=more,
+        limit=limit,
     )
 
 

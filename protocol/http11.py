@@ -70,7 +70,8 @@ class Head:
     `headers` has lower-case names; fields sent more than once are joined with ", ", cookies with
     "; ". `content_length` is None when the body is chunked, 0 when there is none. `is_plain` means
     that nothing here changes the head of an answer, `needs_check` that the request may come from a
-    page, or with a cookie: neither is answered without a look at who asks.
+    page, or with a cookie: neither is answered without a look at who asks. `size_bytes` is its size
+    as it was sent.
     """
 
     method: str
@@ -83,6 +84,7 @@ class Head:
     expects_continue: bool
     is_plain: bool
     needs_check: bool
+    size_bytes: int = 0
 
     @property
     def has_body(self) -> bool:
@@ -147,6 +149,7 @@ def parse_head(raw: bytes, limits: HeadLimits) -> Head:
         and name != "HEAD"
         and not headers.keys() & {"origin", "accept-encoding"},
         needs_check="origin" in headers or "cookie" in headers,
+        size_bytes=len(raw),
     )
 
 

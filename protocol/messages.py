@@ -6,6 +6,7 @@ Source: contract/01 §2 to §4, §7.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple, Protocol
@@ -14,10 +15,12 @@ from urllib.parse import unquote_to_bytes
 import orjson
 
 from protocol.bodies import (
+    JSON_VALUES,
     Body,
     BodyLimits,
     add_field,
     check_nesting,
+    check_values,
     parse_json,
     parse_pairs,
     read_body,
@@ -92,6 +95,13 @@ class Connected(Protocol):
         """The DER of the certificate he has shown in TLS, which was verified, then of those he sent
         along."""
 
+    def client_of(self, headers: Mapping[str, str]) -> bytes | None:
+        """Return the key that what this client holds is counted under, None if it is not counted by
+        client; behind a trusted proxy the headers of the request name the client."""
+
+    def is_socket_allowed(self, headers: Mapping[str, str]) -> bool:
+        """Return whether the client may open one more WebSocket, and count it if so."""
+
     def push(self, text: bytes) -> None:
         """Send a message nobody asked for, if this is a WebSocket."""
 
@@ -106,7 +116,7 @@ class Request:
     `read_unread`, which may still set any field. `refused` is the answer when the request itself is
     wrong. A connection gives the same Request again when its client repeats it byte for byte, over
     WebSocket with another `request_id`.
-    `weight_bytes` is what its payload counts for in the connection's bounds.
+    `weight_bytes` is what it counts for in the connection's limits, with its head and payload.
     """
 
     origin: Origin
@@ -181,17 +191,19 @@ def from_http(
         else:
             _read_http_body(request, raw, limits)
     except ApiError as refused:
-        request.refused = refused
+        request.refused = refused.as_data()
     return request
 
 
-def from_websocket(raw: bytes, head: Head, peer: Connected | None) -> Request:
+def from_websocket(
+    raw: bytes, head: Head, peer: Connected | None, most_values: int = JSON_VALUES
+) -> Request:
     """Make the Request of a message (contract/01 §7); `head` is the socket's upgrade request."""
     request = Request(_WEBSOCKET, head, peer)
     if len(raw) > READ_AT_ONCE_BYTES:
         request.unread = raw
     else:
-        _read_message(request, raw)
+        _read_message(request, raw, most_values)
     return request
 
 
@@ -210,12 +222,12 @@ def read_unread(request: Request, limits: BodyLimits) -> None:
     """Read the payload that was left aside; may run in any thread. Errors land in `refused`."""
     raw, request.unread = request.unread or b"", None
     if request.origin is _WEBSOCKET:
-        _read_message(request, raw)
+        _read_message(request, raw, limits.json_values)
         return
     try:
         _read_http_body(request, raw, limits)
     except ApiError as refused:
-        request.refused = refused
+        request.refused = refused.as_data()
 
 
 def _read_request_id(request: Request) -> None:
@@ -230,7 +242,8 @@ def _read_request_id(request: Request) -> None:
 
 def _route(request: Request, routes: Routes) -> None:
     head = request.head
-    for name, value in parse_pairs(head.query, _QUERY_FIELDS, "query") if head.query else ():
+    query = head.query.encode()
+    for name, value in parse_pairs(query, _QUERY_FIELDS, "query") if query else ():
         if name == "pretty":
             request.is_pretty = True
         elif name not in _NEVER_FROM_QUERY:
@@ -253,7 +266,7 @@ def _read_credentials(request: Request) -> None:
     volatile = headers.get("x-kuzzle-volatile")
     if volatile is not None:
         try:
-            value = parse_json(volatile.encode("latin-1"))
+            value = parse_json(volatile.encode("latin-1"), place="X-Kuzzle-Volatile")
         except ValueError:
             raise error("network.http.volatile_parse_failed") from None
         request.volatile = _volatile(value)
@@ -285,8 +298,9 @@ def _read_query(request: Request, payload: Body) -> None:
         request.token = token
 
 
-def _read_message(request: Request, raw: bytes) -> None:
+def _read_message(request: Request, raw: bytes, most_values: int) -> None:
     try:
+        check_values(raw, most_values, "request")
         payload: object = orjson.loads(raw)
         if not isinstance(payload, dict):
             raise error("api.assert.invalid_type", "request", "object")
@@ -298,7 +312,7 @@ def _read_message(request: Request, raw: bytes) -> None:
         request.refused = error("network.websocket.unexpected_error", "malformed text")
         request.volatile, request.body, request.args = None, None, {}
     except ApiError as refused:
-        request.refused = refused
+        request.refused = refused.as_data()
     request.has_room = request.refused is None
 
 

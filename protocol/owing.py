@@ -5,6 +5,7 @@ ready. Reading is `connection.py`'s, which builds on this.
 """
 
 from protocol.answers import Wire, write_answer, write_plain_answer
+from protocol.byte_budget import COUNTED_FROM_BYTES
 from protocol.envelopes import Kept, write_envelope, write_kept
 from protocol.frames import Opcode, write_frame
 from protocol.http11 import CONTINUE
@@ -16,6 +17,8 @@ from protocol.websocket import WebSocket, write_text
 _HEAD, _SWITCHING, _SOCKET, _ENDING = Phase.HEAD, Phase.SWITCHING, Phase.SOCKET, Phase.ENDING
 _WEBSOCKET, _TEXT = Origin.WEBSOCKET, int(Opcode.TEXT)
 _PING = write_frame(Opcode.PING, b"")
+REQUEST_BYTES = 1024
+"""What a request takes in memory beside its head and payload."""
 
 
 class Owing:
@@ -23,7 +26,10 @@ class Owing:
 
     __slots__ = (
         "_awaited",
+        "_charged_bytes",
+        "_client",
         "_early",
+        "_early_bytes",
         "_farewell",
         "_out",
         "_owes_continue",
@@ -31,6 +37,7 @@ class Owing:
         "_weight_bytes",
         "_wire",
         "phase",
+        "unsent_bytes",
     )
 
     def __init__(self, wire: Wire) -> None:
@@ -41,8 +48,12 @@ class Owing:
         # Taken and not yet answered, in order. A deque would take a fifth of an idle socket's
         # memory.
         self._awaited: list[Request] = []
-        self._weight_bytes = 0  # of all awaited ones
+        self._weight_bytes = 0  # of all whose answers have not been made
+        self._charged_bytes = 0  # what `Wire.received` counts for this connection
+        self._client: bytes | None = None  # under which key
         self._early: dict[Request, bytes] = {}  # HTTP answers that wait for earlier ones
+        self._early_bytes = 0
+        self.unsent_bytes = 0  # of answers made since `bytes_to_send` and of early ones
         self._farewell = b""  # a Close that waits for the answers before it
         self._owes_continue = False
 
@@ -50,8 +61,12 @@ class Owing:
     def is_full(self) -> bool:
         """Whether answers must leave before more is read."""
         wire = self._wire
+        awaited = self._awaited
         most = 1 if self.phase is _SWITCHING else wire.in_flight
-        return len(self._awaited) >= most or self._weight_bytes >= wire.in_flight_bytes
+        if len(awaited) >= most:
+            return True
+        # Requests of a closed WebSocket may go on, but nothing has to wait for them.
+        return self._weight_bytes >= wire.in_flight_bytes and bool(awaited)
 
     @property
     def is_finished(self) -> bool:
@@ -75,26 +90,37 @@ class Owing:
             if websocket is not None and (self.phase is _SOCKET or self._farewell):
                 envelope = write_envelope(request, response, self._wire.node)
                 awaited.remove(request)
-                self._weight_bytes -= request.weight_bytes
                 agreement = None if response.is_private else websocket.agreement
-                self._out.append(write_text(envelope, agreement))
+                message = write_text(envelope, agreement)
+                self._out.append(message)
+                self.unsent_bytes += len(message)
                 self._take_leave()
+            self._weight_bytes -= request.weight_bytes
             return
         is_last = self.phase is _ENDING and awaited[-1] is request
         closes = is_last or not request.head.keep_alive
         answer = write_answer(request, response, self._wire, closes=closes)
         self._weight_bytes -= request.weight_bytes
+        self.unsent_bytes += len(answer)
         if awaited[0] is not request:
             self._early[request] = answer
+            self._early_bytes += len(answer)
             return
         del awaited[0]
         self._out.append(answer)
         while awaited and self._early and (ready := self._early.pop(awaited[0], None)) is not None:
             del awaited[0]
             self._out.append(ready)
+            self._early_bytes -= len(ready)
         if self._owes_continue and not awaited:
             self._owes_continue = False
             self._out.append(CONTINUE)
+
+    def drop(self, request: Request) -> None:
+        """Take back a request that `receive` gave: it has no answer, or nobody to send it to."""
+        self._weight_bytes -= request.weight_bytes
+        if self._charged_bytes:
+            self._lower_charge()
 
     def send_kept(self, request: Request, request_id: str, kept: Kept) -> None:
         """Answer with a kept result as `send` does with a plain success. Where nothing else is in
@@ -128,6 +154,9 @@ class Owing:
     def bytes_to_send(self) -> bytes:
         """Give what is to be written now, once."""
         out = self._out
+        self.unsent_bytes = self._early_bytes
+        if self._charged_bytes:
+            self._lower_charge()
         if len(out) == 1:
             return out.pop()
         data = b"".join(out)
@@ -141,14 +170,44 @@ class Owing:
             self._farewell = b""
 
     def _drop_awaited(self) -> None:
-        """RFC 6455 §5.5.1: no data frame follows a Close."""
+        """RFC 6455 §5.5.1: no data frame follows a Close. Their weight counts until they are done:
+        what works on them holds them as long."""
         self._awaited.clear()
-        self._weight_bytes = 0
+
+    def _drop_all(self) -> None:
+        """Owe nobody anything any more."""
+        self._drop_awaited()
+        self._early.clear()
+        self._early_bytes = self.unsent_bytes = 0
+        self._out.clear()
+        self._farewell = b""
 
     def _give(self, request: Request, size_bytes: int, requests: list[Request]) -> None:
-        # A payload left unread may grow when it is inflated and parsed: it counts for all there is.
-        is_heavy = request.unread is not None
-        request.weight_bytes = self._wire.in_flight_bytes if is_heavy else size_bytes
-        self._weight_bytes += request.weight_bytes
+        weight_bytes = REQUEST_BYTES + size_bytes
+        if request.origin is not _WEBSOCKET:  # whose head is that of the whole connection
+            weight_bytes += request.head.size_bytes
+        if request.unread is not None:
+            # A payload left unread may grow when it is inflated and parsed: it counts for all there
+            # is.
+            weight_bytes = max(weight_bytes, self._wire.in_flight_bytes)
+        request.weight_bytes = weight_bytes
+        self._weight_bytes += weight_bytes
         self._awaited.append(request)
         requests.append(request)
+
+    @property
+    def held_bytes(self) -> int:
+        """What is held of requests that are not answered, whole or not."""
+        return self._weight_bytes
+
+    def _lower_charge(self) -> None:
+        """Give back to the budget what is no longer held; growing is for `receive`."""
+        now_bytes = counted(self.held_bytes)
+        if now_bytes < self._charged_bytes:
+            self._wire.received.resize(self._client, self._charged_bytes, now_bytes)
+            self._charged_bytes = now_bytes
+
+
+def counted(held_bytes: int) -> int:
+    """Return what a connection that holds so much is counted with."""
+    return held_bytes if held_bytes > COUNTED_FROM_BYTES else 0

@@ -9,10 +9,11 @@ from protocol.messages import Request
 
 _NAME = b"requestId"
 _OPENING = b'"requestId":"'
-_MOST_BYTES = 4096
+MOST_BYTES = 1024
+"""Longer messages are read anew each time: a silent socket would keep several times its size."""
 _MASK_BYTES = 4
 # One in every fourth byte: times a mask, it is that mask over and over.
-_ONES = int.from_bytes(b"\x01\x00\x00\x00" * (_MOST_BYTES // 4), "little")
+_ONES = int.from_bytes(b"\x01\x00\x00\x00" * (MOST_BYTES // 4), "little")
 
 
 class Repeat:
@@ -76,7 +77,7 @@ def learn_repeat(frame: bytes, payload: bytes, request: Request) -> Repeat | Non
     """
     request_id = request.request_id
     is_plain = request.refused is None and request.body is None and not request.args
-    if not is_plain or request_id is None or len(payload) > _MOST_BYTES:
+    if not is_plain or request_id is None or len(payload) > MOST_BYTES:
         return None
     id_at = payload.find(_OPENING) + len(_OPENING)
     if id_at < len(_OPENING) or not payload.startswith(request_id.encode() + b'"', id_at):

@@ -36,6 +36,8 @@ _SENDABLE = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 101
 
 NORMAL, GOING_AWAY, PROTOCOL_ERROR = 1000, 1001, 1002
 NOT_UTF8, POLICY_VIOLATION, TOO_BIG, INTERNAL_ERROR = 1007, 1008, 1009, 1011
+TRY_AGAIN_LATER = 1013  # of the IANA registry, after RFC 6455
+_INFLATING_BYTES = 48 * 1024  # what zlib holds for a stream with the greatest window
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +178,16 @@ class WebSocket:
         self._size_bytes = 0  # of the message's frames so far
         self._inflating: Inflating | None = None  # the message, if it is compressed
         self._decoder: codecs.IncrementalDecoder | None = None  # of text that is not all ASCII
+
+    @property
+    def held_bytes(self) -> int:
+        """What is held of a message that is not whole yet."""
+        return len(self._received) + (_INFLATING_BYTES if self._inflating is not None else 0)
+
+    def drop_message(self) -> None:
+        """Forget what is held of a message; nothing more is read then."""
+        self._received = bytearray()
+        self._decoder = self._inflating = None
 
     def feed(self, buffer: Buffer) -> Event | None:
         """Take the next event out of `buffer`, or None when more bytes, or another turn, are

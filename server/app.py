@@ -15,6 +15,7 @@ from protocol.answers import Wire
 from protocol.errors import LocalError
 from server.actions import TABLE, all_actions
 from server.addresses import Addresses, is_loopback
+from server.allocator import return_large_blocks
 from server.auditing import make_trail
 from server.auth import defaults
 from server.auth.breaches import BreachCheck
@@ -41,6 +42,7 @@ from server.auth.userchanges import UserChanges
 from server.auth.users import Users
 from server.browsers import Browsers
 from server.chores import keep_date, keep_trail, sweep, tell_ends
+from server.client_connections import ClientKeys
 from server.config import Config, Limits
 from server.configured import add_configured
 
@@ -181,6 +183,7 @@ async def serve(
     if app.tls is not None:
         loop.add_signal_handler(signal.SIGHUP, app.reload)
     _calm_collector()
+    return_large_blocks()
     setup = app.services.first_admin
     if setup.code is not None:
         on_code(setup.code)
@@ -264,7 +267,10 @@ async def start(
         undo.push_async_callback(services.strategies.close)
         parts = Parts(services.storage, read_ms, config.timeouts.login_ms)
         await add_configured(config, services.strategies, parts)
-        wire = make_wire(config, services.node, clock_s=clock_s, is_open=open_mode)
+        on_limit = services.counting.limits.count
+        wire = make_wire(
+            config, services.node, clock_s=clock_s, is_open=open_mode, on_limit=on_limit
+        )
         wire.set_date(formatdate(usegmt=True))
         log = RequestLog(config.logs.requests)
         dispatcher = Dispatcher(services, wire, log, is_open=open_mode)
@@ -306,6 +312,11 @@ def make_listener(
         connections=make_room(connections, is_asked_for=connections != Limits().connections),
         unsent_bytes=config.server.protocols.websocket.max_unsent_bytes,
         unlink=services.links.unlink,
+        on_limit=services.counting.limits.count,
+        connections_per_client=config.limits.connections_per_address,
+        client_keys=ClientKeys(services.addresses),
+        unsent_total_bytes=config.limits.unsent_bytes,
+        unsent_bytes_per_connection=config.limits.unsent_bytes_per_connection,
         make_peer=partial(ProxiedPeer, addresses=services.addresses) if is_proxied else None,
     )
     services.counting.watch(listener.count)

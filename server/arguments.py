@@ -97,7 +97,7 @@ def read_names(request: Request, name: str) -> list[str]:
     """Give an argument that is an array of text or, in the older style, text with commas."""
     value = request.args.get(name)
     if isinstance(value, str):
-        value = _from_json(request, value, list)
+        value = _from_json(request, name, value, list)
         if isinstance(value, str):
             return value.split(",")
     if value is None:
@@ -176,19 +176,19 @@ def _structured(request: Request, name: str, wanted: type, default: object) -> o
             raise error("api.assert.missing_argument", name)
         return default
     if isinstance(value, str):
-        value = _from_json(request, value, wanted)
+        value = _from_json(request, name, value, wanted)
     if not isinstance(value, wanted):
         raise _wrong_type(name, wanted)
     return value
 
 
-def _from_json(request: Request, value: str, wanted: type) -> object:
+def _from_json(request: Request, name: str, value: str, wanted: type) -> object:
     """Give what a text argument of a HTTP request says in JSON, or the text when it says nothing of
     that type."""
     if request.is_typed:
         return value
     try:
-        parsed = parse_json(value.encode())
+        parsed = parse_json(value.encode(), place=name)
     except ValueError:
         return value
     return parsed if isinstance(parsed, wanted) else value

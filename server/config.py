@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from protocol.bodies import JSON_VALUES
 from server.auth.policies import read_policies
 from server.configtree import (
     ConfigError,
@@ -30,6 +31,7 @@ from server.settings import (
     choice,
     duration,
     setting,
+    size,
     table,
     whole,
 )
@@ -68,11 +70,46 @@ class Limits:
     connections: int = setting(
         "connections", whole(1, 1_000_000), 20_000, "Open connections; further ones are closed."
     )
+    connections_per_address: int = setting(
+        "connectionsPerAddress",
+        whole(0, 1_000_000),
+        0,
+        "Open connections of one client address (IPv6: of one /64); 0 for a quarter of "
+        "`connections`. Loopback, Unix sockets and trusted proxies have no such limit; WebSockets "
+        "behind a trusted proxy count for the client it names.",
+    )
+    unfinished_bytes: int = setting(
+        "unfinishedBytes",
+        size(1024 * 1024, 2**40),
+        256 * 1024 * 1024,
+        "Bytes of requests and messages that all connections together hold before they are "
+        "answered, whole or not; a client address holds at most a quarter. Beyond it 503 or a "
+        "WebSocket close with 1013, but never for bodies up to 16 KiB.",
+    )
+    unsent_bytes: int = setting(
+        "unsentBytes",
+        size(1024 * 1024, 2**40),
+        256 * 1024 * 1024,
+        "Bytes of answers that wait for clients that do not read, of all connections; a client "
+        "address has at most a quarter. Beyond it the connections that waited longest are dropped.",
+    )
+    unsent_bytes_per_connection: int = setting(
+        "unsentBytesPerConnection",
+        size(1024),
+        64 * 1024,
+        "Bytes of answers that may wait for one connection before further requests of it are run.",
+    )
     in_flight: int = setting(
         "inFlight",
         whole(1, 1_000_000),
         10_000,
         "Requests in progress; beyond it the answer is 503.",
+    )
+    json_values: int = setting(
+        "jsonValues",
+        whole(100, 100_000_000),
+        JSON_VALUES,
+        "Brackets, braces and commas in the JSON of one request.",
     )
 
 

@@ -176,6 +176,8 @@ class Dispatcher:
                 _check_sdk(request.volatile)
             await self._run(action, caller, request, response)
         except ApiError as refused:
+            if refused.limit is not None:
+                services.counting.limits.count(Limit(refused.limit))
             _fail(response, refused)
         except Unavailable as reason:
             _LOG.error("the store is not available: %s", reason)
@@ -323,7 +325,7 @@ def _target_args(args: dict[str, object]) -> dict[str, object]:
     targets = args["targets"]
     if isinstance(targets, str):
         try:
-            targets = parse_json(targets.encode())
+            targets = parse_json(targets.encode(), place="targets")
         except ValueError:
             targets = None
     if not isinstance(targets, list):
@@ -361,11 +363,12 @@ def _check_sdk(volatile: dict[str, object]) -> None:
 
 def _take_outcome(response: Response, outcome: Outcome) -> None:
     response.result, response.status = outcome.result, outcome.status
-    response.headers, response.error = outcome.headers, outcome.error
+    response.headers = outcome.headers
+    response.error = None if outcome.error is None else outcome.error.as_data()
     response.is_private, response.is_raw = outcome.is_private, outcome.is_raw
     response.has_result = outcome.has_result
 
 
 def _fail(response: Response, refused: ApiError) -> None:
-    response.error, response.status, response.result = refused, refused.status, None
+    response.error, response.status, response.result = refused.as_data(), refused.status, None
     response.is_private = bool(refused.more)  # it may hold a token

@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Callable, Coroutine
 from typing import cast
 
+from server.client_connections import ClientConnections
 from server.net import LINGER_S, Peer, go_on_with, peer_address
 from server.tls import Tls
 
@@ -16,18 +17,23 @@ _LOG = logging.getLogger("manykeys.tls")
 
 
 class Handshakes:
-    """Those of one listener. Each may take `timeout_s`; `has_room` is asked before one begins."""
+    """Those of one listener. Each may take `timeout_s`; `has_room` is asked before one begins, and
+    it counts among the connections of its client, whose key `client_of` gives."""
 
     def __init__(
         self,
         tls: Tls,
         make_peer: Callable[[], Peer],
         has_room: Callable[[], bool],
+        clients: ClientConnections,
+        client_of: Callable[[str], bytes | None],
         *,
         timeout_s: float,
     ) -> None:
         self.tls = tls
-        self.has_room = has_room
+        self._has_room = has_room
+        self._clients = clients
+        self._client_of = client_of
         self.timeout_s = timeout_s
         self._make_peer = make_peer
         self._begun: set[asyncio.Task[None]] = set()
@@ -41,8 +47,13 @@ class Handshakes:
         return Arrival(self)
 
     def begin(self, arrival: "Arrival", transport: asyncio.Transport) -> None:
-        """Begin one. Its first step is taken here: what has arrived must meet TLS, nothing else."""
-        greeting = self._greet(arrival, transport)
+        """Begin one, if there is room. Its first step is taken here: what has arrived must meet
+        TLS, nothing else."""
+        client = self._client_of(peer_address(transport))
+        if not self._has_room() or not self._clients.add(client):
+            transport.abort()
+            return
+        greeting = self._greet(arrival, transport, client)
         try:
             awaited = greeting.send(None)
         except StopIteration:
@@ -57,7 +68,23 @@ class Handshakes:
         for task in tuple(self._begun):
             task.cancel()
 
-    async def _greet(self, arrival: "Arrival", transport: asyncio.Transport) -> None:
+    async def _greet(
+        self, arrival: "Arrival", transport: asyncio.Transport, client: bytes | None
+    ) -> None:
+        try:
+            secured = await self._secure(arrival, transport)
+        finally:
+            self._clients.remove(client)
+        if secured is None:
+            return
+        if arrival.task is not None:
+            self._begun.discard(arrival.task)  # he counts as a peer from here on
+        arrival.become(self._make_peer(), secured)
+
+    async def _secure(
+        self, arrival: "Arrival", transport: asyncio.Transport
+    ) -> asyncio.Transport | None:
+        """Give the transport above TLS; None if that failed, and the socket is closed then."""
         try:
             secured = await asyncio.get_running_loop().start_tls(
                 transport,
@@ -70,16 +97,14 @@ class Handshakes:
         except ssl.SSLCertVerificationError as refused:
             address = peer_address(transport) or "somebody"
             _LOG.info("%s: client certificate refused: %s", address, refused.verify_message)
-            return
+            return None
         except (OSError, RuntimeError):  # no TLS, too slow, gone; uvloop may find it half closed
             transport.abort()
-            return
+            return None
         if secured is None or secured.is_closing():
             transport.abort()
-            return
-        if arrival.task is not None:
-            self._begun.discard(arrival.task)  # he counts as a peer from here on
-        arrival.become(self._make_peer(), secured)
+            return None
+        return secured
 
 
 class Arrival(asyncio.Protocol):
@@ -94,11 +119,7 @@ class Arrival(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socket is open."""
-        opened = cast(asyncio.Transport, transport)
-        if self._handshakes.has_room():
-            self._handshakes.begin(self, opened)
-        else:
-            opened.abort()
+        self._handshakes.begin(self, cast(asyncio.Transport, transport))
 
     def data_received(self, data: bytes) -> None:
         """Keep what came with the end of the handshake: one read at most, then it is a peer's."""

@@ -114,7 +114,7 @@ def parse_line(line: Line) -> list[Record]:
     if line.data is None:
         raise BadLine(f"expected at most {MOST_LINE_BYTES} bytes")
     try:
-        value = parse_json(line.data)
+        value = parse_json(line.data, len(line.data))
     except ValueError:
         raise BadLine("this is no JSON, or nested too deeply") from None
     if not isinstance(value, dict):
@@ -138,7 +138,7 @@ def parse_line(line: Line) -> list[Record]:
 
 def _is_json(data: bytes) -> bool:
     try:
-        parse_json(data.removeprefix(_BYTE_ORDER_MARK))
+        parse_json(data.removeprefix(_BYTE_ORDER_MARK), len(data))
     except ValueError:
         return False
     return True

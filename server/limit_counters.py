@@ -2,11 +2,21 @@
 
 from enum import StrEnum
 
+from protocol.bodies import FORM_LIMIT, INFLATION, JSON_LIMIT
+
 
 class Limit(StrEnum):
     """The limits that are counted; the value is the name in `server:metrics`."""
 
     IN_FLIGHT = "inFlight"
+    CONNECTIONS = "connections"
+    CONNECTIONS_PER_ADDRESS = "connectionsPerAddress"
+    UNFINISHED_BYTES = "unfinishedBytes"
+    UNSENT_BYTES = "unsentBytes"
+    JSON_VALUES = JSON_LIMIT
+    FORM_PARTS = FORM_LIMIT
+    INFLATION = INFLATION
+    MESSAGE_TIME = "messageTime"
 
 
 class LimitCounters:

@@ -8,20 +8,26 @@ import logging
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from protocol.answers import Wire
 from protocol.envelopes import Kept
 from protocol.messages import Request
+from server.addresses import Addresses
+from server.client_connections import ClientConnections, ClientKeys
 from server.counting import Connections
 from server.handshakes import Handshakes
+from server.limit_counters import Limit
 from server.net import Answering, Peer
 from server.places import Place
 from server.tls import Tls
+from server.unsent_answers import UnsentAnswers
 
 _LOG = logging.getLogger("manykeys.net")
 _LONGEST_TICK_S = 1.0
 _BACKLOG = 1024
 _DROPPED_AT_ONCE = 64
+_MEBIBYTE = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +64,15 @@ class Listener:
         unsent_bytes: int = 1024 * 1024,
         make_peer: Callable[["Listener"], Peer] | None = None,
         unlink: Callable[[Peer], None] = lambda peer: None,
+        on_limit: Callable[[Limit], None] = lambda limit: None,
+        connections_per_client: int = 0,
+        client_keys: ClientKeys | None = None,
+        unsent_total_bytes: int = 256 * _MEBIBYTE,
+        unsent_bytes_per_connection: int = 64 * 1024,
         clock_s: Callable[[], float] | None = None,
     ) -> None:
         self.unlink = unlink
+        self.on_limit = on_limit
         self.wire = wire
         self.answer = answer
         self.answer_now = answer_now
@@ -71,6 +83,13 @@ class Listener:
         self._clock_s = clock_s or self.loop.time
         self.now_s = self._clock_s()  # of the last tick, near enough for deadlines
         self.unsent_bytes = unsent_bytes
+        self.unsent_bytes_per_connection = unsent_bytes_per_connection
+        self.unsent: UnsentAnswers[Peer] = UnsentAnswers(unsent_total_bytes, drop=self._drop_unread)
+        self.client_keys = client_keys or ClientKeys(Addresses(()))
+        self._clients = ClientConnections(
+            connections_per_client or max(1, connections // 4),
+            on_refusal=partial(on_limit, Limit.CONNECTIONS_PER_ADDRESS),
+        )
         self._connections = connections
         self._make_peer = make_peer or Peer
         self._server: asyncio.Server | None = None
@@ -94,7 +113,12 @@ class Listener:
         make: Callable[[], asyncio.Protocol] = make_peer
         if tls is not None:
             self._handshakes = Handshakes(
-                tls, make_peer, self._has_room, timeout_s=self.timeouts.head_s
+                tls,
+                make_peer,
+                self._has_room,
+                self._clients,
+                self.client_keys.of_address,
+                timeout_s=self.timeouts.head_s,
             )
             make = self._handshakes.admit
         if opened is None:
@@ -139,19 +163,40 @@ class Listener:
             peer.abort()
 
     def admit(self, peer: Peer) -> bool:
-        """Count a new peer in, unless there are too many."""
-        if not self._has_room():
+        """Count a new peer in, unless there are too many, in all or of its client."""
+        client = self.client_keys.of_address(peer.address)
+        if not self._has_room() or not self.count_client(peer, client):
             return False
         self.peers.add(peer)
         return True
 
+    def count_client(self, peer: Peer, client: bytes | None) -> bool:
+        """Count a peer, which was not yet, among the connections of a client; return False if the
+        client has too many."""
+        if not self._clients.add(client):
+            return False
+        peer.client = client
+        return True
+
     def _has_room(self) -> bool:
         begun = 0 if self._handshakes is None else len(self._handshakes)
-        return len(self.peers) + begun < self._connections
+        if len(self.peers) + begun < self._connections:
+            return True
+        self.on_limit(Limit.CONNECTIONS)
+        return False
+
+    def _drop_unread(self, peer: Peer) -> None:
+        """Drop a peer that does not read, in a turn of its own: this may be said while something is
+        written to it."""
+        self.on_limit(Limit.UNSENT_BYTES)
+        self.loop.call_soon(peer.abort)
 
     def forget(self, peer: Peer) -> None:
         """Count a peer out."""
         self.peers.discard(peer)
+        self.unsent.resize(peer, None, 0)
+        self._clients.remove(peer.client)
+        peer.client = None
         self._empty.set()
 
     def count(self) -> Connections:

@@ -8,8 +8,7 @@ import asyncio
 import logging
 import socket
 import types
-from collections.abc import Coroutine, Generator
-from functools import partial
+from collections.abc import Coroutine, Generator, Mapping, Sequence
 from math import inf
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -17,8 +16,10 @@ from protocol.connection import Connection
 from protocol.errors import LocalError, error
 from protocol.messages import Request, Response
 from protocol.phases import Phase
+from server.limit_counters import Limit
 from server.settings import UNIX_PEERS
 from server.tls import client_certificates
+from server.unsent_answers import COUNTED_FROM_BYTES
 
 if TYPE_CHECKING:
     from server.listener import Listener
@@ -32,7 +33,7 @@ _TOO_MANY = (
     b"Connection: close\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
 )
 _HEAD, _SOCKET = Phase.HEAD, Phase.SOCKET  # found sooner than in their enum
-_REQUEST_PHASES = (Phase.HEAD, Phase.BODY, Phase.CHUNKS)
+_MESSAGE_PHASES = (Phase.HEAD, Phase.BODY, Phase.CHUNKS, Phase.SOCKET)
 
 Answering = Coroutine[object, object, Response]
 T = TypeVar("T")
@@ -64,10 +65,13 @@ class Peer(asyncio.Protocol):
         "__weakref__",
         "_address",
         "_connection",
+        "_has_unsent",
         "_holds",
         "_listener",
         "_partial",
         "_transport",
+        "_waiting",
+        "client",
         "deadline_s",
         "linked",
     )
@@ -79,6 +83,9 @@ class Peer(asyncio.Protocol):
         self._address = ""
         self._holds = 0
         self._partial: Phase | None = None  # the phase whose message is not whole
+        self._waiting: Sequence[Request] = ()  # for room for their answers
+        self._has_unsent = False  # that are counted
+        self.client: bytes | None = None  # under which key this connection is counted
         self.deadline_s = inf
         self.linked = b""
 
@@ -100,6 +107,16 @@ class Peer(asyncio.Protocol):
         secured = None if transport is None else transport.get_extra_info("ssl_object")
         return () if secured is None else client_certificates(secured)
 
+    def client_of(self, headers: Mapping[str, str]) -> bytes | None:
+        """See `protocol.messages.Connected`."""
+        if self.client is not None:
+            return self.client
+        return self._listener.client_keys.of_request(self._address, headers)
+
+    def is_socket_allowed(self, headers: Mapping[str, str]) -> bool:
+        """See `protocol.messages.Connected`."""
+        return self.client is not None or self._listener.count_client(self, self.client_of(headers))
+
     @property
     def is_socket(self) -> bool:
         """Whether this is an open WebSocket by now."""
@@ -109,31 +126,69 @@ class Peer(asyncio.Protocol):
         """The socket is open."""
         self._transport = cast(asyncio.Transport, transport)
         listener = self._listener
+        self._address = peer_address(transport)
         if not listener.admit(self):
+            self._turn_away()
+            return
+        self._transport.set_write_buffer_limits(COUNTED_FROM_BYTES)
+        self._wait(listener.timeouts.head_s)
+
+    def _turn_away(self) -> None:
+        """Refuse the connection, without a look at what it asks."""
+        if self._transport is not None:
             self._transport.write(_TOO_MANY)
             self._transport.close()
-            return
-        self._address = peer_address(transport)
-        self._wait(listener.timeouts.head_s)
 
     def data_received(self, data: bytes) -> None:
         """Bytes arrived: answer what they complete, in one write where that is possible."""
         connection, transport = self._connection, self._transport
         requests = connection.receive(data)
-        for request in requests:
-            self._answer(request)
+        if self._waiting or len(requests) > 1:
+            self._answer_in_turn(requests)
+        else:
+            for request in requests:
+                self._answer(request)
         if self._holds or transport is None or not connection.is_settled:
             self._holds &= ~PINGED
             self._flush(bool(requests))
             return
         # All that arrived is understood and answered, as nearly always.
+        self._partial = None
         if data := connection.bytes_to_send():
             transport.write(data)
-        self._partial = None
+            if self._holds:
+                return  # it could not all leave, and there is a deadline for that
         listener = self._listener
         self.deadline_s = listener.now_s + (
             listener.timeouts.idle_s if connection.phase is _HEAD else listener.timeouts.socket_s
         )
+
+    def _answer_in_turn(self, requests: list[Request]) -> None:
+        """Answer several requests, behind those that wait, as long as there is room for answers;
+        the rest waits for room, or for a turn of its own."""
+        waiting = [*self._waiting, *requests]
+        done = 0
+        if not self._connection.awaits_answers:  # the client has gone
+            self._waiting = waiting
+            self._drop_waiting()
+            return
+        for request in waiting:
+            if not self._has_room():
+                break
+            self._answer(request)
+            done += 1
+        self._waiting = waiting[done:] or ()
+
+    def _drop_waiting(self) -> None:
+        for request in self._waiting:
+            self._connection.drop(request)
+        self._waiting = ()
+
+    def _has_room(self) -> bool:
+        """Return whether one more request may be run: not while the client does not read, or while
+        much waits for an earlier answer, or for the end of this turn."""
+        most_bytes = self._listener.unsent_bytes_per_connection
+        return not self._holds & BLOCKED and self._connection.unsent_bytes <= most_bytes
 
     def _answer(self, request: Request) -> None:
         """Step the answer once; only one that has to wait costs a task."""
@@ -153,10 +208,13 @@ class Peer(asyncio.Protocol):
         task.add_done_callback(tasks.discard)
 
     async def _finish_answer(self, request: Request, answering: Answering, awaited: object) -> None:
+        connection = self._connection
         response = await go_on_with(answering, awaited)
         if self._transport is not None:
             self._send(request, response)
             self._flush(True)
+        else:
+            connection.drop(request)
 
     def _send(self, request: Request, response: Response) -> None:
         try:
@@ -184,17 +242,40 @@ class Peer(asyncio.Protocol):
             self._hold(FULL)
         else:
             self._release(FULL)
-        if connection.is_behind and not self._holds & _NOT_READING:
+        if self._can_go_on():
             # In a turn of its own, so that one busy peer does not keep the others waiting. Until
             # then nothing is read: what is held would grow as fast as he can send.
             self._hold(BEHIND)
             self._listener.loop.call_soon(self._go_on)
         self._set_deadline(has_progress)
+        self._count_unsent()
+
+    def _can_go_on(self) -> bool:
+        """Return whether requests can be run, or bytes understood, that were left for later."""
+        if self._waiting:
+            return not self._holds & BEHIND and self._has_room()
+        return self._connection.is_behind and not self._holds & _NOT_READING
+
+    def _count_unsent(self) -> None:
+        """Count what waits for the client, if it is much."""
+        unsent_bytes = self._connection.unsent_bytes
+        if self._transport is None or not (
+            self._has_unsent or self._holds & BLOCKED or unsent_bytes
+        ):
+            return
+        unsent_bytes += self._transport.get_write_buffer_size()
+        self._has_unsent = self._listener.unsent.resize(self, self.client, unsent_bytes)
 
     def _go_on(self) -> None:
-        """Understand what is held and was not looked at, unless there is no room for answers."""
+        """Run the requests that wait, or understand what is held and was not looked at, unless
+        there is no room for answers."""
         self._release(BEHIND)
-        if self._transport is not None and not self._holds & _NOT_READING:
+        if self._transport is None:
+            return
+        if self._waiting:
+            self._answer_in_turn([])
+            self._flush(True)
+        elif not self._holds & _NOT_READING:
             self.data_received(b"")
 
     def _hold(self, reason: int) -> None:
@@ -209,8 +290,8 @@ class Peer(asyncio.Protocol):
                 self._transport.resume_reading()
 
     def _set_deadline(self, has_progress: bool) -> None:
-        """Renew the deadline, except while the same message is still coming in: one byte a second
-        gains nothing."""
+        """Renew the deadline, except while the same message is still coming in: one byte a second,
+        or a ping between two fragments, gains nothing."""
         connection, timeouts = self._connection, self._listener.timeouts
         phase = connection.phase
         if self._holds & BLOCKED:
@@ -218,7 +299,7 @@ class Peer(asyncio.Protocol):
         if connection.awaits_answers:
             self._partial = None
             self.deadline_s = inf
-        elif phase is Phase.SOCKET or connection.is_settled:
+        elif connection.is_settled:
             self._partial = None
             self._wait(timeouts.socket_s if phase is Phase.SOCKET else timeouts.idle_s)
         elif has_progress or phase is not self._partial:
@@ -244,6 +325,8 @@ class Peer(asyncio.Protocol):
         if self._holds & BLOCKED:
             if transport.get_write_buffer_size() > self._listener.unsent_bytes:
                 self.abort()
+            else:
+                self._count_unsent()
         elif self._listener.timeouts.renews_on_push and self.deadline_s < inf:
             self._holds &= ~PINGED
             self._wait(self._listener.timeouts.socket_s)
@@ -260,9 +343,10 @@ class Peer(asyncio.Protocol):
         on its way (RFC 9112 §9.6)."""
         if self._holds & ENDING:
             return
-        self._release(_NOT_READING)
+        self._release(_NOT_READING & ~BLOCKED)
         self._holds |= ENDING
-        self._wait(LINGER_S)
+        if not self._holds & BLOCKED:
+            self._wait(LINGER_S)
         if transport.can_write_eof():
             transport.write_eof()
         else:
@@ -277,12 +361,17 @@ class Peer(asyncio.Protocol):
         """The peer took too long: a request begun is answered 408, a silent or unreading peer is
         dropped."""
         self.deadline_s = inf
-        if self.is_socket and self._listener.timeouts.pong_s and not self._holds:
-            self._ask_for_life()
-            return
-        if self._holds & (BLOCKED | ENDING) or self._partial not in _REQUEST_PHASES:
+        if self._holds & (BLOCKED | ENDING):
             self.abort()
             return
+        if self._partial not in _MESSAGE_PHASES:
+            if self.is_socket and self._listener.timeouts.pong_s and not self._holds:
+                self._ask_for_life()
+            else:
+                self.abort()
+            return
+        if self.is_socket:
+            self._listener.on_limit(Limit.MESSAGE_TIME)
         for request in self._connection.time_out():
             self._answer(request)
         self._flush(True)
@@ -299,11 +388,15 @@ class Peer(asyncio.Protocol):
         """The peer does not read as fast as we write: read no more of his until he does."""
         self._hold(BLOCKED)
         self._wait(self._listener.timeouts.write_s)
+        self._count_unsent()
 
     def resume_writing(self) -> None:
         """What was written has left."""
         self._release(BLOCKED)
+        if self._holds & ENDING:
+            self._wait(LINGER_S)
         self._flush(True)
+        self._count_unsent()
 
     def eof_received(self) -> bool:
         """The peer sends no more; answers in progress still go out."""
@@ -317,6 +410,8 @@ class Peer(asyncio.Protocol):
         """The socket is gone; answers in progress are made, then forgotten."""
         self._transport = None
         self.deadline_s = inf
+        self._drop_waiting()
+        self._connection.forget()
         self._listener.forget(self)
         if self.linked:
             self._listener.unlink(self)
@@ -328,14 +423,14 @@ def go_on_with(
 ) -> Generator[object, object, T]:
     """Go on with a coroutine that was stepped once, outside of a task: first wait for what it waits
     for."""
-    while True:
-        try:
-            value = yield awaited
-        except BaseException as reason:
-            resume = partial(begun.throw, reason)
-        else:
-            resume = partial(begun.send, value)
-        try:
-            awaited = resume()
-        except StopIteration as done:
-            return cast(T, done.value)
+    try:
+        while True:
+            try:
+                value = yield awaited
+            except BaseException as reason:
+                # Not kept under any other name: its traceback will keep this frame.
+                awaited = begun.throw(reason)
+            else:
+                awaited = begun.send(value)
+    except StopIteration as done:
+        return cast(T, done.value)

@@ -12,6 +12,7 @@ from time import monotonic
 
 from protocol.answers import Wire
 from protocol.bodies import BodyLimits
+from protocol.byte_budget import ByteBudget
 from protocol.errors import LocalError
 from protocol.http11 import HeadLimits
 from protocol.websocket import MessageLimits
@@ -43,6 +44,7 @@ from server.cookies import Cookies
 from server.counting import Counting
 from server.firstadmin import FirstAdmin
 from server.hooks import Command, Post, Way, read_url
+from server.limit_counters import Limit
 from server.listener import Timeouts
 from server.local_origin import is_local_origin
 from server.notifier import Notifier
@@ -239,6 +241,7 @@ def make_wire(
     *,
     clock_s: Callable[[], float] = monotonic,
     is_open: bool = False,
+    on_limit: Callable[[Limit], None] = lambda limit: None,
 ) -> Wire:
     """Give what the connections of a server share. With `is_open` only pages of this machine are
     allowed, whatever is configured."""
@@ -275,6 +278,8 @@ def make_wire(
             most_bytes,
             protocols.http.max_form_file_size_bytes,
             protocols.http.max_encoding_layers,
+            protocols.http.max_ratio,
+            json_values=limits.json_values,
             more_types=tuple(protocols.http.additional_content_types),
             allow_compression=protocols.http.allow_compression,
         ),
@@ -283,6 +288,9 @@ def make_wire(
         ),
         compresses_messages=protocols.websocket.compression,
         in_flight=limits.pipelined,
+        received=ByteBudget(
+            limits.unfinished_bytes, on_refusal=partial(on_limit, Limit.UNFINISHED_BYTES)
+        ),
         websocket_enabled=protocols.websocket.enabled,
         message_budget=partial(MessageBudget, protocols.websocket.rate_limit, clock_s)
         if protocols.websocket.rate_limit

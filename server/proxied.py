@@ -43,6 +43,10 @@ class ProxiedPeer(Peer):
         rest, self._header = self._header[proxied.size_bytes :], None
         if proxied.address is not None:
             self._address = self._believed(proxied.address)
+            client = self._listener.client_keys.of_address(self._address)
+            if not self._listener.count_client(self, client):
+                self._turn_away()
+                return
         if rest:
             super().data_received(rest)
 

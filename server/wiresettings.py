@@ -31,7 +31,13 @@ class HttpProtocol:
 
     allow_compression: bool = setting("allowCompression", YES_NO, True, "Read compressed bodies.")
     max_encoding_layers: int = setting(
-        "maxEncodingLayers", whole(1, 10), 3, "Layers of Content-Encoding a body may have."
+        "maxEncodingLayers", whole(1, 10), 1, "Layers of Content-Encoding a body may have."
+    )
+    max_ratio: int = setting(
+        "maxRatio",
+        whole(1, 1100),
+        100,
+        "How many times its compressed size a body may have, beyond 64 KiB.",
     )
     max_form_file_size_bytes: int = setting(
         "maxFormFileSize", size(), _MEBIBYTE, "Largest file in a form."

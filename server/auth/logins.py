@@ -7,11 +7,11 @@ checked before it counts.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from random import SystemRandom
-from typing import Protocol, cast, runtime_checkable
+from typing import Protocol, TypeVar, cast, runtime_checkable
 
 from protocol.errors import ApiError, error
 from server.auth.audit import Ending, aside, tell
@@ -45,6 +45,8 @@ _RANDOM, _LONGEST_PAUSE_S = SystemRandom(), 0.004
 _pause = asyncio.sleep
 # Each is lost only to somebody else who comes for the first time in the same moment.
 _ATTEMPTS = 3
+
+T = TypeVar("T")
 
 
 @runtime_checkable
@@ -130,8 +132,7 @@ class Logins:
         begun = await self._begin(account_of(kuid), attempt.address)
         async with _settling(begun):
             taken = self._second_factors.take(name, attempt, step, visit.binding)
-            task = asyncio.create_task(taken, name=f"second factor {name}", context=aside())
-            found = await task
+            found = await _in_task(taken, f"second factor {name}")
             if isinstance(found, LoggedIn):
                 begun.succeeded()
                 tell(actor=kuid)
@@ -188,8 +189,7 @@ class Logins:
         async with _settling(begun):
             # In a task of its own: a strategy of somebody else's may use what only works in one.
             taken = self._take(name, strategy, attempt, step, visit)
-            task = asyncio.create_task(taken, name=f"login with {name}", context=aside())
-            outcome = await task
+            outcome = await _in_task(taken, f"login with {name}")
             if isinstance(outcome, NextStep):
                 tell(ending=Ending.PENDING)
                 return outcome
@@ -223,14 +223,18 @@ class Logins:
         strategy = self._strategies.get(name) if name in self._strategies.names() else None
         if not isinstance(strategy, Refreshes):
             raise error("security.token.refresh_forbidden", f"{name!r} refreshes no token")
-        asked = asyncio.create_task(
-            strategy.refresh_token(kuid), name=f"refresh with {name}", context=aside()
+        asked = cast(
+            "Coroutine[object, object, Mapping[str, object] | None]", strategy.refresh_token(kuid)
         )
-        (given,) = await asyncio.gather(asked, return_exceptions=True)
+        try:
+            given = await _in_task(asked, f"refresh with {name}")
+            kind = type(given).__name__
+        except Exception as fault:
+            given, kind = (), type(fault).__name__
         if given is None:
             return {}
         if not isinstance(given, Mapping):
-            _LOG.warning("strategy %s refreshed no token: %s", name, type(given).__name__)
+            _LOG.warning("strategy %s refreshed no token: %s", name, kind)
             raise error("security.token.refresh_forbidden", f"{name!r} refuses")
         return given
 
@@ -313,6 +317,12 @@ class Logins:
             tell(subject=kuid, reason=DISABLED)
             raise error("plugin.strategy.missing_user", WRONG)
         return user
+
+
+async def _in_task(work: Coroutine[object, object, T], name: str) -> T:
+    """Wait for a task of its own, which must have no other name: one that fails keeps its error,
+    whose traceback keeps the frame that waits, and so every name in it."""
+    return await asyncio.create_task(work, name=name, context=aside())
 
 
 @asynccontextmanager

@@ -7,6 +7,7 @@ A keyword field is compared as a whole; one whose mapping says `text` is also se
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from protocol.errors import error
 from server.auth.queryparts import (
     Budget,
     array_of,
@@ -37,9 +38,6 @@ from server.storage.queries import (
 )
 from server.storage.search import ID
 
-Reader = Callable[[str, object, int], Query]
-"""Reads a clause: its name, what it says, and its level."""
-
 _BOUNDS = "gt", "gte", "lt", "lte"
 _MATCH_OPTIONS = "query", "operator", "minimum_should_match"
 _MULTI_OPTIONS = (*_MATCH_OPTIONS, "fields", "type", "lenient", "tie_breaker")
@@ -63,22 +61,12 @@ class Clauses:
     def __init__(self, fields: Fields, budget: Budget) -> None:
         self._fields = fields
         self._budget = budget
-        self.readers: dict[str, Reader] = {
-            "exists": self._exists,
-            "ids": self._ids,
-            "match": self._match,
-            "match_all": self._match_all,
-            "match_phrase": self._match_phrase,
-            "match_phrase_prefix": self._match_phrase,
-            "multi_match": self._multi_match,
-            "prefix": self._prefix,
-            "query_string": self._query_string,
-            "range": self._range,
-            "regexp": self._regexp,
-            "term": self.term,
-            "terms": self.terms,
-            "wildcard": self._wildcard,
-        }
+
+    def read(self, name: str, given: object, level: int) -> Query:
+        """Read a clause by its name; ApiError 400 for one that is unknown."""
+        if name not in _READERS:
+            raise error("services.storage.unknown_query_keyword", name)
+        return _READERS[name](self, name, given, level)
 
     def term(self, name: str, given: object, level: int) -> Query:
         """Read one value of a field."""
@@ -261,3 +249,24 @@ def read_operator(name: str, given: object) -> str:
     if operator not in ("and", "or"):
         raise malformed(f"the operator of {name} is and, or or")
     return operator
+
+
+Reader = Callable[[Clauses, str, object, int], Query]
+"""Reads a clause: its name, what it says, and its level."""
+
+_READERS: dict[str, Reader] = {
+    "exists": Clauses._exists,
+    "ids": Clauses._ids,
+    "match": Clauses._match,
+    "match_all": Clauses._match_all,
+    "match_phrase": Clauses._match_phrase,
+    "match_phrase_prefix": Clauses._match_phrase,
+    "multi_match": Clauses._multi_match,
+    "prefix": Clauses._prefix,
+    "query_string": Clauses._query_string,
+    "range": Clauses._range,
+    "regexp": Clauses._regexp,
+    "term": Clauses.term,
+    "terms": Clauses.terms,
+    "wildcard": Clauses._wildcard,
+}

@@ -5,10 +5,11 @@ Every tree is bounded in depth, in parts and in characters.
 """
 
 import re
+from collections.abc import Callable
 
 from protocol.bodies import parse_json
 from protocol.errors import error
-from server.auth.queryclauses import Clauses, Fields, Reader
+from server.auth.queryclauses import Clauses, Fields
 from server.auth.queryparts import (
     MOST_LEAVES,
     MOST_LEVELS,
@@ -60,25 +61,14 @@ class _Parser:
 
     def __init__(self, fields: Fields) -> None:
         self._budget = Budget()
-        clauses = Clauses(fields, self._budget)
-        self._clause = clauses
-        self._clauses: dict[str, Reader] = clauses.readers | {"bool": self._bool}
-        self._filters: dict[str, Reader] = {
-            "and": self._and,
-            "equals": clauses.term,
-            "exists": self._has,
-            "in": clauses.terms,
-            "missing": self._lacks,
-            "not": self._not,
-            "or": self._or,
-        }
+        self._clause = Clauses(fields, self._budget)
 
     def elasticsearch(self, given: object, level: int) -> Query:
         """Read a clause: an object with one member, which names it."""
         clause = self._enter(given, level)
         if len(clause) > 1:
             raise malformed(f"only one clause can stand here, not {len(clause)}")
-        return self._read(clause, self._clauses, level)
+        return self._read(clause, _CLAUSES, level)
 
     def koncorde(self, given: object, level: int) -> Query:
         """Read a filter, of which only the first member counts; what is no operator of Koncorde is
@@ -86,14 +76,20 @@ class _Parser:
         clause = self._enter(given, level)
         if next(iter(clause), None) == "bool":
             raise error("api.assert.koncorde_restricted_keyword", "operator", "bool")
-        return self._read(clause, self._clauses | self._filters, level)
+        return self._read(clause, _FILTERS, level)
 
-    def _read(self, clause: dict[str, object], readers: dict[str, Reader], level: int) -> Query:
+    def _read(self, clause: dict[str, object], own: "dict[str, OwnReader]", level: int) -> Query:
         for name, value in clause.items():
-            if name not in readers:
-                raise error("services.storage.unknown_query_keyword", name)
-            return readers[name](name, value, level)
+            if name in own:
+                return own[name](self, name, value, level)
+            return self._clause.read(name, value, level)
         return Everything()
+
+    def _equals(self, name: str, given: object, level: int) -> Query:
+        return self._clause.term(name, given, level)
+
+    def _in(self, name: str, given: object, level: int) -> Query:
+        return self._clause.terms(name, given, level)
 
     def _enter(self, given: object, level: int) -> dict[str, object]:
         if level > MOST_LEVELS:
@@ -150,3 +146,18 @@ class _Parser:
         """Give a field that stands alone or as the member `field`."""
         field = given if isinstance(given, str) else object_of(name, given).get("field")
         return self._budget.field(field)
+
+
+OwnReader = Callable[[_Parser, str, object, int], Query]
+"""Reads a clause: its name, what it says, and its level."""
+
+_CLAUSES: dict[str, OwnReader] = {"bool": _Parser._bool}
+_FILTERS: dict[str, OwnReader] = _CLAUSES | {
+    "and": _Parser._and,
+    "equals": _Parser._equals,
+    "exists": _Parser._has,
+    "in": _Parser._in,
+    "missing": _Parser._lacks,
+    "not": _Parser._not,
+    "or": _Parser._or,
+}

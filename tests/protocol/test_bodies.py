@@ -4,6 +4,7 @@ import gzip
 import json
 import re
 import zlib
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -13,7 +14,15 @@ from hypothesis import strategies as st
 from protocol.bodies import BodyLimits, parse_json, read_body
 from protocol.errors import ApiError
 
-LIMITS = BodyLimits(body_bytes=200, file_bytes=16, form_fields=4, more_types=("text/x-more",))
+LIMITS = BodyLimits(
+    body_bytes=200,
+    file_bytes=16,
+    encoding_layers=3,
+    form_fields=4,
+    form_escapes=4,
+    part_heads_bytes=200,
+    more_types=("text/x-more",),
+)
 FORM = "application/x-www-form-urlencoded"
 MULTIPART = 'multipart/form-data; charset=utf-8; boundary="B"'
 
@@ -68,14 +77,35 @@ def test_nesting_as_deep_as_allowed_and_one_deeper() -> None:
     deep = b"[" * 100 + b"1" + b"]" * 100
     assert parse_json(deep) == orjson.loads(deep)
     mixed = b'{"a":' * 100 + b"[]" + b"}" * 100
-    for raw in (b"[" + deep + b"]", mixed, b"[" * 100_000, b"[" * 1000 + b"]" * 1000):
+    for raw in (b"[" + deep + b"]", mixed, b"[" * 20_000, b"[" * 1000 + b"]" * 1000):
         with pytest.raises(ValueError):
             parse_json(raw)
     wide = b"[" + b",".join([b"[{}]"] * 500) + b"]"
     assert len(parse_json(wide)) == 500  # type: ignore[arg-type]
 
 
-JSON_VALUES = st.recursive(
+@pytest.mark.parametrize(
+    "values", [b"[]," * 4 + b"[]", b'{"":{}},' * 2 + b'{"":{}}', b"1," * 8 + b"1", b'"[[[[[[[["']
+)
+def test_json_values_at_the_limit_and_one_past_it(values: bytes) -> None:
+    """Security check M3. Counted in the text, also within strings."""
+    raw = b"[" + values + b"]"
+    marks = len(re.findall(rb"[\[{,]", raw))
+    padded = raw + b" " * 20
+    assert parse_json(padded, marks) == orjson.loads(raw)
+    with pytest.raises(ApiError) as refused:
+        parse_json(padded, marks - 1, "targets")
+    assert (refused.value.status, refused.value.id) == (400, "api.assert.too_many_arguments")
+    assert refused.value.props == ("targets", marks - 1)
+
+
+def test_json_with_too_many_values_is_not_read() -> None:
+    """Counting comes first: what follows would be malformed."""
+    with pytest.raises(ApiError):
+        parse_json(b"[" * 30, 20)
+
+
+VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
@@ -83,7 +113,7 @@ JSON_VALUES = st.recursive(
 
 
 @settings(max_examples=50, derandomize=True, deadline=None)
-@given(JSON_VALUES)
+@given(VALUES)
 def test_what_was_read_can_be_written(value: object) -> None:
     try:
         found = parse_json(json.dumps(value).encode("utf-8", "surrogatepass"))
@@ -160,12 +190,41 @@ def test_inflated_size_at_the_limit_and_one_past_it() -> None:
     assert refusal(bomb, None, "gzip, gzip") == "network.http.request_too_large"
 
 
+@pytest.mark.parametrize("layers", [1, 2])
+def test_inflation_at_the_limit_and_one_past_it(layers: int) -> None:
+    """Security check M3: of all layers together, beyond what is free."""
+    plain = b'["' + b"x" * 4000 + b'"]'
+    raw = plain
+    for _ in range(layers):
+        raw = gzip.compress(raw)
+    encoding = ", ".join(["gzip"] * layers)
+    ratio, rest = divmod(len(plain), len(raw))
+    fits = BodyLimits(encoding_layers=2, inflation=ratio + (rest > 0), free_bytes=0)
+    assert read_body(raw, {"content-encoding": encoding}, fits) == ["x" * 4000]
+    free = BodyLimits(encoding_layers=2, inflation=1, free_bytes=len(plain))
+    assert read_body(raw, {"content-encoding": encoding}, free) == ["x" * 4000]
+    for beyond in (replace(fits, inflation=ratio - 1), replace(free, free_bytes=len(plain) - 1)):
+        with pytest.raises(ApiError) as refused:
+            read_body(raw, {"content-encoding": encoding}, beyond)
+        assert (refused.value.status, refused.value.id) == (413, "network.http.request_too_large")
+
+
+def test_one_layer_unless_configured() -> None:
+    """Security check M3."""
+    twice = gzip.compress(gzip.compress(b"[1]"))
+    with pytest.raises(ApiError) as refused:
+        read_body(twice, {"content-encoding": "gzip, gzip"}, BodyLimits())
+    assert refused.value.id == "network.http.too_many_encodings"
+
+
 @pytest.mark.parametrize(
     ("raw", "body"),
     [
         (b"a=1&b=+%20x&a=2&a=3", {"a": ["1", "2", "3"], "b": "  x"}),
         (b'{"a":1}', {'{"a":1}': ""}),
-        (b"a=%zz&b=%ff&c=\xff&d", {"a": "%zz", "b": "\ufffd", "c": "\ufffd", "d": ""}),
+        (b"a=%zz&b=%c3%A9&c=\xc3\xa9&d", {"a": "%zz", "b": "é", "c": "é", "d": ""}),
+        (b"%64&&", {"d": ""}),
+        (b"%C3%A9=%2B%26", {"é": "+&"}),
     ],
 )
 def test_forms(raw: bytes, body: object) -> None:
@@ -175,6 +234,17 @@ def test_forms(raw: bytes, body: object) -> None:
 def test_form_fields_at_the_limit_and_one_past_it() -> None:
     assert read(b"a&b&c&d", FORM) == dict.fromkeys("abcd", "")
     assert refusal(b"a&b&c&d&e", FORM) == "api.assert.too_many_arguments"
+
+
+@pytest.mark.parametrize("raw", [b"a=caf%E9", b"a=caf\xe9", b"%ff=a", b"\xff", b"a=%C3&b=%A9"])
+def test_forms_that_are_not_utf8(raw: bytes) -> None:
+    """Two passwords that differ in such bytes must not become one."""
+    assert refusal(raw, FORM) == "api.assert.invalid_argument"
+
+
+def test_form_escapes_at_the_limit_and_one_past_it() -> None:
+    assert read(b"a=%41%42%&b=%43", FORM) == {"a": "AB%", "b": "C"}
+    assert refusal(b"a=%41%42%&b=%43%44", FORM) == "api.assert.too_many_arguments"
 
 
 def part(disposition: bytes, content: bytes, more: bytes = b"") -> bytes:
@@ -193,6 +263,13 @@ def test_multipart() -> None:
 
 
 @pytest.mark.parametrize(
+    "raw", [part(b'name="t"', b"caf\xe9"), part(b'name="caf\xe9"', b"x"), part(b'name="\xff"', b"")]
+)
+def test_multiparts_that_are_not_utf8(raw: bytes) -> None:
+    assert refusal(raw + b"--B--", MULTIPART) == "api.assert.invalid_argument"
+
+
+@pytest.mark.parametrize(
     ("raw", "error_id"),
     [
         (b"", "body_parse_failed"),
@@ -201,6 +278,8 @@ def test_multipart() -> None:
         (b"--Bx\r\nContent-Disposition: form-data; name=a\r\n\r\n\r\n--B--", "body_parse_failed"),
         (part(b"x", b"x") + b"--B--", "body_parse_failed"),
         (part(b'name="' + b"x" * 9000 + b'"', b"x") + b"--B--", "body_parse_failed"),
+        (part(b'name="a"; name="b"', b"x") + b"--B--", "body_parse_failed"),
+        (part(b'name="a"', b"x", b"a: b\r\n" * 8) + b"--B--", "body_parse_failed"),
         (part(b'name="f"; filename="a"', b"x" * 17) + b"--B--", "file_too_large"),
     ],
 )
@@ -213,6 +292,12 @@ def test_multipart_bounds() -> None:
     assert read(four + b"--B--", MULTIPART) == dict.fromkeys("0123", "x")
     five = four + part(b'name="4"', b"x") + b"--B--"
     assert refusal(five, MULTIPART) == "api.assert.too_many_arguments"
+    long = part(b'name="t"', b"", b"a: " + b"x" * 153 + b"\r\n")
+    assert read(long + b"--B--", MULTIPART) == {"t": ""}
+    longer = part(b'name="t"', b"", b"a: " + b"x" * 154 + b"\r\n")
+    assert refusal(longer + b"--B--", MULTIPART) == "api.assert.too_many_arguments"
+    most_lines = part(b'name="a"', b"x", b"a: b\r\n" * 7) + b"--B--"
+    assert read(most_lines, MULTIPART) == {"a": "x"}
     file = part(b'name="f"; filename="a"', b"x" * 16) + b"--B--"
     assert isinstance(read(file, MULTIPART), dict)
     assert refusal(b"x", "multipart/form-data") == "network.http.body_parse_failed"

@@ -13,6 +13,7 @@ from protocol.envelopes import Kept
 from protocol.errors import LocalError
 from protocol.http11 import CONTINUE, HeadLimits
 from protocol.messages import Response
+from protocol.owing import REQUEST_BYTES
 from protocol.phases import NEXT, Phase
 from tests.protocol.cases import (
     GET,
@@ -232,16 +233,21 @@ def test_requests_in_flight_are_bounded() -> None:
 
 
 def test_payload_bytes_in_flight_are_bounded() -> None:
-    wire = small_wire(in_flight=64, in_flight_bytes=50)
-    body = POST + b"Content-Length: 20\r\n\r\n" + b" " * 18 + b"[]"
+    """A request counts with its head, its payload and a fixed amount: a third one is taken while
+    two are a byte below the limit, a fourth one is not."""
+    head = POST + b"Content-Length: 20\r\n\r\n"
+    each = REQUEST_BYTES + len(head) + 20
+    wire = small_wire(in_flight=64, in_flight_bytes=2 * each + 1)
     connection = Connection(wire)
-    requests = connection.receive(body * 5)
+    requests = connection.receive((head + b" " * 18 + b"[]") * 5)
     assert (len(requests), connection.is_full) == (3, True)
     connection.send(requests[1], answer(requests[1]))
     assert not connection.is_full
     assert len(connection.receive(b"")) == 1
-    socket = opened(wire)
-    (one, *_) = requests = socket.receive(frame(TEXT, b'{"x":"' + b"x" * 12 + b'"}') * 5)
+    message = b'{"x":"' + b"x" * 12 + b'"}'
+    each = REQUEST_BYTES + len(message)
+    socket = opened(small_wire(in_flight=64, in_flight_bytes=2 * each + 1))
+    (one, *_) = requests = socket.receive(frame(TEXT, message) * 5)
     assert (len(requests), socket.is_full) == (3, True)
     socket.send(one, answer(one))
     assert not socket.is_full

@@ -6,6 +6,7 @@ import pytest
 
 from protocol.answers import Wire
 from protocol.buffer import PIECES_AT_ONCE
+from protocol.chunks import ChunkLimits
 from protocol.connection import Connection
 from protocol.messages import Response
 from protocol.phases import Phase
@@ -41,7 +42,7 @@ def answer_all(connection: Connection, data: bytes) -> int:
 def test_a_turn_is_bounded(name: str) -> None:
     """Of a flood that comes in one read only some is understood at once; nothing is lost."""
     before, piece = FLOODS[name]
-    wire = Wire(TwoRoutes(), "node")
+    wire = Wire(TwoRoutes(), "node", chunk_limits=ChunkLimits(chunks=READ_BYTES))
     connection = Connection(wire)
     answer_all(connection, before)
     times = READ_BYTES // len(piece)

@@ -393,5 +393,5 @@ async def test_large_bodies_are_read_off_the_loop(server: Running) -> None:
         )
         assert answer["result"]["_source"]["text"] == content["text"]
     http = await server.connect()
-    answer = await http.ask("POST", "/_query", b"[" * 100_000, token=token)
+    answer = await http.ask("POST", "/_query", b"[" + b" " * 100_000, token=token)
     assert told(answer.json, "id") == {"id": "network.http.body_parse_failed"}

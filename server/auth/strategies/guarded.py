@@ -146,6 +146,7 @@ class Guarded:
             await asyncio.wait((call,), timeout=patience_s)
         except asyncio.CancelledError:
             call.cancel()
+            del call
             raise
         if not call.done():
             call.cancel()
@@ -154,7 +155,12 @@ class Guarded:
         if call.cancelled():
             _LOG.error("strategy %s: %s cancelled itself", self.name, method)
             raise _fault()
-        return call.result()
+        try:
+            return call.result()
+        finally:
+            # An error's traceback keeps this frame: with the call in it, which keeps the error, it
+            # would never go.
+            del call
 
     def _begin(self, method: str, given: Iterable[object]) -> asyncio.Task[object]:
         call = asyncio.create_task(self._call(method, given), name=f"{self.name}.{method}")
