@@ -255,6 +255,9 @@ FAMILIES: dict[tuple[str, int], tuple[Row, ...]] = {
         (0x01, UNAUTHORIZED, "unauthorized", "Anonymous may not call {0}:{1}: log in first"),
         (0x02, FORBIDDEN, "forbidden", 'User "{2}" may not call {0}:{1}'),
         (0x03, FORBIDDEN, "failsafe_mode_admin_only", "Only administrators may log in now"),
+        (0x10, FORBIDDEN, "second_factor_required", "Log in again, with a second factor"),
+        (0x11, FORBIDDEN, "recent_login_required", "Only soon after a login: log in again"),
+        (0x12, FORBIDDEN, "api_key_forbidden", "API keys may not change how users log in"),
     ),
     ("security.user", 0x0704): (
         (0x01, PRECONDITION, "already_exists", 'User "{0}" exists already'),

@@ -16,6 +16,7 @@ from server.settings import (
     table,
     text,
     texts,
+    unset_or,
     whole,
 )
 
@@ -97,6 +98,12 @@ class ApiKey:
 
     max_ttl_ms: Milliseconds = setting(
         "maxTTL", duration(unlimited=True), -1, "Longest life of an API key made by its own user."
+    )
+    allow_credential_changes: bool = setting(
+        "allowCredentialChanges",
+        YES_NO,
+        False,
+        "Let API keys change how users log in, where a user would need a recent login.",
     )
 
 
@@ -181,11 +188,12 @@ class Mfa:
         (),
         "Strategies after which none is asked for: they are two factors already.",
     )
-    recent_login_ms: Milliseconds = setting(
+    recent_login_ms: Milliseconds | None = setting(
         "recentLogin",
-        duration(1000),
-        900_000,
-        "How long after a login its session may add, change or remove a second factor.",
+        unset_or(duration(1000)),
+        None,
+        "How long after a login its session may change how users log in. If it is not set: 15m,"
+        " for second factors, and with security.strict for every authentication method.",
     )
     api_keys: str = setting(
         "apiKeys",

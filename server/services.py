@@ -16,7 +16,6 @@ from server.auth.limits import RequestLimits
 from server.auth.links import Links
 from server.auth.logins import Logins
 from server.auth.mappings import Mappings
-from server.auth.mfa import SecondFactors
 from server.auth.passwords import Passwords
 from server.auth.profiles import Profiles
 from server.auth.rights import Rulebook
@@ -56,7 +55,6 @@ class Services:
     user_changes: UserChanges
     credentials: Credentials
     logins: Logins
-    second_factors: SecondFactors
     keyring: Keyring
     issuer: Issuer
     tokens: Tokens

@@ -474,7 +474,8 @@ async def bench() -> AsyncIterator[Bench]:
     keyring = await open_keyring(storage, Signing(), clock_ms=clock)
     noted: list[Entry] = []
     storage.follow(noted.extend)
-    yield Bench(storage, ApiKeys(storage, keyring, clock_ms=clock), noted)
+    api_keys = ApiKeys(storage, keyring, make_step_up(storage), clock_ms=clock)
+    yield Bench(storage, api_keys, noted)
     await storage.close()
 
 

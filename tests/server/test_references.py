@@ -62,7 +62,10 @@ def profiles(storage):
 
 @pytest.fixture
 def users(storage):
-    return Users(storage, Rulebook(storage), Strategies(storage, timeout_s=1), clock_ms=lambda: 0)
+    strategies = Strategies(storage, timeout_s=1)
+    return Users(
+        storage, Rulebook(storage), strategies, make_step_up(storage), clock_ms=lambda: 0
+    )
 
 
 def with_role(*names: str) -> dict[str, object]:

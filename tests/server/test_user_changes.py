@@ -55,7 +55,11 @@ async def storage():
 @pytest.fixture
 async def users(storage):
     made = Users(
-        storage, Rulebook(storage), Strategies(storage, timeout_s=1), clock_ms=lambda: NOW_MS
+        storage,
+        Rulebook(storage),
+        Strategies(storage, timeout_s=1),
+        make_step_up(storage),
+        clock_ms=lambda: NOW_MS,
     )
     await made.create(
         kuid="alice",
@@ -70,7 +74,9 @@ async def users(storage):
 
 @pytest.fixture
 def changes(storage, users):
-    return UserChanges(storage, users, Rulebook(storage), clock_ms=lambda: NOW_MS + 1)
+    return UserChanges(
+        storage, users, Rulebook(storage), make_step_up(storage), clock_ms=lambda: NOW_MS + 1
+    )
 
 
 async def refused(awaitable) -> ApiError:

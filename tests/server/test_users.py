@@ -94,7 +94,8 @@ def strategies(storage):
 
 @pytest.fixture
 def users(storage, strategies):
-    return Users(storage, Rulebook(storage), strategies, clock_ms=lambda: NOW_MS)
+    step_up = make_step_up(storage, strategies)
+    return Users(storage, Rulebook(storage), strategies, step_up, clock_ms=lambda: NOW_MS)
 
 
 def create(users: Users, kuid: str | None = "alice", **wanted):
