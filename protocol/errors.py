@@ -1,8 +1,9 @@
 """What can go wrong: id, code, class and text of every error, and the exceptions that carry them.
 
-The rows are those of contract/06, in the order of their codes; ids that nothing raises here are
-reserved. Texts are for people: short, naming the argument and what would be accepted. Programs tell
-errors apart by id and status. Longer than other modules because it is one table.
+The rows are those of contract/06, in the order of their codes, and some of our own, whose codes end
+in 0x10 and above; ids that nothing raises here are reserved. Texts are for people: short, naming
+the argument and what would be accepted. Programs tell errors apart by id and status. Longer than
+other modules because it is one table.
 """
 
 import re

@@ -332,6 +332,7 @@ async def build_services(
         user_changes=UserChanges(storage, users, rulebook, step_up, clock_ms=read_ms),
         credentials=Credentials(storage, strategies, tokens, step_up),
         logins=logins,
+        step_up=step_up,
         keyring=keyring,
         issuer=Issuer(storage, keyring, limits, own_sessions, clock_ms=read_ms),
         tokens=tokens,

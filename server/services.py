@@ -22,6 +22,7 @@ from server.auth.rights import Rulebook
 from server.auth.roles import Roles
 from server.auth.searching import Searches
 from server.auth.sessions import Sessions
+from server.auth.stepup import StepUp
 from server.auth.strategies.registry import Strategies
 from server.auth.tokens import Tokens
 from server.auth.trail import Trail
@@ -55,6 +56,7 @@ class Services:
     user_changes: UserChanges
     credentials: Credentials
     logins: Logins
+    step_up: StepUp
     keyring: Keyring
     issuer: Issuer
     tokens: Tokens

@@ -88,7 +88,6 @@ class SecondFactors:
         self._users = users
         self._pending = pending
         self._step_up = step_up
-        self._policy = step_up.policy
 
     def is_factor(self, name: str) -> bool:
         """Tell whether a strategy is a second factor here."""
@@ -137,7 +136,7 @@ class SecondFactors:
 
     async def _ask(self, first: str, user: User, state: str) -> Challenge | None:
         """Give what a user is asked for after a first factor; None for nothing more."""
-        if first in self._policy.exempt or not self._step_up.is_on:
+        if first in self._step_up.policy.exempt or not self._step_up.is_on:
             return None
         factors = {name: one for name, one in self._step_up.factors().items() if name != first}
         asked: dict[str, Challenge] = {}
@@ -152,14 +151,16 @@ class SecondFactors:
             kept["factors"] = {name: dict(one.kept) for name, one in asked.items()}
             shown = {name: dict(one.data) for name, one in asked.items()}
             data: dict[str, object] = {"factors": list(asked), "challenges": shown}
-            return Challenge({"next": "secondFactor", **data}, kept, self._policy.is_portable)
+            return Challenge(
+                {"next": "secondFactor", **data}, kept, self._step_up.policy.is_portable
+            )
         if not await self._step_up.is_required(user.kuid, user.profile_ids):
             return None
         enrols = [name for name, one in factors.items() if isinstance(one, Proves)]
         if not enrols:
             raise _refuse("no second factor, and none to enrol")
         data = {"next": "enrol", "factors": enrols}
-        return Challenge(data, {**kept, "enrols": enrols}, self._policy.is_portable)
+        return Challenge(data, {**kept, "enrols": enrols}, self._step_up.policy.is_portable)
 
     async def _enrol(
         self, name: str, attempt: LoginAttempt, step: Step, user: User, binding: str
@@ -204,7 +205,9 @@ class SecondFactors:
         address: str,
         guards: tuple[Change, ...],
     ) -> NextStep:
-        is_portable = isinstance(what, Challenge) and (what.is_portable or self._policy.is_portable)
+        is_portable = isinstance(what, Challenge) and (
+            what.is_portable or self._step_up.policy.is_portable
+        )
         try:
             ends_ms = await self._pending.keep(
                 state,

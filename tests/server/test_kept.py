@@ -43,6 +43,7 @@ from server.storage.sqlite import SqliteStorage
 from tests.server.errors import told
 from tests.server.keyrings import NOW_MS, clock_ms
 from tests.server.running import PASSWORD, Envelope, cheap_config
+from tests.server.stepups import OPERATOR, operator_as
 from tests.waiting import until
 
 PEOPLE = ("ann", "bob")

@@ -15,6 +15,7 @@ from server.auth.users import MOST_PROFILES, User, Users
 from server.storage.base import Delete, DeleteAll, Insert, Noted, Put, Table
 from server.storage.shapes import SHAPES
 from server.storage.sqlite import SqliteStorage
+from tests.server.stepups import make_step_up
 
 NOW_MS = 1_700_000_000_000
 INFO = {"author": "boss", "createdAt": NOW_MS, "updatedAt": None, "updater": None}
