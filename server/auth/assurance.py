@@ -90,8 +90,9 @@ class MfaPolicy:
     is_open: bool = False
 
     def is_sufficient(self, assurance: Assurance, kind: TokenKind) -> bool:
-        """Tell whether a token is enough where a second factor is required."""
-        if self.required_for == NOBODY:
+        """Tell whether a token is enough where a second factor is required; no token always is,
+        since it proves nobody."""
+        if self.required_for == NOBODY or self.is_open or kind is TokenKind.NONE:
             return True
         is_key = kind is TokenKind.API_KEY or BY_API_KEY in assurance.amr
         return (is_key and not self.keys_need_it) or self.has_factor(assurance)
