@@ -117,7 +117,8 @@ def make_mfa_policy(config: Config, *, open_mode: bool = False) -> MfaPolicy:
         keys_need_it=given.api_keys == "require",
         is_portable=given.portable,
         covers_all=config.security.strict or recent_ms is not None,
-        keys_may_change=config.security.api_key.allow_credential_changes,
+        keys_change_others=config.security.api_key.credential_changes != "none",
+        keys_change_own=config.security.api_key.credential_changes == "all",
         is_open=open_mode,
     )
 

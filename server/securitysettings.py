@@ -99,11 +99,12 @@ class ApiKey:
     max_ttl_ms: Milliseconds = setting(
         "maxTTL", duration(unlimited=True), -1, "Longest life of an API key made by its own user."
     )
-    allow_credential_changes: bool = setting(
-        "allowCredentialChanges",
-        YES_NO,
-        False,
-        "Let API keys change how users log in, where a user would need a recent login.",
+    credential_changes: str = setting(
+        "credentialChanges",
+        choice("none", "others", "all"),
+        "none",
+        "Whose authentication methods API keys may change where a user needs a recent login:"
+        " those of other users, or also of their own one. See docs/strategies/totp.md.",
     )
 
 
@@ -233,7 +234,8 @@ class Security:
         "strict",
         YES_NO,
         False,
-        "Refuse short, common and breached passwords, ask for the old one, warn of weak settings.",
+        "Refuse short, common and breached passwords, ask for the old one and for a recent login,"
+        " warn of weak settings.",
     )
     auth_token: AuthToken = table("authToken", AuthToken)
     api_key: ApiKey = table("apiKey", ApiKey)

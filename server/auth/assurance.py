@@ -75,8 +75,9 @@ class MfaPolicy:
     """`[security.mfa]` with what `security.strict` and `security.apiKey` add to it.
 
     With `covers_all` a recent login is required to change any authentication method, else only for
-    second factors and what stands in for one. `keys_may_change` lets API keys do it. `is_open`:
-    everyone may do everything.
+    second factors and what stands in for one. `keys_change_others` lets API keys do what needs it
+    to other users, `keys_change_own` lets them change how their own user logs in. `is_open` means
+    that everyone may do everything.
     """
 
     required_for: Scope = NOBODY
@@ -86,7 +87,8 @@ class MfaPolicy:
     keys_need_it: bool = True
     is_portable: bool = False
     covers_all: bool = False
-    keys_may_change: bool = False
+    keys_change_others: bool = False
+    keys_change_own: bool = False
     is_open: bool = False
 
     def is_sufficient(self, assurance: Assurance, kind: TokenKind) -> bool:

@@ -116,8 +116,7 @@ class StepUp:
                 raise forbid(SECOND_FACTOR)
         needs_recent = self._needs_recent(name)
         if by.is_by_key:
-            if not self.policy.keys_may_change and (is_own or needs_recent):
-                raise forbid(_API_KEY)
+            self._check_key(is_own=is_own, needs_recent=needs_recent)
         elif needs_recent and not self._is_recent(by):
             by = await self._confirm(by, kuid, name, is_own=is_own)
         strategy = self._strategies.get(name)
@@ -126,14 +125,15 @@ class StepUp:
             await by.confirm(partial(strategy.check_present_password, kuid, by.password))
         return by
 
-    async def check_profiles(self, by: Principal) -> None:
-        """Raise ApiError 403 unless this principal may choose the profiles of a user."""
+    async def check_profiles(self, by: Principal, kuid: str | None) -> None:
+        """Raise ApiError 403 unless this principal may choose the profiles of a user; None for
+        a new one."""
         if by.kind is TokenKind.OPERATOR or self.policy.is_open:
             return
         if await self._is_lacking(by):
             raise forbid(SECOND_FACTOR)
         if self.policy.covers_all:
-            self._check_recent(by)
+            self._check_recent(by, is_own=by.kuid == kuid)
 
     async def check_api_key(self, by: Principal, kuid: str, profile_ids: Iterable[str]) -> None:
         """Raise ApiError 403 unless this principal may create an API key for a user. A key is never
@@ -144,19 +144,26 @@ class StepUp:
         if await self._is_lacking(by):
             raise forbid(SECOND_FACTOR)
         is_own = by.kuid == kuid
-        if by.is_by_key and is_own and not self.policy.keys_may_change:
-            raise forbid(_API_KEY)
-        if self.policy.covers_all:
-            self._check_recent(by)
+        if by.is_by_key:
+            self._check_key(is_own=is_own, needs_recent=self.policy.covers_all)
+        elif self.policy.covers_all:
+            self._check_recent(by, is_own=is_own)
         if not self.policy.keys_need_it or self.policy.has_factor(by.assurance):
             return
         if await self.is_required(kuid, profile_ids) or (is_own and await self._has_any(kuid)):
             raise forbid(SECOND_FACTOR)
 
-    def _check_recent(self, by: Principal) -> None:
+    def _check_key(self, *, is_own: bool, needs_recent: bool) -> None:
+        """Refuse an API key where the operator has not allowed it: for its own user always, for
+        others where a recent login would be required of a user."""
+        if is_own and not self.policy.keys_change_own:
+            raise forbid(_API_KEY)
+        if not is_own and needs_recent and not self.policy.keys_change_others:
+            raise forbid(_API_KEY)
+
+    def _check_recent(self, by: Principal, *, is_own: bool) -> None:
         if by.is_by_key:
-            if not self.policy.keys_may_change:
-                raise forbid(_API_KEY)
+            self._check_key(is_own=is_own, needs_recent=True)
         elif not self._is_recent(by):
             raise forbid(_RECENT_LOGIN)
 

@@ -181,7 +181,7 @@ class UserChanges:
                 old = read_user(row)
                 new = change(old)
                 if new.profile_ids != old.profile_ids:
-                    await self._step_up.check_profiles(by)
+                    await self._step_up.check_profiles(by, kuid)
                     await check_profiles_exist(self._rulebook, new.profile_ids)
                 try:
                     await self._storage.apply([*changes_between(row, old, new), *more])

@@ -157,7 +157,7 @@ class Users:
         where the configuration or an operator did: ApiError 403 if they may not (see `StepUp`).
         """
         if granted_by is not None:
-            await self._step_up.check_profiles(granted_by)
+            await self._step_up.check_profiles(granted_by, None)
         profiles = check_profile_ids(profile_ids, _PROFILES_ARGUMENT)
         checked = self._check_credentials(credentials)
         kept, info = content_of(content), make_info(author, self._clock_ms())

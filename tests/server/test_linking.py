@@ -74,7 +74,7 @@ class Desk(CredentialRows):
 async def desk() -> AsyncIterator[Running]:
     """A server with such a strategy, an administrator and Ann; API keys may link, too."""
     security = cheap_config().security
-    api_key = replace(security.api_key, allow_credential_changes=True)
+    api_key = replace(security.api_key, credential_changes="all")
     async with running(cheap_config(security=replace(security, api_key=api_key))) as server:
         services = server.app.services
         parts = Parts(services.storage, services.clock_ms)

@@ -33,7 +33,7 @@ OPEN = Setting(is_open=True)
 
 
 _SECURITY = cheap_config().security
-_KEYS_MAY = replace(_SECURITY.api_key, allow_credential_changes=True)
+_KEYS_MAY = replace(_SECURITY.api_key, credential_changes="all")
 KEYS_MAY = Setting(cheap_config(security=replace(_SECURITY, api_key=_KEYS_MAY)))
 """API keys may change how their users log in."""
 
