@@ -95,6 +95,8 @@ class Writing:
             "started_at": self.now_ms,
             "used_at": self.now_ms,
             "data": {"address": "127.0.0.1", "strategy": "local", "userAgent": "bench"},
+            "amr": ["local"],
+            "authenticated_at": self.now_ms,
         }
         return Insert(Table.SESSIONS, row)
 

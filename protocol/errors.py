@@ -1,8 +1,9 @@
 """What can go wrong: id, code, class and text of every error, and the exceptions that carry them.
 
-The rows are those of contract/06, in the order of their codes; ids that nothing raises here are
-reserved. Texts are for people: short, naming the argument and what would be accepted. Programs tell
-errors apart by id and status. Longer than other modules because it is one table.
+The rows are those of contract/06, in the order of their codes, and some of our own, whose codes end
+in 0x10 and above; ids that nothing raises here are reserved. Texts are for people: short, naming
+the argument and what would be accepted. Programs tell errors apart by id and status. Longer than
+other modules because it is one table.
 """
 
 import re
@@ -255,6 +256,9 @@ FAMILIES: dict[tuple[str, int], tuple[Row, ...]] = {
         (0x01, UNAUTHORIZED, "unauthorized", "Anonymous may not call {0}:{1}: log in first"),
         (0x02, FORBIDDEN, "forbidden", 'User "{2}" may not call {0}:{1}'),
         (0x03, FORBIDDEN, "failsafe_mode_admin_only", "Only administrators may log in now"),
+        (0x10, FORBIDDEN, "second_factor_required", "Log in again, with a second factor"),
+        (0x11, FORBIDDEN, "recent_login_required", "Only soon after a login: log in again"),
+        (0x12, FORBIDDEN, "api_key_forbidden", "API keys may not change how users log in"),
     ),
     ("security.user", 0x0704): (
         (0x01, PRECONDITION, "already_exists", 'User "{0}" exists already'),

@@ -34,6 +34,7 @@ from server.auth.recorder import Recorder
 from server.auth.rights import Rulebook
 from server.auth.roles import Roles
 from server.auth.sessions import Sessions
+from server.auth.stepup import StepUp
 from server.auth.strategies import Parts
 from server.auth.strategies.registry import Strategies
 from server.auth.throttle import Throttle
@@ -71,7 +72,7 @@ from server.logs import RequestLog
 from server.notices import READY, STOPPING, reloading, tell
 from server.openapi import Published
 from server.openfiles import Exhaustion, make_room
-from server.operations import OPERATOR, NoSessions, Operations, make_caller
+from server.operations import OPERATOR, NoSessions, Operations
 from server.parts import (
     make_api_keys,
     make_breaches,
@@ -80,13 +81,13 @@ from server.parts import (
     make_first_admin,
     make_links,
     make_local,
-    make_mfa_policy,
     make_notifier,
     make_password_rules,
     make_passwords,
     make_place,
     make_searches,
     make_signing,
+    make_step_up,
     make_timeouts,
     make_tls,
     make_token_limits,
@@ -233,7 +234,8 @@ async def operating(config: Config, *, creates: bool = False) -> AsyncIterator[O
         passwords, rulebook = make_passwords(config), Rulebook(storage)
         undo.callback(passwords.close)
         strategies = make_strategies(config, storage, passwords, breaches, clock_ms)
-        users = Users(storage, rulebook, strategies, clock_ms=clock_ms)
+        step_up = make_step_up(config, storage, strategies, clock_ms)
+        users = Users(storage, rulebook, strategies, step_up, clock_ms=clock_ms)
         notifier = make_notifier(config, users, clock_ms)
         async with notifier.sending(config.security.notify.timeout_ms / 1000):
             yield Operations(
@@ -243,9 +245,8 @@ async def operating(config: Config, *, creates: bool = False) -> AsyncIterator[O
                 Roles(storage, TABLE, clock_ms=clock_ms),
                 Profiles(storage, clock_ms=clock_ms),
                 users,
-                UserChanges(storage, users, rulebook, clock_ms=clock_ms),
-                Credentials(storage, strategies, NoSessions()),
-                make_caller(),
+                UserChanges(storage, users, rulebook, step_up, clock_ms=clock_ms),
+                Credentials(storage, strategies, NoSessions(), step_up),
                 notifier,
                 config.security.mfa.factors,
                 clock_ms,
@@ -335,15 +336,16 @@ async def build_services(
     breaches = make_breaches(config)
     strategies = make_strategies(config, storage, passwords, breaches, read_ms)
     rulebook = Rulebook(storage, open_mode=open_mode)
-    users = Users(storage, rulebook, strategies, clock_ms=read_ms)
+    step_up = make_step_up(config, storage, strategies, read_ms, open_mode=open_mode)
+    users = Users(storage, rulebook, strategies, step_up, clock_ms=read_ms)
     keyring = await open_keyring(storage, make_signing(config), clock_ms=read_ms)
     limits = make_token_limits(config)
     field_mappings = Mappings(storage)
     own_sessions = Sessions(storage, clock_ms=read_ms)
-    tokens = Tokens(storage, users, rulebook, keyring, limits, clock_ms=read_ms)
+    tokens = Tokens(storage, users, rulebook, keyring, limits, step_up, clock_ms=read_ms)
     addresses = Addresses(config.server.trusted_proxies)
     links = make_links(config, read_ms)
-    logins, factors = make_logins(config, storage, strategies, users, read_ms)
+    logins = make_logins(config, storage, strategies, users, step_up, read_ms)
     first_admin = await make_first_admin(config, users, strategies, is_open=open_mode)
     storage.follow(make_follower(rulebook, keyring, tokens, links, first_admin))
     return Services(
@@ -358,14 +360,14 @@ async def build_services(
         users=users,
         trail=trail,
         notifier=make_notifier(config, users, read_ms),
-        user_changes=UserChanges(storage, users, rulebook, clock_ms=read_ms),
-        credentials=Credentials(storage, strategies, tokens),
+        user_changes=UserChanges(storage, users, rulebook, step_up, clock_ms=read_ms),
+        credentials=Credentials(storage, strategies, tokens, step_up),
         logins=logins,
-        second_factors=factors,
+        step_up=step_up,
         keyring=keyring,
         issuer=Issuer(storage, keyring, limits, own_sessions, clock_ms=read_ms),
         tokens=tokens,
-        api_keys=make_api_keys(config, storage, keyring, read_ms),
+        api_keys=make_api_keys(config, storage, keyring, step_up, read_ms),
         sessions=own_sessions,
         mappings=field_mappings,
         searches=make_searches(config, storage, field_mappings, read_ms),
@@ -420,11 +422,11 @@ def make_logins(
     storage: Storage,
     strategies: Strategies,
     users: Users,
+    step_up: StepUp,
     read_ms: Callable[[], int],
-) -> tuple[Logins, SecondFactors]:
-    """Give what runs login attempts, and what asks for second factors in them."""
+) -> Logins:
+    """Give what runs login attempts, and asks for second factors in them."""
     pending = PendingLogins(storage, clock_ms=read_ms, ttl_ms=config.timeouts.login_ms)
-    policy = make_mfa_policy(config)
-    factors = SecondFactors(storage, strategies, users, pending, policy, clock_ms=read_ms)
+    factors = SecondFactors(strategies, users, pending, step_up)
     throttle = Throttle(config.limits.failed_logins, clock_s=clock_s)
-    return Logins(strategies, users, throttle, pending, factors), factors
+    return Logins(strategies, users, throttle, pending, factors)

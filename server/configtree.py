@@ -228,7 +228,7 @@ def _write_table(filled: object, path: str) -> Iterator[str]:
             inner.append(one)
         elif one.kind is NAMED_TABLES:
             named = {f"{path}{_write_key(one.name)}.{_write_key(key)}": value[key] for key in value}
-        elif one.is_secret:
+        elif one.is_secret or value is None:
             lines.append(_NOT_SHOWN.format(one.name) if value else f"# {one.name}: not set")
         else:
             lines.append(f"{_write_key(one.name)} = {write_value(one.kind.write(value))}")

@@ -17,6 +17,7 @@ from protocol.messages import Connected, Origin, Request, Response, read_unread
 from server.actions import TABLE, Action, Outcome, all_actions, find
 from server.auditing import note_refusal, run_audited, source_of
 from server.auth.callers import Caller
+from server.auth.stepup import SECOND_FACTOR, forbid
 from server.limit_counters import Limit
 from server.local_origin import is_local_host, is_local_page
 from server.loginpage import show_page
@@ -267,8 +268,12 @@ class Dispatcher:
             return
         action = find(controller, name)
         if action is None or not action.while_no_admin or await self._services.users.admin_exists():
-            which = "unauthorized" if caller.is_anonymous else "forbidden"
-            refused = error(f"security.rights.{which}", controller, name, caller.kuid)
+            beyond = caller.person.beyond
+            if beyond is not None and beyond.allows(controller, name, args):
+                refused = forbid(SECOND_FACTOR)
+            else:
+                which = "unauthorized" if caller.is_anonymous else "forbidden"
+                refused = error(f"security.rights.{which}", controller, name, caller.kuid)
             self._note_refusal(caller, request, refused)
             raise refused
 

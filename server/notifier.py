@@ -18,7 +18,15 @@ from types import MappingProxyType
 
 from protocol.errors import ApiError
 from server.auth.audit import MOST_USER_AGENT_CHARACTERS, Ending, Line
-from server.auth.notices import CHANGED, ENROLLED, RECOVERED
+from server.auth.notices import (
+    CHANGED,
+    ENROLLED,
+    KEY_ADDED,
+    KEY_REMOVED,
+    RECOVERED,
+    REMOVED,
+    RESET_MADE,
+)
 from server.hooks import Outbox, Undelivered, Way
 from server.storage.base import Unavailable
 
@@ -31,26 +39,9 @@ _MOST_TOLD = 10_000
 _WORKERS = 4
 _LAST_S = 2.0
 _LONGEST_PAUSE_S = 0.5
-_RESET = "kuzzle-plugin-auth-passport-local/password"
-_ADDED, _CHANGED, _REMOVED = ENROLLED, CHANGED, "credentialsRemoved"
-KINDS: Mapping[str, str] = MappingProxyType(
-    {
-        "auth:createMyCredentials": _ADDED,
-        "security:createCredentials": _ADDED,
-        "auth:updateMyCredentials": _CHANGED,
-        "security:updateCredentials": _CHANGED,
-        "auth:deleteMyCredentials": _REMOVED,
-        "security:deleteCredentials": _REMOVED,
-        f"{_RESET}:reset": _CHANGED,
-        f"{_RESET}:getResetPasswordToken": "resetTokenMade",
-        "auth:createApiKey": "apiKeyAdded",
-        "security:createApiKey": "apiKeyAdded",
-        "command:user set-password": _CHANGED,
-        "command:user reset-mfa": _REMOVED,
-    }
-)
-"""What is told of an action that went well."""
-_OF_SUCCESS = frozenset({ENROLLED, CHANGED, RECOVERED})
+KINDS: Mapping[str, str] = MappingProxyType({"command:user reset-mfa": REMOVED})
+"""What is told of a command that went well and does not tell it itself."""
+_OF_SUCCESS = frozenset({ENROLLED, CHANGED, REMOVED, KEY_ADDED, KEY_REMOVED, RESET_MADE, RECOVERED})
 """Notices that count unless their action is refused; all others are suspicions, and always do."""
 
 OwnerOf = Callable[[str, str], Awaitable[str | None]]
@@ -98,7 +89,7 @@ class Notifier:
         elif line.ending is Ending.OK and line.kind in KINDS:
             kinds.add(KINDS[line.kind])
         for kind in sorted(kinds):
-            if kind in _OF_SUCCESS or kind in KINDS.values() or self._is_news(kind, line):
+            if kind in _OF_SUCCESS or self._is_news(kind, line):
                 self._tell(kind, line)
 
     async def run(self) -> None:

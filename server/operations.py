@@ -13,22 +13,24 @@ from pathlib import Path
 from typing import TypeVar
 
 from protocol.errors import LocalError
+from server.auth.assurance import Principal, TokenKind
 from server.auth.audit import Line, carry
-from server.auth.callers import STALE, Caller, Person
 from server.auth.credentials import Credentials
 from server.auth.keyring import JOURNAL_S
 from server.auth.names import ANONYMOUS_ID
 from server.auth.passwords import Passwords
 from server.auth.profiles import Profiles
-from server.auth.rights import Rulebook, compile_rights
+from server.auth.rights import Rulebook
 from server.auth.roles import Roles
 from server.auth.userchanges import UserChanges
-from server.auth.users import User, Users
+from server.auth.users import Users
 from server.notifier import Notifier
 from server.storage.base import Change, Storage
 
 OPERATOR = ANONYMOUS_ID
 """Who changes something from the command line, as far as documents can tell: nobody logged in."""
+BY_OPERATOR = Principal(OPERATOR, TokenKind.OPERATOR)
+"""The principal of the command line, of whom no login is required."""
 _MOST_SHOWN = 120
 T = TypeVar("T")
 
@@ -36,7 +38,7 @@ T = TypeVar("T")
 class NoSessions:
     """The sessions of an operator: he has none, so that none of his could end or go on."""
 
-    async def family_of(self, caller: Caller) -> str:
+    async def family_of(self, token_hash: bytes) -> str:
         """See `OwnSessions`."""
         return ""
 
@@ -46,11 +48,6 @@ class NoSessions:
 
     async def revoke_others(self, kuid: str, family: str) -> None:
         """See `OwnSessions`."""
-
-
-def make_caller() -> Caller:
-    """Give who asks where a caller is wanted: an operator, who may do nothing over the wire."""
-    return Caller(Person(User(OPERATOR, ()), compile_rights([], {}, {}), STALE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +63,6 @@ class Operations:
     users: Users
     user_changes: UserChanges
     credentials: Credentials
-    caller: Caller
     notifier: Notifier
     factors: tuple[str, ...]
     clock_ms: Callable[[], int]

@@ -19,13 +19,13 @@ from protocol.websocket import MessageLimits
 from server.actions import Router, all_actions
 from server.addresses import Addresses
 from server.auth.apikeys import ApiKeys
+from server.auth.assurance import DEFAULT_RECENT_MS, MfaPolicy
 from server.auth.breaches import BreachCheck, make_breach_check
 from server.auth.keyring import Keyring, Signing
 from server.auth.lifetimes import NEVER, TokenLimits
 from server.auth.limits import MessageBudget
 from server.auth.links import Links
 from server.auth.mappings import Mappings
-from server.auth.mfa import MfaPolicy
 from server.auth.passwordrules import (
     STRICT_LEAST_CHARACTERS,
     STRICT_RESET_MS,
@@ -36,6 +36,7 @@ from server.auth.passwords import Passwords
 from server.auth.policies import read_policies, read_whom
 from server.auth.scrolls import Scrolls
 from server.auth.searching import Searches
+from server.auth.stepup import StepUp
 from server.auth.strategies.local import Local
 from server.auth.strategies.registry import Strategies
 from server.auth.users import Users
@@ -57,11 +58,15 @@ _LOG = logging.getLogger("manykeys.app")
 
 
 def make_api_keys(
-    config: Config, storage: Storage, keyring: Keyring, clock_ms: Callable[[], int]
+    config: Config,
+    storage: Storage,
+    keyring: Keyring,
+    step_up: StepUp,
+    clock_ms: Callable[[], int],
 ) -> ApiKeys:
     """Give what makes API keys and knows them."""
     most_ms = int(config.security.api_key.max_ttl_ms)
-    return ApiKeys(storage, keyring, clock_ms=clock_ms, max_ttl_ms=most_ms)
+    return ApiKeys(storage, keyring, step_up, clock_ms=clock_ms, max_ttl_ms=most_ms)
 
 
 def make_counting(config: Config, clock_ms: Callable[[], int]) -> Counting:
@@ -110,16 +115,33 @@ def make_searches(
     return Searches(storage, field_mappings, scrolls, most_hits=most_hits)
 
 
-def make_mfa_policy(config: Config) -> MfaPolicy:
-    """Give who must have a second factor, and which there are."""
-    given = config.security.mfa
+def make_step_up(
+    config: Config,
+    storage: Storage,
+    strategies: Strategies,
+    clock_ms: Callable[[], int],
+    *,
+    open_mode: bool = False,
+) -> StepUp:
+    """Give what requires second factors and recent logins."""
+    policy = make_mfa_policy(config, open_mode=open_mode)
+    return StepUp(storage, strategies, policy, clock_ms=clock_ms)
+
+
+def make_mfa_policy(config: Config, *, open_mode: bool = False) -> MfaPolicy:
+    """Give who must have a second factor, which there are, and what needs a recent login."""
+    given, recent_ms = config.security.mfa, config.security.mfa.recent_login_ms
     return MfaPolicy(
         read_whom(given.required_for),
         given.factors,
         frozenset(given.exempt),
-        given.recent_login_ms,
+        DEFAULT_RECENT_MS if recent_ms is None else recent_ms,
         keys_need_it=given.api_keys == "require",
         is_portable=given.portable,
+        covers_all=config.security.strict or recent_ms is not None,
+        keys_change_others=config.security.api_key.credential_changes != "none",
+        keys_change_own=config.security.api_key.credential_changes == "all",
+        is_open=open_mode,
     )
 
 

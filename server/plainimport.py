@@ -10,7 +10,7 @@ from server.auth.userchanges import changes_between
 from server.auth.userimport import Arrival, Ending
 from server.auth.users import User, check_profiles_exist, ends_of, read_user
 from server.importlines import Kind, Record
-from server.operations import OPERATOR, Operations
+from server.operations import BY_OPERATOR, OPERATOR, Operations
 from server.storage.base import Change, Missing, Row, Table, Update
 
 
@@ -82,10 +82,9 @@ class PlainImport:
         if not is_new and not self._replaces:
             return Ending.KEPT
         if old is None:
-            await credentials.create(LOCAL, kuid, given, OPERATOR, guards=changes)
+            await credentials.create(LOCAL, kuid, given, BY_OPERATOR, guards=changes)
         elif not is_same:
-            caller = self._operations.caller
-            await credentials.update(LOCAL, kuid, given, caller, revokes=False, guards=changes)
+            await credentials.update(LOCAL, kuid, given, BY_OPERATOR, revokes=False, guards=changes)
         else:
             try:
                 await storage.apply(changes)

@@ -16,6 +16,7 @@ from server.settings import (
     table,
     text,
     texts,
+    unset_or,
     whole,
 )
 
@@ -97,6 +98,13 @@ class ApiKey:
 
     max_ttl_ms: Milliseconds = setting(
         "maxTTL", duration(unlimited=True), -1, "Longest life of an API key made by its own user."
+    )
+    credential_changes: str = setting(
+        "credentialChanges",
+        choice("none", "others", "all"),
+        "none",
+        "Whose authentication methods API keys may change where a user needs a recent login:"
+        " those of other users, or also of their own one. See docs/strategies/totp.md.",
     )
 
 
@@ -181,11 +189,12 @@ class Mfa:
         (),
         "Strategies after which none is asked for: they are two factors already.",
     )
-    recent_login_ms: Milliseconds = setting(
+    recent_login_ms: Milliseconds | None = setting(
         "recentLogin",
-        duration(1000),
-        900_000,
-        "How long after a login its session may add, change or remove a second factor.",
+        unset_or(duration(1000)),
+        None,
+        "How long after a login its session may change how users log in. If it is not set: 15m,"
+        " for second factors, and with security.strict for every authentication method.",
     )
     api_keys: str = setting(
         "apiKeys",
@@ -225,7 +234,8 @@ class Security:
         "strict",
         YES_NO,
         False,
-        "Refuse short, common and breached passwords, ask for the old one, warn of weak settings.",
+        "Refuse short, common and breached passwords, ask for the old one and for a recent login,"
+        " warn of weak settings.",
     )
     auth_token: AuthToken = table("authToken", AuthToken)
     api_key: ApiKey = table("apiKey", ApiKey)

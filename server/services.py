@@ -16,13 +16,13 @@ from server.auth.limits import RequestLimits
 from server.auth.links import Links
 from server.auth.logins import Logins
 from server.auth.mappings import Mappings
-from server.auth.mfa import SecondFactors
 from server.auth.passwords import Passwords
 from server.auth.profiles import Profiles
 from server.auth.rights import Rulebook
 from server.auth.roles import Roles
 from server.auth.searching import Searches
 from server.auth.sessions import Sessions
+from server.auth.stepup import StepUp
 from server.auth.strategies.registry import Strategies
 from server.auth.tokens import Tokens
 from server.auth.trail import Trail
@@ -56,7 +56,7 @@ class Services:
     user_changes: UserChanges
     credentials: Credentials
     logins: Logins
-    second_factors: SecondFactors
+    step_up: StepUp
     keyring: Keyring
     issuer: Issuer
     tokens: Tokens

@@ -147,6 +147,15 @@ def duration(least: Milliseconds = 0, *, unlimited: bool = False) -> Kind[Millis
     return Kind(accepted + (", or -1 for no limit" if unlimited else ""), read, write_duration)
 
 
+def unset_or(kind: Kind[T]) -> Kind[T | None]:
+    """Take what `kind` does; the setting may also be left unset, which is None."""
+
+    def write(value: T | None) -> object:
+        return None if value is None else kind.write(value)
+
+    return Kind(kind.accepted, kind.read, write)
+
+
 def text(least: int = 0, most: int = 1024) -> Kind[str]:
     """Take printable ASCII: such texts end up in header fields and addresses."""
 

@@ -1,20 +1,33 @@
 """What logins and linkings of several steps have in common on the wire (contract/05 §4)."""
 
+from dataclasses import replace
+from functools import partial
 from urllib.parse import urlencode
 
 from protocol.messages import Origin, Request
 from server.actions import Outcome
-from server.auth.audit import tell
+from server.auth.assurance import Principal
 from server.auth.callers import Caller
 from server.auth.logins import Claim
 from server.auth.mfa import NextStep
-from server.auth.notices import CHANGED, ENROLLED
 from server.auth.strategies import LoginAttempt, Redirect, Strategy
 from server.browsers import Browser
 from server.services import Services
 
 _FORM = "application/x-www-form-urlencoded"
 _STATE = "state"
+_PRESENT_PASSWORD = "currentPassword"  # noqa: S105 (the name of a member, not a password)
+
+
+def principal_of(services: Services, caller: Caller, request: Request) -> Principal:
+    """Return who asks for a change, with the present password that the request may hold: the
+    member `currentPassword` of the body, or else the argument `password`."""
+    body = request.body if isinstance(request.body, dict) else {}
+    given = body.get(_PRESENT_PASSWORD)
+    if given is None:
+        given = request.args.get("password")
+    confirm = partial(services.logins.confirm, caller.kuid, services.addresses.of(request))
+    return replace(caller.principal, password=given, confirm=confirm)
 
 
 def read_attempt(services: Services, request: Request) -> LoginAttempt:
@@ -93,22 +106,18 @@ def send_on(services: Services, request: Request, browser: Browser, found: NextS
     return Outcome(challenge, headers=cookie, is_private=True)
 
 
-async def enter_claim(
-    services: Services, caller: Caller, name: str, claim: Claim
-) -> dict[str, object]:
+async def enter_claim(services: Services, name: str, claim: Claim) -> dict[str, object]:
     """Give a user the credentials he has proved, and what the strategy shows of them."""
     linking = claim.linking
-    # Where a provider sends the browser, this is a login as far as the request shows.
-    tell(notice=CHANGED if linking.is_update else ENROLLED)
     if not linking.is_update:
         return await services.credentials.create(
-            name, linking.kuid, claim.credentials, linking.kuid, guards=claim.guards
+            name, linking.kuid, claim.credentials, linking.principal, guards=claim.guards
         )
     return await services.credentials.update(
         name,
         linking.kuid,
         claim.credentials,
-        caller,
+        linking.principal,
         revokes=linking.revokes,
         asks_with=linking.family,
         guards=claim.guards,

@@ -14,7 +14,7 @@ from server.auth.mfa import factors_of, take_away
 from server.auth.names import is_id
 from server.auth.sessions import end_all
 from server.auth.users import User, read_user
-from server.operations import OPERATOR, Operations, Work, write_table
+from server.operations import BY_OPERATOR, OPERATOR, Operations, Work, write_table
 from server.passwordprompt import add_password_flag, take_password
 from server.storage.base import Row, Table
 from server.times import write_time
@@ -171,13 +171,15 @@ def _read_content(written: str | None) -> dict[str, object]:
 
 async def _disable(operations: Operations, given: Namespace) -> None:
     kuid = await _find(operations, given)
-    await operations.change("user disable", kuid, operations.user_changes.disable(kuid, OPERATOR))
+    await operations.change(
+        "user disable", kuid, operations.user_changes.disable(kuid, BY_OPERATOR)
+    )
     print(f"user {kuid} is disabled: his tokens and keys are refused from now on")
 
 
 async def _enable(operations: Operations, given: Namespace) -> None:
     kuid = await _find(operations, given)
-    await operations.change("user enable", kuid, operations.user_changes.enable(kuid, OPERATOR))
+    await operations.change("user enable", kuid, operations.user_changes.enable(kuid, BY_OPERATOR))
     print(f"user {kuid} is enabled")
 
 
@@ -191,9 +193,7 @@ async def _set_password(operations: Operations, given: Namespace) -> None:
     kuid = await _find(operations, given)
     password = take_password(from_stdin=given.password_stdin)
     credentials, revokes = {"password": password}, not given.keep_sessions
-    setting = operations.credentials.update(
-        LOCAL, kuid, credentials, operations.caller, revokes=revokes
-    )
+    setting = operations.credentials.update(LOCAL, kuid, credentials, BY_OPERATOR, revokes=revokes)
     await operations.change("user set-password", kuid, setting, strategy=LOCAL)
     print(f"user {kuid} has another password")
 

@@ -10,11 +10,15 @@ from collections.abc import Callable
 from typing import cast
 
 from protocol.errors import error, plain_error
+from server.auth.assurance import Principal
+from server.auth.audit import tell
 from server.auth.keyring import Keyring
 from server.auth.lifetimes import NEVER, check_ttl, read_lifetime
 from server.auth.lookups import look_up
 from server.auth.names import check_id, is_id
+from server.auth.notices import KEY_ADDED, KEY_REMOVED
 from server.auth.queryclauses import Fields
+from server.auth.stepup import StepUp
 from server.auth.tokenforms import API_KEY_PREFIX, hash_token, owner_guard
 from server.auth.users import User, make_info
 from server.storage.base import (
@@ -47,12 +51,14 @@ class ApiKeys:
         self,
         storage: Storage,
         keyring: Keyring,
+        step_up: StepUp,
         *,
         clock_ms: Callable[[], int],
         max_ttl_ms: int = NEVER,
     ) -> None:
         self._storage = storage
         self._keyring = keyring
+        self._step_up = step_up
         self._clock_ms = clock_ms
         self._max_ttl_ms = max_ttl_ms
 
@@ -64,13 +70,16 @@ class ApiKeys:
         return ttl_ms
 
     async def create(
-        self, user: User, description: str, ttl_ms: int, key_id: str | None, author: str
+        self, user: User, description: str, ttl_ms: int, key_id: str | None, by: Principal
     ) -> dict[str, object]:
-        """Make a key for a user and give it as the API shows it, for once with its token.
+        """Make a key for a user and give it as the API shows it, for once with its token. It has
+        the assurance of the principal: what a key may do is no more than its session could.
 
-        400 if the id is taken, 404 if the user is gone or disabled by the time it is stored.
+        400 if the id is taken, 403 for a principal who may not (see `StepUp`), 404 if the user is
+        gone or disabled by the time it is stored.
         """
         _check_description(description)
+        await self._step_up.check_api_key(by, user.kuid, user.profile_ids)
         now_ms = self._clock_ms()
         token = API_KEY_PREFIX + self._sign(user.kuid, now_ms, ttl_ms)
         row: Row = {
@@ -80,7 +89,8 @@ class ApiKeys:
             "description": description,
             "expires_at": None if ttl_ms == NEVER else now_ms + ttl_ms,
             "ttl": ttl_ms,
-            "info": make_info(author, now_ms),
+            "info": make_info(by.kuid, now_ms),
+            "amr": list(by.assurance.amr),
         }
         if len(await self._rows_of(user.kuid)) >= MOST_KEYS:
             raise plain_error(412, f"a user has at most {MOST_KEYS} API keys: delete one first")
@@ -90,6 +100,7 @@ class ApiKeys:
             raise error("services.storage.document_already_exists") from None
         except Missing:
             raise error("security.user.not_found", user.kuid) from None
+        tell(notice=KEY_ADDED)
         source = {**_source(row), "_kuzzle_info": row["info"], "token": token}
         return {"_id": row["id"], "_source": source}
 
@@ -127,6 +138,7 @@ class ApiKeys:
             )
         except Missing:
             raise error("services.storage.not_found", key_id) from None
+        tell(notice=KEY_REMOVED)
 
     def _sign(self, kuid: str, now_ms: int, ttl_ms: int) -> str:
         claims: dict[str, object] = {"_id": kuid, "iat": now_ms // 1000}

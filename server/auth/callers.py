@@ -6,14 +6,15 @@ the journal, never changed in place. Knows nothing of requests or storage.
 """
 
 from dataclasses import dataclass, field
-from enum import Enum
 
 from protocol.envelopes import Kept
 from server.actions import Action
+from server.auth.assurance import UNPROVEN, Assurance, Principal, TokenKind
 from server.auth.names import ANONYMOUS_ID
 from server.auth.rights import Rights
 from server.auth.users import User
 
+__all__ = ["STALE", "Caller", "Person", "TokenKind"]
 STALE = -1
 """A `Person.generation` that no rulebook has: he must be read again."""
 
@@ -25,6 +26,9 @@ class Person:
     `permitted` holds the actions he was found to have a right to wherever they act, `kept` the
     results of permitted ones that depend on nothing but him; a change of user, credentials or
     rights makes a new Person.
+
+    Where a second factor is required, sessions without it share a Person of their own, whose rights
+    are those to step up; `beyond` are the rights they would have with it, None for all others.
     """
 
     user: User
@@ -32,6 +36,7 @@ class Person:
     generation: int
     permitted: dict[tuple[str, str], Action] = field(default_factory=dict)
     kept: dict[tuple[str | None, str | None], Kept] = field(default_factory=dict)
+    beyond: Rights | None = None
 
     @property
     def kuid(self) -> str:
@@ -42,15 +47,6 @@ class Person:
     def is_anonymous(self) -> bool:
         """Whether this is everybody who showed no token."""
         return self.user.kuid == ANONYMOUS_ID
-
-
-class TokenKind(Enum):
-    """What a token is; one kind never passes for another."""
-
-    NONE = "no token"
-    SESSION = "session"
-    SINGLE_USE = "single use"
-    API_KEY = "API key"
 
 
 @dataclass(slots=True, eq=False)
@@ -66,6 +62,7 @@ class Caller:
     expires_at_ms: float = float("inf")
     used_at_ms: float = 0
     written_at_ms: float = 0
+    assurance: Assurance = UNPROVEN
 
     @property
     def kuid(self) -> str:
@@ -76,3 +73,8 @@ class Caller:
     def is_anonymous(self) -> bool:
         """Whether no token was shown, or the token of nobody in particular."""
         return self.person.user.kuid == ANONYMOUS_ID
+
+    @property
+    def principal(self) -> Principal:
+        """The caller as the one who asks for a change."""
+        return Principal(self.kuid, self.kind, self.assurance, self.token_hash)

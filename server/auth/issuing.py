@@ -17,10 +17,11 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from protocol.errors import error
+from server.auth.assurance import UNPROVEN, Assurance
 from server.auth.callers import Caller, TokenKind
 from server.auth.keyring import Keyring
 from server.auth.lifetimes import NEVER, TokenLimits
-from server.auth.sessions import Sessions
+from server.auth.sessions import Sessions, read_assurance
 from server.auth.strategies import WRONG
 from server.auth.tokenforms import hash_token, owner_guard
 from server.auth.users import User
@@ -60,6 +61,7 @@ class _Chain:
 
     started_at_ms: int
     data: Row
+    assurance: Assurance
     family: str | None = None
 
 
@@ -87,17 +89,20 @@ class Issuer:
         ttl_ms: int,
         *,
         single_use: bool = False,
+        assurance: Assurance = UNPROVEN,
         shown: Row | None = None,
         guards: Iterable[Change] = (),
     ) -> Issued:
-        """Make a token for a user; `shown` is what the list of his sessions tells about it.
+        """Make a token for a user; `assurance` says how they proved who they are, `shown` is what
+        the list of their sessions tells about it.
 
         401 if he is gone or disabled by the time it is stored, or if `guards` do not hold any more:
         what proved that it is he was changed since. Where a user may have only so many sessions,
         his oldest ones end.
         """
         now_ms = self._clock_ms()
-        issued, row = self._make(user.kuid, ttl_ms, _Chain(now_ms, shown or {}), now_ms)
+        chain = _Chain(now_ms, shown or {}, assurance)
+        issued, row = self._make(user.kuid, ttl_ms, chain, now_ms)
         row["single_use"] = int(single_use)
         try:
             await self._storage.apply(
@@ -131,7 +136,10 @@ class Issuer:
             if old["refreshed_at"] is not None:
                 return _open_successor(old, token)
             chain = _Chain(
-                cast(int, old["started_at"]), cast(Row, old["data"]), cast(str, old["family"])
+                cast(int, old["started_at"]),
+                cast(Row, old["data"]),
+                read_assurance(old),
+                cast(str, old["family"]),
             )
             issued, row = self._make(caller.kuid, ttl_ms, chain, self._clock_ms())
             try:
@@ -165,6 +173,8 @@ class Issuer:
             "started_at": chain.started_at_ms,
             "used_at": now_ms,
             "data": chain.data,
+            "amr": list(chain.assurance.amr),
+            "authenticated_at": chain.assurance.authenticated_at_ms,
         }
         shown_end = NEVER if ends_ms is None else ends_ms
         return Issued(kuid, self.limits.prefix + token, shown_end, ttl_ms), row

@@ -1,5 +1,5 @@
-"""Second factors: who must give one, what he is asked for, and what only a recent login may change
-(security checks A13, A15).
+"""Second factors at login: who is asked for one, and how it is checked (security check A13).
+Who must have one is said in `stepup`.
 
 A first factor that was right gives nothing but a step, which is good for a few minutes, a few tries
 and one login; what proved it is made good in the transaction that keeps the step. Strategies named
@@ -7,16 +7,15 @@ by `security.mfa.factors` take it. Who must have a factor and has none may only 
 his credentials, or his being disabled, ends the step.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import cast
 
 from protocol.errors import ApiError, error
 from server.auth.audit import Ending, tell
-from server.auth.callers import Caller, TokenKind
 from server.auth.notices import ENROLLED
 from server.auth.pending import PendingLogins, Step, end_seconds, make_second_state
-from server.auth.policies import NOBODY, Scope, roles_in
+from server.auth.stepup import StepUp
 from server.auth.strategies import (
     DISABLED,
     WRONG,
@@ -27,7 +26,6 @@ from server.auth.strategies import (
     Proves,
     Redirect,
     Refused,
-    SecondFactor,
 )
 from server.auth.strategies.guarded import is_sound
 from server.auth.strategies.registry import Strategies
@@ -49,18 +47,6 @@ _NOT_NOW = "this second factor can't be taken: begin the login again"
 
 
 @dataclass(frozen=True, slots=True)
-class MfaPolicy:
-    """`[security.mfa]`; see there."""
-
-    required_for: Scope = NOBODY
-    factors: tuple[str, ...] = ()
-    exempt: frozenset[str] = frozenset()
-    recent_ms: float = 900_000
-    keys_need_it: bool = True
-    is_portable: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class LoggedIn:
     """Who logged in, as long as `guards` hold when his token is stored; `wishes` are those of the
     login's first step. `strategy` was the first factor, `factor` the second one, "" without.
@@ -72,6 +58,11 @@ class LoggedIn:
     strategy: str = ""
     factor: str = ""
     shown: Mapping[str, object] = field(default_factory=dict, repr=False)
+
+    @property
+    def amr(self) -> tuple[str, ...]:
+        """The strategies that proved it, in their order."""
+        return tuple(name for name in (self.strategy, self.factor) if name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,24 +79,19 @@ class SecondFactors:
 
     def __init__(
         self,
-        storage: Storage,
         strategies: Strategies,
         users: Users,
         pending: PendingLogins,
-        policy: MfaPolicy,
-        *,
-        clock_ms: Callable[[], int],
+        step_up: StepUp,
     ) -> None:
-        self._storage = storage
         self._strategies = strategies
         self._users = users
         self._pending = pending
-        self._policy = policy
-        self._clock_ms = clock_ms
+        self._step_up = step_up
 
     def is_factor(self, name: str) -> bool:
         """Tell whether a strategy is a second factor here."""
-        return name in self._policy.factors and name in self._factors()
+        return self._step_up.is_factor(name)
 
     async def follow(
         self, found: LoggedIn, binding: str, address: str, ending: Ending = Ending.PENDING
@@ -134,7 +120,7 @@ class SecondFactors:
             raise _refuse(DISABLED)
         if enrols is not None:
             return await self._enrol(name, attempt, step, user, binding)
-        factor = self._factors().get(name)
+        factor = self._step_up.factors().get(name)
         if factor is None:
             raise _refuse("no such factor any more")
         await self._pending.count_try(step)
@@ -148,48 +134,11 @@ class SecondFactors:
         guards = (*outcome.guards, self._pending.end(step))
         return LoggedIn(user, guards, step.wishes, str(step.kept["first"]), name)
 
-    async def check_recent(self, name: str, caller: Caller, action: str) -> None:
-        """Raise ApiError 403 where credentials of a second factor, or such as need none, are to be
-        changed with anything but the session of a recent login."""
-        makes_up_for_one = name in self._policy.exempt and self._is_on()
-        if not makes_up_for_one and not self.is_factor(name):
-            return
-        session = await self._session_of(caller)
-        if session is not None and _strategy_of(session):
-            age_ms = self._clock_ms() - cast(int, session["started_at"])
-            if age_ms <= self._policy.recent_ms:
-                return
-        raise _forbid(caller, action, "recentLogin", "soon after a login only: log in again")
-
-    async def check_api_key(self, caller: Caller, action: str) -> None:
-        """Raise ApiError 403 where somebody who must give a second factor would get an API key, of
-        which none is asked, without having given it."""
-        if not self._policy.keys_need_it or not self._is_on():
-            return
-        session = await self._session_of(caller)
-        if session is not None:
-            data = cast(Row, session["data"])
-            if data.get("secondFactor") or _strategy_of(session) in self._policy.exempt:
-                return
-        if await self._is_required(caller.person.user) or await self._has_any(caller.kuid):
-            raise _forbid(caller, action, "secondFactor", "log in again, with your second factor")
-
-    def _is_on(self) -> bool:
-        return self._policy.required_for != NOBODY or bool(self._factors())
-
-    def _factors(self) -> dict[str, SecondFactor]:
-        """Give the second factors there are now."""
-        there = set(self._strategies.names())
-        named = (
-            (name, self._strategies.get(name)) for name in self._policy.factors if name in there
-        )
-        return {name: found for name, found in named if isinstance(found, SecondFactor)}
-
     async def _ask(self, first: str, user: User, state: str) -> Challenge | None:
         """Give what a user is asked for after a first factor; None for nothing more."""
-        if first in self._policy.exempt or not self._is_on():
+        if first in self._step_up.policy.exempt or not self._step_up.is_on:
             return None
-        factors = {name: one for name, one in self._factors().items() if name != first}
+        factors = {name: one for name, one in self._step_up.factors().items() if name != first}
         asked: dict[str, Challenge] = {}
         for name, factor in factors.items():
             challenge = await factor.second_factor(user.kuid, state)
@@ -202,14 +151,16 @@ class SecondFactors:
             kept["factors"] = {name: dict(one.kept) for name, one in asked.items()}
             shown = {name: dict(one.data) for name, one in asked.items()}
             data: dict[str, object] = {"factors": list(asked), "challenges": shown}
-            return Challenge({"next": "secondFactor", **data}, kept, self._policy.is_portable)
-        if not await self._is_required(user):
+            return Challenge(
+                {"next": "secondFactor", **data}, kept, self._step_up.policy.is_portable
+            )
+        if not await self._step_up.is_required(user.kuid, user.profile_ids):
             return None
         enrols = [name for name, one in factors.items() if isinstance(one, Proves)]
         if not enrols:
             raise _refuse("no second factor, and none to enrol")
         data = {"next": "enrol", "factors": enrols}
-        return Challenge(data, {**kept, "enrols": enrols}, self._policy.is_portable)
+        return Challenge(data, {**kept, "enrols": enrols}, self._step_up.policy.is_portable)
 
     async def _enrol(
         self, name: str, attempt: LoginAttempt, step: Step, user: User, binding: str
@@ -254,7 +205,9 @@ class SecondFactors:
         address: str,
         guards: tuple[Change, ...],
     ) -> NextStep:
-        is_portable = isinstance(what, Challenge) and (what.is_portable or self._policy.is_portable)
+        is_portable = isinstance(what, Challenge) and (
+            what.is_portable or self._step_up.policy.is_portable
+        )
         try:
             ends_ms = await self._pending.keep(
                 state,
@@ -267,25 +220,6 @@ class SecondFactors:
         except (Exists, Missing):
             raise _refuse("changed in the meantime") from None
         return NextStep(what, state, ends_ms)
-
-    async def _is_required(self, user: User) -> bool:
-        scope = self._policy.required_for
-        roles = await roles_in(self._storage, user.profile_ids) if scope.roles else set()
-        return scope.includes(user.kuid, user.profile_ids, roles)
-
-    async def _has_any(self, kuid: str) -> bool:
-        """Tell whether a user has a second factor."""
-        for name in self._factors():
-            if await self._strategies.get(name).exists(kuid):
-                return True
-        return False
-
-    async def _session_of(self, caller: Caller) -> Row | None:
-        """Give the session a caller asks with; None for an API key and for a token that is good for
-        one request."""
-        if caller.kind is not TokenKind.SESSION:
-            return None
-        return await self._storage.get(Table.SESSIONS, token_hash=caller.token_hash)
 
 
 def account_of(kuid: str) -> str:
@@ -312,12 +246,6 @@ async def take_away(storage: Storage, kuid: str, name: str, more: Iterable[Chang
     await storage.apply([*removals, end_seconds(kuid), Note(Noted.USER, kuid), *more])
 
 
-def _strategy_of(session: Row) -> str:
-    """Give with what its user logged in; "" for a session made with another token: that is no
-    login."""
-    return str(cast(Row, session["data"]).get("strategy", ""))
-
-
 def _refused(outcome: Refused) -> ApiError:
     message = outcome.message if isinstance(outcome.message, str) else ""
     return error("plugin.strategy.missing_user", message or WRONG)
@@ -327,13 +255,3 @@ def _refuse(reason: str) -> ApiError:
     """One answer whatever is wrong; the audit trail knows more."""
     tell(reason=reason)
     return error("plugin.strategy.missing_user", _NOT_NOW)
-
-
-def _forbid(caller: Caller, action: str, reason: str, why: str) -> ApiError:
-    """Refuse a session as it is; `reason` tells programs what it lacks."""
-    tell(reason=why)
-    message = f'"{action}" is possible {why}' if reason == "recentLogin" else f'"{action}": {why}'
-    controller, _, name = action.partition(":")
-    forbidden = error("security.rights.forbidden", controller, name, caller.kuid, message=message)
-    forbidden.more["reason"] = reason
-    return forbidden

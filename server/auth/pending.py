@@ -16,6 +16,7 @@ from typing import Any, cast
 import orjson
 
 from protocol.errors import ApiError, error
+from server.auth.assurance import Assurance, Principal, TokenKind
 from server.auth.audit import tell
 from server.auth.throttle import address_key
 from server.auth.tokenforms import hash_token
@@ -58,13 +59,28 @@ class Linking:
     """Whose credentials are to be added, or with `is_update` changed, by who is logged in already:
     the user, and the session that asked, however often it is refreshed: the `family` of its tokens;
     "" for an API key, which `key` names then, the hexadecimal hash of its token. `revokes` ends his
-    other sessions."""
+    other sessions. The other fields are those of the `Principal` that was checked."""
 
     kuid: str
     family: str
     key: str = ""
     is_update: bool = False
     revokes: bool = False
+    amr: tuple[str, ...] = ()
+    authenticated_at_ms: int | None = None
+    asked_at_ms: int = 0
+    is_confirmed: bool = False
+
+    @property
+    def principal(self) -> Principal:
+        """Who has asked for it, as they were then."""
+        return Principal(
+            self.kuid,
+            TokenKind.API_KEY if self.key else TokenKind.SESSION,
+            Assurance(tuple(self.amr), self.authenticated_at_ms),
+            asked_at_ms=self.asked_at_ms,
+            is_confirmed=self.is_confirmed,
+        )
 
 
 @dataclass(frozen=True, slots=True)

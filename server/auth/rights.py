@@ -94,6 +94,25 @@ class Rights:
             return False
         return not targets or _all_covered(targets, [policy.places for policy in granting])
 
+    def limited_to(self, names: Iterable[tuple[str, str]]) -> "Rights":
+        """Return what is left of these rights if only these actions (controller, name) count."""
+        wanted = frozenset(names)
+        policies = []
+        for policy in self._policies:
+            controllers: dict[str, dict[str, bool]] = {}
+            for controller, action in wanted:
+                if policy.grants(controller, action):
+                    controllers.setdefault(controller, {})[action] = True
+            policies.append(_Policy(controllers, policy.places))
+        granted = frozenset(
+            (controller, action)
+            for policy in policies
+            if not policy.places
+            for controller, actions in policy.controllers.items()
+            for action in actions
+        )
+        return Rights(self.rate_limit, False, self.names, tuple(policies), granted)
+
     def listed(self) -> list[dict[str, object]]:
         """Give all rights as the API lists them: once each, "allowed" where any policy allows it.
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import cast
 
 from protocol.errors import error
+from server.auth.assurance import Assurance
 from server.auth.lifetimes import NEVER
 from server.auth.names import is_id
 from server.auth.tokenforms import is_over
@@ -107,6 +108,12 @@ def end_all(kuid: str) -> list[Change]:
     return [DeleteAll(Table.SESSIONS, {"kuid": kuid}), Note(Noted.SESSIONS, kuid)]
 
 
+def read_assurance(row: Row) -> Assurance:
+    """Return how the user of a session proved who they are."""
+    amr = cast("list[str] | None", row["amr"])
+    return Assurance(tuple(amr or ()), cast("int | None", row["authenticated_at"]))
+
+
 def _end(newest: Row, members: list[Row]) -> list[Change]:
     """Give what ends a chain, as long as its newest token has no successor yet."""
     hashes = {cast(bytes, row["token_hash"]) for row in (newest, *members)}
@@ -144,6 +151,8 @@ def _shown(row: Row, current_id: str) -> dict[str, object]:
         "address": data.get("address", ""),
         "userAgent": data.get("userAgent", ""),
         "strategy": data.get("strategy", ""),
+        "amr": row["amr"] or [],
+        "authenticatedAt": row["authenticated_at"],
         "current": row["id"] == current_id,
     }
     if "secondFactor" in data:

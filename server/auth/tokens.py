@@ -12,13 +12,15 @@ from typing import cast
 from weakref import WeakValueDictionary
 
 from protocol.errors import ApiError, error
+from server.auth.assurance import UNPROVEN, Assurance
 from server.auth.audit import NOWHERE, Ending, Line, Source, carry
 from server.auth.callers import STALE, Caller, Person, TokenKind
 from server.auth.keyring import Keyring
 from server.auth.lifetimes import NEVER, TokenLimits
 from server.auth.names import ANONYMOUS_ID
 from server.auth.rights import Rulebook
-from server.auth.sessions import end_all
+from server.auth.sessions import end_all, read_assurance
+from server.auth.stepup import STEP_UP, StepUp
 from server.auth.tokenforms import API_KEY_PREFIX, SESSION_PREFIX, hash_token, is_over
 from server.auth.users import Users
 from server.storage.base import (
@@ -59,6 +61,7 @@ class Tokens:
         rulebook: Rulebook,
         key: Keyring,
         limits: TokenLimits,
+        step_up: StepUp,
         *,
         clock_ms: Callable[[], int],
     ) -> None:
@@ -67,13 +70,15 @@ class Tokens:
         self._rulebook = rulebook
         self._key = key
         self._limits = limits
+        self._step_up = step_up
         self._clock_ms = clock_ms
         self._live: dict[str | None, Caller] = {}
         self._tokens: dict[bytes, str] = {}  # token hash → live token
         self._sessions_of: dict[str, set[bytes]] = {}  # kuid → hashes of his live session tokens
         # Hashes of live tokens whose users' sessions have all ended.
         self._over: list[set[bytes]] = []
-        self._people: WeakValueDictionary[str, Person] = WeakValueDictionary()
+        # By kuid, and whether their tokens are enough where a second factor is required.
+        self._people: WeakValueDictionary[tuple[str, bool], Person] = WeakValueDictionary()
         # Grows with every journal entry. What was read before an entry and is kept after it could
         # be what the entry says is no longer so; whoever reads to keep compares before and after.
         self._epoch = 0
@@ -112,9 +117,9 @@ class Tokens:
         """End every session of a user; his API keys stay."""
         await self._storage.apply(end_all(kuid))
 
-    async def family_of(self, caller: Caller) -> str:
-        """Give what the tokens of the caller's session have in common, "" where he has none."""
-        own = await self._storage.get(Table.SESSIONS, token_hash=caller.token_hash)
+    async def family_of(self, token_hash: bytes) -> str:
+        """Give what the tokens of this token's session have in common, "" for no session."""
+        own = await self._storage.get(Table.SESSIONS, token_hash=token_hash)
         return "" if own is None else cast(str, own["family"])
 
     async def ends_of_others(self, kuid: str, family: str) -> list[Change]:
@@ -197,7 +202,7 @@ class Tokens:
             self._drop(caller.token_hash)
             return None
         try:
-            person = await self._person(caller.kuid)
+            person = await self._person(caller.kuid, caller.assurance, caller.kind)
         except ApiError:
             self._drop(caller.token_hash)
             return None
@@ -230,8 +235,10 @@ class Tokens:
             row = await self._storage.get(Table.API_KEYS, token_hash=hash_token(token))
             if row is None or is_over(row, self._clock_ms()):
                 raise error("security.token.invalid")
-            person = await self._person(cast(str, row["kuid"]))
-            caller = _make_caller(row, person, TokenKind.API_KEY, self._clock_ms())
+            kuid, kind = cast(str, row["kuid"]), TokenKind.API_KEY
+            assurance = Assurance(tuple(cast("list[str] | None", row["amr"]) or ()))
+            person = await self._person(kuid, assurance, kind)
+            caller = _make_caller(row, person, kind, assurance, self._clock_ms())
             if epoch == self._epoch:
                 self._keep(token, caller)
                 return caller
@@ -265,20 +272,24 @@ class Tokens:
             raise error("security.token.invalid") from None
 
     async def _session_caller(self, row: Row) -> Caller:
-        person = await self._person(cast(str, row["kuid"]))
         kind = TokenKind.SINGLE_USE if row["single_use"] else TokenKind.SESSION
-        caller = _make_caller(row, person, kind, self._clock_ms())
+        assurance = read_assurance(row)
+        person = await self._person(cast(str, row["kuid"]), assurance, kind)
+        caller = _make_caller(row, person, kind, assurance, self._clock_ms())
         refreshed_at = cast("int | None", row["refreshed_at"])
         if refreshed_at is not None:
             grace_ends_ms = refreshed_at + self._limits.grace_ms
             caller.expires_at_ms = min(caller.expires_at_ms, grace_ends_ms)
         return caller
 
-    async def _person(self, kuid: str) -> Person:
-        """Give a user with his rights; 404 `security.user.not_found` if he vanished, 401 if he is
-        disabled."""
+    async def _person(
+        self, kuid: str, assurance: Assurance = UNPROVEN, kind: TokenKind = TokenKind.NONE
+    ) -> Person:
+        """Give a user with the rights that a token of this assurance has; 404
+        `security.user.not_found` if he vanished, 401 if he is disabled."""
+        key = (kuid, self._step_up.is_sufficient(assurance, kind))
         while True:
-            person = self._people.get(kuid)
+            person = self._people.get(key)
             if person is not None and person.generation == self._rulebook.generation:
                 return person
             epoch, generation = self._epoch, self._rulebook.generation
@@ -288,15 +299,18 @@ class Tokens:
             if user.is_disabled:
                 raise error("security.token.invalid")
             rights = await self._rulebook.rights_of(user.profile_ids)
+            person = Person(user, rights, generation)
+            if not key[1] and await self._step_up.is_required(kuid, user.profile_ids):
+                person.rights, person.beyond = rights.limited_to(STEP_UP), rights
             if epoch == self._epoch and generation == self._rulebook.generation:
-                return self._know(Person(user, rights, generation))
+                return self._know(key, person)
 
-    def _know(self, person: Person) -> Person:
-        """Give the one Person a user has: a second one, read in the same moment, would never hear
-        of a change."""
-        known = self._people.get(person.kuid)
+    def _know(self, key: tuple[str, bool], person: Person) -> Person:
+        """Give the one Person a user has for such tokens: a second one, read in the same moment,
+        would never hear of a change."""
+        known = self._people.get(key)
         if known is None or known.generation != person.generation:
-            self._people[person.kuid] = known = person
+            self._people[key] = known = person
         return known
 
     def _keep(self, token: str, caller: Caller) -> None:
@@ -326,9 +340,10 @@ class Tokens:
 
     def _forget_person(self, kuid: str) -> None:
         """Nothing goes on with what was known of him: each of his tokens is looked at again."""
-        person = self._people.pop(kuid, None)
-        if person is not None:
-            person.generation = STALE
+        for is_sufficient in (True, False):
+            person = self._people.pop((kuid, is_sufficient), None)
+            if person is not None:
+                person.generation = STALE
 
     def _end_sessions(self, kuid: str) -> None:
         """End a user's sessions at once, however many they are; their tokens, which are not live
@@ -362,7 +377,9 @@ class Tokens:
             self._keep(token, caller)
 
 
-def _make_caller(row: Row, person: Person, kind: TokenKind, now_ms: int) -> Caller:
+def _make_caller(
+    row: Row, person: Person, kind: TokenKind, assurance: Assurance, now_ms: int
+) -> Caller:
     ends = cast("int | None", row["expires_at"])
     return Caller(
         person,
@@ -372,6 +389,7 @@ def _make_caller(row: Row, person: Person, kind: TokenKind, now_ms: int) -> Call
         expires_at_ms=float("inf") if ends is None else ends,
         used_at_ms=now_ms,
         written_at_ms=cast(int, row.get("used_at", now_ms)),
+        assurance=assurance,
     )
 
 

@@ -13,8 +13,10 @@ from weakref import WeakValueDictionary
 import orjson
 
 from protocol.errors import ApiError, error
+from server.auth.assurance import Principal
 from server.auth.names import ANONYMOUS_IDS, check_kuid, is_id
 from server.auth.rights import Rulebook
+from server.auth.stepup import StepUp
 from server.auth.users import (
     User,
     Users,
@@ -52,11 +54,18 @@ class UserChanges:
     """Changes users; ApiError 404 for one who is not there. The anonymous user never changes."""
 
     def __init__(
-        self, storage: Storage, users: Users, rulebook: Rulebook, *, clock_ms: Callable[[], int]
+        self,
+        storage: Storage,
+        users: Users,
+        rulebook: Rulebook,
+        step_up: StepUp,
+        *,
+        clock_ms: Callable[[], int],
     ) -> None:
         self._storage = storage
         self._users = users
         self._rulebook = rulebook
+        self._step_up = step_up
         self._clock_ms = clock_ms
         # Changes of one user in this process follow each other instead of competing.
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -65,7 +74,7 @@ class UserChanges:
         self,
         kuid: str,
         content: Mapping[str, object],
-        updater: str,
+        by: Principal,
         profile_ids: Sequence[str] | None = None,
         *,
         argument: str = "body.profileIds",
@@ -82,22 +91,22 @@ class UserChanges:
                 user,
                 profile_ids=user.profile_ids if profiles is None else profiles,
                 content=merged,
-                info=self._updated(user, updater),
+                info=self._updated(user, by.kuid),
             )
 
-        return await self._write(kuid, change)
+        return await self._write(kuid, by, change)
 
     async def replace(
-        self, kuid: str, content: Mapping[str, object], profile_ids: Sequence[str], author: str
+        self, kuid: str, content: Mapping[str, object], profile_ids: Sequence[str], by: Principal
     ) -> User:
         """Give a user another document: nothing of the old one stays."""
         kept, profiles = content_of(content), check_profile_ids(profile_ids, "body.profileIds")
-        info = make_info(author, self._clock_ms())
+        info = make_info(by.kuid, self._clock_ms())
 
         def change(user: User) -> User:
             return replace(user, profile_ids=profiles, content=kept, info=info)
 
-        return await self._write(kuid, change)
+        return await self._write(kuid, by, change)
 
     async def upsert(
         self,
@@ -107,7 +116,7 @@ class UserChanges:
         profile_ids: list[str],
         defaults: dict[str, object],
         credentials: dict[str, object],
-        by: str,
+        by: Principal,
     ) -> User:
         """Update a user, or create him with credentials and with `defaults` where `content` says
         nothing. Of several at once one creates him, and the others update."""
@@ -123,37 +132,44 @@ class UserChanges:
                     profile_ids=profile_ids,
                     content=merge(defaults, content),
                     credentials=credentials,
-                    author=by,
+                    author=by.kuid,
+                    granted_by=by,
                 )
             except ApiError as refused:
                 if refused.id not in _OVERTAKEN:
                     raise
         raise error("services.storage.too_many_changes")
 
-    async def disable(self, kuid: str, updater: str) -> None:
+    async def disable(self, kuid: str, by: Principal) -> None:
         """Refuse a user's tokens, keys and logins from now on. His sessions are over for good, his
         keys are good again once he is enabled."""
 
         def change(user: User) -> User:
-            return replace(user, is_disabled=True, info=self._updated(user, updater))
+            return replace(user, is_disabled=True, info=self._updated(user, by.kuid))
 
-        await self._write(kuid, change, await ends_of(self._storage, kuid) if is_id(kuid) else [])
+        ends = await ends_of(self._storage, kuid) if is_id(kuid) else []
+        await self._write(kuid, by, change, ends)
 
-    async def enable(self, kuid: str, updater: str) -> None:
+    async def enable(self, kuid: str, by: Principal) -> None:
         """Let a user in again."""
 
         def change(user: User) -> User:
-            return replace(user, is_disabled=False, info=self._updated(user, updater))
+            return replace(user, is_disabled=False, info=self._updated(user, by.kuid))
 
-        await self._write(kuid, change)
+        await self._write(kuid, by, change)
 
     def _updated(self, user: User, updater: str) -> dict[str, object]:
         return {**user.info, "updatedAt": self._clock_ms(), "updater": updater}
 
     async def _write(
-        self, kuid: str, change: Callable[[User], User], more: Sequence[Change] = ()
+        self,
+        kuid: str,
+        by: Principal,
+        change: Callable[[User], User],
+        more: Sequence[Change] = (),
     ) -> User:
-        """Store what `change` makes of a user, together with `more`, and give it."""
+        """Store what `change` makes of a user, together with `more`, and give it; ApiError 403 for
+        a principal who may not change profiles (see `StepUp`)."""
         if kuid in ANONYMOUS_IDS or not is_id(kuid):
             raise error("security.user.not_found", kuid)
         turn = self._turns.setdefault(kuid, asyncio.Lock())
@@ -165,6 +181,7 @@ class UserChanges:
                 old = read_user(row)
                 new = change(old)
                 if new.profile_ids != old.profile_ids:
+                    await self._step_up.check_profiles(by, kuid)
                     await check_profiles_exist(self._rulebook, new.profile_ids)
                 try:
                     await self._storage.apply([*changes_between(row, old, new), *more])

@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from typing import Protocol, cast, runtime_checkable
 
 from protocol.errors import ApiError, error
+from server.auth.assurance import Principal
 from server.auth.defaults import ADMIN, ANONYMOUS
 from server.auth.documents import Weight
 from server.auth.names import ANONYMOUS_ID, ANONYMOUS_IDS, check_kuid, is_id, make_kuid
 from server.auth.rights import Rulebook
 from server.auth.sessions import end_all
+from server.auth.stepup import StepUp
 from server.auth.strategies import Strategy
 from server.auth.strategies.registry import Strategies
 from server.storage.base import (
@@ -87,12 +89,14 @@ class Users:
         storage: Storage,
         rulebook: Rulebook,
         strategies: Strategies,
+        step_up: StepUp,
         *,
         clock_ms: Callable[[], int],
     ) -> None:
         self._storage = storage
         self._rulebook = rulebook
         self._strategies = strategies
+        self._step_up = step_up
         self._clock_ms = clock_ms
 
     async def get(self, kuid: str) -> User | None:
@@ -141,6 +145,7 @@ class Users:
         content: dict[str, object],
         credentials: dict[str, object],
         author: str,
+        granted_by: Principal | None = None,
         only_if_no_admin: bool = False,
         more: Sequence[Change] = (),
     ) -> User:
@@ -148,8 +153,11 @@ class Users:
 
         Everything is checked before anything is hashed or written. ApiError for what the caller got
         wrong, 412 for what is taken. With `only_if_no_admin`, one of several callers at once
-        succeeds. `more` is changed in the same transaction.
+        succeeds. `more` is changed in the same transaction. `granted_by` chose the profiles, None
+        where the configuration or an operator did: ApiError 403 if they may not (see `StepUp`).
         """
+        if granted_by is not None:
+            await self._step_up.check_profiles(granted_by, None)
         profiles = check_profile_ids(profile_ids, _PROFILES_ARGUMENT)
         checked = self._check_credentials(credentials)
         kept, info = content_of(content), make_info(author, self._clock_ms())

@@ -23,9 +23,8 @@ _PAGE = 10
 
 @action("auth:createApiKey", "POST /api-keys/_create", is_audited=True, query=("_id", "expiresIn"))
 async def create_api_key(services: Services, caller: Caller, request: Request) -> Outcome:
-    """Make an API key for the caller. Its token is shown this once. Whoever must give a second
-    factor needs a session that began with it."""
-    await services.second_factors.check_api_key(caller, "auth:createApiKey")
+    """Make an API key for the caller. Its token is shown this once. Users who must give a
+    second factor, or have one, need a session that began with it."""
     ttl_ms = services.api_keys.own_lifetime_ms(request.args.get("expiresIn"))
     return await _create(services, caller, request, caller.person.user, ttl_ms)
 
@@ -77,7 +76,7 @@ async def _create(
 ) -> Outcome:
     description = body_text(request, "description")
     key_id = read_optional_identifier(request)
-    made = await services.api_keys.create(user, description, ttl_ms, key_id, caller.kuid)
+    made = await services.api_keys.create(user, description, ttl_ms, key_id, caller.principal)
     return Outcome(made, is_private=True)
 
 

@@ -7,6 +7,7 @@ from server.actions import Outcome, action
 from server.answers import describe_session, shown_expiry, write_check, write_login, write_user
 from server.arguments import body_text, check_retries, read_body, read_flag, read_text
 from server.auditing import source_of
+from server.auth.assurance import Assurance
 from server.auth.callers import Caller, TokenKind
 from server.auth.logins import Claim, Visit
 from server.auth.mfa import LoggedIn, NextStep
@@ -36,7 +37,7 @@ async def login(services: Services, caller: Caller, request: Request) -> Outcome
     if isinstance(found, NextStep):
         return send_on(services, request, browser, found)
     if isinstance(found, Claim):
-        return Outcome(await enter_claim(services, caller, name, found), is_private=True)
+        return Outcome(await enter_claim(services, name, found), is_private=True)
     return await _begin_session(services, request, found)
 
 
@@ -52,7 +53,10 @@ async def _begin_session(services: Services, request: Request, found: LoggedIn) 
     wished = found.wishes["expiresIn"] if own is None else own
     ttl_ms = services.issuer.limits.lifetime_ms(wished)
     shown = describe_session(services, request, found.strategy, found.factor)
-    issued = await services.issuer.issue(found.user, ttl_ms, shown=shown, guards=found.guards)
+    assurance = Assurance(found.amr, services.clock_ms())
+    issued = await services.issuer.issue(
+        found.user, ttl_ms, assurance=assurance, shown=shown, guards=found.guards
+    )
     if request.origin is Origin.WEBSOCKET and request.peer is not None:
         token_hash = hash_token(issued.token.removeprefix(SESSION_PREFIX))
         services.links.link_login(request.peer, issued.kuid, token_hash, issued.expires_at_ms)
@@ -173,6 +177,7 @@ async def create_token(services: Services, caller: Caller, request: Request) -> 
         caller.person.user,
         ttl_ms,
         single_use=single_use,
+        assurance=caller.assurance.derived(by_key=caller.kind is TokenKind.API_KEY),
         shown=describe_session(services, request, ""),
     )
     result: dict[str, Json] = {
@@ -206,4 +211,4 @@ async def update_self(services: Services, caller: Caller, request: Request) -> J
         if content.get(name) not in (None, "", 0):  # an empty array says something, too
             raise error("api.assert.forbidden_argument", f"body.{name}")
     check_retries(request)
-    return write_user(await services.user_changes.update(caller.kuid, content, caller.kuid))
+    return write_user(await services.user_changes.update(caller.kuid, content, caller.principal))

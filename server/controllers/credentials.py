@@ -2,29 +2,18 @@
 §1.5)."""
 
 from dataclasses import replace
-from functools import partial
-from typing import Protocol, runtime_checkable
 
 from protocol.messages import Json, Request
 from server.actions import Outcome, action
 from server.answers import read_credential_id, read_strategy
 from server.arguments import read_body, read_flag
-from server.auth.callers import Caller, TokenKind
+from server.auth.assurance import Principal, TokenKind
+from server.auth.callers import Caller
 from server.auth.logins import Visit
 from server.auth.mfa import NextStep
 from server.auth.pending import Linking
 from server.services import Services
-from server.steps import enter_claim, read_attempt, send_on
-
-_PRESENT_PASSWORD = "currentPassword"  # noqa: S105 (the name of a member, not a password)
-
-
-@runtime_checkable
-class AsksForPassword(Protocol):
-    """A strategy that may want the present password before it is changed or removed."""
-
-    async def check_present_password(self, kuid: str, password: object) -> None:
-        """Raise ApiError unless it is right, or is not wanted."""
+from server.steps import enter_claim, principal_of, read_attempt, send_on
 
 
 @action(
@@ -41,10 +30,11 @@ async def create_my_credentials(
     """Give the caller credentials of a further strategy. Where it wants them proved, this goes on
     in steps as a login does."""
     name, given = read_strategy(services, request), read_body(request)
-    await services.second_factors.check_recent(name, caller, "auth:createMyCredentials")
+    by = principal_of(services, caller, request)
     if services.logins.proves(name):
-        return await _link(services, caller, request, await _linking_by(services, caller))
-    return await services.credentials.create(name, caller.kuid, given, caller.kuid)
+        by = await services.credentials.check(name, caller.kuid, by)
+        return await _link(services, request, await _linking_by(services, caller, by))
+    return await services.credentials.create(name, caller.kuid, given, by)
 
 
 @action(
@@ -63,13 +53,12 @@ async def update_my_credentials(
     the server asks for it, `currentPassword` in the body is the present password. Where the
     strategy wants credentials proved, this goes on in steps as a login does."""
     name, revokes = read_strategy(services, request), read_flag(request, "revokeTokens")
-    given = read_body(request)
-    await services.second_factors.check_recent(name, caller, "auth:updateMyCredentials")
-    await _check_present_password(services, name, caller, request)
+    given, by = read_body(request), principal_of(services, caller, request)
     if services.logins.proves(name):
-        linking = replace(await _linking_by(services, caller), is_update=True, revokes=revokes)
-        return await _link(services, caller, request, linking)
-    return await services.credentials.update(name, caller.kuid, given, caller, revokes=revokes)
+        by = await services.credentials.check(name, caller.kuid, by, is_present=True)
+        linking = replace(await _linking_by(services, caller, by), is_update=True, revokes=revokes)
+        return await _link(services, request, linking)
+    return await services.credentials.update(name, caller.kuid, given, by, revokes=revokes)
 
 
 @action(
@@ -124,24 +113,31 @@ async def delete_my_credentials(services: Services, caller: Caller, request: Req
     only one of several keys. Where the server asks for it, the argument `password` is the present
     password."""
     name, one = read_strategy(services, request), read_credential_id(request)
-    await services.second_factors.check_recent(name, caller, "auth:deleteMyCredentials")
-    await _check_present_password(services, name, caller, request)
-    await services.credentials.delete(name, caller.kuid, one=one, keeps_a_way_in=True)
+    by = principal_of(services, caller, request)
+    await services.credentials.delete(name, caller.kuid, by, one=one, keeps_a_way_in=True)
     return {"acknowledged": True}
 
 
-async def _linking_by(services: Services, caller: Caller) -> Linking:
-    """Give a linking that is over with the session or the key that asks for it."""
-    if caller.kind is TokenKind.API_KEY:
-        return Linking(caller.kuid, "", caller.token_hash.hex())
-    # A token for one request has no session any more: what goes on later needs another one.
-    family = await services.tokens.family_of(caller) or caller.session_id
-    return Linking(caller.kuid, family)
+async def _linking_by(services: Services, caller: Caller, by: Principal) -> Linking:
+    """Give a linking that is over with the session or the key that asks for it, as the principal
+    `by` that was checked."""
+    family, key = "", caller.token_hash.hex()
+    if caller.kind is not TokenKind.API_KEY:
+        # A token for one request has no session any more: what goes on later needs another one.
+        family = await services.tokens.family_of(caller.token_hash) or caller.session_id
+        key = ""
+    return Linking(
+        caller.kuid,
+        family,
+        key,
+        amr=by.assurance.amr,
+        authenticated_at_ms=by.assurance.authenticated_at_ms,
+        asked_at_ms=services.clock_ms(),
+        is_confirmed=by.is_confirmed,
+    )
 
 
-async def _link(
-    services: Services, caller: Caller, request: Request, linking: Linking
-) -> Json | Outcome:
+async def _link(services: Services, request: Request, linking: Linking) -> Json | Outcome:
     """Have the caller prove credentials, and enter them after the last step."""
     name = read_strategy(services, request)
     browser = services.browsers.of(request)
@@ -149,18 +145,4 @@ async def _link(
     found = await services.logins.link(name, read_attempt(services, request), visit, linking)
     if isinstance(found, NextStep):
         return send_on(services, request, browser, found)
-    return Outcome(await enter_claim(services, caller, name, found), is_private=True)
-
-
-async def _check_present_password(
-    services: Services, name: str, caller: Caller, request: Request
-) -> None:
-    strategy = services.strategies.get(name)
-    if not isinstance(strategy, AsksForPassword):
-        return
-    body = request.body if isinstance(request.body, dict) else {}
-    given = body.get(_PRESENT_PASSWORD)
-    if given is None:
-        given = request.args.get("password")
-    check = partial(strategy.check_present_password, caller.kuid, given)
-    await services.logins.confirm(caller.kuid, services.addresses.of(request), check)
+    return Outcome(await enter_claim(services, name, found), is_private=True)

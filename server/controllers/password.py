@@ -6,15 +6,17 @@ from protocol.messages import Request
 from server.actions import Outcome, action
 from server.answers import describe_session, write_login
 from server.arguments import read_optional_body
+from server.auth.assurance import Assurance
 from server.auth.audit import Ending, tell
 from server.auth.callers import Caller
 from server.auth.logins import Visit
 from server.auth.mfa import LoggedIn, NextStep
+from server.auth.notices import CHANGED, RESET_MADE
 from server.auth.pending import end_seconds
 from server.auth.sessions import end_all
 from server.auth.strategies.local import Local
 from server.services import Services
-from server.steps import send_on
+from server.steps import principal_of, send_on
 from server.storage.base import Note, Noted
 
 _PREFIX = "plugin.kuzzle-plugin-auth-passport-local"
@@ -32,7 +34,9 @@ async def get_reset_password_token(services: Services, caller: Caller, request: 
     user."""
     kuid = _read(request.args, "_id")
     tell(strategy="local")
-    token = await _find_local(services).make_reset_token(kuid)
+    by = principal_of(services, caller, request)
+    token = await services.credentials.make_reset_token("local", kuid, by)
+    tell(notice=RESET_MADE)
     return Outcome({"resetToken": token}, is_private=True)
 
 
@@ -62,6 +66,7 @@ async def reset(services: Services, caller: Caller, request: Request) -> Outcome
     }
     ended = [*end_all(kuid), end_seconds(kuid), Note(Noted.USER, kuid)]
     found = LoggedIn(user, (*prepared.changes, *ended), wishes, "local")
+    tell(notice=CHANGED)
     try:
         return await _enter(services, request, found, ttl_ms)
     except ApiError:
@@ -78,7 +83,10 @@ async def _enter(services: Services, request: Request, found: LoggedIn, ttl_ms: 
     if isinstance(next_step, NextStep):
         return send_on(services, request, browser, next_step)
     shown = describe_session(services, request, "local")
-    issued = await services.issuer.issue(found.user, ttl_ms, shown=shown, guards=found.guards)
+    assurance = Assurance(found.amr, services.clock_ms())
+    issued = await services.issuer.issue(
+        found.user, ttl_ms, assurance=assurance, shown=shown, guards=found.guards
+    )
     return write_login(services, request, issued)
 
 

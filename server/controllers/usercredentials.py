@@ -8,6 +8,7 @@ from server.arguments import read_body, read_flag, read_identifier, read_optiona
 from server.auth.callers import Caller
 from server.auth.names import ANONYMOUS_IDS, is_id
 from server.services import Services
+from server.steps import principal_of
 
 
 @action("security:createCredentials", "POST /credentials/:strategy/:_id/_create", is_audited=True)
@@ -15,7 +16,8 @@ async def create_credentials(services: Services, caller: Caller, request: Reques
     """Give a user credentials of a further strategy."""
     name, kuid, given = _read(services, request)
     await _check_user(services, kuid)
-    return await services.credentials.create(name, kuid, given, caller.kuid)
+    by = principal_of(services, caller, request)
+    return await services.credentials.create(name, kuid, given, by)
 
 
 @action(
@@ -30,7 +32,8 @@ async def update_credentials(services: Services, caller: Caller, request: Reques
     name, kuid, given = _read(services, request)
     revokes = read_flag(request, "revokeTokens")
     await _check_user(services, kuid)
-    return await services.credentials.update(name, kuid, given, caller, revokes=revokes)
+    by = principal_of(services, caller, request)
+    return await services.credentials.update(name, kuid, given, by, revokes=revokes)
 
 
 @action("security:validateCredentials", "POST /credentials/:strategy/:_id/_validate")
@@ -79,7 +82,8 @@ async def delete_credentials(services: Services, caller: Caller, request: Reques
     name, kuid = read_strategy(services, request), read_identifier(request)
     _check_id(kuid)
     one = read_credential_id(request)
-    await services.credentials.delete(name, kuid, one=one, keeps_a_way_in=False)
+    by = principal_of(services, caller, request)
+    await services.credentials.delete(name, kuid, by, one=one, keeps_a_way_in=False)
     return {"acknowledged": True}
 
 

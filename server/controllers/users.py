@@ -19,6 +19,7 @@ from server.arguments import (
     read_optional_identifier,
     read_text,
 )
+from server.auth.assurance import Principal
 from server.auth.callers import Caller
 from server.auth.defaults import restrict
 from server.auth.documents import Weight
@@ -72,7 +73,7 @@ async def create_user(services: Services, caller: Caller, request: Request) -> J
     read_body(request)
     body_object(request, "content")
     profile_ids = body_names(request, "content.profileIds")
-    return await _create_user(services, caller, request, profile_ids)
+    return await _create_user(services, caller, request, profile_ids, granted_by=caller.principal)
 
 
 @action(
@@ -101,8 +102,11 @@ async def _create_user(
     request: Request,
     profile_ids: list[str],
     rights: Sequence[Change] | None = None,
+    *,
+    granted_by: Principal | None = None,
 ) -> Json:
-    """Create a user; with `rights`, changes that go along, the first administrator."""
+    """Create a user; with `rights`, changes that go along, the first administrator. `granted_by`
+    chose the profiles, None where the configuration did."""
     read_optional_body(request)
     content = dict(body_object(request, "content", {}))
     named = content.pop("profileIds", None)
@@ -115,6 +119,7 @@ async def _create_user(
         content=content,
         credentials=body_object(request, "credentials", {}),
         author=caller.kuid,
+        granted_by=granted_by,
         only_if_no_admin=rights is not None,
         more=rights or (),
     )
@@ -157,7 +162,8 @@ async def update_user(services: Services, caller: Caller, request: Request) -> J
     check_retries(request)
     has_profiles = content.get("profileIds") is not None
     profile_ids = body_names(request, "profileIds") if has_profiles else None
-    return write_user(await services.user_changes.update(kuid, content, caller.kuid, profile_ids))
+    by = caller.principal
+    return write_user(await services.user_changes.update(kuid, content, by, profile_ids))
 
 
 @action("security:replaceUser", "PUT /users/:_id/_replace", is_audited=True)
@@ -166,7 +172,8 @@ async def replace_user(services: Services, caller: Caller, request: Request) -> 
     credentials do."""
     kuid, content = read_identifier(request), read_body(request)
     profile_ids = body_names(request, "profileIds")
-    return write_user(await services.user_changes.replace(kuid, content, profile_ids, caller.kuid))
+    by = caller.principal
+    return write_user(await services.user_changes.replace(kuid, content, profile_ids, by))
 
 
 @action(
@@ -186,7 +193,7 @@ async def upsert_user(services: Services, caller: Caller, request: Request) -> J
         profile_ids=body_names(request, "content.profileIds"),
         defaults=body_object(request, "default", {}),
         credentials=body_object(request, "credentials", {}),
-        by=caller.kuid,
+        by=caller.principal,
     )
     return write_user(user)
 
@@ -212,7 +219,7 @@ async def disable_user(services: Services, caller: Caller, request: Request) -> 
     kuid = read_identifier(request)
     if kuid == caller.kuid:
         raise error("api.assert.invalid_argument", "_id", "another user than oneself")
-    await services.user_changes.disable(kuid, caller.kuid)
+    await services.user_changes.disable(kuid, caller.principal)
     return {"_id": kuid, "disabled": True}
 
 
@@ -220,7 +227,7 @@ async def disable_user(services: Services, caller: Caller, request: Request) -> 
 async def enable_user(services: Services, caller: Caller, request: Request) -> Json:
     """Let a disabled user in again; his API keys are good again, his sessions stay over."""
     kuid = read_identifier(request)
-    await services.user_changes.enable(kuid, caller.kuid)
+    await services.user_changes.enable(kuid, caller.principal)
     return {"_id": kuid, "disabled": False}
 
 

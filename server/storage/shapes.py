@@ -82,6 +82,8 @@ SHAPES: dict[Table, Shape] = {
     # `token_hash` is SHA-256 of the token's text; `expires_at` None means never; `family` joins a
     # chain of refreshes, which began at `started_at`; `used_at` is a recent use, not the last one
     # to the millisecond; `data` holds what the session list shows (address, user agent, strategy).
+    # `amr` lists the strategies that proved who the user is, None for none; `authenticated_at` is
+    # the time of that login, None for a session that began without one.
     Table.SESSIONS: Shape(
         {
             "token_hash": _B,
@@ -96,12 +98,15 @@ SHAPES: dict[Table, Shape] = {
             "started_at": _I,
             "used_at": _I,
             "data": _J,
+            "amr": _J,
+            "authenticated_at": _I,
         },
         key=("token_hash",),
         unique=(("id",),),
         indexed=(("kuid",), ("expires_at",), ("family",)),
-        optional=frozenset({"refreshed_at", "expires_at"}),
+        optional=frozenset({"refreshed_at", "expires_at", "amr", "authenticated_at"}),
     ),
+    # `amr` is that of the session the key was created with, None where that is not known.
     Table.API_KEYS: Shape(
         {
             "id": _T,
@@ -111,11 +116,12 @@ SHAPES: dict[Table, Shape] = {
             "expires_at": _I,
             "ttl": _I,
             "info": _J,
+            "amr": _J,
         },
         key=("id",),
         unique=(("token_hash",),),
         indexed=(("kuid",),),
-        optional=frozenset({"expires_at"}),
+        optional=frozenset({"expires_at", "amr"}),
     ),
     # `secret` is an HMAC secret in hexadecimal, or a private key in PEM; a retired key verifies no
     # more.

@@ -42,10 +42,23 @@ _PASSKEYS = (
     ' "used_at" INTEGER, PRIMARY KEY ("strategy", "id")) STRICT',
     'CREATE INDEX "by_passkeys_kuid_strategy" ON "passkeys" ("kuid", "strategy")',
 )
+# Of older sessions their data tells how they began: one without a strategy was no login. Of older
+# API keys nothing tells it.
+_ASSURANCE = (
+    'ALTER TABLE "sessions" ADD COLUMN "amr" TEXT',
+    'ALTER TABLE "sessions" ADD COLUMN "authenticated_at" INTEGER',
+    'ALTER TABLE "api_keys" ADD COLUMN "amr" TEXT',
+    "UPDATE sessions SET authenticated_at = started_at, amr = CASE"
+    " WHEN coalesce(json_extract(data, '$.secondFactor'), '') = ''"
+    " THEN json_array(json_extract(data, '$.strategy'))"
+    " ELSE json_array(json_extract(data, '$.strategy'), json_extract(data, '$.secondFactor'))"
+    " END WHERE coalesce(json_extract(data, '$.strategy'), '') <> ''",
+)
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     *(_AUDIT, _PROFILE_ROLES, sqlite_triggers.CREATION),
     _PASSKEYS,
     sqlite_triggers.MEMBERS,
+    _ASSURANCE,
 )
 """At place n the statements from version n + 1 to n + 2. `SHAPES` describes the newest version."""
 

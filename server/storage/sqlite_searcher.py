@@ -108,7 +108,7 @@ def _rows(connection: sqlite3.Connection, search: Search, places: Sequence[int])
     columns = SHAPES[table].columns
     source = f'FROM "{table.value}" WHERE rowid = ?'
     documents = [name for name, kind in columns.items() if kind is Kind.JSON]
-    weighing = " + ".join(f'length("{name}")' for name in documents)
+    weighing = " + ".join(f'coalesce(length("{name}"), 0)' for name in documents)
     rows: list[Row] = []
     weight = 0
     for place in places:

@@ -220,6 +220,13 @@ ROWS = [
     for name, code, status in map(str.split, CONTRACT.split("\n")[1:-1])
 ]
 
+OURS = {
+    ("security.rights.second_factor_required", 117637136, 403),
+    ("security.rights.recent_login_required", 117637137, 403),
+    ("security.rights.api_key_forbidden", 117637138, 403),
+}
+"""Errors that the reference does not have; their codes are above all of its own."""
+
 JSON_LIKE = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
@@ -227,7 +234,7 @@ JSON_LIKE = st.recursive(
 
 
 def test_the_table_is_the_contract() -> None:
-    assert {(row.id, row.code, row.status) for row in ERRORS.values()} == set(ROWS)
+    assert {(row.id, row.code, row.status) for row in ERRORS.values()} - OURS == set(ROWS)
     assert len(ROWS) == 195
 
 

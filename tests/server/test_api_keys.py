@@ -19,6 +19,7 @@ from server.storage.queries import Everything
 from server.storage.sqlite import SqliteStorage
 from tests.server.errors import told
 from tests.server.running import TRANSPORTS, Running, cheap_config, running
+from tests.server.stepups import make_step_up, operator_as
 
 INVALID = {"id": "security.token.invalid", "code": 117506049, "status": 401}
 FORBIDDEN = {"id": "security.rights.forbidden", "code": 117637122, "status": 403}
@@ -474,13 +475,14 @@ async def bench() -> AsyncIterator[Bench]:
     keyring = await open_keyring(storage, Signing(), clock_ms=clock)
     noted: list[Entry] = []
     storage.follow(noted.extend)
-    yield Bench(storage, ApiKeys(storage, keyring, clock_ms=clock), noted)
+    api_keys = ApiKeys(storage, keyring, make_step_up(storage), clock_ms=clock)
+    yield Bench(storage, api_keys, noted)
     await storage.close()
 
 
 async def test_only_the_hash_is_stored(bench: Bench) -> None:
     """Security check T11: nothing of the token is in the store."""
-    made = await bench.keys.create(await bench.add_user("ann"), "x", -1, "k", "boss")
+    made = await bench.keys.create(await bench.add_user("ann"), "x", -1, "k", operator_as("boss"))
     token = made["_source"]["token"]
     row = await bench.storage.get(Table.API_KEYS, id="k")
     assert row == {
@@ -491,6 +493,7 @@ async def test_only_the_hash_is_stored(bench: Bench) -> None:
         "expires_at": None,
         "ttl": -1,
         "info": {"author": "boss", "createdAt": NOW_MS, "updatedAt": None, "updater": None},
+        "amr": [],
     }
     secret = token.rpartition(".")[2]
     assert secret not in repr(row)
@@ -498,7 +501,7 @@ async def test_only_the_hash_is_stored(bench: Bench) -> None:
 
 async def test_deleting_tells_the_journal(bench: Bench) -> None:
     """design §5: what others must notice is written in the same transaction."""
-    made = await bench.keys.create(await bench.add_user("ann"), "x", -1, "k", "ann")
+    made = await bench.keys.create(await bench.add_user("ann"), "x", -1, "k", operator_as("ann"))
     bench.noted.clear()
     await bench.keys.delete("ann", "k")
     assert [(entry.noted, entry.subject) for entry in bench.noted] == [
@@ -508,7 +511,7 @@ async def test_deleting_tells_the_journal(bench: Bench) -> None:
 
 async def test_of_two_deletions_one_finds_the_key(bench: Bench) -> None:
     """contract/02 §5: the other one is 404."""
-    await bench.keys.create(await bench.add_user("ann"), "x", -1, "k", "ann")
+    await bench.keys.create(await bench.add_user("ann"), "x", -1, "k", operator_as("ann"))
     ended = await asyncio.gather(
         bench.keys.delete("ann", "k"), bench.keys.delete("ann", "k"), return_exceptions=True
     )
@@ -521,14 +524,14 @@ async def test_no_key_for_a_user_who_is_gone(bench: Bench, disabled: int) -> Non
     """contract/03 §7.6, security check S2: checked in the transaction that stores the key."""
     user = await bench.add_user("ann", disabled=1) if disabled else User("ann", ())
     with pytest.raises(ApiError) as refused:
-        await bench.keys.create(user, "x", -1, None, "boss")
+        await bench.keys.create(user, "x", -1, None, operator_as("boss"))
     assert refused.value.id == "security.user.not_found"
     assert await bench.storage.count(Table.API_KEYS) == 0
 
 
 async def test_the_anonymous_user_may_have_keys(bench: Bench) -> None:
     """contract/02 §5: no check for a user of one's own."""
-    made = await bench.keys.create(User("-1", ()), "x", -1, None, "-1")
+    made = await bench.keys.create(User("-1", ()), "x", -1, None, operator_as("-1"))
     assert made["_source"]["userId"] == "-1"
 
 
@@ -537,11 +540,11 @@ async def test_the_number_of_keys_is_bounded(bench: Bench) -> None:
     ann, bob = await bench.add_user("ann"), await bench.add_user("bob")
     await bench.storage.apply([Insert(Table.API_KEYS, stored_key(at)) for at in range(MOST_KEYS)])
     with pytest.raises(ApiError) as refused:
-        await bench.keys.create(ann, "x", -1, None, "ann")
+        await bench.keys.create(ann, "x", -1, None, operator_as("ann"))
     assert refused.value.status == 412
-    await bench.keys.create(bob, "x", -1, None, "bob")
+    await bench.keys.create(bob, "x", -1, None, operator_as("bob"))
     await bench.keys.delete("ann", "k7")
-    await bench.keys.create(ann, "x", -1, None, "ann")
+    await bench.keys.create(ann, "x", -1, None, operator_as("ann"))
 
 
 def stored_key(number: int) -> dict[str, object]:
@@ -554,6 +557,7 @@ def stored_key(number: int) -> dict[str, object]:
         "expires_at": None,
         "ttl": -1,
         "info": {"author": "ann", "createdAt": NOW_MS - number, "updatedAt": None, "updater": None},
+        "amr": None,
     }
 
 

@@ -43,6 +43,7 @@ from server.storage.sqlite import SqliteStorage
 from tests.server.errors import told
 from tests.server.keyrings import NOW_MS, clock_ms
 from tests.server.running import PASSWORD, Envelope, cheap_config
+from tests.server.stepups import OPERATOR, operator_as
 from tests.waiting import until
 
 PEOPLE = ("ann", "bob")
@@ -175,7 +176,7 @@ async def new_world() -> AsyncIterator[World]:
         tokens[f"{kuid}'s"] = (await services.issuer.issue(user, 3_600_000)).token
         if kuid == "ann":
             tokens["ann's other"] = (await services.issuer.issue(user, 3_600_000)).token
-            made = await services.api_keys.create(user, "a key", -1, None, kuid)
+            made = await services.api_keys.create(user, "a key", -1, None, operator_as(kuid))
             tokens["ann's key"] = str(made["_source"]["token"])
     try:
         yield World(storage, server, tokens)
@@ -308,9 +309,9 @@ async def do(world: World, step: Step) -> None:
             case ("delete", kuid) if await world.storage.exists(Table.USERS, kuid=kuid):
                 await services.users.delete(kuid)
             case ("disable", kuid) if await world.storage.exists(Table.USERS, kuid=kuid):
-                await services.user_changes.disable(kuid, "-1")
+                await services.user_changes.disable(kuid, OPERATOR)
             case ("enable", kuid) if await world.storage.exists(Table.USERS, kuid=kuid):
-                await services.user_changes.enable(kuid, "-1")
+                await services.user_changes.enable(kuid, OPERATOR)
             case ("end all", kuid):
                 await services.tokens.revoke_all(kuid)
             case ("end all but", name):

@@ -3,6 +3,7 @@ checks O1, O6)."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -21,7 +22,7 @@ from server.auth.strategies import (
 from server.auth.strategies.rows import CredentialRows, owner_of
 from server.storage.base import Present, Table
 from tests.server.errors import told
-from tests.server.running import TRANSPORTS, Running, Socket, running
+from tests.server.running import TRANSPORTS, Running, Socket, cheap_config, running
 from tests.server.stepping import AWAY
 from tests.server.test_audit import ends, events
 
@@ -71,8 +72,10 @@ class Desk(CredentialRows):
 
 @pytest.fixture
 async def desk() -> AsyncIterator[Running]:
-    """A server with such a strategy, an administrator and Ann."""
-    async with running() as server:
+    """A server with such a strategy, an administrator and Ann; API keys may link, too."""
+    security = cheap_config().security
+    api_key = replace(security.api_key, credential_changes="all")
+    async with running(cheap_config(security=replace(security, api_key=api_key))) as server:
         services = server.app.services
         parts = Parts(services.storage, services.clock_ms)
         await services.strategies.add("desk", Desk("desk", parts))
@@ -318,7 +321,8 @@ async def test_who_asks_stays_when_a_provider_changes_his_credentials(
     if by == "nobody, refreshed":
         own = (await desk.call("query", "auth:refreshToken", token=own))["result"]["jwt"]
     linked = await ask(socket, "auth:login", token, state=state_of(asked), word="really")
-    assert linked["result"] == {"name": "new", "by": "ann"}
+    others = {"strategies": ["local", "desk"], "apiKeys": 0}
+    assert linked["result"] == {"name": "new", "by": "ann", **others}
     living = {own: 200, other: 401, desk.admin: 200}
     for one, status in living.items():
         assert (await desk.call("query", "auth:getCurrentUser", token=one))["status"] == status

@@ -39,7 +39,9 @@ from tests.server.test_audit import events
 from tests.server.test_linking import Desk
 
 REFUSED = {"id": "plugin.strategy.missing_user", "code": 67305492, "status": 401}
-FORBIDDEN = {"id": "security.rights.forbidden", "code": 117637122, "status": 403}
+SECOND_FACTOR = {"id": "security.rights.second_factor_required", "code": 117637136, "status": 403}
+RECENT_LOGIN = {"id": "security.rights.recent_login_required", "code": 117637137, "status": 403}
+BY_KEY = {"id": "security.rights.api_key_forbidden", "code": 117637138, "status": 403}
 INVALID = {"id": "security.token.invalid", "code": 117506049, "status": 401}
 BOTH = ("query", "websocket")
 MINUTE_MS = 60_000
@@ -203,7 +205,7 @@ async def test_a_factor_changes_soon_after_a_login_only(free: World, transport: 
     for action in (CREATE, UPDATE, DELETE):
         body = None if action == DELETE else {"code": "000000"}
         answer = await person.ask(action, late, strategy="totp", body=body)
-        assert told(answer) == FORBIDDEN
+        assert told(answer) == RECENT_LOGIN
         assert answer["error"]["reason"] == "recentLogin"
         assert "log in again" in answer["error"]["message"]
     assert await free.counts() == before
@@ -231,13 +233,13 @@ async def test_what_counts_as_a_recent_login(free: World) -> None:
     for is_single in (True, False):
         made = await person.ask("auth:createToken", refreshed, singleUse=is_single)
         others.append(made["result"]["token"])
-    for token in others:
+    for token, refusal in zip(others, (BY_KEY, RECENT_LOGIN, RECENT_LOGIN), strict=True):
         answer = await person.ask(CREATE, token, strategy="totp", body={})
-        assert told(answer) == FORBIDDEN
+        assert told(answer) == refusal
     assert (await person.ask(CREATE, refreshed, strategy="totp", body={}))["status"] == 200
     free.clock.now_ms += 5 * MINUTE_MS + 1
     again = (await person.ask("auth:refreshToken", refreshed))["result"]["jwt"]
-    assert told(await person.ask(CREATE, again, strategy="totp", body={})) == FORBIDDEN
+    assert told(await person.ask(CREATE, again, strategy="totp", body={})) == RECENT_LOGIN
 
 
 @pytest.mark.parametrize("value", ["require", "exempt"])
@@ -255,13 +257,16 @@ async def test_api_keys_of_who_has_a_factor(clock: Clock, value: str) -> None:
         fresh = new["result"]["jwt"]
         refreshed = (await person.ask("auth:refreshToken", fresh))["result"]["jwt"]
         key = before["result"]["_source"]["token"]
-        for token, is_allowed in ((old, False), (key, False), (refreshed, True)):
+        for token, is_allowed in ((old, value == "exempt"), (refreshed, True)):
             answer = await person.ask("auth:createApiKey", token, body={"description": "x"})
-            if is_allowed or value == "exempt":
+            if is_allowed:
                 assert answer["status"] == 200, answer
             else:
-                assert told(answer) == FORBIDDEN
+                assert told(answer) == SECOND_FACTOR
                 assert answer["error"]["reason"] == "secondFactor"
+        by_key = await person.ask("auth:createApiKey", key, body={"description": "x"})
+        assert told(by_key) == BY_KEY
+        assert by_key["error"]["reason"] == "apiKey"
         listed = await person.ask("auth:getMySessions", refreshed)
         shown = [one["_source"] for one in listed["result"]["hits"] if one["_source"]["current"]]
         assert (shown[0]["strategy"], shown[0]["secondFactor"]) == ("local", "totp")
@@ -444,8 +449,8 @@ async def two(clock: Clock) -> AsyncIterator[Enrolled]:
     async with running(config) as server:
         services = server.app.services
         word = Word("word", Parts(services.storage, services.clock_ms))
-        policy = replace(services.second_factors._policy, factors=("totp", "word"))
-        services.second_factors._policy = policy
+        policy = replace(services.step_up.policy, factors=("totp", "word"))
+        services.step_up.policy = policy
         made = Enrolled(server, *await people(server), clock)
         made.app, _ = await Person(server, "websocket").enrol(made.ann, clock)
         await services.strategies.add("word", word)
@@ -479,9 +484,9 @@ async def test_a_first_factor_is_not_its_own_second(two: Enrolled) -> None:
 
 async def test_an_exempt_strategy_is_enough(two: Enrolled) -> None:
     """A15: what is two factors already; so it changes soon after a login only, too."""
-    factors = two.server.app.services.second_factors
+    factors = two.server.app.services.step_up
     exempt = frozenset({"word"})
-    factors._policy = replace(factors._policy, factors=("totp",), exempt=exempt)
+    factors.policy = replace(factors.policy, factors=("totp",), exempt=exempt)
     person = Person(two.server, "query")
     token = (await person.login("word"))["result"]["jwt"]
     asked = await person.ask(CREATE, token, strategy="word", body={"name": "x"})
@@ -489,7 +494,7 @@ async def test_an_exempt_strategy_is_enough(two: Enrolled) -> None:
     two.clock.now_ms += 16 * MINUTE_MS
     for action in (CREATE, UPDATE, DELETE):
         answer = await person.ask(action, token, strategy="word", body={"name": "x"})
-        assert told(answer) == FORBIDDEN
+        assert told(answer) == RECENT_LOGIN
 
 
 async def test_a_first_factor_holds_when_its_step_is_kept(two: Enrolled) -> None:
@@ -514,11 +519,11 @@ async def test_what_proved_a_factor_holds_when_it_is_entered(two: Enrolled, hold
     storage = two.server.app.services.storage
     two.word.proof = Present(Table.CREDENTIALS, {"kuid": "ann" if holds else "nobody"})  # type: ignore[attr-defined]
     policy = replace(
-        two.server.app.services.second_factors._policy,
+        two.server.app.services.step_up.policy,
         factors=("word",),
         required_for=Scope(everybody=True),
     )
-    two.server.app.services.second_factors._policy = policy
+    two.server.app.services.step_up.policy = policy
     two.word.question = None  # type: ignore[attr-defined]
     person = Person(two.server, "query")
     first = await person.first()
@@ -531,8 +536,8 @@ async def test_what_proved_a_factor_holds_when_it_is_entered(two: Enrolled, hold
 
 async def test_who_comes_for_the_first_time_enrols(two: Enrolled) -> None:
     """A user that a strategy makes is asked as everybody is."""
-    factors = two.server.app.services.second_factors
-    factors._policy = replace(factors._policy, required_for=Scope(everybody=True))
+    factors = two.server.app.services.step_up
+    factors.policy = replace(factors.policy, required_for=Scope(everybody=True))
     person = Person(two.server, "query")
     first = await person.login("word", name="new")
     assert first["result"]["challenge"] == {"next": "enrol", "factors": ["totp"]}

@@ -78,4 +78,4 @@ async def test_a_passkey_is_made_soon_after_a_login_only(server: Running, clock:
     admin = await server.login("admin")
     clock.now_ms += 16 * 60_000
     answer = await Person(server, "query").ask(CREATE, admin, strategy="passkey", body={})
-    assert told(answer)["id"] == "security.rights.forbidden"
+    assert told(answer)["id"] == "security.rights.recent_login_required"

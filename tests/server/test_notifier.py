@@ -110,8 +110,10 @@ async def test_changes_of_credentials(
     await person.ask(f"{RESET}:reset", body={"token": token, "password": PASSWORD}, token=admin)
     changed = await box.one("credentialsChanged", user="ann", strategy="local")
     assert token not in repr(changed)
-    await person.ask("auth:createApiKey", admin, body={"description": "x"})
+    await person.ask("auth:createApiKey", admin, body={"description": "x"}, _id="k")
     await box.one("apiKeyAdded", user="admin")
+    await person.ask("auth:deleteApiKey", admin, _id="k")
+    await box.one("apiKeyRemoved", user="admin")
 
 
 @pytest.mark.parametrize("by", ["linking", "address"])

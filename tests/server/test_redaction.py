@@ -111,7 +111,8 @@ async def run_passwords(scenario: Scenario, boss: str, name: str, password: str)
     ):
         await ask("auth:updateMyCredentials", boss, strategy="local", body=body)
     key = await scenario.token("auth:createApiKey", boss, body={"description": "lives on"})
-    reset = await scenario.token(f"{RESET}:getResetPasswordToken", key, _id=name)
+    asked = {"_id": name, "password": changed}
+    reset = await scenario.token(f"{RESET}:getResetPasswordToken", boss, **asked)
     for token in (scenario.secret("reset"), reset, reset):
         body = {"token": token, "password": scenario.secret("renewed")}
         answer = await ask(f"{RESET}:reset", key, body=body)

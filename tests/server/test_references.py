@@ -17,6 +17,7 @@ from server.auth.users import Users
 from server.storage.base import Delete, Insert, Noted, Put, Table, Unassign
 from server.storage.sqlite import SqliteStorage
 from tests.server.running import cheap_config
+from tests.server.stepups import make_step_up
 
 LOGIN = {"controllers": {"auth": {"actions": {"login": True}}}}
 INFO = {"controllers": {"server": {"actions": {"info": True}}}}
@@ -62,7 +63,8 @@ def profiles(storage):
 
 @pytest.fixture
 def users(storage):
-    return Users(storage, Rulebook(storage), Strategies(storage, timeout_s=1), clock_ms=lambda: 0)
+    strategies = Strategies(storage, timeout_s=1)
+    return Users(storage, Rulebook(storage), strategies, make_step_up(storage), clock_ms=lambda: 0)
 
 
 def with_role(*names: str) -> dict[str, object]:

@@ -61,6 +61,8 @@ async def test_a_user_sees_his_sessions(server: Running, transport: str) -> None
             "address",
             "userAgent",
             "strategy",
+            "amr",
+            "authenticatedAt",
             "current",
         ]
     mine = await listed(server, transport, token)
@@ -68,6 +70,7 @@ async def test_a_user_sees_his_sessions(server: Running, transport: str) -> None
     (own,) = [source for source in mine.values() if source["current"]]
     (first,) = [source for source in mine.values() if not source["current"]]
     assert (own["userAgent"], own["address"], own["strategy"]) == ("teapot/1", "127.0.0.1", "local")
+    assert (own["amr"], own["authenticatedAt"]) == (["local"], own["createdAt"])
     assert (own["ttl"], own["expiresAt"]) == (-1, -1)
     assert (first["ttl"], first["expiresAt"]) == (3_600_000, first["createdAt"] + 3_600_000)
     assert first["createdAt"] <= own["createdAt"] <= own["lastUsedAt"]
@@ -302,6 +305,8 @@ async def test_a_session_began_with_its_login(bench: Bench) -> None:
                 "address": "",
                 "userAgent": "",
                 "strategy": "",
+                "amr": [],
+                "authenticatedAt": None,
                 "current": True,
             },
         }

@@ -242,6 +242,31 @@ def test_profiles_of_an_older_database_get_their_numbers_of_users() -> None:
         assert found == [("a", 2), ("b", 1)]
 
 
+def test_sessions_of_an_older_database_keep_the_methods_they_began_with() -> None:
+    """Security check F3: one without a strategy was no login; of API keys nothing is known."""
+    began = {
+        "one": {"strategy": "local"},
+        "two": {"strategy": "local", "secondFactor": "totp"},
+        "made": {"strategy": ""},
+        "bare": {},
+    }
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as old:
+        old.executescript(VERSION_1.read_text())
+        for number, (name, data) in enumerate(began.items()):
+            row = (bytes([number]), name, "ann", 1, None, -1, 0, None, name, 7, 1, json.dumps(data))
+            old.execute("INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        old.execute("INSERT INTO api_keys VALUES ('k', x'00', 'ann', '', NULL, -1, '{}')")
+        bring_up_to_date(old, "x")
+        rows = old.execute("SELECT id, amr, authenticated_at FROM sessions ORDER BY rowid")
+        assert rows.fetchall() == [
+            ("one", '["local"]', 7),
+            ("two", '["local","totp"]', 7),
+            ("made", None, None),
+            ("bare", None, None),
+        ]
+        assert old.execute("SELECT amr FROM api_keys").fetchall() == [(None,)]
+
+
 def layout(connection: sqlite3.Connection) -> dict[str, object]:
     """Give the columns of each table, and those of each index, in whatever order they came."""
     found: dict[str, object] = {}

@@ -104,6 +104,8 @@ def session(number: int, **changed: object) -> Row:
         "used_at": 1,
         "family": "f",
         "data": {},
+        "amr": ["local"],
+        "authenticated_at": None,
     }
     return row | changed
 

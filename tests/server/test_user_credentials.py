@@ -133,7 +133,8 @@ async def test_a_change_can_end_the_users_sessions(server: Running, transport: s
     await server.call(transport, UPDATE, _id="ann", **args)
     assert await statuses() == [200, 200, 200, 200]
     answer = await server.call(transport, UPDATE, _id="ann", revokeTokens=True, **args)
-    assert answer["result"] == {"username": "ann", "kuid": "ann"}
+    others = {"strategies": ["local"], "apiKeys": 1}
+    assert answer["result"] == {"username": "ann", "kuid": "ann", **others}
     assert await statuses() == [401, 200, 200, 200]
     await server.call(transport, UPDATE, _id="admin", revokeTokens=True, **args)
     assert await statuses() == [401, 200, 401, 200]

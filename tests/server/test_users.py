@@ -15,6 +15,7 @@ from server.auth.users import MOST_PROFILES, User, Users
 from server.storage.base import Delete, DeleteAll, Insert, Noted, Put, Table
 from server.storage.shapes import SHAPES
 from server.storage.sqlite import SqliteStorage
+from tests.server.stepups import make_step_up
 
 NOW_MS = 1_700_000_000_000
 INFO = {"author": "boss", "createdAt": NOW_MS, "updatedAt": None, "updater": None}
@@ -94,7 +95,8 @@ def strategies(storage):
 
 @pytest.fixture
 def users(storage, strategies):
-    return Users(storage, Rulebook(storage), strategies, clock_ms=lambda: NOW_MS)
+    step_up = make_step_up(storage, strategies)
+    return Users(storage, Rulebook(storage), strategies, step_up, clock_ms=lambda: NOW_MS)
 
 
 def create(users: Users, kuid: str | None = "alice", **wanted):

@@ -235,6 +235,11 @@ class Local:
         wrong), where that is required; asked before he changes or removes his own credentials."""
         if not self._require_password:
             return
+        await self.confirm_password(kuid, password)
+
+    async def confirm_password(self, kuid: str, password: object) -> None:
+        """Raise ApiError unless this is the user's password: 400 if it is absent, 403 if it is
+        wrong."""
         if _is_blank(password):
             raise plain_error(400, "currentPassword is required")
         checked = check_password(password, "currentPassword")

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from tests.server.authtable.errors import (
+    API_KEY_FORBIDDEN,
     BAD_CREDENTIALS,
     BODY_REQUIRED,
     CREDENTIALS_CONFLICT,
@@ -25,7 +26,7 @@ from tests.server.authtable.made import (
     badges,
     passwordless,
 )
-from tests.server.authtable.rows import TEXT, TYPED, Expected, Gives, Row, Setting
+from tests.server.authtable.rows import KEYS_MAY, TEXT, TYPED, Expected, Gives, Row, Setting
 from tests.server.running import PASSWORD, cheap_config
 
 CREATE, UPDATE = "createMyCredentials", "updateMyCredentials"
@@ -74,6 +75,7 @@ HAPPY = [
         BODIES[CREATE],
         by=anns_key,
         before=(passwordless,),
+        on=KEYS_MAY,
     ),
     mine(UPDATE, "the strategy's", hers(), BODIES[UPDATE], lives=(ann, anns_other)),
     mine(UPDATE, "a new name; 05 §1.5", hers("anna"), {"username": "anna"}),
@@ -81,7 +83,7 @@ HAPPY = [
     mine(
         UPDATE,
         "design §4 revokeTokens",
-        hers(),
+        Gives({"username": "ann", "kuid": "ann", "strategies": ["local"], "apiKeys": 1}),
         BODIES[UPDATE],
         args=LOCAL | {"revokeTokens": True},
         ends=(anns_other,),
@@ -155,9 +157,13 @@ def refused(action: str, line: str, comes: Expected, body: object, **row: object
 
 GIVEN_KUID = {"kuid": "ann", "username": "someone", "password": NEW}
 ADMINS_NAME = {"username": "admin", "password": NEW}
-NONE_LEFT = {"by": anns_key, "before": (passwordless,)}
+NONE_LEFT = {"by": anns_key, "before": (passwordless,), "on": KEYS_MAY}
 
 REFUSED = [
+    *(
+        mine(action, "with an API key", API_KEY_FORBIDDEN, BODIES.get(action), by=anns_key)
+        for action in (CREATE, UPDATE, DELETE)
+    ),
     *(
         refused(action, "validate row 1", BAD_CREDENTIALS, GIVEN_KUID)
         for action in (CREATE, UPDATE, VALIDATE)

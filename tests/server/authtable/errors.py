@@ -17,6 +17,7 @@ INVALID_EXPIRATION = Refusal("security.token.invalid_expiration", 117506057, 400
 UNKNOWN_STRATEGY = Refusal("security.credentials.unknown_strategy", 117571585, 400)
 UNAUTHORIZED = Refusal("security.rights.unauthorized", 117637121, 401)
 FORBIDDEN = Refusal("security.rights.forbidden", 117637122, 403)
+API_KEY_FORBIDDEN = Refusal("security.rights.api_key_forbidden", 117637138, 403)
 UNEXPECTED = Refusal("plugin.runtime.unexpected_error", 67239938, 500, (TEXT,))
 INVALID_VERIFY = Refusal("plugin.strategy.invalid_verify_resolve", 67305487, 500, (TEXT,))
 INVALID_KUID = Refusal("plugin.strategy.invalid_kuid", 67305488, 500, (TEXT,))

@@ -6,6 +6,7 @@ from uuid import UUID
 from server.securitysettings import ApiKey
 from tests.server.authtable.errors import (
     ALREADY_EXISTS,
+    API_KEY_FORBIDDEN,
     BAD_QUERY,
     BODY_REQUIRED,
     INVALID_ARGUMENT,
@@ -18,6 +19,7 @@ from tests.server.authtable.errors import (
 )
 from tests.server.authtable.made import admin, anns_key, expired_key, key
 from tests.server.authtable.rows import (
+    KEYS_MAY,
     OPEN,
     TEXT,
     TYPED,
@@ -73,7 +75,8 @@ def create(line: str, comes: Expected, body: object = NIGHTLY, **row: object) ->
 
 CREATE = [
     create("result", made()),
-    create("with an API key", made(), by=key),
+    create("with an API key, where it may", made(), by=key, on=KEYS_MAY),
+    create("with an API key", API_KEY_FORBIDDEN, by=key),
     create("_id", made("build"), args={"_id": "build", "refresh": "false"}),
     create("_id null; 07 §1.1", made(), args={"_id": None}, ways=TYPED),
     create("expiresIn", made(ttl_ms=7_200_000), args={"expiresIn": "2h"}),

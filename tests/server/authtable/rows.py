@@ -32,6 +32,12 @@ OPEN = Setting(is_open=True)
 """Anonymous has every right: only the actions themselves refuse him."""
 
 
+_SECURITY = cheap_config().security
+_KEYS_MAY = replace(_SECURITY.api_key, credential_changes="all")
+KEYS_MAY = Setting(cheap_config(security=replace(_SECURITY, api_key=_KEYS_MAY)))
+"""API keys may change how their users log in."""
+
+
 def token_setting(**values: object) -> Setting:
     """Give a setting with other values in `security.authToken`."""
     config = cheap_config()

@@ -1,0 +1,105 @@
+"""Assurance of a token (how and when its user proved who they are), and the principal that asks for
+a change.
+
+`amr` follows the idea of RFC 8176 (authentication methods references), with the names of the
+strategies of this server as values. Knows nothing of requests, users or storage.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from enum import Enum
+
+from server.auth.policies import NOBODY, Scope
+
+BY_API_KEY = "api:key"
+"""In an `amr`: the session was created with an API key. Names of strategies have no colon."""
+DEFAULT_RECENT_MS = 900_000.0
+Confirm = Callable[[Callable[[], Awaitable[None]]], Awaitable[None]]
+"""Run a check of something only this user should know, throttled as logins are."""
+
+
+class TokenKind(Enum):
+    """What a token is; one kind never passes for another. `OPERATOR` is no token: it stands for the
+    command line."""
+
+    NONE = "no token"
+    SESSION = "session"
+    SINGLE_USE = "single use"
+    API_KEY = "API key"
+    OPERATOR = "operator"
+
+
+@dataclass(frozen=True, slots=True)
+class Assurance:
+    """The authentication methods behind a token, in the order they were used, and when the login
+    was completed, in ms since 1970; None for a token that did not begin with a login."""
+
+    amr: tuple[str, ...] = ()
+    authenticated_at_ms: int | None = None
+
+    def derived(self, *, by_key: bool) -> "Assurance":
+        """Return the assurance of a token created with this one: the same methods, no login."""
+        marked = by_key and BY_API_KEY not in self.amr
+        return Assurance((*self.amr, BY_API_KEY) if marked else self.amr)
+
+
+UNPROVEN = Assurance()
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who asks for a change, and with what assurance.
+
+    `password` is the present password as it was sent, `confirm` checks it. A change that is
+    completed later, by a provider's answer, is made by the principal that began it: `asked_at_ms`
+    says when, and `is_confirmed` whether the present password was right then. None: now.
+    """
+
+    kuid: str
+    kind: TokenKind
+    assurance: Assurance = UNPROVEN
+    token_hash: bytes = field(default=b"", repr=False)
+    password: object = field(default=None, repr=False)
+    confirm: Confirm | None = field(default=None, repr=False)
+    asked_at_ms: int | None = None
+    is_confirmed: bool = False
+
+    @property
+    def is_by_key(self) -> bool:
+        """Whether an API key asks, or a session that was created with one."""
+        return self.kind is TokenKind.API_KEY or BY_API_KEY in self.assurance.amr
+
+
+@dataclass(frozen=True, slots=True)
+class MfaPolicy:
+    """`[security.mfa]` with what `security.strict` and `security.apiKey` add to it.
+
+    With `covers_all` a recent login is required to change any authentication method, else only for
+    second factors and what stands in for one. `keys_change_others` lets API keys do what needs it
+    to other users, `keys_change_own` lets them change how their own user logs in. `is_open` means
+    that everyone may do everything.
+    """
+
+    required_for: Scope = NOBODY
+    factors: tuple[str, ...] = ()
+    exempt: frozenset[str] = frozenset()
+    recent_ms: float = DEFAULT_RECENT_MS
+    keys_need_it: bool = True
+    is_portable: bool = False
+    covers_all: bool = False
+    keys_change_others: bool = False
+    keys_change_own: bool = False
+    is_open: bool = False
+
+    def is_sufficient(self, assurance: Assurance, kind: TokenKind) -> bool:
+        """Tell whether a token is enough where a second factor is required; no token always is,
+        since it proves nobody."""
+        if self.required_for == NOBODY or self.is_open or kind is TokenKind.NONE:
+            return True
+        is_key = kind is TokenKind.API_KEY or BY_API_KEY in assurance.amr
+        return (is_key and not self.keys_need_it) or self.has_factor(assurance)
+
+    def has_factor(self, assurance: Assurance) -> bool:
+        """Tell whether a second factor, or a strategy that needs none, is among the methods."""
+        first, seconds = assurance.amr[:1], assurance.amr[1:]
+        return not self.exempt.isdisjoint(first) or not set(self.factors).isdisjoint(seconds)
