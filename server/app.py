@@ -308,6 +308,7 @@ async def build_services(
     users = Users(storage, rulebook, strategies, clock_ms=read_ms)
     keyring = await open_keyring(storage, make_signing(config), clock_ms=read_ms)
     limits = make_token_limits(config)
+    counting = make_counting(config, clock_ms)
     field_mappings = Mappings(storage)
     own_sessions = Sessions(storage, clock_ms=read_ms)
     tokens = Tokens(storage, users, rulebook, keyring, limits, clock_ms=read_ms)
@@ -337,7 +338,7 @@ async def build_services(
         api_keys=make_api_keys(config, storage, keyring, read_ms),
         sessions=own_sessions,
         mappings=field_mappings,
-        searches=make_searches(config, storage, field_mappings, read_ms),
+        searches=make_searches(config, storage, field_mappings, counting, read_ms),
         links=links,
         first_admin=FirstAdmin(is_wanted=not await users.admin_exists()),
         addresses=addresses,
@@ -348,7 +349,7 @@ async def build_services(
         clock_ms=read_ms,
         node=config.server.node,
         started_at_ms=read_ms(),
-        counting=make_counting(config, clock_ms),
+        counting=counting,
         published=Published(all_actions()),
     )
 

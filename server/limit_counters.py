@@ -7,6 +7,7 @@ class Limit(StrEnum):
     """The limits that are counted; the value is the name in `server:metrics`."""
 
     IN_FLIGHT = "inFlight"
+    SEARCH_PATTERNS = "searchPatterns"
 
 
 class LimitCounters:
