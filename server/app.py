@@ -64,6 +64,7 @@ from server.controllers import users as user_actions  # noqa: F401
 from server.dispatch import Dispatcher
 from server.firstadmin import FirstAdmin
 from server.keycommands import opened
+from server.limit_counters import Limit
 from server.listener import Listener
 from server.logs import RequestLog
 from server.notices import READY, STOPPING, reloading, tell
@@ -126,8 +127,10 @@ class App:
     tls: Tls | None = None
 
     def reload(self) -> None:
-        """Read the certificates again; those that are no longer good stay unused."""
+        """Read the certificates again, keeping the present ones if the files are not valid; without
+        TLS there is nothing to read."""
         if self.tls is None:
+            _LOG.info("SIGHUP: nothing to reload, server.tls is not configured")
             return
         tell(reloading())
         try:
@@ -152,8 +155,16 @@ class App:
         await self.services.storage.close()
 
 
-async def serve(config: Config, *, data: str, open_mode: bool, on_ready: OnReady) -> None:
-    """Run a server until SIGTERM or SIGINT; a second one does not wait for anybody."""
+async def serve(
+    config: Config,
+    *,
+    data: str,
+    open_mode: bool,
+    on_ready: OnReady,
+    count_left_out_lines: Callable[[], int] = lambda: 0,
+) -> None:
+    """Run a server until SIGTERM or SIGINT; a second one does not wait for anybody. SIGHUP reloads
+    what can be reloaded. `count_left_out_lines` is asked for the statistics."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -164,19 +175,27 @@ async def serve(config: Config, *, data: str, open_mode: bool, on_ready: OnReady
             app.listener.cut_off()
         stopped.set()
 
+    def reload() -> None:
+        if app is not None and not stopped.is_set():
+            app.reload()
+        else:
+            _LOG.info("SIGHUP: nothing to reload while the server starts or stops")
+
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
+    # Not as a handler of the loop: when that closes, SIGHUP would end the process again.
+    before = signal.signal(signal.SIGHUP, lambda number, frame: loop.call_soon_threadsafe(reload))
     clock = SteadyClock(clock_ms)
     app = await start(config, data=data, open_mode=open_mode, clock=clock.read_ms)
     app.chores.append(asyncio.create_task(clock.keep(), name="clock"))
-    if app.tls is not None:
-        loop.add_signal_handler(signal.SIGHUP, app.reload)
+    app.services.counting.limits.read_from(Limit.LOG_LINES, count_left_out_lines)
     _calm_collector()
     on_ready(app.address, app.services.first_admin.code)
     tell(READY)
     await stopped.wait()
     tell(STOPPING)
     await app.stop()
+    signal.signal(signal.SIGHUP, before)
 
 
 def _calm_collector() -> None:

@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
@@ -30,7 +31,7 @@ from server.configdocs import write_docs
 from server.configtree import ConfigError
 from server.describe import program_version
 from server.firstadmin import is_loopback
-from server.logs import start_logs, stop_logs
+from server.logs import Writer, start_logs, stop_logs
 from server.operations import Work
 from server.passwordprompt import add_password_flag, take_password
 from server.storage.base import Unavailable
@@ -227,6 +228,7 @@ def read_config(given: argparse.Namespace) -> Config:
 
 
 def _serve(given: argparse.Namespace) -> int:
+    _survive_hangup()
     config = read_config(given)
     host = config.server.host
     is_local = bool(config.server.uds) or host == "localhost" or is_loopback(host)
@@ -237,16 +239,27 @@ def _serve(given: argparse.Namespace) -> int:
     if given.open and not is_local:
         raise ConfigError(f"--open: not with --host {host}; expected a loopback address")
     loop = _choose_loop(given.loop)
-    writer = start_logs(config.logs.format, config.logs.level, sys.stderr)
+    logs = config.logs
+    writer = start_logs(logs.format, logs.level, sys.stderr, logs.max_per_second)
     try:
         _warn(config, open_mode=given.open, is_local=is_local)
-        return _run_server(config, loop, open_mode=given.open)
+        return _run_server(config, loop, writer, open_mode=given.open)
     finally:
         stop_logs(writer)
 
 
+def _survive_hangup() -> None:
+    """Let SIGHUP end nothing, from before anything slow until the process is over; what it means
+    while the server runs is said in `app.serve`. A handler, because children inherit SIG_IGN."""
+    signal.signal(signal.SIGHUP, lambda number, frame: None)
+
+
 def _run_server(
-    config: Config, loop: Callable[[], asyncio.AbstractEventLoop] | None, *, open_mode: bool
+    config: Config,
+    loop: Callable[[], asyncio.AbstractEventLoop] | None,
+    writer: Writer,
+    *,
+    open_mode: bool,
 ) -> int:
     """Serve until a signal: what fails before the first answer is for the user to correct."""
     is_answering = False
@@ -263,7 +276,14 @@ def _run_server(
 
     data = config.server.data
     try:
-        _run(app.serve(config, data=data, open_mode=open_mode, on_ready=on_ready), loop)
+        serving = app.serve(
+            config,
+            data=data,
+            open_mode=open_mode,
+            on_ready=on_ready,
+            count_left_out_lines=lambda: writer.limiter.left_out,
+        )
+        _run(serving, loop)
     except (LocalError, Unavailable, OSError) as reason:
         if is_answering:
             _LOG.exception("the server failed")

@@ -113,6 +113,13 @@ class LogSettings:
         "notable",
         "Requests to log; notable are logins, changes, refusals and failures.",
     )
+    max_per_second: int = setting(
+        "maxPerSecond",
+        whole(0, 100_000),
+        50,
+        "Maximum number of lines of one kind per second, a fifth of them from one address; the "
+        "rest is counted in one line. Successful requests are not limited. 0 for no limit.",
+    )
     audit: bool = setting(
         "audit", YES_NO, False, "Log each event of the audit trail too, as manykeys.audit."
     )
