@@ -30,6 +30,7 @@ from server.config import Config, dump, load
 from server.configdocs import write_docs
 from server.configtree import ConfigError
 from server.describe import program_version
+from server.exposures import check_exposures, find_on_command_line
 from server.firstadmin import is_loopback
 from server.logs import Writer, start_logs, stop_logs
 from server.operations import Work
@@ -153,7 +154,11 @@ def _settings_flags() -> argparse.ArgumentParser:
     flags.add_argument("--config", type=Path, metavar="FILE", help="a TOML file with settings")
     flags.add_argument("--data", metavar="FILE", help="the database (manykeys.db), or :memory:")
     flags.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="any setting, repeatable"
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="any setting, repeatable; not for secrets, which other users would see",
     )
     return flags
 
@@ -317,10 +322,21 @@ def _warn(config: Config, *, open_mode: bool, is_local: bool) -> None:
         _LOG.warning("other machines can reach this server: consider security.strict = true")
     if config.ignored:
         _LOG.warning("settings without effect here: %s", ", ".join(config.ignored))
+    for exposure in check_exposures(config):
+        _LOG.warning("%s", exposure)
+
+
+def _read_config_of_command(given: argparse.Namespace) -> Config:
+    """Give the settings of a command other than `serve`; a secret on its command line is warned
+    of."""
+    config = read_config(given)
+    for exposure in find_on_command_line(config):
+        print(f"manykeys: warning: {exposure}", file=sys.stderr)
+    return config
 
 
 def _create_admin(given: argparse.Namespace) -> int:
-    config = read_config(given)
+    config = _read_config_of_command(given)
     password = take_password(from_stdin=given.password_stdin)
     _run(app.create_admin(config, name=given.name, password=password), None)
     print(f"administrator {given.name} created")
@@ -329,7 +345,7 @@ def _create_admin(given: argparse.Namespace) -> int:
 
 def _operate(given: argparse.Namespace) -> int:
     """Run one of the commands that work on the store beside running servers."""
-    config = read_config(given)
+    config = _read_config_of_command(given)
     given.data = config.server.data
     work: Work = given.work
 
@@ -342,12 +358,12 @@ def _operate(given: argparse.Namespace) -> int:
 
 
 def _look_at_strategies(given: argparse.Namespace) -> int:
-    strategycommands.run(read_config(given), given)
+    strategycommands.run(_read_config_of_command(given), given)
     return DONE
 
 
 def _work_on_keys(given: argparse.Namespace) -> int:
-    config = read_config(given)
+    config = _read_config_of_command(given)
     token, clock_ms = config.security.auth_token, app.clock_ms
     signing = Signing(token.algorithm, token.secret)
 
@@ -375,6 +391,8 @@ def _print_config(given: argparse.Namespace) -> int:
         print(write_docs(), end="")
     elif given.check:
         configured.check(config)
+        for exposure in check_exposures(config):
+            print(f"warning: {exposure}", file=sys.stderr)
     else:
         print(dump(config), end="")
     for name in config.ignored:

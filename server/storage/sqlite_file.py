@@ -81,6 +81,7 @@ class FilePlace:
         """Make or migrate the database. `LocalError` if it can't be, `Unavailable` if only now."""
         try:
             _create(self._path)
+            _close_to_others(self._path)
             self._main = _mark(self._path)
             connection = self.connect()
             try:
@@ -246,6 +247,17 @@ def _create(path: str) -> None:
     """Create the file for its owner alone; SQLite gives the log and its index the same mode."""
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+
+
+def _close_to_others(path: str) -> None:
+    """Take the rights away that the log and its index give beyond those of the database: they are
+    as old as its mode was when they were created."""
+    allowed = os.stat(path).st_mode & 0o777
+    for beside in (path + suffix for suffix in ("-wal", "-shm")):
+        with suppress(OSError):  # it is not there, or another user's
+            mode = os.stat(beside).st_mode & 0o777
+            if mode & ~allowed:
+                os.chmod(beside, mode & allowed)
 
 
 def _connect(uri: str, cached_statements: int = CACHED_STATEMENTS) -> sqlite3.Connection:

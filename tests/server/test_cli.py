@@ -34,7 +34,15 @@ class Program:
     fails_later: Exception | None = None
     calls: list[dict[str, object]] = field(default_factory=list)
 
-    async def serve(self, config: Config, *, data: str, open_mode: bool, on_ready: OnReady) -> None:
+    async def serve(
+        self,
+        config: Config,
+        *,
+        data: str,
+        open_mode: bool,
+        on_ready: OnReady,
+        count_left_out_lines: Callable[[], int],
+    ) -> None:
         loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
         self.calls.append({"config": config, "data": data, "open": open_mode, "loop": loop})
         if self.fails_at_start:

@@ -41,7 +41,7 @@ class Seconds:
 
 
 def test_limiter_flood_of_refusals_becomes_so_many_lines_and_a_sum() -> None:
-    """Security check X1's neighbour: a client fills no disk with its refusals."""
+    """A client cannot fill a disk with its refusals."""
     clock = Seconds()
     limiter = LineLimiter(50, clock)
     allowed = sum(limiter.allows(refused(f"192.0.2.{at % 100}")) for at in range(1000))
