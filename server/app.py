@@ -67,6 +67,7 @@ from server.controllers import users as user_actions  # noqa: F401
 from server.dispatch import Dispatcher
 from server.firstadmin import FirstAdmin
 from server.keycommands import opened
+from server.limit_counters import Limit
 from server.listener import Listener
 from server.logs import RequestLog
 from server.notices import READY, STOPPING, reloading, tell
@@ -129,8 +130,10 @@ class App:
     tls: Tls | None = None
 
     def reload(self) -> None:
-        """Read the certificates again; those that are no longer good stay unused."""
+        """Read the certificates again, keeping the present ones if the files are not valid; without
+        TLS there is nothing to read."""
         if self.tls is None:
+            _LOG.info("SIGHUP: nothing to reload, server.tls is not configured")
             return
         tell(reloading())
         try:
@@ -162,10 +165,12 @@ async def serve(
     open_mode: bool,
     on_ready: OnReady,
     on_code: Callable[[str], None],
+    count_left_out_lines: Callable[[], int] = lambda: 0,
 ) -> None:
-    """Run a server until SIGTERM or SIGINT; a second one does not wait for anybody. `on_code` shows
-    the operator each setup code: while there is no administrator, and again when the last one is
-    gone."""
+    """Run a server until SIGTERM or SIGINT; a second one does not wait for anybody. SIGHUP reloads
+    what can be reloaded. `on_code` shows the operator each setup code: while there is no
+    administrator, and again when the last one is gone. `count_left_out_lines` is asked for the
+    statistics."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -176,13 +181,20 @@ async def serve(
             app.listener.cut_off()
         stopped.set()
 
+    def reload() -> None:
+        if app is not None and not stopped.is_set():
+            app.reload()
+        else:
+            _LOG.info("SIGHUP: nothing to reload while the server starts or stops")
+
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
+    # Not as a handler of the loop: when that closes, SIGHUP would end the process again.
+    before = signal.signal(signal.SIGHUP, lambda number, frame: loop.call_soon_threadsafe(reload))
     clock = SteadyClock(clock_ms)
     app = await start(config, data=data, open_mode=open_mode, clock=clock.read_ms)
     app.chores.append(asyncio.create_task(clock.keep(), name="clock"))
-    if app.tls is not None:
-        loop.add_signal_handler(signal.SIGHUP, app.reload)
+    app.services.counting.limits.read_from(Limit.LOG_LINES, count_left_out_lines)
     _calm_collector()
     return_large_blocks()
     setup = app.services.first_admin
@@ -194,6 +206,7 @@ async def serve(
     await stopped.wait()
     tell(STOPPING)
     await app.stop()
+    signal.signal(signal.SIGHUP, before)
 
 
 def _calm_collector() -> None:
@@ -340,6 +353,7 @@ async def build_services(
     users = Users(storage, rulebook, strategies, step_up, clock_ms=read_ms)
     keyring = await open_keyring(storage, make_signing(config), clock_ms=read_ms)
     limits = make_token_limits(config)
+    counting = make_counting(config, clock_ms)
     field_mappings = Mappings(storage)
     own_sessions = Sessions(storage, clock_ms=read_ms)
     tokens = Tokens(storage, users, rulebook, keyring, limits, step_up, clock_ms=read_ms)
@@ -370,7 +384,7 @@ async def build_services(
         api_keys=make_api_keys(config, storage, keyring, step_up, read_ms),
         sessions=own_sessions,
         mappings=field_mappings,
-        searches=make_searches(config, storage, field_mappings, read_ms),
+        searches=make_searches(config, storage, field_mappings, counting, read_ms),
         links=links,
         first_admin=first_admin,
         addresses=addresses,
@@ -381,7 +395,7 @@ async def build_services(
         clock_ms=read_ms,
         node=config.server.node,
         started_at_ms=read_ms(),
-        counting=make_counting(config, clock_ms),
+        counting=counting,
         published=Published(all_actions()),
     )
 

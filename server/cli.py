@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
@@ -30,7 +31,8 @@ from server.config import Config, dump, load
 from server.configdocs import write_docs
 from server.configtree import ConfigError
 from server.describe import program_version
-from server.logs import start_logs, stop_logs
+from server.exposures import check_exposures, find_on_command_line
+from server.logs import Writer, start_logs, stop_logs
 from server.operations import Work
 from server.passwordprompt import add_password_flag, take_password
 from server.storage.base import Unavailable
@@ -152,7 +154,11 @@ def _settings_flags() -> argparse.ArgumentParser:
     flags.add_argument("--config", type=Path, metavar="FILE", help="a TOML file with settings")
     flags.add_argument("--data", metavar="FILE", help="the database (manykeys.db), or :memory:")
     flags.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="any setting, repeatable"
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="any setting, repeatable; not for secrets, which other users would see",
     )
     return flags
 
@@ -227,6 +233,7 @@ def read_config(given: argparse.Namespace) -> Config:
 
 
 def _serve(given: argparse.Namespace) -> int:
+    _survive_hangup()
     config = read_config(given)
     host = config.server.host
     is_local = bool(config.server.uds) or host == "localhost" or is_loopback(host)
@@ -237,16 +244,27 @@ def _serve(given: argparse.Namespace) -> int:
     if given.open and not is_local:
         raise ConfigError(f"--open: not with --host {host}; expected a loopback address")
     loop = _choose_loop(given.loop)
-    writer = start_logs(config.logs.format, config.logs.level, sys.stderr)
+    logs = config.logs
+    writer = start_logs(logs.format, logs.level, sys.stderr, logs.max_per_second)
     try:
         _warn(config, open_mode=given.open, is_local=is_local)
-        return _run_server(config, loop, open_mode=given.open)
+        return _run_server(config, loop, writer, open_mode=given.open)
     finally:
         stop_logs(writer)
 
 
+def _survive_hangup() -> None:
+    """Let SIGHUP end nothing, from before anything slow until the process is over; what it means
+    while the server runs is said in `app.serve`. A handler, because children inherit SIG_IGN."""
+    signal.signal(signal.SIGHUP, lambda number, frame: None)
+
+
 def _run_server(
-    config: Config, loop: Callable[[], asyncio.AbstractEventLoop] | None, *, open_mode: bool
+    config: Config,
+    loop: Callable[[], asyncio.AbstractEventLoop] | None,
+    writer: Writer,
+    *,
+    open_mode: bool,
 ) -> int:
     """Serve until a signal: what fails before the first answer is for the user to correct."""
     is_answering = False
@@ -259,7 +277,12 @@ def _run_server(
     data = config.server.data
     try:
         serving = app.serve(
-            config, data=data, open_mode=open_mode, on_ready=on_ready, on_code=_show_setup_code
+            config,
+            data=data,
+            open_mode=open_mode,
+            on_ready=on_ready,
+            on_code=_show_setup_code,
+            count_left_out_lines=lambda: writer.limiter.left_out,
         )
         _run(serving, loop)
     except (LocalError, Unavailable, OSError) as reason:
@@ -304,10 +327,21 @@ def _warn(config: Config, *, open_mode: bool, is_local: bool) -> None:
         _LOG.warning("other machines can reach this server: consider security.strict = true")
     if config.ignored:
         _LOG.warning("settings without effect here: %s", ", ".join(config.ignored))
+    for exposure in check_exposures(config):
+        _LOG.warning("%s", exposure)
+
+
+def _read_config_of_command(given: argparse.Namespace) -> Config:
+    """Give the settings of a command other than `serve`; a secret on its command line is warned
+    of."""
+    config = read_config(given)
+    for exposure in find_on_command_line(config):
+        print(f"manykeys: warning: {exposure}", file=sys.stderr)
+    return config
 
 
 def _create_admin(given: argparse.Namespace) -> int:
-    config = read_config(given)
+    config = _read_config_of_command(given)
     password = take_password(from_stdin=given.password_stdin)
     _run(app.create_admin(config, name=given.name, password=password), None)
     print(f"administrator {given.name} created")
@@ -316,7 +350,7 @@ def _create_admin(given: argparse.Namespace) -> int:
 
 def _operate(given: argparse.Namespace) -> int:
     """Run one of the commands that work on the store beside running servers."""
-    config = read_config(given)
+    config = _read_config_of_command(given)
     given.data = config.server.data
     work: Work = given.work
 
@@ -329,12 +363,12 @@ def _operate(given: argparse.Namespace) -> int:
 
 
 def _look_at_strategies(given: argparse.Namespace) -> int:
-    strategycommands.run(read_config(given), given)
+    strategycommands.run(_read_config_of_command(given), given)
     return DONE
 
 
 def _work_on_keys(given: argparse.Namespace) -> int:
-    config = read_config(given)
+    config = _read_config_of_command(given)
     token, clock_ms = config.security.auth_token, app.clock_ms
     signing = Signing(token.algorithm, token.secret)
 
@@ -362,6 +396,8 @@ def _print_config(given: argparse.Namespace) -> int:
         print(write_docs(), end="")
     elif given.check:
         configured.check(config)
+        for exposure in check_exposures(config):
+            print(f"warning: {exposure}", file=sys.stderr)
     else:
         print(dump(config), end="")
     for name in config.ignored:

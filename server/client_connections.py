@@ -3,9 +3,8 @@
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 
-from server.addresses import Addresses
+from server.addresses import Addresses, is_loopback
 from server.auth.throttle import address_key
-from server.firstadmin import is_loopback
 
 _CACHED_ADDRESSES = 4096
 

@@ -6,18 +6,21 @@ case; durations end in `_ms`, sizes in `_bytes`. Reading and writing is in `serv
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from protocol.bodies import JSON_VALUES
 from server.auth.policies import read_policies
 from server.configtree import (
+    FILE,
     ConfigError,
     fill,
+    leaves,
     merge,
     read_environment,
     read_file,
     read_overrides,
+    value_at,
     write_toml,
 )
 from server.counting import MOST_FRAMES
@@ -150,6 +153,13 @@ class LogSettings:
         "notable",
         "Requests to log; notable are logins, changes, refusals and failures.",
     )
+    max_per_second: int = setting(
+        "maxPerSecond",
+        whole(0, 100_000),
+        50,
+        "Maximum number of lines of one kind per second, a fifth of them from one address; the "
+        "rest is counted in one line. Successful requests are not limited. 0 for no limit.",
+    )
     audit: bool = setting(
         "audit", YES_NO, False, "Log each event of the audit trail too, as manykeys.audit."
     )
@@ -198,6 +208,17 @@ class Statistics:
 
 
 @dataclass(frozen=True, slots=True)
+class Sources:
+    """Where settings came from, as far as others might read them there: the configuration file and
+    the names in it, the names given on the command line, and the files of secrets by name."""
+
+    file: str = ""
+    in_file: frozenset[str] = frozenset()
+    on_command_line: frozenset[str] = frozenset()
+    secret_files: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """All settings of a server. `ignored` names the given keys that have no effect here."""
 
@@ -218,6 +239,7 @@ class Config:
         secret=True,
     )
     ignored: tuple[str, ...] = ()
+    sources: Sources = field(default=Sources(), compare=False)
 
 
 def load(
@@ -229,10 +251,17 @@ def load(
 
     Overrides are values by full name, like `server.port`. ConfigError names what is wrong.
     """
-    tree = merge(read_file(file) if file else {}, read_environment(environment or {}))
-    tree = merge(tree, read_overrides(overrides or {}))
+    in_file, flags = read_file(file) if file else {}, read_overrides(overrides or {})
+    tree = merge(merge(in_file, read_environment(environment or {})), flags)
     config, ignored = fill(Config, tree, IGNORED)
-    config = replace(config, ignored=ignored)
+    files = {name: value_at(tree, name) for name in leaves(tree) if name.endswith(f".{FILE}")}
+    sources = Sources(
+        str(file or ""),
+        frozenset(leaves(in_file)),
+        frozenset(leaves(flags)),
+        {name: path for name, path in files.items() if isinstance(path, str)},
+    )
+    config = replace(config, ignored=ignored, sources=sources)
     _check_origins(config.http)
     if config.server.proxy_protocol and not config.server.trusted_proxies:
         raise ConfigError("server.proxyProtocol: needs server.trustedProxies")

@@ -38,6 +38,15 @@ A key that is not on this page, or a value that is not accepted, refuses to star
 | sizes | bytes as a number, or a text with `kb`, `mb`, `gb` or `tb`; a kilobyte is 1024 bytes |
 | lists in variables and flags | `a,b`, or JSON after `*json:`, like `*json:["a", "b"]` |
 | secrets | always text, also where they look like a number or begin with `*json:` |
+| secrets in files | `secret = {file = "/run/secrets/key"}`, or `__file` after a variable's name |
+
+A file with a secret holds nothing else; its last line end does not count. For example
+`MANYKEYS_security__authToken__secret__file=/run/secrets/key`.
+
+Other users of the machine can read command lines (`ps`), so a secret given with `--set` is warned
+of. So is a file with secrets that others can read: the database, the configuration file, private
+keys and files of secrets need mode 0600, or 0640 where root owns them. With `security.strict` the
+server refuses to start instead. `manykeys config --check` reports both.
 """
 
 _STRATEGIES = """

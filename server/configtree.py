@@ -20,6 +20,10 @@ Tree = dict[str, object]
 
 # The later one wins.
 PREFIXES = ("kuzzle_", "manykeys_")
+FILE = "file"
+"""The key under a secret that names the file it is in."""
+MAX_SECRET_BYTES = 65_536
+"""Of a file with one secret."""
 _JSON = "*json:"
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 # What may be shown of a strategy: anything else that is text may be a key or a password.
@@ -168,16 +172,58 @@ class _Filler:
         return any(name.startswith(above) and above.startswith(table) for above in listed)
 
 
+def leaves(tree: Mapping[str, object], path: str = "") -> Iterator[str]:
+    """Give the full name of every value in a tree."""
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{path}{name}.")
+        else:
+            yield path + name
+
+
+def value_at(tree: Mapping[str, object], name: str) -> object:
+    """Give the value with a full name; None where there is none."""
+    value: object = tree
+    for step in name.split("."):
+        value = value.get(step) if isinstance(value, dict) else None
+    return value
+
+
 def _read(name: str, declared: Declared, value: object) -> object:
     if declared.kind is NAMED_TABLES:
         value = _expand(name, value)
     elif not declared.is_secret:
         value = _parse(name, value)
+    elif not isinstance(declared.default, dict):
+        value = _read_secret(name, value)
+    elif isinstance(value, dict):
+        value = {key: _read_secret(f"{name}.{key}", one) for key, one in value.items()}
     read: object = declared.kind.read(value)
     if read is None:
         shown = "(not shown)" if declared.is_secret else write_value(value)
         raise ConfigError(f"{name}: {shown} is not accepted; expected {declared.kind.accepted}")
     return read
+
+
+def _read_secret(name: str, value: object) -> object:
+    """Give a secret; where it is `{file = "…"}`, what the file holds, without its last line end. Of
+    several secrets each may be in a file."""
+    if isinstance(value, list):
+        return [_read_secret(name, one) for one in value]
+    if not isinstance(value, dict) or value.keys() != {FILE} or not isinstance(value[FILE], str):
+        return value
+    path = value[FILE]
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_SECRET_BYTES + 1)
+        text = data.decode()
+    except OSError as reason:
+        raise ConfigError(f"{name}.{FILE}: {path}: cannot be read: {reason.strerror}") from None
+    except ValueError:
+        raise ConfigError(f"{name}.{FILE}: {path}: expected UTF-8") from None
+    if len(data) > MAX_SECRET_BYTES:
+        raise ConfigError(f"{name}.{FILE}: {path}: expected at most {MAX_SECRET_BYTES} bytes")
+    return text.removesuffix("\n").removesuffix("\r")
 
 
 def _expand(name: str, value: object) -> object:

@@ -52,6 +52,13 @@ def check(config: Config) -> None:
     _factors(config)
 
 
+def tables(config: Config) -> Iterator[tuple[str, object]]:
+    """Give the settings of every strategy, filled, with their full name and a dot at its end.
+    LocalError for one that can't be read."""
+    for name, given in config.strategies.items():
+        yield f"strategies.{name}.", _read(name, given)[1]
+
+
 def _factors(config: Config) -> list[str]:
     """Give the second factors that must be there. ConfigError for one that is not, and for a
     strategy that would be of no use."""

@@ -1,5 +1,6 @@
 """Counters of refusals, one per limit, as `server:metrics` returns them under `limits`."""
 
+from collections.abc import Callable
 from enum import StrEnum
 
 from protocol.bodies import FORM_LIMIT, INFLATION, JSON_LIMIT
@@ -17,20 +18,28 @@ class Limit(StrEnum):
     FORM_PARTS = FORM_LIMIT
     INFLATION = INFLATION
     MESSAGE_TIME = "messageTime"
+    LOG_LINES = "logLines"
+    SEARCH_PATTERNS = "searchPatterns"
 
 
 class LimitCounters:
     """How often each limit refused something since the start of this process."""
 
-    __slots__ = ("_counts",)
+    __slots__ = ("_counts", "_reads")
 
     def __init__(self) -> None:
         self._counts = {limit: 0 for limit in Limit}
+        self._reads: dict[Limit, Callable[[], int]] = {}
 
     def count(self, limit: Limit) -> None:
         """Count one refusal."""
         self._counts[limit] += 1
 
+    def read_from(self, limit: Limit, read: Callable[[], int]) -> None:
+        """Ask `read` for the count of a limit, which is counted elsewhere."""
+        self._reads[limit] = read
+
     def to_dict(self) -> dict[str, int]:
         """Return the count of each limit by its name."""
-        return {limit.value: count for limit, count in self._counts.items()}
+        counts = self._counts | {limit: read() for limit, read in self._reads.items()}
+        return {limit.value: count for limit, count in counts.items()}

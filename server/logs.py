@@ -1,6 +1,7 @@
 """Log lines on stderr, plain or JSON, written by a thread of their own.
 
-Nothing here waits for stderr but that thread: above a bound, lines are dropped and counted. What
+Nothing here waits for stderr but that thread: above a bound, lines are dropped and counted. Of one
+kind only so many lines a second are written (`log_limiter`). What
 clients sent is escaped, so that nobody can write a line of his own. Tokens, cookies, passwords and
 query strings must never be handed to this module.
 """
@@ -14,6 +15,8 @@ from collections import deque
 from typing import TextIO
 
 from server.actions import is_reading
+from server.log_limiter import FACTS as _FACTS
+from server.log_limiter import LineLimiter
 
 MOST_WAITING_LINES = 10_000
 MOST_LINE_CHARACTERS = 8192
@@ -21,7 +24,7 @@ MOST_VALUE_CHARACTERS = 256
 _ROOT = logging.getLogger()
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _PLAIN_VALUE = re.compile(r"[!-~]+")
-_FACTS = "facts"
+_SUMMARY_S = 1.0
 Facts = dict[str, str | int | float | None]
 
 
@@ -62,9 +65,15 @@ class Writer(logging.Handler):
     `dropped` counts the lines there was no room for, and those nobody read.
     """
 
-    def __init__(self, stream: TextIO, most_lines: int = MOST_WAITING_LINES) -> None:
+    def __init__(
+        self,
+        stream: TextIO,
+        most_lines: int = MOST_WAITING_LINES,
+        limiter: LineLimiter | None = None,
+    ) -> None:
         super().__init__()
         self.dropped = 0
+        self.limiter = limiter or LineLimiter(0)
         self._told = 0
         self._most = most_lines
         self._stream = stream
@@ -76,6 +85,10 @@ class Writer(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take one record."""
+        if not self.limiter.allows(record):
+            with self._changed:
+                self._changed.notify()
+            return
         line = self.format(record)
         with self._changed:
             if len(self._waiting) >= self._most or not self._is_open:
@@ -104,11 +117,15 @@ class Writer(logging.Handler):
     def _take(self) -> list[str] | None:
         """Wait for lines; None when there will be no more."""
         with self._changed:
+            summaries: list[logging.LogRecord] = []
             while self._is_open and not self._waiting:
-                self._changed.wait()
-            if not self._waiting:
+                self._changed.wait(_SUMMARY_S if self.limiter.has_left_out else None)
+                if summaries := self.limiter.take_summaries():
+                    break
+            summaries += self.limiter.take_summaries(is_last=not self._is_open)
+            if not self._waiting and not summaries:
                 return None
-            lines = list(self._waiting)
+            lines = [*self._waiting, *map(self.format, summaries)]
             self._waiting.clear()
             lost, self._told = self.dropped - self._told, self.dropped
         if lost:
@@ -121,9 +138,10 @@ class Writer(logging.Handler):
             self._is_open = self._is_open and not for_good
 
 
-def start_logs(form: str, level: str, stream: TextIO) -> Writer:
-    """Send the lines of all loggers to the stream, in the form `plain` or `json`."""
-    writer = Writer(stream)
+def start_logs(form: str, level: str, stream: TextIO, per_second: int = 0) -> Writer:
+    """Send the lines of all loggers to the stream, in the form `plain` or `json`, at most
+    `per_second` of a kind; 0 is no limit."""
+    writer = Writer(stream, limiter=LineLimiter(per_second))
     writer.setFormatter(JsonLines() if form == "json" else PlainLines())
     _ROOT.addHandler(writer)
     _ROOT.setLevel(level.upper())

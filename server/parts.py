@@ -106,13 +106,18 @@ def make_links(config: Config, clock_ms: Callable[[], int]) -> Links:
 
 
 def make_searches(
-    config: Config, storage: Storage, field_mappings: Mappings, clock_ms: Callable[[], int]
+    config: Config,
+    storage: Storage,
+    field_mappings: Mappings,
+    counting: Counting,
+    clock_ms: Callable[[], int],
 ) -> Searches:
     """Give what finds users, profiles and roles."""
     ttl_ms = int(config.services.storage_engine.defaults.scroll_ttl_ms)
     scrolls = Scrolls(clock_ms=clock_ms, ttl_ms=ttl_ms)
     most_hits = config.limits.documents_fetch_count
-    return Searches(storage, field_mappings, scrolls, most_hits=most_hits)
+    on_limit = counting.limits.count
+    return Searches(storage, field_mappings, scrolls, most_hits=most_hits, on_limit=on_limit)
 
 
 def make_step_up(

@@ -38,7 +38,9 @@ class Kind(Generic[T]):
 class Declared:
     """One setting as declared; `name` is its name on the wire, inside its table.
 
-    `also` is the full name of an older key that is taken where this one is not given.
+    `also` is the full name of an older key that is taken where this one is not given. A setting
+    that `is_secret` may also be given as the name of a file that holds it; one that `names_secret`
+    is the name of such a file.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Declared:
     help: str
     is_secret: bool
     also: str | None
+    names_secret: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +70,11 @@ def setting(
     *,
     secret: bool = False,
     also: str | None = None,
+    secret_file: bool = False,
 ) -> T:
-    """Declare a field of a table; a secret one is left out of its repr."""
-    declared = (name, kind, default, help, secret, also)
+    """Declare a field of a table; a secret one is left out of its repr. One of a `secret_file` is
+    the name of a file that only the server's user may read."""
+    declared = (name, kind, default, help, secret, also, secret_file)
     if isinstance(default, dict):
         return field(
             default_factory=lambda: copy(default), repr=not secret, metadata={"setting": declared}
@@ -87,8 +92,8 @@ def declared_in(of: type) -> list[Declared | Inner]:
     found: list[Declared | Inner] = []
     for one in fields(of):
         if "setting" in one.metadata:
-            name, kind, default, text, secret, also = one.metadata["setting"]
-            found.append(Declared(name, one.name, kind, default, text, secret, also))
+            name, *declared = one.metadata["setting"]
+            found.append(Declared(name, one.name, *declared))
         elif "table" in one.metadata:
             found.append(Inner(one.metadata["table"][0], one.name, one.metadata["table"][1]))
     return found

@@ -116,7 +116,9 @@ class TlsSettings:
     cert: str = setting(
         "cert", text(), "", "File with the certificate and its chain, in PEM; turns TLS on."
     )
-    key: str = setting("key", text(), "", "File with its key, unless that is in `cert` too.")
+    key: str = setting(
+        "key", text(), "", "File with its key, unless that is in `cert` too.", secret_file=True
+    )
     client_ca: str = setting(
         "clientCa",
         text(),

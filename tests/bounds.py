@@ -268,6 +268,25 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "protocol/test_messages.py::test_large_payloads_are_left_for_another_thread",
         ),
         Bound(
+            "patterns in a search that texts are held against character by character",
+            "server.auth.queryparts.MOST_PATTERNS",
+            "400 `api.assert.invalid_argument`",
+            "server/test_queries.py::test_query_patterns_beyond_their_sum_are_refused",
+        ),
+        Bound(
+            "characters and members of classes in all patterns of a search",
+            "server.auth.queryparts.MOST_PATTERN_WEIGHT",
+            "400 `api.assert.invalid_argument`",
+            "server/test_queries.py::test_query_patterns_beyond_their_sum_are_refused",
+        ),
+        Bound(
+            "seconds a search takes",
+            "server.storage.sqlite_searcher.MOST_S",
+            "400 `services.storage.unexpected_bad_request`, no further text is looked at",
+            "server/test_search_sql.py::"
+            "test_search_pattern_beyond_its_time_looks_at_no_further_text",
+        ),
+        Bound(
             "users, roles, profiles or events that one answer gives",
             "limits.documentsFetchCount",
             "413 `services.storage.get_limit_exceeded`",
@@ -334,6 +353,27 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             f"{_WS}.maxUnsent",
             "dropped",
             "server/test_floods.py::test_pushes_wait_for_a_peer_up_to_a_bound",
+        ),
+    ),
+    "The log and the settings": (
+        Bound(
+            "lines of one kind per second, a fifth of them from one address",
+            "logs.maxPerSecond",
+            "counted, with a line per second that says how many; `logLines` in `server:metrics`",
+            "server/test_log_limiter.py::"
+            "test_limiter_flood_of_refusals_becomes_so_many_lines_and_a_sum",
+        ),
+        Bound(
+            "kinds of lines",
+            "server.log_limiter.MAX_KINDS",
+            "further ones are one kind",
+            "server/test_log_limiter.py::test_limiter_kinds_beyond_their_number_are_one_kind",
+        ),
+        Bound(
+            "bytes of a file with one secret",
+            "server.configtree.MAX_SECRET_BYTES",
+            "refused at the start",
+            "server/test_exposures.py::test_secret_in_a_file_that_is_no_good_is_refused",
         ),
     ),
     "Logins and what is kept": (

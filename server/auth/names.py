@@ -12,6 +12,9 @@ ANONYMOUS_IDS = frozenset({ANONYMOUS_ID, "anonymous"})
 """Both mean the user who has not logged in, so he is always there already."""
 MOST_ID_BYTES = 512
 
+# Steps of a path, written as they are or escaped: clients resolve them before they send a request
+# (RFC 3986 §5.2.4, WHATWG URL "double-dot path segment"), so no path leads to such an id.
+_PATH_STEP = re.compile(r"(?:\.|%2e){1,2}", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _NUMBERS = 100_000
 
@@ -42,20 +45,28 @@ def is_id(value: str) -> bool:
     return 0 < length <= MOST_ID_BYTES and _CONTROL.search(value) is None
 
 
-def check_id(value: str, argument: str = "_id") -> str:
-    """Give an id that something new may have; ApiError 400 for what nothing can have."""
+def is_path_step(value: str) -> bool:
+    """Tell whether clients take a text for a step of a path: `.`, `..`, or either escaped."""
+    return _PATH_STEP.fullmatch(value) is not None
+
+
+def check_id(value: str, argument: str = "_id", *, is_new: bool = True) -> str:
+    """Give an id that something may have, or something new; ApiError 400 for any other text."""
     if not value:
         raise error("api.assert.empty_argument", argument)
     if not is_id(value):
         limit = f"at most {MOST_ID_BYTES} bytes of text without control characters"
         raise error("api.assert.invalid_argument", argument, limit)
+    if is_new and is_path_step(value):
+        limit = 'an id other than "." and "..", which URLs cannot contain'
+        raise error("api.assert.invalid_argument", argument, limit)
     return value
 
 
-def check_kuid(value: str, argument: str = "_id") -> str:
-    """Give an id a new user may have. ApiError 400 for one nobody can have, 412 for the anonymous
-    user's."""
-    if check_id(value, argument) in ANONYMOUS_IDS:
+def check_kuid(value: str, argument: str = "_id", *, is_new: bool = True) -> str:
+    """Give an id a user may have, or a new one. ApiError 400 for one nobody can have, 412 for the
+    anonymous user's."""
+    if check_id(value, argument, is_new=is_new) in ANONYMOUS_IDS:
         raise error("security.user.already_exists", value)
     return value
 

@@ -136,10 +136,12 @@ class Clauses:
     def _fits(self, field: str, pattern: Pattern) -> Query:
         """Give what asks for a pattern, in the form that is cheapest to look for."""
         if field in self._fields.by_word:
+            self._budget.pattern(pattern)
             return Fits(field, pattern, by_word=True)
         is_open_before, is_open_behind = pattern[:1] == (MANY,), pattern[-1:] == (MANY,)
         text = plain_text(pattern[is_open_before : len(pattern) - is_open_behind])
         if text is None:
+            self._budget.pattern(pattern)
             return Fits(field, pattern)
         if is_open_before and is_open_behind:
             return Holds(field, text, Position.ANYWHERE)

@@ -20,6 +20,7 @@ from server.auth.queryparts import (
     options_of,
     read_least,
 )
+from server.limit_counters import Limit
 from server.storage.queries import AllOf, Everything, Has, Not, Query, SomeOf
 
 _ELEMENT = re.compile(r"([^\[\]]+)\[(.*)\]", re.DOTALL)
@@ -27,7 +28,13 @@ _KINDS = "must", "filter", "should", "must_not"
 _ANY_FIELDS = Fields()
 
 
-def parse_query(body: object, *, lang: str, fields: Fields = _ANY_FIELDS) -> Query:
+def parse_query(
+    body: object,
+    *,
+    lang: str,
+    fields: Fields = _ANY_FIELDS,
+    on_limit: Callable[[Limit], None] = lambda limit: None,
+) -> Query:
     """Give the tree of a query; nothing or an empty object is every document.
 
     `lang` is "elasticsearch" or "koncorde". ApiError 400 for an unknown clause, a malformed or an
@@ -35,7 +42,7 @@ def parse_query(body: object, *, lang: str, fields: Fields = _ANY_FIELDS) -> Que
     """
     if lang not in ("elasticsearch", "koncorde"):
         raise error("api.assert.invalid_argument", "lang", "elasticsearch or koncorde")
-    parser = _Parser(fields)
+    parser = _Parser(fields, on_limit)
     given = {} if body is None else body
     query = parser.koncorde(given, 1) if lang == "koncorde" else parser.elasticsearch(given, 1)
     if count_leaves(query) > MOST_LEAVES:
@@ -59,8 +66,8 @@ def count_leaves(query: Query) -> int:
 class _Parser:
     """Reads one query, counting its parts."""
 
-    def __init__(self, fields: Fields) -> None:
-        self._budget = Budget()
+    def __init__(self, fields: Fields, on_limit: Callable[[Limit], None]) -> None:
+        self._budget = Budget(on_limit)
         self._clause = Clauses(fields, self._budget)
 
     def elasticsearch(self, given: object, level: int) -> Query:

@@ -2,8 +2,11 @@
 (contract/03 §7.7)."""
 
 import re
+from collections.abc import Callable, Sequence
 
 from protocol.errors import ApiError, error
+from server.limit_counters import Limit
+from server.storage.automata import Item
 from server.storage.queries import Bound
 
 MOST_LEVELS = 8
@@ -17,6 +20,10 @@ MOST_LEAVES = 200
 MOST_CHARACTERS = 65_536
 """Of the values and fields of one query, together."""
 MOST_FIELD_CHARACTERS = 512
+MOST_PATTERNS = 64
+"""Patterns in one query that texts are held against character by character."""
+MOST_PATTERN_WEIGHT = 1024
+"""Of all of them, together: characters, and the members of classes."""
 
 # Options that change the order of hits, never which ones there are.
 _NO_MATTER = frozenset({"boost", "_name"})
@@ -24,11 +31,15 @@ _SHARE = re.compile(r"(-?[0-9]{1,4})(%?)")
 
 
 class Budget:
-    """Counts what a query is made of; ApiError 400 once it is too much."""
+    """Counts what a query is made of; ApiError 400 once it is too much. `on_limit` hears of
+    patterns that are too much."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_limit: Callable[[Limit], None] = lambda limit: None) -> None:
         self._parts = 0
         self._characters = 0
+        self._patterns = 0
+        self._pattern_weight = 0
+        self._on_limit = on_limit
 
     def count(self, parts: int) -> None:
         """Count clauses, values or words."""
@@ -43,6 +54,18 @@ class Budget:
             accepted = f"a query with at most {MOST_CHARACTERS} characters"
             raise error("api.assert.invalid_argument", "body", accepted)
         return text
+
+    def pattern(self, items: Sequence[Item]) -> None:
+        """Count a pattern that texts are held against."""
+        self._patterns += 1
+        self._pattern_weight += sum(item.weight for item in items)
+        if self._patterns > MOST_PATTERNS or self._pattern_weight > MOST_PATTERN_WEIGHT:
+            self._on_limit(Limit.SEARCH_PATTERNS)
+            accepted = (
+                f"at most {MOST_PATTERNS} patterns in a query, of {MOST_PATTERN_WEIGHT} "
+                "characters and members of classes together"
+            )
+            raise error("api.assert.invalid_argument", "body", accepted)
 
     def field(self, name: object) -> str:
         """Count and give the name of a field."""

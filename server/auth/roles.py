@@ -84,7 +84,7 @@ class Roles:
         self, role_id: str, given: Mapping[str, object], author: str, *, force: bool
     ) -> Document:
         """Write a role, whether it was there before or not."""
-        role = self._whole(role_id, given, author, force)
+        role = self._whole(check_id(role_id), given, author, force)
         await self._write(Put(Table.ROLES, role.row()), role_id)
         return role
 
@@ -92,7 +92,7 @@ class Roles:
         self, role_id: str, given: Mapping[str, object], author: str, *, force: bool
     ) -> Document:
         """Write a role that was there before; ApiError 404 if it was not."""
-        role = self._whole(role_id, given, author, force)
+        role = self._whole(check_id(role_id, is_new=False), given, author, force)
         values: Row = {"body": role.body, "info": role.info}
         try:
             await self._write(Update(Table.ROLES, {"id": role_id}, values), role_id)
@@ -118,7 +118,7 @@ class Roles:
         self, role_id: str, given: Mapping[str, object], author: str, force: bool
     ) -> Document:
         info = make_replaced_info(author, self._clock_ms())
-        return Document(check_id(role_id), self._check(role_id, given, force), info)
+        return Document(role_id, self._check(role_id, given, force), info)
 
     def _check(self, role_id: str, given: Mapping[str, object], force: bool) -> dict[str, object]:
         return check_role(role_id, given, self._native, force=force)

@@ -1,5 +1,6 @@
 """Searches of users, profiles and roles, whole and page by page (contract/03 §7.7)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from protocol.errors import error
@@ -8,6 +9,7 @@ from server.auth.mappings import Collection, Mappings
 from server.auth.querylanguages import parse_query
 from server.auth.scrolls import Scrolls, unknown_scroll
 from server.auth.searchbodies import SearchBody
+from server.limit_counters import Limit
 from server.storage.base import Row, Storage
 from server.storage.queries import AllOf, Everything, Query
 from server.storage.search import Found, Search, View
@@ -28,15 +30,22 @@ class Page:
 
 
 class Searches:
-    """Answers searches with at most `most_hits` hits."""
+    """Answers searches with at most `most_hits` hits; `on_limit` hears of refused ones."""
 
     def __init__(
-        self, storage: Storage, mappings: Mappings, scrolls: Scrolls, *, most_hits: int
+        self,
+        storage: Storage,
+        mappings: Mappings,
+        scrolls: Scrolls,
+        *,
+        most_hits: int,
+        on_limit: Callable[[Limit], None] = lambda limit: None,
     ) -> None:
         self._storage = storage
         self._mappings = mappings
         self._scrolls = scrolls
         self._most_hits = most_hits
+        self._on_limit = on_limit
 
     async def search(
         self,
@@ -51,7 +60,10 @@ class Searches:
         check_page(page.start, page.size, self._most_hits)
         fields = await self._mappings.fields(collection)
         asked = (body.query, body.post_filter)
-        parts = [parse_query(query, lang=page.lang, fields=fields) for query in asked]
+        parts = [
+            parse_query(query, lang=page.lang, fields=fields, on_limit=self._on_limit)
+            for query in asked
+        ]
         if demand is not None:
             parts.append(demand)
         search = Search(

@@ -120,7 +120,7 @@ class UserChanges:
     ) -> User:
         """Update a user, or create him with credentials and with `defaults` where `content` says
         nothing. Of several at once one creates him, and the others update."""
-        check_kuid(kuid)
+        check_kuid(kuid, is_new=False)
         argument = "body.content.profileIds"
         for _ in range(_ATTEMPTS):
             try:

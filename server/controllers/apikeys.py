@@ -83,7 +83,12 @@ async def _create(
 async def _search(services: Services, kuid: str, request: Request) -> Json:
     start, size = read_natural(request, "from", 0), read_natural(request, "size", _PAGE)
     lang = read_text(request, "lang", "elasticsearch")
-    query = parse_query(read_optional_body(request), lang=lang, fields=SEARCHED)
+    query = parse_query(
+        read_optional_body(request),
+        lang=lang,
+        fields=SEARCHED,
+        on_limit=services.counting.limits.count,
+    )
     hits = await services.api_keys.search(kuid, query, start=start, size=size)
     return {"hits": hits, "total": len(hits)}
 

@@ -109,7 +109,7 @@ async def search_users_by_credentials(services: Services, caller: Caller, reques
     size = read_natural(request, "size", _CREDENTIALS_PAGE if body.size is None else body.size)
     check_page(start, size, services.config.limits.documents_fetch_count)
     lang = read_text(request, "lang", _LANG)
-    query = parse_query(body.query, lang=lang)
+    query = parse_query(body.query, lang=lang, on_limit=services.counting.limits.count)
     return await strategy.search(query, body.sort, start, size)
 
 

@@ -7,10 +7,10 @@ exactly. Knows nothing of order, pages and indexes.
 
 import re
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from server.storage.automata import Matcher
+from server.storage.automata import Item, Matcher
 from server.storage.queries import (
     MOST_SEARCHED_CHARACTERS,
     MOST_SORTED_CHARACTERS,
@@ -46,10 +46,14 @@ ANY_VALUE, TEXTS, NUMBERS = (True, True), (True, False), (False, True)
 
 @dataclass(slots=True)
 class Bindings:
-    """The parameters of one statement by number, and the patterns its function `fits` uses."""
+    """The parameters of one statement by number, and the patterns its function `fits` uses.
+
+    Once `is_over`, its functions look at no further text: who runs the statement ends it then."""
 
     values: list[Parameter] = field(default_factory=list)
     matchers: list[tuple[Matcher, bool]] = field(default_factory=list)
+    is_over: Callable[[], bool] = lambda: False
+    _last_words: tuple[str, list[str]] = ("", [])
 
     def bind(self, value: Parameter) -> str:
         """Give the SQL of a parameter with this value."""
@@ -63,16 +67,36 @@ class Bindings:
 
     def words(self, value: object) -> str:
         """The SQL function `words`: a text's words with a space around each."""
-        return f" {' '.join(words_of(value))} " if isinstance(value, str) else ""
+        if not isinstance(value, str) or self.is_over():
+            return ""
+        return f" {' '.join(self._words_of(value))} "
 
     def fits(self, value: object, number: int) -> bool:
         """The SQL function `fits`: whether a text, or a word of it, has a pattern."""
-        if not isinstance(value, str):
+        if not isinstance(value, str) or self.is_over():
             return False
         matcher, by_word = self.matchers[number]
         if len(value) <= MOST_SEARCHED_CHARACTERS and matcher.fits(value):
             return True
-        return by_word and any(map(matcher.fits, words_of(value)))
+        return by_word and any(map(matcher.fits, self._words_of(value)))
+
+    def _words_of(self, text: str) -> list[str]:
+        """Give the words of a text. The same one is asked for by each part of a query in turn."""
+        known, words = self._last_words
+        if text != known:
+            words = words_of(text)
+            self._last_words = text, words
+        return words
+
+
+@dataclass(frozen=True, slots=True)
+class _FitsAny:
+    """What several `Fits` of one field ask for, one of which is enough: one pass over a text
+    instead of one for each."""
+
+    field: str
+    patterns: tuple[tuple[Item, ...], ...]
+    by_word: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,13 +221,15 @@ class Conditions:
             return "1"
         if least > len(parts):
             return "0"
-        conditions = [self.of(part) for part in parts]
         if least == 1:
-            return joined(conditions, "OR")
+            parts, fitting = _united(parts)
+            each = [*map(self.of, parts), *map(self._of_leaf, fitting)]
+            return joined(each, "OR") if each else "0"
+        conditions = [self.of(part) for part in parts]
         # Each bracket counts where queries are deep; the sum binds closer than the comparison.
         return f"({joined(conditions, '+')[1:-1]} >= {least:d})"
 
-    def _of_leaf(self, leaf: Leaf) -> str:
+    def _of_leaf(self, leaf: Leaf | _FitsAny) -> str:
         column = find_column(self._view, leaf.field)
         if column is None:
             return "0"
@@ -255,7 +281,7 @@ class Conditions:
         source = f"{' CROSS JOIN '.join(tables)} WHERE {' AND '.join(conditions)}"
         return Walk(source, key, member)
 
-    def test(self, leaf: Leaf, value: str, holds: tuple[bool, bool]) -> str:
+    def test(self, leaf: Leaf | _FitsAny, value: str, holds: tuple[bool, bool]) -> str:
         """Give the condition that one value, as an expression, is what a leaf asks for."""
         match leaf:
             case Has():
@@ -267,7 +293,7 @@ class Conditions:
             case _:
                 return self._test_text(leaf, value) if holds[0] else "0"
 
-    def _test_text(self, leaf: Holds | InWords | Fits, value: str) -> str:
+    def _test_text(self, leaf: Holds | InWords | Fits | _FitsAny, value: str) -> str:
         bind = self._bindings.bind
         match leaf:
             case Holds(_, text, Position.START):
@@ -282,8 +308,13 @@ class Conditions:
                 row = f" {' '.join(words)}{'' if last_is_start else ' '}"
                 return f"(instr(words({value}), {bind(row)}) > 0)" if words else "0"
             case Fits(_, pattern, by_word):
-                self._bindings.matchers.append((Matcher(pattern), by_word))
-                return f"fits({value}, {len(self._bindings.matchers) - 1:d})"
+                return self._fits(value, Matcher(pattern), by_word)
+            case _FitsAny(_, patterns, by_word):
+                return self._fits(value, Matcher(*patterns), by_word)
+
+    def _fits(self, value: str, matcher: Matcher, by_word: bool) -> str:
+        self._bindings.matchers.append((matcher, by_word))
+        return f"fits({value}, {len(self._bindings.matchers) - 1:d})"
 
     def _equals(self, value: str, wanted: frozenset[str], holds: tuple[bool, bool]) -> str:
         same: list[Parameter] = []
@@ -313,6 +344,27 @@ class Conditions:
             for way in ways
         ]
         return joined(written, "OR") if written else "0"
+
+
+def _united(parts: Sequence[Query]) -> tuple[list[Query], list[_FitsAny]]:
+    """Give parts one of which is enough, with the patterns for each field put together."""
+    rest: list[Query] = []
+    patterns: dict[tuple[str, bool], list[tuple[Item, ...]]] = {}
+    for part in _flattened(parts):
+        if isinstance(part, Fits):
+            patterns.setdefault((part.field, part.by_word), []).append(part.pattern)
+        else:
+            rest.append(part)
+    return rest, [_FitsAny(name, tuple(each), word) for (name, word), each in patterns.items()]
+
+
+def _flattened(parts: Sequence[Query]) -> Iterator[Query]:
+    """Give parts one of which is enough, with those of the same kind inside of them."""
+    for part in parts:
+        if isinstance(part, SomeOf) and part.least == 1:
+            yield from _flattened(part.parts)
+        else:
+            yield part
 
 
 def _sorted_value(kind: str, atom: str) -> str:

@@ -80,7 +80,9 @@ class FilePlace:
     def prepare(self) -> None:
         """Make or migrate the database. `LocalError` if it can't be, `Unavailable` if only now."""
         try:
+            _check_log(self._path, self._name)
             _create(self._path)
+            _close_to_others(self._path)
             self._main = _mark(self._path)
             connection = self.connect()
             try:
@@ -97,7 +99,8 @@ class FilePlace:
         except sqlite3.Error as exc:
             if _code(exc) in _BUSY:
                 raise Unavailable(f"{self._name}: {exc}") from exc
-            raise LocalError(f"{self._name} can't be used as the database: {exc}") from exc
+            cause = _why_not_written(self._path) or exc
+            raise LocalError(f"{self._name} can't be used as the database: {cause}") from exc
 
     def _turn_on_log(self, connection: sqlite3.Connection) -> str:
         """Give the journal's mode. Of several that turn it on at once SQLite refuses all but one
@@ -246,6 +249,47 @@ def _create(path: str) -> None:
     """Create the file for its owner alone; SQLite gives the log and its index the same mode."""
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+
+
+def _check_log(path: str, name: str) -> None:
+    """Raise `LocalError` for a log beside a database that is empty or not there: SQLite would
+    delete it without a word, with what was written last. No database of ours is empty by the time
+    it has a log."""
+    log = path + "-wal"
+    if _size_bytes(log) and not _size_bytes(path):
+        raise LocalError(
+            f"{name} is empty or missing, but its log {log} is not: put the database back, or move "
+            "the log away to begin with a new one"
+        )
+
+
+def _size_bytes(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def _why_not_written(path: str) -> str | None:
+    """Return why a database cannot be written, which SQLite does not say; None if it can."""
+    folder = os.path.dirname(path)
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        return "its file system is mounted read-only"
+    for place in (path, folder):  # the log is made in the folder
+        if not os.access(place, os.R_OK | os.W_OK):
+            return f"this user cannot read and write {place}"
+    return None
+
+
+def _close_to_others(path: str) -> None:
+    """Take the rights away that the log and its index give beyond those of the database: they are
+    as old as its mode was when they were created."""
+    allowed = os.stat(path).st_mode & 0o777
+    for beside in (path + suffix for suffix in ("-wal", "-shm")):
+        with suppress(OSError):  # it is not there, or another user's
+            mode = os.stat(beside).st_mode & 0o777
+            if mode & ~allowed:
+                os.chmod(beside, mode & allowed)
 
 
 def _connect(uri: str, cached_statements: int = CACHED_STATEMENTS) -> sqlite3.Connection:

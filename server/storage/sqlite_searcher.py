@@ -66,17 +66,21 @@ class Searcher:
         connection.set_progress_handler(is_over, _LOOK_EVERY)
         try:
             connection.execute("BEGIN")  # the lender ends it
-            return _answer(connection, ask.search)
+            found = _answer(connection, ask.search, is_over)
         except sqlite3.OperationalError as exc:
             if exc.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
                 raise
             raise TooSlow from None
         finally:
             connection.set_progress_handler(None, 0)
+        if is_over():  # texts may not have been looked at any more
+            raise TooSlow
+        return found
 
 
-def _answer(connection: sqlite3.Connection, search: Search) -> Found:
+def _answer(connection: sqlite3.Connection, search: Search, is_over: Callable[[], bool]) -> Found:
     statements = Statements(search, indexes_of(search.view, usable_fields(connection)))
+    statements.bindings.is_over = is_over
     _add_functions(connection, statements.bindings)
     statements.lead(connection)
     run = statements.bindings.run

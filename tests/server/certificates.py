@@ -55,6 +55,7 @@ class Authority:
             locked = BestAvailableEncryption(password)
         files.cert.write_bytes(made.public_bytes(Encoding.PEM))
         files.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, locked))
+        files.key.chmod(0o600)
         return files
 
     def _build(

@@ -42,6 +42,7 @@ class Program:
         open_mode: bool,
         on_ready: OnReady,
         on_code: Callable[[str], None],
+        count_left_out_lines: Callable[[], int],
     ) -> None:
         loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
         self.calls.append({"config": config, "data": data, "open": open_mode, "loop": loop})

@@ -6,7 +6,7 @@ import uuid
 import pytest
 
 from protocol.errors import ApiError
-from server.auth.names import MOST_ID_BYTES, check_kuid, is_id, make_kuid
+from server.auth.names import MOST_ID_BYTES, check_id, check_kuid, is_id, make_kuid
 
 GOOD = (
     "alice",
@@ -43,6 +43,21 @@ def test_what_would_break_logs_or_databases_is_no_id(value):
     wanted = "invalid_argument" if value else "empty_argument"
     assert (refused.value.id, refused.value.status) == (f"api.assert.{wanted}", 400)
     assert refused.value.props[0] == "userId"
+
+
+@pytest.mark.parametrize("value", [".", "..", "%2e", "%2E%2e", ".%2e", "%2E."])
+def test_id_that_is_a_step_of_a_path_is_for_nothing_new(value):
+    """RFC 3986 §5.2.4: `/users/../_update` becomes `/_update` before a client sends it."""
+    with pytest.raises(ApiError) as refused:
+        check_id(value, "userId")
+    assert (refused.value.id, refused.value.status) == ("api.assert.invalid_argument", 400)
+    assert refused.value.props[0] == "userId"
+    assert is_id(value)  # what is stored goes on
+
+
+@pytest.mark.parametrize("value", ["...", ".a", "a.", "%2", "%2ea", "%2f", "a/..", "%2e%2e%2e"])
+def test_id_with_dots_that_is_no_step_of_a_path_is_accepted(value):
+    assert check_id(value) is value
 
 
 @pytest.mark.parametrize("value", ["-1", "anonymous"])

@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 from protocol.errors import ApiError
 from server.auth.queryclauses import Fields
 from server.auth.querylanguages import parse_query
-from server.auth.queryparts import MOST_CHARACTERS, MOST_LEAVES, MOST_LEVELS, MOST_NAMES, MOST_PARTS
+from server.auth.queryparts import (
+    MOST_CHARACTERS,
+    MOST_LEAVES,
+    MOST_LEVELS,
+    MOST_NAMES,
+    MOST_PARTS,
+    MOST_PATTERN_WEIGHT,
+    MOST_PATTERNS,
+)
+from server.limit_counters import Limit
 from server.storage.automata import MOST_ITEMS
 from server.storage.queries import (
     AllOf,
@@ -447,6 +456,8 @@ def test_width_is_bounded(make, lang: str) -> None:
     assert (refused.id, refused.status) == ("api.assert.too_many_arguments", 400)
 
 
+MEMBERS = "".join(map(chr, range(0x4E00, 0x4E00 + MOST_PATTERN_WEIGHT)))
+DOT = [{"regexp": {"a": "."}}]
 WIDE = [
     {"bool": {"should": [{"range": {"a": {"gte": "1", "lt": "2"}}}] * (MOST_LEAVES + 1)}},
     {"match": {"description": "x " * (MOST_LEAVES + 1)}},
@@ -461,6 +472,31 @@ WIDE = [
         }
     },
 ]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda at: {"regexp": {"a": "|".join([".x."] * (MOST_PATTERNS + at))}},
+        lambda at: {"bool": {"must": [{"wildcard": {"a": "x?y"}}] * (MOST_PATTERNS + at)}},
+        lambda at: {"query_string": {"query": "x?y " * (MOST_PATTERNS + at), "fields": ["a"]}},
+        lambda at: {"regexp": {"a": f"[{MEMBERS[: MOST_PATTERN_WEIGHT - 1 + at]}]."}},
+        lambda at: {
+            "bool": {"must": [{"regexp": {"a": f"[{MEMBERS[:511]}]."}}] * 2, "must_not": DOT * at}
+        },
+        lambda at: {"bool": {"should": [{"wildcard": {"a": "?" + "x" * 255}}] * 4 + DOT * at}},
+    ],
+)
+def test_query_patterns_beyond_their_sum_are_refused(make) -> None:
+    """All patterns of a query count together, with the members of their classes: each character of
+    each text is held against them."""
+    limits: list[Limit] = []
+    parse_query(make(0), lang="elasticsearch", on_limit=limits.append)
+    assert not limits
+    with pytest.raises(ApiError) as refused:
+        parse_query(make(1), lang="elasticsearch", on_limit=limits.append)
+    assert (refused.value.id, refused.value.status) == ("api.assert.invalid_argument", 400)
+    assert limits == [Limit.SEARCH_PATTERNS]
 
 
 @pytest.mark.parametrize("query", WIDE, ids=range(len(WIDE)))

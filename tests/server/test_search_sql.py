@@ -21,7 +21,7 @@ from protocol.errors import ApiError
 from server.auth.queryparts import MOST_LEAVES, MOST_LEVELS, MOST_NAMES
 from server.auth.querypatterns import read_expressions, read_wildcard
 from server.auth.searchbodies import MOST_ORDERS
-from server.storage.automata import Matcher, Times
+from server.storage.automata import MANY, ONE, Item, Matcher, Times, literal
 from server.storage.base import (
     Delete,
     DeleteAll,
@@ -54,8 +54,15 @@ from server.storage.queries import (
 )
 from server.storage.search import USERS, Found, Key, Order, Search, TooLarge, TooSlow
 from server.storage.sqlite import SqliteStorage
+from server.storage.sqlite_conditions import Bindings, Conditions
 from server.storage.sqlite_file import FilePlace, Link
-from server.storage.sqlite_searcher import MOST_WAITING, SEARCH_STATEMENTS, Ask, Searcher
+from server.storage.sqlite_searcher import (
+    MOST_S,
+    MOST_WAITING,
+    SEARCH_STATEMENTS,
+    Ask,
+    Searcher,
+)
 from server.storage.sqlite_threads import Job
 from tests.server.naive import fits, matches, values_of
 
@@ -438,6 +445,7 @@ class Held:
     """An item of a pattern that takes as long as the test wants."""
 
     times = Times.ONCE
+    ranges = ()
 
     def __init__(self, has: Callable[[str], bool]) -> None:
         self.has = has
@@ -510,6 +518,67 @@ def test_expressions_are_what_python_says(written: str, text: str) -> None:
         warnings.simplefilter("ignore")
         expected = re.fullmatch(written, text, re.DOTALL) is not None
     assert any(Matcher(pattern).fits(text) for pattern in patterns) is expected
+    assert Matcher(*patterns).fits(text) is expected
+
+
+def test_matcher_class_of_many_members_looks_at_each_stretch_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A text with 20,000 different characters, and a class with 1,000 members: the class is asked
+    for each stretch between its members, not for each character."""
+    asked: list[str] = []
+    has = Item.has
+
+    def count(item: Item, character: str) -> bool:
+        asked.append(character)
+        return has(item, character)
+
+    monkeypatch.setattr(Item, "has", count)
+    members = "".join(chr(0x4E00 + 2 * at) for at in range(1000))
+    matcher = Matcher(*read_expressions(f".*[{members}]x"))
+    text = "".join(chr(0x4E00 + at) for at in range(20_000))
+    assert not matcher.fits(text)
+    assert matcher.fits(text + chr(0x4E00) + "x")
+    assert len(asked) <= 3 * (2 * 1000 + 5)
+
+
+async def test_search_pattern_beyond_its_time_looks_at_no_further_text(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The time of a search is asked for before each text: SQLite's own steps are too far apart
+    where each of them is a long text."""
+    held: list[str] = []
+    now_s = 0.0
+
+    def hold(matcher: Matcher, text: str) -> bool:
+        nonlocal now_s
+        held.append(text)
+        now_s = MOST_S + 1
+        return False
+
+    monkeypatch.setattr(Matcher, "fits", hold)
+    async with opened(str(tmp_path / "keys.db")) as storage:
+        await add(storage, [user(name, {}) for name in ("ann", "bob", "cid")])
+    place = FilePlace(str(tmp_path / "keys.db"), 1000)
+    place.prepare()
+    searcher = Searcher(Link(place), clock_s=lambda: now_s)
+    loop = asyncio.get_running_loop()
+    search = Search(USERS, Fits("_id", (MANY, literal("n"))))
+    job = Job[Ask, Found](Ask(search, MOST_S), loop.create_future())
+    searcher.work([job])
+    assert isinstance(job.error, TooSlow)
+    assert len(held) == 1
+
+
+def test_search_alternative_patterns_of_a_field_are_matched_together() -> None:
+    """60 alternatives of a regular expression cost one pass over each text."""
+    pattern = (MANY, literal("n"), ONE)
+    query = SomeOf((Fits("_id", pattern), SomeOf(tuple([Fits("_id", pattern)] * 60))))
+    bindings = Bindings()
+    sql = Conditions(USERS, bindings).of(query)
+    assert sql.count("fits(") == 1
+    assert len(bindings.matchers) == 1
+    assert Conditions(USERS, bindings).of(SomeOf((SomeOf(()), SomeOf(())))) == "0"
 
 
 @pytest.mark.parametrize("written", ["a?" * 120 + "a" * 120, "a*" * 250 + "b", "[a-z]*" * 99 + "!"])

@@ -374,6 +374,47 @@ async def test_a_database_that_is_locked_at_the_start_is_unavailable_not_broken(
     await storage.close()
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_database_missing_beside_its_log_is_refused(path: Path, *, is_there: bool) -> None:
+    """SQLite would delete the log, and with it what was written last."""
+    if is_there:
+        path.touch()
+    log = path.with_name(path.name + "-wal")
+    log.write_bytes(b"a log")
+    with pytest.raises(LocalError, match="is empty or missing, but its log .*-wal is not"):
+        await make(path).open()
+    assert log.read_bytes() == b"a log"
+    assert path.exists() is is_there
+    log.write_bytes(b"")
+    storage = make(path)
+    await storage.open()
+    await storage.close()
+
+
+async def test_database_on_a_read_only_mount_is_refused_with_the_cause(path: Path) -> None:
+    """SQLite itself says "unable to open database file"."""
+    storage = make(path)
+    await storage.open()
+    await storage.close()
+    program = "import sys; from server.cli import main; sys.exit(main(sys.argv[1:]))"
+    mounted = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
+    done = await asyncio.to_thread(
+        subprocess.run,
+        ["unshare", "--mount", "sh", "-c", mounted, str(path.parent), sys.executable, "-c", program]
+        + ["serve", "--port", "0", "--data", str(path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    if "unshare:" in done.stderr or "mount:" in done.stderr:
+        pytest.skip("mounting takes rights that are missing here")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == (
+        f"manykeys: {path} can't be used as the database: its file system is mounted read-only"
+    )
+
+
 async def test_who_only_reads_opens_a_database_that_is_locked(path: Path) -> None:
     first = make(path)
     await first.open()

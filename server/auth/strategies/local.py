@@ -11,7 +11,7 @@ from typing import cast
 from protocol.errors import ApiError, error, plain_error
 from server.auth.audit import tell
 from server.auth.lifetimes import NEVER
-from server.auth.names import MOST_ID_BYTES, is_id
+from server.auth.names import MOST_ID_BYTES, is_id, is_path_step
 from server.auth.passwordrules import PasswordRules
 from server.auth.passwords import Passwords, check_password
 from server.auth.patterns import Matcher
@@ -150,7 +150,7 @@ class Local:
         if not _is_blank(password):
             check_password(password, "password")
         if not _is_blank(username):
-            row = await self._find(check_username(username))
+            row = await self._find(check_username(username, old))
             if row is not None and row["kuid"] != kuid:
                 raise plain_error(412, "the username is taken")
         if not _is_blank(password):
@@ -186,7 +186,7 @@ class Local:
         changed_at_ms = max(self._clock_ms(), _set_at_ms(old) + 1)
         new = {**old, "updated_at": changed_at_ms}
         if not _is_blank(credentials.get("username")):
-            new["id"] = check_username(credentials["username"])
+            new["id"] = check_username(credentials["username"], old)
         if not _is_blank(credentials.get("password")):
             password = check_password(credentials["password"], "password")
             demands = await self._policies.demands_of(kuid)
@@ -342,12 +342,17 @@ def _is_blank(value: object) -> bool:
     return value is None or value == ""
 
 
-def check_username(value: object) -> str:
-    """Give a name that credentials can have; ApiError 400 for any other."""
+def check_username(value: object, old: Row | None = None) -> str:
+    """Give a name that credentials can have, or that the `old` ones have; ApiError 400 for any
+    other."""
     if not isinstance(value, str):
         raise error("api.assert.invalid_type", "username", "string")
     if not is_id(value):
         limit = f"1 to {MOST_ID_BYTES} bytes of text without control characters"
+        raise error("api.assert.invalid_argument", "username", limit)
+    if is_path_step(value) and (old is None or value != old["id"]):
+        # getCredentialsById has it in its path.
+        limit = 'a name other than "." and "..", which URLs cannot contain'
         raise error("api.assert.invalid_argument", "username", limit)
     return value
 

@@ -58,6 +58,7 @@ class SamlSettings:
         text(),
         "",
         "File with an RSA key in PEM that requests are signed with, and assertions encrypted for.",
+        secret_file=True,
     )
     encryption: str = setting(
         "encryption",
