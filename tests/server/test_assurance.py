@@ -8,6 +8,7 @@ import pytest
 
 from server.actions import all_actions, find, is_reading
 from server.auth.assurance import Assurance, Principal, TokenKind
+from server.auth.policies import NOBODY
 from server.auth.stepup import STEP_UP
 from server.auth.users import User
 from server.config import Config
@@ -279,22 +280,19 @@ async def test_a_token_without_the_factor_may_only_step_up(
             else:
                 assert told(answer, "id", "status") == {"id": SECOND_FACTOR, "status": 403}, names
                 assert answer["error"]["reason"] == "secondFactor"
-            listed = await house.token("fresh session", me, "local")
-            rights = await server.call(transport, "auth:getMyRights", token=listed)
-            allowed = {(one["controller"], one["action"]) for one in rights["result"]["hits"]}
-            assert allowed == STEP_UP
+        token = await house.token("fresh session", await house.admit(), "local")
+        rights = await server.call(transport, "auth:getMyRights", token=token)
+        allowed = {(one["controller"], one["action"]) for one in rights["result"]["hits"]}
+        assert allowed == STEP_UP
 
 
 async def key_without_factor(house: House, user: User) -> str:
     """Return a key of a session without the factor, created before it was required."""
-    services = house.server.app.services
-    policy = services.step_up.policy
-    services.step_up.policy = replace(policy, keys_need_it=False, covers_all=False)
-    services.step_up.policy = replace(
-        services.step_up.policy, required_for=type(policy.required_for)()
-    )
+    step_up = house.server.app.services.step_up
+    policy = step_up.policy
+    step_up.policy = replace(policy, required_for=NOBODY, keys_need_it=False)
     token = await house.token("API key", user, "local")
-    services.step_up.policy = policy
+    step_up.policy = policy
     return token
 
 
