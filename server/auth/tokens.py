@@ -91,9 +91,12 @@ class Tokens:
         caller.used_at_ms = now_ms
         return caller
 
-    async def verify(self, token: str | None, source: Source = NOWHERE) -> Caller:
+    async def verify(
+        self, token: str | None, source: Source = NOWHERE, *, is_refresh: bool = False
+    ) -> Caller:
         """Give who a token stands for, or raise 401 `security.token.invalid`; a single-use token is
-        used up. `source` is who shows it."""
+        used up. `source` is who shows it; `is_refresh` says that they ask for a successor, so that
+        a token which has one already ends its whole session (see `_check_use`)."""
         if token is None:
             return self.live(None) or await self._verify_anonymous()
         if len(token) > _MOST_TOKEN_CHARACTERS:
@@ -106,7 +109,9 @@ class Tokens:
         caller = self.live(token) or await self._verify_again(token)
         if caller is not None:
             return caller
-        return await (self._verify_key(token) if is_key else self._verify_session(token, source))
+        if is_key:
+            return await self._verify_key(token)
+        return await self._verify_session(token, source, is_refresh=is_refresh)
 
     async def revoke_all(self, kuid: str) -> None:
         """End every session of a user; his API keys stay."""
@@ -207,14 +212,14 @@ class Tokens:
         caller.used_at_ms = now_ms
         return caller
 
-    async def _verify_session(self, token: str, source: Source) -> Caller:
+    async def _verify_session(self, token: str, source: Source, *, is_refresh: bool) -> Caller:
         while True:
             epoch = self._epoch
             self._check_signature(token)
             row = await self._storage.get(Table.SESSIONS, token_hash=hash_token(token))
             if row is None or is_over(row, self._clock_ms()):
                 raise error("security.token.invalid")
-            await self._check_use(row, source)
+            await self._check_use(row, source, is_refresh=is_refresh)
             if row["single_use"]:
                 await self._use_up(row)
                 return await self._session_caller(row)
@@ -241,14 +246,20 @@ class Tokens:
         if not _TOKEN.fullmatch(token) or self._key.read(token) is None:
             raise error("security.token.invalid")
 
-    async def _check_use(self, row: Row, source: Source) -> None:
-        """Refuse a session that nobody used for too long, and one that was refreshed before: used
-        again after its grace, it ends the whole chain (RFC 9700 §4.14)."""
+    async def _check_use(self, row: Row, source: Source, *, is_refresh: bool) -> None:
+        """Refuse a session that was idle for too long, and one that was refreshed before its grace.
+
+        Only a second refresh then ends the whole session (RFC 9700 §4.14): two clients act on
+        copies of one token. Any other use, like another service's check of an old token, proves
+        nothing and changes nothing.
+        """
         now_ms, refreshed_at = self._clock_ms(), cast("int | None", row["refreshed_at"])
         if now_ms - cast(int, row["used_at"]) >= self._idle_ms:
             raise error("security.token.invalid")
         if refreshed_at is None or now_ms < refreshed_at + self._limits.grace_ms:
             return
+        if not is_refresh:
+            raise error("security.token.invalid")
         line = Line(now_ms, REUSED, source=source, subject=cast(str, row["kuid"]))
         line.ending, line.reason = Ending.REFUSED, "refreshed before: its session has ended"
         await carry(line, self._end_family(cast(str, row["family"])))
