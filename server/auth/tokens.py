@@ -8,6 +8,7 @@ import asyncio
 import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from time import monotonic
 from typing import cast
 from weakref import WeakValueDictionary
 
@@ -42,8 +43,11 @@ _WRITTEN_AT_ONCE = 200
 # Of sessions that have all ended at once: everybody else is answered in between.
 _FORGOTTEN_AT_ONCE = 25
 _PAUSE_S = 0.001
-# How much later than the last use the store may say a session was used.
-_USE_PRECISION_MS = 60_000
+# How much later than the last use the store may say a session was used: a tenth of the idle time,
+# or, where only the list of sessions shows it, an hour. At a million sessions in use a minute's
+# precision would be 17,000 writes a second.
+_IDLE_SHARE = 10
+_SHOWN_PRECISION_MS = 3_600_000
 REUSED = "token:reused"
 """The kind of the audit event when a refreshed token comes back after its grace."""
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
@@ -63,6 +67,7 @@ class Tokens:
         clock_ms: Callable[[], int],
     ) -> None:
         self._storage = storage
+        self._freshness = storage.freshness
         self._users = users
         self._rulebook = rulebook
         self._key = key
@@ -85,6 +90,8 @@ class Tokens:
         caller = self._live.get(token)
         if caller is None or caller.person.generation != self._rulebook.generation:
             return None
+        if monotonic() >= self._freshness.until_s:
+            return None  # another process may have ended it: `verify` looks first
         now_ms = self._clock_ms()
         if now_ms >= caller.expires_at_ms or now_ms - caller.used_at_ms >= self._idle_ms:
             return None  # an idle anonymous caller or API key costs one look more, and goes on
@@ -97,6 +104,8 @@ class Tokens:
         """Give who a token stands for, or raise 401 `security.token.invalid`; a single-use token is
         used up. `source` is who shows it; `is_refresh` says that they ask for a successor, so that
         a token which has one already ends its whole session (see `_check_use`)."""
+        if monotonic() >= self._freshness.until_s:
+            await self._storage.catch_up()
         if token is None:
             return self.live(None) or await self._verify_anonymous()
         if len(token) > _MOST_TOKEN_CHARACTERS:
@@ -143,8 +152,10 @@ class Tokens:
             ]
         )
 
-    async def write_uses(self, precision_ms: float = _USE_PRECISION_MS) -> None:
-        """Tell the store when sessions were last used, those it is behind with by this much."""
+    async def write_uses(self, *, is_last: bool = False) -> None:
+        """Store when sessions were last used, those the store is behind with by the precision that
+        their use needs; all of them if this is the `is_last` time."""
+        precision_ms = 1 if is_last else min(_SHOWN_PRECISION_MS, self._idle_ms / _IDLE_SHARE)
         late = [
             caller
             for caller in self._live.values()
@@ -179,11 +190,14 @@ class Tokens:
                 self._end_all_sessions(map(bytes.fromhex, entry.subject.split(":")))
             elif entry.noted is Noted.USER:
                 self._forget_person(entry.subject)
+            elif entry.noted is Noted.LOST:
+                self.forget_all()
 
     def forget_all(self) -> None:
-        """Drop every live token, so that each is verified again when it comes."""
-        for token_hash in list(self._tokens):
-            self._drop(token_hash)
+        """Drop every live token and every user, so that each is read again when it comes."""
+        self._live, self._tokens, self._sessions_of, self._over = {}, {}, {}, []
+        for kuid in list(self._people):
+            self._forget_person(kuid)
 
     async def _verify_anonymous(self) -> Caller:
         caller = Caller(await self._person(ANONYMOUS_ID), used_at_ms=self._clock_ms())
@@ -215,7 +229,7 @@ class Tokens:
     async def _verify_session(self, token: str, source: Source, *, is_refresh: bool) -> Caller:
         while True:
             epoch = self._epoch
-            self._check_signature(token)
+            await self._check_signature(token)
             row = await self._storage.get(Table.SESSIONS, token_hash=hash_token(token))
             if row is None or is_over(row, self._clock_ms()):
                 raise error("security.token.invalid")
@@ -231,7 +245,7 @@ class Tokens:
     async def _verify_key(self, token: str) -> Caller:
         while True:
             epoch = self._epoch
-            self._check_signature(token.removeprefix(API_KEY_PREFIX))
+            await self._check_signature(token.removeprefix(API_KEY_PREFIX))
             row = await self._storage.get(Table.API_KEYS, token_hash=hash_token(token))
             if row is None or is_over(row, self._clock_ms()):
                 raise error("security.token.invalid")
@@ -241,10 +255,14 @@ class Tokens:
                 self._keep(token, caller)
                 return caller
 
-    def _check_signature(self, token: str) -> None:
+    async def _check_signature(self, token: str) -> None:
         """Keep made-up tokens away from the store; the claims themselves decide nothing."""
-        if not _TOKEN.fullmatch(token) or self._key.read(token) is None:
-            raise error("security.token.invalid")
+        if _TOKEN.fullmatch(token):
+            if self._key.read(token) is not None:
+                return
+            if await self._key.find_key(token) and self._key.read(token) is not None:
+                return
+        raise error("security.token.invalid")
 
     async def _check_use(self, row: Row, source: Source, *, is_refresh: bool) -> None:
         """Refuse a session that was idle for too long, and one that was refreshed before its grace.
