@@ -151,7 +151,7 @@ class App:
             chore.cancel()
         await asyncio.gather(*self.chores, return_exceptions=True)
         with suppress(Unavailable):
-            await self.services.tokens.write_uses(0)
+            await self.services.tokens.write_uses(is_last=True)
             await self.services.trail.flush(is_last=True)
         await self.services.strategies.close()
         self.services.close()
@@ -300,6 +300,7 @@ async def start(
         asyncio.create_task(services.first_admin.watch(), name="setup code"),
         asyncio.create_task(sweep(services), name="sweep"),
         asyncio.create_task(tell_ends(services), name="ends"),
+        asyncio.create_task(services.links.check_lost(services.storage), name="links"),
         asyncio.create_task(services.keyring.keep_fresh(), name="keys"),
         asyncio.create_task(keep_trail(services), name="audit"),
         asyncio.create_task(Exhaustion(clock_s).watch(), name="files"),

@@ -37,6 +37,7 @@ _FACTORS = "security.mfa.factors"
 
 async def add_configured(config: Config, strategies: Strategies, parts: Parts) -> None:
     """Enter every strategy of the configuration. LocalError names what is wrong with one."""
+    _check_linking(config)
     for name, given in config.strategies.items():
         await strategies.add(name, _make(name, given, parts))
     for name in _factors(config):
@@ -49,6 +50,7 @@ def check(config: Config) -> None:
     one."""
     for name, given in config.strategies.items():
         _read(name, given)
+    _check_linking(config)
     _factors(config)
 
 
@@ -57,6 +59,19 @@ def tables(config: Config) -> Iterator[tuple[str, object]]:
     LocalError for one that can't be read."""
     for name, given in config.strategies.items():
         yield f"strategies.{name}.", _read(name, given)[1]
+
+
+def _check_linking(config: Config) -> None:
+    """Refuse (ConfigError) to link users by addresses that were not proved here."""
+    for name, given in config.strategies.items():
+        if given.get("use") != "oauth" or not given.get("linkByVerifiedEmail"):
+            continue
+        proving = config.strategies.get(str(given.get("emailStrategy", "magic")), {})
+        if proving.get("use") != "magic":
+            raise ConfigError(
+                f"strategies.{name}.emailStrategy: expected the name of a strategy of kind magic, "
+                "whose addresses are proved; linkByVerifiedEmail needs one"
+            )
 
 
 def _factors(config: Config) -> list[str]:

@@ -224,9 +224,10 @@ class Dispatcher:
 
     async def _verify(self, request: Request, token: str | None, is_farewell: bool) -> Caller:
         """Give who a token stands for; in a farewell a token that is over stands for nobody."""
+        is_refresh = (request.controller, request.action) == ("auth", "refreshToken")
         try:
             source = source_of(self._services, request)
-            return await self._services.tokens.verify(token, source)
+            return await self._services.tokens.verify(token, source, is_refresh=is_refresh)
         except ApiError:
             if not is_farewell:
                 raise

@@ -110,7 +110,7 @@ class FirstAdmin:
 
     def notice(self, entries: Sequence[Entry]) -> None:
         """Note changes of users, after which the last administrator may be gone."""
-        if any(entry.noted is Noted.USER for entry in entries):
+        if any(entry.noted in (Noted.USER, Noted.LOST) for entry in entries):
             self._is_stale = True
 
     async def refresh(self) -> None:

@@ -69,7 +69,9 @@ class AuthToken:
         "gracePeriod",
         duration(),
         1000,
-        "How long a refreshed token stays usable.",
+        "How long a refreshed token stays usable. Later it is refused with 401; only a "
+        "further auth:refreshToken with it, as by a second client that shares it, then ends the "
+        "whole session.",
         also="security.jwt.gracePeriod",
     )
     max_age_ms: Milliseconds = setting(

@@ -39,6 +39,9 @@ JOURNAL_S = 0.1
 SETTLE_S = 2 * JOURNAL_S
 """How long a new key only verifies: no server signs with it before all others can verify it."""
 _RETRY_S = 1.0
+_MOST_HEADER_CHARACTERS = 512
+_MOST_UNKNOWN = 1024
+"""Headers that are remembered as unknown."""
 _LAST_SECRET = "tokenSecretKid"  # noqa: S105  (the name of a setting)
 
 
@@ -67,6 +70,9 @@ class Keyring:
         self._keys: dict[str, SigningKey] = {}  # by the header their tokens have
         self._signer: SigningKey | None = None
         self._is_stale = asyncio.Event()
+        self._changes = 0  # how often the journal said that keys changed
+        self._unknown: set[str] = set()  # headers that no stored key has
+        self._finding: asyncio.Task[None] | None = None
 
     async def load(self) -> None:
         """Read the keys, making one if there is none to sign with. LocalError if one can't be read.
@@ -95,6 +101,38 @@ class Keyring:
             return None
         return claims if self._is_sound(claims) else None
 
+    async def find_key(self, token: str) -> bool:
+        """Return whether the store has a key for a token whose key is not known here: another
+        process may have created it a moment ago. However many ask at once, the store is read once,
+        and for the same header not again until keys change."""
+        header = token.partition(".")[0]
+        if header in self._keys or len(header) > _MOST_HEADER_CHARACTERS:
+            return header in self._keys
+        if header in self._unknown:
+            return False
+        if self._finding is None:
+            self._finding = asyncio.create_task(self._find_keys(), name="find keys")
+        await asyncio.shield(self._finding)
+        if header in self._keys:
+            return True
+        if len(self._unknown) < _MOST_UNKNOWN:
+            self._unknown.add(header)
+        return False
+
+    async def _find_keys(self) -> None:
+        try:
+            while True:
+                changes = self._changes
+                stored = await read_keys(self._storage)
+                if changes == self._changes:
+                    break  # else a key that was read may have been retired since
+            known = {key.header: key for key in stored}
+            if self._configured is not None:
+                known[self._configured.header] = self._configured
+            self._keys |= known
+        finally:
+            self._finding = None
+
     def public_keys(self) -> dict[str, list[dict[str, str]]]:
         """Give the JSON Web Key Set for those who verify our tokens (RFC 7517 §5)."""
         keys = (key.public_jwk() for key in self._keys.values())
@@ -106,9 +144,15 @@ class Keyring:
         Such a key verifies nothing until `keep_fresh` has read that it still may.
         """
         kids = {entry.subject for entry in entries if entry.noted is Noted.SIGNING_KEYS}
-        if not kids:
+        is_lost = any(entry.noted is Noted.LOST for entry in entries)
+        if not kids and not is_lost:
             return False
         self._is_stale.set()
+        self._changes += 1
+        self._unknown.clear()
+        if is_lost:
+            self._keys.clear()
+            return True
         doubtful = [header for header, key in self._keys.items() if key.kid in kids]
         for header in doubtful:
             del self._keys[header]

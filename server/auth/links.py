@@ -16,7 +16,7 @@ import orjson
 from server.auth.calendar import Calendar
 from server.auth.callers import Caller, TokenKind
 from server.auth.lifetimes import NEVER
-from server.storage.base import Entry, Noted
+from server.storage.base import Entry, Noted, Storage, Table, Unavailable
 
 # Sockets are told a few at a time: everybody else is answered in between. How many from one pause
 # to the next, follows from how many there are and how soon the last one should know; a pause is
@@ -25,6 +25,8 @@ _TOLD_AT_ONCE = 4
 _PAUSE_S = 0.001
 _MOST_PAUSES = 500
 _MOST_TOLD = 64
+_CHECKED_AT_ONCE = 500
+_RETRY_S = 1.0
 _ROOM = "kuzzle:notification:server"
 
 
@@ -78,6 +80,7 @@ class Links:
         self._told_between = 0  # two pauses
         self._till_pause = 0
         self._is_telling = False
+        self._is_lost = asyncio.Event()
 
     def link(self, socket: Linkable, caller: Caller) -> None:
         """Link a socket to the token it just used; it has one link at a time."""
@@ -119,10 +122,32 @@ class Links:
                 for hashes in self._sessions_of.values():
                     self._end_soon(hashes - kept)
                     hashes &= kept
+            elif entry.noted is Noted.LOST:
+                self._is_lost.set()
             elif entry.noted is Noted.REFRESHED:
                 old, new, ends_ms = entry.subject.split(":")
                 self._move(bytes.fromhex(old), bytes.fromhex(new), float(ends_ms))
         self._begin_telling()
+
+    async def check_lost(self, storage: Storage) -> None:
+        """Look up, each time the journal could not say what ended, which tokens of sockets are
+        still stored, and notify the sockets of the others; until cancelled."""
+        while True:
+            await self._is_lost.wait()
+            self._is_lost.clear()
+            linked = list(self._links)
+            for at in range(0, len(linked), _CHECKED_AT_ONCE):
+                some = linked[at : at + _CHECKED_AT_ONCE]
+                try:
+                    stored = await _stored_of(storage, some)
+                except Unavailable:
+                    self._is_lost.set()
+                    await asyncio.sleep(_RETRY_S)
+                    break
+                for token_hash in some:
+                    if token_hash not in stored:
+                        self._end_one(token_hash)
+                self._begin_telling()
 
     def tick(self) -> None:
         """Tell the sockets of tokens that have ended, or are about to, by the clock."""
@@ -250,3 +275,13 @@ class Links:
             "room": _ROOM,
         }
         return orjson.dumps(notification)
+
+
+async def _stored_of(storage: Storage, hashes: Sequence[bytes]) -> set[object]:
+    """Return those hashes that a stored session or API key has."""
+    keys = [(token_hash,) for token_hash in hashes]
+    found: set[object] = set()
+    for table in (Table.SESSIONS, Table.API_KEYS):
+        rows = await storage.find_each(table, ("token_hash",), keys)
+        found |= {row["token_hash"] for row in rows}
+    return found

@@ -14,13 +14,24 @@ import orjson
 
 from protocol.errors import error
 from server.auth.queryclauses import Fields
-from server.storage.base import Put, Row, Storage, Table
+from server.storage.base import (
+    Change,
+    Exists,
+    Insert,
+    Missing,
+    Put,
+    Row,
+    Storage,
+    Table,
+    Unchanged,
+)
 from server.storage.search import ID, PROFILES, ROLES, USERS, View
 
 MOST_FIELDS = 1000
 MOST_LEVELS = 20
 MOST_BYTES = 65_536
 """Of the JSON of one mapping."""
+_ATTEMPTS = 20
 _ROOT = "properties", "dynamic", "_meta", "dynamic_templates"
 _DYNAMIC = {True: "true", False: "false", "true": "true", "false": "false", "strict": "strict"}
 _TYPES = frozenset(
@@ -80,15 +91,13 @@ class Mappings:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        # A merge reads, then writes: two of them at once would lose one.
+        # Spares retries within this process; the guards in `_merge` are what loses nothing.
         self._updating = asyncio.Lock()
 
     async def get(self, collection: Collection) -> dict[str, object]:
         """Give a mapping: `dynamic`, `properties`, and `_meta` where somebody gave it."""
         row = await self._storage.get(Table.SETTINGS, name=_setting(collection))
-        if row is not None:
-            return cast("dict[str, object]", row["value"])
-        return {"dynamic": "false", "properties": dict(collection.properties)}
+        return _mapping_of(collection, row)
 
     async def fields(self, collection: Collection) -> Fields:
         """Give what queries need to know of the fields."""
@@ -102,22 +111,50 @@ class Mappings:
         another type of a field that has one."""
         _check(change)
         async with self._updating:
-            mapping = await self.get(collection)
-            properties = _merged(_properties(mapping), _properties(change), "", 1)
-            mapping = {**mapping, "properties": properties}
-            if "dynamic" in change:
-                mapping["dynamic"] = _DYNAMIC[cast(str, change["dynamic"])]
-            if "_meta" in change:
-                mapping["_meta"] = change["_meta"]
-            types = list(_types_in(properties))
-            if len(types) > MOST_FIELDS or len(orjson.dumps(mapping)) > MOST_BYTES:
-                limit = f"at most {MOST_FIELDS} fields and {MOST_BYTES} bytes in all"
-                raise error("services.storage.invalid_mapping", limit)
-            row: Row = {"name": _setting(collection), "value": mapping}
-            await self._storage.apply([Put(Table.SETTINGS, row)])
+            mapping = await self._merge(collection, change)
         if collection is USER_COLLECTION:
+            types = _types_in(_properties(mapping))
             await self._storage.index_fields(name for name, kind in types if kind in _FAST)
         return mapping
+
+    async def _merge(self, collection: Collection, change: dict[str, object]) -> dict[str, object]:
+        """Store a mapping with what is added; another process may do the same at this moment."""
+        for _ in range(_ATTEMPTS):
+            old = await self._storage.get(Table.SETTINGS, name=_setting(collection))
+            mapping = _extended(_mapping_of(collection, old), change)
+            row: Row = {"name": _setting(collection), "value": mapping}
+            changes: list[Change] = (
+                [Insert(Table.SETTINGS, row)]
+                if old is None
+                else [Unchanged(Table.SETTINGS, old), Put(Table.SETTINGS, row)]
+            )
+            try:
+                await self._storage.apply(changes)
+            except (Exists, Missing):
+                continue  # another process was faster
+            return mapping
+        raise error("services.storage.too_many_changes")
+
+
+def _mapping_of(collection: Collection, row: Row | None) -> dict[str, object]:
+    """Return a mapping as stored, or as it is before any change."""
+    if row is not None:
+        return cast("dict[str, object]", row["value"])
+    return {"dynamic": "false", "properties": dict(collection.properties)}
+
+
+def _extended(mapping: dict[str, object], change: dict[str, object]) -> dict[str, object]:
+    """Return a mapping with what is added to it; ApiError 400 beyond its limits."""
+    properties = _merged(_properties(mapping), _properties(change), "", 1)
+    extended = {**mapping, "properties": properties}
+    if "dynamic" in change:
+        extended["dynamic"] = _DYNAMIC[cast(str, change["dynamic"])]
+    if "_meta" in change:
+        extended["_meta"] = change["_meta"]
+    if len(list(_types_in(properties))) > MOST_FIELDS or len(orjson.dumps(extended)) > MOST_BYTES:
+        limit = f"at most {MOST_FIELDS} fields and {MOST_BYTES} bytes in all"
+        raise error("services.storage.invalid_mapping", limit)
+    return extended
 
 
 def _setting(collection: Collection) -> str:

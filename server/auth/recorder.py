@@ -12,6 +12,7 @@ from server.storage.base import (
     Change,
     Delete,
     DeleteAll,
+    Freshness,
     Insert,
     Listener,
     Note,
@@ -57,6 +58,15 @@ class Recorder:
             line.told.add(event.subject)
             if self._on_event is not None:
                 self._on_event(event)
+
+    @property
+    def freshness(self) -> Freshness:
+        """See `Storage`."""
+        return self._storage.freshness
+
+    async def catch_up(self) -> None:
+        """See `Storage`."""
+        await self._storage.catch_up()
 
     async def open(self) -> None:
         """See `Storage`."""

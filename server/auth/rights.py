@@ -316,7 +316,7 @@ class Rulebook:
     def notice(self, entry: Entry) -> None:
         """Follow the journal: forget everything compiled when a role or profile has changed. Where
         strategies come or go, everybody is read again too: what is kept of him shows them."""
-        if entry.noted in (Noted.RIGHTS, Noted.STRATEGY):
+        if entry.noted in (Noted.RIGHTS, Noted.STRATEGY, Noted.LOST):
             self.generation += 1
             self._compiled.clear()
 

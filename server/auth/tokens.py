@@ -8,6 +8,7 @@ import asyncio
 import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from time import monotonic
 from typing import cast
 from weakref import WeakValueDictionary
 
@@ -44,8 +45,11 @@ _WRITTEN_AT_ONCE = 200
 # Of sessions that have all ended at once: everybody else is answered in between.
 _FORGOTTEN_AT_ONCE = 25
 _PAUSE_S = 0.001
-# How much later than the last use the store may say a session was used.
-_USE_PRECISION_MS = 60_000
+# How much later than the last use the store may say a session was used: a tenth of the idle time,
+# or, where only the list of sessions shows it, an hour. At a million sessions in use a minute's
+# precision would be 17,000 writes a second.
+_IDLE_SHARE = 10
+_SHOWN_PRECISION_MS = 3_600_000
 REUSED = "token:reused"
 """The kind of the audit event when a refreshed token comes back after its grace."""
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
@@ -66,6 +70,7 @@ class Tokens:
         clock_ms: Callable[[], int],
     ) -> None:
         self._storage = storage
+        self._freshness = storage.freshness
         self._users = users
         self._rulebook = rulebook
         self._key = key
@@ -90,15 +95,22 @@ class Tokens:
         caller = self._live.get(token)
         if caller is None or caller.person.generation != self._rulebook.generation:
             return None
+        if monotonic() >= self._freshness.until_s:
+            return None  # another process may have ended it: `verify` looks first
         now_ms = self._clock_ms()
         if now_ms >= caller.expires_at_ms or now_ms - caller.used_at_ms >= self._idle_ms:
             return None  # an idle anonymous caller or API key costs one look more, and goes on
         caller.used_at_ms = now_ms
         return caller
 
-    async def verify(self, token: str | None, source: Source = NOWHERE) -> Caller:
+    async def verify(
+        self, token: str | None, source: Source = NOWHERE, *, is_refresh: bool = False
+    ) -> Caller:
         """Give who a token stands for, or raise 401 `security.token.invalid`; a single-use token is
-        used up. `source` is who shows it."""
+        used up. `source` is who shows it; `is_refresh` says that they ask for a successor, so that
+        a token which has one already ends its whole session (see `_check_use`)."""
+        if monotonic() >= self._freshness.until_s:
+            await self._storage.catch_up()
         if token is None:
             return self.live(None) or await self._verify_anonymous()
         if len(token) > _MOST_TOKEN_CHARACTERS:
@@ -111,7 +123,9 @@ class Tokens:
         caller = self.live(token) or await self._verify_again(token)
         if caller is not None:
             return caller
-        return await (self._verify_key(token) if is_key else self._verify_session(token, source))
+        if is_key:
+            return await self._verify_key(token)
+        return await self._verify_session(token, source, is_refresh=is_refresh)
 
     async def revoke_all(self, kuid: str) -> None:
         """End every session of a user; his API keys stay."""
@@ -143,8 +157,10 @@ class Tokens:
             ]
         )
 
-    async def write_uses(self, precision_ms: float = _USE_PRECISION_MS) -> None:
-        """Tell the store when sessions were last used, those it is behind with by this much."""
+    async def write_uses(self, *, is_last: bool = False) -> None:
+        """Store when sessions were last used, those the store is behind with by the precision that
+        their use needs; all of them if this is the `is_last` time."""
+        precision_ms = 1 if is_last else min(_SHOWN_PRECISION_MS, self._idle_ms / _IDLE_SHARE)
         late = [
             caller
             for caller in self._live.values()
@@ -179,11 +195,14 @@ class Tokens:
                 self._end_all_sessions(map(bytes.fromhex, entry.subject.split(":")))
             elif entry.noted is Noted.USER:
                 self._forget_person(entry.subject)
+            elif entry.noted is Noted.LOST:
+                self.forget_all()
 
     def forget_all(self) -> None:
-        """Drop every live token, so that each is verified again when it comes."""
-        for token_hash in list(self._tokens):
-            self._drop(token_hash)
+        """Drop every live token and every user, so that each is read again when it comes."""
+        self._live, self._tokens, self._sessions_of, self._over = {}, {}, {}, []
+        for kuid in list(self._people):
+            self._forget_person(kuid)
 
     async def _verify_anonymous(self) -> Caller:
         caller = Caller(await self._person(ANONYMOUS_ID), used_at_ms=self._clock_ms())
@@ -212,14 +231,14 @@ class Tokens:
         caller.used_at_ms = now_ms
         return caller
 
-    async def _verify_session(self, token: str, source: Source) -> Caller:
+    async def _verify_session(self, token: str, source: Source, *, is_refresh: bool) -> Caller:
         while True:
             epoch = self._epoch
-            self._check_signature(token)
+            await self._check_signature(token)
             row = await self._storage.get(Table.SESSIONS, token_hash=hash_token(token))
             if row is None or is_over(row, self._clock_ms()):
                 raise error("security.token.invalid")
-            await self._check_use(row, source)
+            await self._check_use(row, source, is_refresh=is_refresh)
             if row["single_use"]:
                 await self._use_up(row)
                 return await self._session_caller(row)
@@ -231,7 +250,7 @@ class Tokens:
     async def _verify_key(self, token: str) -> Caller:
         while True:
             epoch = self._epoch
-            self._check_signature(token.removeprefix(API_KEY_PREFIX))
+            await self._check_signature(token.removeprefix(API_KEY_PREFIX))
             row = await self._storage.get(Table.API_KEYS, token_hash=hash_token(token))
             if row is None or is_over(row, self._clock_ms()):
                 raise error("security.token.invalid")
@@ -243,19 +262,29 @@ class Tokens:
                 self._keep(token, caller)
                 return caller
 
-    def _check_signature(self, token: str) -> None:
+    async def _check_signature(self, token: str) -> None:
         """Keep made-up tokens away from the store; the claims themselves decide nothing."""
-        if not _TOKEN.fullmatch(token) or self._key.read(token) is None:
-            raise error("security.token.invalid")
+        if _TOKEN.fullmatch(token):
+            if self._key.read(token) is not None:
+                return
+            if await self._key.find_key(token) and self._key.read(token) is not None:
+                return
+        raise error("security.token.invalid")
 
-    async def _check_use(self, row: Row, source: Source) -> None:
-        """Refuse a session that nobody used for too long, and one that was refreshed before: used
-        again after its grace, it ends the whole chain (RFC 9700 §4.14)."""
+    async def _check_use(self, row: Row, source: Source, *, is_refresh: bool) -> None:
+        """Refuse a session that was idle for too long, and one that was refreshed before its grace.
+
+        Only a second refresh then ends the whole session (RFC 9700 §4.14): two clients act on
+        copies of one token. Any other use, like another service's check of an old token, proves
+        nothing and changes nothing.
+        """
         now_ms, refreshed_at = self._clock_ms(), cast("int | None", row["refreshed_at"])
         if now_ms - cast(int, row["used_at"]) >= self._idle_ms:
             raise error("security.token.invalid")
         if refreshed_at is None or now_ms < refreshed_at + self._limits.grace_ms:
             return
+        if not is_refresh:
+            raise error("security.token.invalid")
         line = Line(now_ms, REUSED, source=source, subject=cast(str, row["kuid"]))
         line.ending, line.reason = Ending.REFUSED, "refreshed before: its session has ended"
         await carry(line, self._end_family(cast(str, row["family"])))

@@ -8,6 +8,7 @@ dict whose keys are the columns that `shapes` gives its table; times are millise
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from math import inf
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Noted(Enum):
     API_KEY = "api_key"  # subject: hexadecimal token hash of a key that is no longer valid
     STRATEGY = "strategy"  # subject: strategy name
     SIGNING_KEYS = "signing_keys"  # subject: kid of a key that was added or retired
+    LOST = "lost"  # never stored: entries are missing or not understood, so nothing kept is sure
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,8 +224,23 @@ class Backend:
     version: str
 
 
+@dataclass(slots=True)
+class Freshness:
+    """Until when what was kept may be believed, by `time.monotonic`: up to then no other process
+    can have changed it without a journal entry delivered here."""
+
+    until_s: float = inf
+
+
 class Storage(Protocol):
     """A place for rows. Every method may raise `Unavailable`."""
+
+    @property
+    def freshness(self) -> Freshness:
+        """Until when kept things may be believed; after that, `catch_up` first."""
+
+    async def catch_up(self) -> None:
+        """Deliver every journal entry that other processes have written so far."""
 
     async def open(self) -> None:
         """Open or create the database, bring its schema up to date, start what works in the

@@ -16,6 +16,7 @@ from server.storage.base import (
     Backend,
     Change,
     Entry,
+    Freshness,
     Listener,
     Page,
     Row,
@@ -81,6 +82,7 @@ class SqliteStorage:
         self._searches: Lane[Ask, Found] | None = None
         self.indexing: asyncio.Task[None] | None = None  # adds older values; tests wait for it
         self._follower: Follower | None = None
+        self.freshness = Freshness()
 
     async def open(self) -> None:
         """Open or create the database. `LocalError` if it isn't ours, too new or unusable."""
@@ -109,7 +111,7 @@ class SqliteStorage:
         )
         self._index()
         if not self._in_memory:
-            self._follower = Follower(following, self._audience)
+            self._follower = Follower(following, self._audience, self.freshness)
 
     async def close(self) -> None:
         """Finish every write already taken, then let go of the database."""
@@ -196,6 +198,11 @@ class SqliteStorage:
         Raises `Exists` or `Missing`; ValueError for names and values that the columns don't allow.
         """
         await self._write(write_steps(changes, self._clock_ms()))
+
+    async def catch_up(self) -> None:
+        """Deliver every journal entry that other processes have written so far."""
+        if self._follower is not None:
+            await self._follower.catch_up()
 
     def follow(self, listener: Listener) -> None:
         """Call `listener`, in the event loop, with every journal entry from now on."""

@@ -9,16 +9,20 @@ import asyncio
 import logging
 import sqlite3
 import threading
+import time
+from collections import deque
 from collections.abc import Sequence
 
-from server.storage.base import Entry, Listener, Noted, Unavailable
+from server.storage.base import Entry, Freshness, Listener, Noted, Unavailable
 from server.storage.sqlite_file import Link
 
 KEEP_MS = 3 * 24 * 3600 * 1000
-"""Age from which entries are removed; a process that slept longer must restart."""
+"""Age from which entries are removed; a process that slept longer forgets all it keeps."""
+MOST_STALE_S = 0.2
+"""How long after the last look kept things are believed: a process that was paused looks first."""
 _POLL_S = 0.05  # half of what `Storage.follow` promises
 
-_KNOWN = frozenset(noted.value for noted in Noted)
+_KNOWN = frozenset(noted.value for noted in Noted if noted is not Noted.LOST)
 
 _log = logging.getLogger(__name__)
 
@@ -48,66 +52,123 @@ class Audience:
 
 
 class Follower:
-    """A thread that looks for other processes' entries; without news that takes microseconds."""
+    """A thread that looks for other processes' entries; without news that takes microseconds.
 
-    def __init__(self, link: Link, audience: Audience) -> None:
+    Each look that ends with everything delivered extends `freshness`.
+    """
+
+    def __init__(self, link: Link, audience: Audience, freshness: Freshness) -> None:
         self._link = link
         self._audience = audience
+        self._freshness = freshness
         self._loop = asyncio.get_running_loop()
-        self._stop = threading.Event()
+        self._wake = threading.Event()
+        self._is_stopping = False
+        self._waiting: deque[asyncio.Future[None]] = deque()
         self._ended = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="sqlite-follow", daemon=True)
         self._thread.start()
 
+    async def catch_up(self) -> None:
+        """Wait for a look that begins after this call. `Unavailable` if it fails."""
+        done = self._loop.create_future()
+        self._waiting.append(done)
+        self._wake.set()
+        await done
+
     async def close(self) -> None:
         """End the thread."""
-        self._stop.set()
+        self._is_stopping = True
+        self._wake.set()
         await self._ended.wait()
         self._thread.join()
 
     def _run(self) -> None:
-        version, failing = -1, False
+        version, read, failing = -1, self._audience.seen, False
         try:
-            while not self._stop.wait(_POLL_S):
+            while True:
+                self._wake.wait(_POLL_S)
+                self._wake.clear()
+                if self._is_stopping:
+                    break
+                waiting, started_s = self._take_waiting(), time.monotonic()
                 try:
-                    version = self._look(version)
-                    failing = False
+                    version, entries = self._look(version)
                 except (Unavailable, sqlite3.Error) as exc:
                     if not failing:
                         _log.warning("the journal can't be read: %s", exc)
                     version, failing = -1, True
+                    self._settle(waiting, str(exc))
+                    continue
+                failing = False
+                if entries:
+                    read = entries[-1].sequence
+                until_s = started_s + MOST_STALE_S
+                if entries or waiting or self._audience.seen < read:
+                    self._loop.call_soon_threadsafe(self._deliver, entries, until_s, waiting)
+                else:
+                    self._freshness.until_s = until_s
             self._link.close()
+            self._settle(self._take_waiting(), "the database is closed")
             self._loop.call_soon_threadsafe(self._ended.set)
         except RuntimeError:
             self._link.close()  # the loop was closed without us
 
-    def _look(self, known: int) -> int:
+    def _take_waiting(self) -> list[asyncio.Future[None]]:
+        return [self._waiting.popleft() for _ in range(len(self._waiting))]
+
+    def _look(self, known: int) -> tuple[int, list[Entry]]:
+        """Return the version of the file, and the entries not seen yet unless it is `known`."""
         with self._link.lend() as connection:
             version = int(connection.execute("PRAGMA data_version").fetchall()[0][0])
             if version == known:
-                return known
-            entries = read_entries(connection, self._audience.seen)
-        if entries:
-            self._loop.call_soon_threadsafe(self._audience.deliver, entries)
-        return version
+                return known, []
+            return version, read_entries(connection, self._audience.seen)
+
+    def _deliver(
+        self, entries: list[Entry], until_s: float, waiting: list[asyncio.Future[None]]
+    ) -> None:
+        """Deliver in the event loop, then let those go on who wait for it."""
+        self._audience.deliver(entries)
+        self._freshness.until_s = max(self._freshness.until_s, until_s)
+        for done in waiting:
+            if not done.done():
+                done.set_result(None)
+
+    def _settle(self, waiting: list[asyncio.Future[None]], reason: str) -> None:
+        if waiting:
+            self._loop.call_soon_threadsafe(_fail, waiting, reason)
+
+
+def _fail(waiting: list[asyncio.Future[None]], reason: str) -> None:
+    for done in waiting:
+        if not done.done():
+            done.set_exception(Unavailable(reason))
 
 
 def read_entries(connection: sqlite3.Connection, after: int) -> list[Entry]:
-    """Give every entry whose sequence number is above `after`.
+    """Return every entry whose sequence number is above `after`.
 
-    A newer program may write kinds that this one doesn't know and can't act on: those are left out.
+    Where entries are missing because they were pruned, or a newer program wrote a kind that this
+    one does not know, there is a `Noted.LOST` in their place: numbers have no gaps otherwise.
     """
     sql = "SELECT sequence, noted, subject FROM journal WHERE sequence > ? ORDER BY sequence"
-    return [
-        Entry(sequence, Noted(noted), subject)
-        for sequence, noted, subject in connection.execute(sql, (after,)).fetchall()
-        if noted in _KNOWN
-    ]
+    entries: list[Entry] = []
+    for sequence, noted, subject in connection.execute(sql, (after,)).fetchall():
+        if sequence > after + 1:
+            entries.append(Entry(sequence - 1, Noted.LOST, ""))
+        kind = Noted(noted) if noted in _KNOWN else Noted.LOST
+        entries.append(Entry(sequence, kind, subject))
+        after = sequence
+    last = last_sequence(connection)
+    if last > after:
+        entries.append(Entry(last, Noted.LOST, ""))
+    return entries
 
 
 def last_sequence(connection: sqlite3.Connection) -> int:
-    """Give the number of the newest entry, 0 if there is none."""
-    sql = "SELECT coalesce(max(sequence), 0) FROM journal"
+    """Return the number of the newest entry that ever was, 0 before there was one."""
+    sql = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'journal'), 0)"
     return int(connection.execute(sql).fetchall()[0][0])
 
 

@@ -299,7 +299,7 @@ async def test_a_refreshed_token_that_comes_back_is_told_of(transport: str) -> N
         old = await server.create_user(admin, "ann")
         assert (await server.call(transport, "auth:refreshToken", token=old))["status"] == 200
         for _ in range(2):
-            answer = await server.call(transport, "auth:getCurrentUser", token=old)
+            answer = await server.call(transport, "auth:refreshToken", token=old)
             assert answer["error"]["id"] == "security.token.invalid"
         (row,) = await server.app.services.storage.find(Table.AUDIT, limit=9, kind=REUSED)
         assert (row["outcome"], row["subject"], row["address"]) == ("refused", "ann", "127.0.0.1")

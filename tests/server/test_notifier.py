@@ -15,7 +15,7 @@ from server.configtree import ConfigError
 from tests.server.clock import Clock
 from tests.server.enrolling import CREATE, DELETE, UPDATE, App, Person, mfa_config, people
 from tests.server.issuer import issuing, settings_for
-from tests.server.providers import location_of
+from tests.server.providers import location_of, prove_address
 from tests.server.running import PASSWORD, Running, running
 from tests.server.stepping import state_of
 from tests.waiting import until
@@ -127,7 +127,8 @@ async def test_credentials_that_a_provider_brings(
         issuer.claims = {"sub": "1", "email": "ann@mail.test", "email_verified": True}
         site = settings_for(issuer, linkByVerifiedEmail=by == "address")
         config = mfa_config()
-        config = replace(config, strategies={**config.strategies, "site": site})
+        mail = {"use": "magic", "command": ["true"]}
+        config = replace(config, strategies={**config.strategies, "site": site, "magic": mail})
         async with running(notifying(box.folder, config)) as server:
             _, ann = await people(server)
             person = Person(server, "http")
@@ -135,9 +136,8 @@ async def test_credentials_that_a_provider_brings(
                 await Person(server, "query").enrol(ann, clock)
                 await box.one("credentialsAdded", strategy="totp")
             if by == "address":
-                await server.call(
-                    "query", "auth:updateSelf", token=ann, body={"email": "ann@mail.test"}
-                )
+                await prove_address(server, await server.login("admin"), "ann", "ann@mail.test")
+                await box.one("credentialsAdded", strategy="magic", user="ann")
                 away = await person.login("site")
             else:
                 away = await person.ask(CREATE, ann, strategy="site", body={})

@@ -18,6 +18,7 @@ from tests.server.providers import (
     last_line,
     location_of,
     log_in,
+    prove_address,
     refused_with_a_line,
     served,
 )
@@ -181,25 +182,26 @@ async def make_user(server, **content: object) -> str:
 
 
 @pytest.mark.parametrize(
-    ("verified", "is_on", "holders", "is_linked"),
+    ("verified", "is_on", "is_proved", "is_linked"),
     [
-        (True, True, 1, True),
-        (False, True, 1, False),
-        ("true", True, 1, False),
-        (None, True, 1, False),
-        (True, False, 1, False),
-        (True, True, 2, False),
-        (True, True, 0, False),
+        (True, True, True, True),
+        (False, True, True, False),
+        ("true", True, True, False),
+        (None, True, True, False),
+        (True, False, False, False),
+        (True, True, False, False),
     ],
 )
-async def test_linking_by_a_verified_address(
-    issuer: Issuer, verified: object, is_on: bool, holders: int, is_linked: bool
+async def test_link_by_verified_email_needs_a_proved_address(
+    issuer: Issuer, verified: object, is_on: bool, is_proved: bool, is_linked: bool
 ) -> None:
-    """O6: only where the operator says so, only with `email_verified: true`, and only one user."""
-    async with served(issuer, linkByVerifiedEmail=is_on, emailField="mail") as server:
-        await server.create_admin()
-        kuids = [await make_user(server, mail="ann@mail.test") for _ in range(holders)]
-        await make_user(server, mail="other@mail.test")
+    """O6, F4: only where the operator says so, and where both sides have verified the address."""
+    async with served(issuer, linkByVerifiedEmail=is_on) as server:
+        admin = await server.create_admin()
+        kuids = [await make_user(server)]
+        if is_proved:
+            await prove_address(server, admin, kuids[0], "ann@mail.test")
+        await make_user(server, email="ann@mail.test", mail="ann@mail.test")
         claims = {"sub": "1", "email": "ann@mail.test", "email_verified": verified}
         kuid = await kuid_of(server, issuer, **claims)
         assert ([kuid] == kuids) is is_linked
@@ -207,6 +209,62 @@ async def test_linking_by_a_verified_address(
         assert await kuid_of(server, issuer, sub="1") == kuid
         # A second account with this address is not his, too.
         assert await kuid_of(server, issuer, **(claims | {"sub": "2"})) != kuid
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"email": "ann@mail.test"},
+        {"email": ["bob@mail.test", "ann@mail.test", *(f"u{n}@mail.test" for n in range(500))]},
+        {"address": "ann@mail.test", "magic": {"address": "ann@mail.test"}},
+    ],
+    ids=["text", "array", "object"],
+)
+async def test_link_by_verified_email_ignores_what_users_write(
+    issuer: Issuer, content: dict[str, object]
+) -> None:
+    """F4: nobody waits for another user's first login with an address in their own document."""
+    async with served(issuer, linkByVerifiedEmail=True) as server:
+        mallory = await server.create_user(await server.create_admin(), "mallory")
+        changed = await server.call("query", "auth:updateSelf", token=mallory, body=content)
+        assert changed["status"] == 200
+        claims = {"sub": "1", "email": "ann@mail.test", "email_verified": True}
+        assert await kuid_of(server, issuer, **claims) != "mallory"
+
+
+async def test_link_by_verified_email_of_a_second_account_is_logged(
+    issuer: Issuer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """F4: who has an account of the provider already keeps it, and the log says that another one
+    with this address came."""
+    async with served(issuer, linkByVerifiedEmail=True) as server:
+        admin = await server.create_admin()
+        ann = await make_user(server)
+        await prove_address(server, admin, ann, "ann@mail.test")
+        claims = {"sub": "1", "email": "ann@mail.test", "email_verified": True}
+        assert await kuid_of(server, issuer, **claims) == ann
+        assert await kuid_of(server, issuer, **(claims | {"sub": "2"})) != ann
+    assert f"of user {ann} was not linked" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"linkByVerifiedEmail": True}, "emailStrategy"),
+        ({"linkByVerifiedEmail": True, "emailStrategy": "local"}, "emailStrategy"),
+        ({"linkByVerifiedEmail": True, "emailStrategy": "site"}, "emailStrategy"),
+        ({"emailField": "mail"}, "emailField"),
+    ],
+    ids=str,
+)
+async def test_link_by_verified_email_without_proved_addresses_refuses_to_start(
+    issuer: Issuer, given: dict[str, object], named: str
+) -> None:
+    """F4: an older configuration is not silently weaker than it says."""
+    config = cheap_config(strategies={"site": settings_for(issuer, **given)})
+    with pytest.raises(LocalError, match=named):
+        async with running(config):
+            pass
 
 
 async def link(client: Client, token: str, issuer: Issuer) -> dict:

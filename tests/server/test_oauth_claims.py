@@ -15,7 +15,7 @@ from server.auth.strategies.oauth.settings import OAuthSettings
 from server.storage.base import Table
 from tests.server.errors import told
 from tests.server.issuer import KID, Claims, Issuer, issuing, private_key, public_jwk, settings_for
-from tests.server.providers import REFUSED, log_in, refused_with_a_line, served
+from tests.server.providers import REFUSED, log_in, prove_address, refused_with_a_line, served
 from tests.server.running import Running
 from tests.server.stepping import Client
 
@@ -106,8 +106,9 @@ async def test_linking_by_an_address(issuer: Issuer, claim: str) -> None:
     issuer.kept_back = frozenset({claim})
     async with served(issuer, linkByVerifiedEmail=True) as server:
         admin = await server.create_admin()
-        body = {"content": {"profileIds": ["default"], "email": ANN["email"]}, "credentials": {}}
+        body = {"content": {"profileIds": ["default"]}, "credentials": {}}
         made = await server.call("query", "security:createUser", token=admin, body=body)
+        await prove_address(server, admin, made["result"]["_id"], ANN["email"])
         answer = await log_in(Client(server, "http"), issuer)
         assert answer["result"]["_id"] == made["result"]["_id"]
         assert ("/userinfo" in issuer.paths()) is bool(claim)

@@ -14,7 +14,7 @@ from server.auth.strategies import LoginAttempt
 from server.storage.base import Insert, Table
 from tests.server.clock import START_MS, Clock
 from tests.server.errors import told
-from tests.server.running import PASSWORD, TRANSPORTS, Running, cheap_config, running
+from tests.server.running import PASSWORD, TRANSPORTS, Running, Socket, cheap_config, running
 
 INVALID = {"id": "security.token.invalid", "code": 117506049, "status": 401}
 
@@ -81,22 +81,104 @@ async def test_refreshes_at_once_give_one_successor(clock: Clock, transport: str
         assert len({answer["result"]["jwt"] for answer in answers}) == 1
 
 
+async def chain_of(server: Running, transport: str, first: str, length: int = 3) -> list[str]:
+    """Refresh a token, its successor and so on; return all of them, oldest first."""
+    chain = [first]
+    for _ in range(length - 1):
+        answer = await server.call(transport, "auth:refreshToken", token=chain[-1])
+        chain.append(answer["result"]["jwt"])
+    return chain
+
+
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_refreshed_token_used_later_ends_the_chain(clock: Clock, transport: str) -> None:
-    """Issue 3, security check S8, RFC 9700 §4.14."""
+async def test_refresh_with_a_spent_token_ends_the_chain(clock: Clock, transport: str) -> None:
+    """Security check S8, RFC 9700 §4.14: two clients refresh copies of one token."""
     async with configured() as server:
         first = await server.create_admin()
         other = await server.login("admin")
-        chain = [first]
-        for _ in range(2):
-            answer = await server.call(transport, "auth:refreshToken", token=chain[-1])
-            chain.append(answer["result"]["jwt"])
+        chain = await chain_of(server, transport, first)
         assert await who(server, transport, chain[2]) == "admin"
         clock.now_ms += 1000
-        assert await who(server, transport, chain[0]) is None
+        answer = await server.call(transport, "auth:refreshToken", token=chain[0])
+        assert told(answer) == INVALID
         for token in chain:
             assert await who(server, transport, token) is None
         assert await who(server, transport, other) == "admin"
+
+
+SPENT_USES = (
+    ("auth:getCurrentUser", {}),
+    ("auth:logout", {}),
+    ("auth:logout", {"global": True}),
+    ("auth:createToken", {}),
+    ("auth:updateSelf", {"body": {"a": 1}}),
+    ("auth:login", {"strategy": "local", "body": {"username": "admin", "password": PASSWORD}}),
+    ("security:deleteUser", {"_id": "admin"}),
+    ("server:now", {}),
+    ("no:such", {}),
+)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_spent_token_in_any_other_action_is_401_and_changes_nothing(
+    clock: Clock, transport: str
+) -> None:
+    """Security check S8: only a refresh says that two clients hold copies of one token."""
+    async with configured() as server:
+        first = await server.create_admin()
+        chain = await chain_of(server, transport, first)
+        clock.now_ms += 1000
+        for full_name, args in SPENT_USES:
+            if transport == "http" and full_name == "no:such":
+                continue  # no route leads there
+            answer = await server.call(transport, full_name, token=chain[0], **args)
+            assert told(answer) == INVALID, full_name
+        for _ in range(2):
+            checked = await server.call(transport, "auth:checkToken", body={"token": chain[1]})
+            assert checked["result"]["valid"] is False
+        assert await who(server, transport, chain[2]) == "admin"
+        assert len(await server.app.services.storage.find(Table.SESSIONS, limit=9)) == 3
+
+
+async def test_spent_token_in_a_cookie_is_401_and_changes_nothing(clock: Clock) -> None:
+    """Security check S8: a browser with an old cookie does not end the session of the others."""
+    config = cheap_config()
+    http = replace(
+        config.http,
+        cookie_authentication=True,
+        access_control_allow_origin=("https://app.example",),
+    )
+    async with running(replace(config, http=http)) as server:
+        first, second = await chain_of(server, "http", await server.create_admin(), 2)
+        clock.now_ms += 1000
+        asked = {"Cookie": f"authToken={first}", "Origin": "https://app.example"}
+        connection = await server.connect()
+        for method, path in (("GET", "/_me"), ("GET", "/_checkToken")):
+            await connection.ask(method, path, headers=asked)
+        assert await who(server, "http", second) == "admin"
+
+
+async def test_two_tabs_with_one_token_the_second_is_401_and_the_first_goes_on(
+    clock: Clock,
+) -> None:
+    """Security check S8: until the second tab refreshes itself, which ends both."""
+    async with configured() as server:
+        stored = await server.create_admin()
+        first_tab, second_tab = await server.open_socket(), await server.open_socket()
+
+        async def ask(tab: Socket, action: str, token: str) -> dict[str, object]:
+            return await tab.ask({"controller": "auth", "action": action, "jwt": token})
+
+        await ask(second_tab, "getCurrentUser", stored)
+        answer = await ask(first_tab, "refreshToken", stored)
+        fresh = answer["result"]["jwt"]
+        clock.now_ms += 1500
+        assert told(await ask(second_tab, "getCurrentUser", stored)) == INVALID
+        assert (await ask(first_tab, "getCurrentUser", fresh))["result"]["_id"] == "admin"
+        assert first_tab.heard == []
+        assert told(await ask(second_tab, "refreshToken", stored)) == INVALID
+        assert told(await ask(first_tab, "getCurrentUser", fresh)) == INVALID
+        assert [message["type"] for message in first_tab.heard] == ["TokenExpired"]
 
 
 async def test_the_greatest_age_holds_through_refreshes(clock: Clock) -> None:

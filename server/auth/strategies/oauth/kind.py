@@ -3,16 +3,21 @@
 The provider's own tokens are forgotten with the request that brought them (security check O8).
 """
 
+import logging
+
+from protocol.errors import LocalError
 from server.auth.audit import tell
+from server.auth.names import is_id
 from server.auth.notices import ENROLLED
 from server.auth.strategies import Authenticated, Parts, StrategyKind
 from server.auth.strategies.oauth.accounts import Accounts, Profile
 from server.auth.strategies.oauth.examination import backends, examine
 from server.auth.strategies.oauth.provider import Provider
 from server.auth.strategies.oauth.settings import OAuthSettings
+from server.auth.strategies.rows import owner_of, present
 from server.storage.base import Present, Table
-from server.storage.queries import IsIn
-from server.storage.search import USERS, Search
+
+_LOG = logging.getLogger("manykeys.providers")
 
 
 class OAuth(Accounts):
@@ -25,26 +30,43 @@ class OAuth(Accounts):
 
     def __init__(self, name: str, settings: OAuthSettings, parts: Parts) -> None:
         super().__init__(name, settings, Provider(settings), parts)
-        self._email_field = settings.email_field if settings.links_by_email else ""
+        if settings.email_field:
+            raise LocalError(
+                "emailField: users write their content themselves, so an address in it proves "
+                "nothing; remove it and set emailStrategy to a strategy of kind magic"
+            )
+        self._email_strategy = settings.email_strategy if settings.links_by_email else ""
 
     async def find_linked(self, profile: Profile) -> Authenticated | None:
-        """Give the one user whose address the provider has verified, with these credentials from
-        now on; None if there is none, or if he has some of this provider's already."""
+        """Return the user who has proved, with `emailStrategy`, the address that the provider has
+        verified; these credentials become theirs. None if there is none, or if they have an account
+        of this provider already, which the log says."""
         address = profile.attributes.get("email")
         is_verified = profile.attributes.get("email_verified") is True
-        if not self._email_field or not isinstance(address, str) or not address or not is_verified:
+        if (
+            not self._email_strategy
+            or not isinstance(address, str)
+            or not address
+            or not is_verified
+        ):
             return None
-        wanted = IsIn(self._email_field, frozenset({address}))
-        found = await self._storage.search(Search(USERS, wanted, size=2))
-        if len(found.rows) != 1:
+        if not is_id(address):
             return None
-        kuid = str(found.rows[0]["kuid"])
+        strategy = self._email_strategy
+        proved = await self._storage.get(Table.CREDENTIALS, strategy=strategy, id=address)
+        if proved is None:
+            return None
+        kuid = owner_of(proved).kuid
         if await self.exists(kuid):
+            _LOG.warning(
+                "%s: another account with the address of user %s was not linked", self.name, kuid
+            )
+            tell(reason="the address belongs to a user who has another account of this provider")
             return None
         tell(subject=kuid, notice=ENROLLED)
         data = self.data_of(self.credentials_of(profile))
         entered = self.inserted(profile.uid, kuid, data)
-        return Authenticated(kuid, (Present(Table.USERS, {"kuid": kuid}), entered))
+        return Authenticated(kuid, (Present(Table.USERS, {"kuid": kuid}), present(proved), entered))
 
 
 KIND = StrategyKind(OAuthSettings, OAuth, examine=examine, offers=backends)

@@ -112,10 +112,20 @@ class OAuthSettings:
         "linkByVerifiedEmail",
         YES_NO,
         False,
-        "Log a user in who has the address that the provider says it has verified.",
+        "Log in the user who has proved, with `emailStrategy`, the email address that the provider "
+        "says it has verified.",
+    )
+    email_strategy: str = setting(
+        "emailStrategy",
+        text(1),
+        "magic",
+        "The strategy of kind `magic` whose addresses `linkByVerifiedEmail` trusts.",
     )
     email_field: str = setting(
-        "emailField", text(1), "email", "The field of a user's content that holds his address."
+        "emailField",
+        text(),
+        "",
+        "Refused since users write their content themselves; see `emailStrategy`.",
     )
     issuer: str = setting(
         "issuer", text(), "", "The `iss` the provider's answers must have, if discovery tells none."
