@@ -18,6 +18,7 @@ from server.auth.lookups import look_up
 from server.auth.names import check_id, is_id
 from server.auth.notices import KEY_ADDED, KEY_REMOVED
 from server.auth.queryclauses import Fields
+from server.auth.sessions import end_created_with, parent_key
 from server.auth.stepup import StepUp
 from server.auth.tokenforms import API_KEY_PREFIX, hash_token, owner_guard
 from server.auth.users import User, make_info
@@ -138,6 +139,8 @@ class ApiKeys:
             )
         except Missing:
             raise error("services.storage.not_found", key_id) from None
+        # After it, so that none can be created with it any more.
+        await end_created_with(self._storage, parent_key(token_hash))
         tell(notice=KEY_REMOVED)
 
     def _sign(self, kuid: str, now_ms: int, ttl_ms: int) -> str:

@@ -63,6 +63,7 @@ class _Chain:
     data: Row
     assurance: Assurance
     family: str | None = None
+    parent: str | None = None
 
 
 class Issuer:
@@ -91,17 +92,19 @@ class Issuer:
         single_use: bool = False,
         assurance: Assurance = UNPROVEN,
         shown: Row | None = None,
+        parent: str | None = None,
         guards: Iterable[Change] = (),
     ) -> Issued:
         """Make a token for a user; `assurance` says how they proved who they are, `shown` is what
-        the list of their sessions tells about it.
+        the list of their sessions tells about it, `parent` which token they created it with: see
+        `end_created_with`.
 
         401 if he is gone or disabled by the time it is stored, or if `guards` do not hold any more:
         what proved that it is he was changed since. Where a user may have only so many sessions,
         his oldest ones end.
         """
         now_ms = self._clock_ms()
-        chain = _Chain(now_ms, shown or {}, assurance)
+        chain = _Chain(now_ms, shown or {}, assurance, parent=parent)
         issued, row = self._make(user.kuid, ttl_ms, chain, now_ms)
         row["single_use"] = int(single_use)
         try:
@@ -140,6 +143,7 @@ class Issuer:
                 cast(Row, old["data"]),
                 read_assurance(old),
                 cast(str, old["family"]),
+                cast("str | None", old["parent"]),
             )
             issued, row = self._make(caller.kuid, ttl_ms, chain, self._clock_ms())
             try:
@@ -170,6 +174,7 @@ class Issuer:
             "single_use": 0,
             "refreshed_at": None,
             "family": chain.family or jti,
+            "parent": chain.parent,
             "started_at": chain.started_at_ms,
             "used_at": now_ms,
             "data": chain.data,

@@ -5,7 +5,7 @@ A session is a chain of refreshed tokens: it began with its login, and goes by t
 token. Tokens themselves are never shown.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from protocol.errors import error
@@ -28,6 +28,8 @@ from server.storage.base import (
 
 MOST_LISTED = 1000
 """Sessions of one user that are listed, and tokens of one session that are ended one by one."""
+KEY_PARENT = "key:"
+"""How the `parent` of a session begins that was created with an API key; families have no colon."""
 _ATTEMPTS = 5  # each is lost only to a refresh of the same session in the same moment
 
 
@@ -59,10 +61,14 @@ class Sessions:
             await self.try_to_end(kuid, cast(str, row["id"]))
 
     async def end(self, kuid: str, session_id: str) -> None:
-        """End a session of a user's with every token of its chain; 404 if he has no such
-        session."""
-        if not await self.try_to_end(kuid, session_id):
+        """End a session of a user with every token of its chain, and the sessions created with
+        them; 404 if there is no such session."""
+        asked = (
+            await self._storage.get(Table.SESSIONS, id=session_id) if is_id(session_id) else None
+        )
+        if asked is None or not await self.try_to_end(kuid, session_id):
             raise error("services.storage.not_found", session_id)
+        await end_created_with(self._storage, cast(str, asked["family"]))
 
     async def try_to_end(self, kuid: str, session_id: str) -> bool:
         """End a session with every token of its chain; False if the user has no such session, or
@@ -112,6 +118,35 @@ def read_assurance(row: Row) -> Assurance:
     """Return how the user of a session proved who they are."""
     amr = cast("list[str] | None", row["amr"])
     return Assurance(tuple(amr or ()), cast("int | None", row["authenticated_at"]))
+
+
+def revocations(rows: Sequence[Row]) -> list[Change]:
+    """Return the changes that end these tokens, each by name for those who follow the journal."""
+    changes: list[Change] = []
+    for row in rows:
+        changes.append(DeleteAll(Table.SESSIONS, {"token_hash": row["token_hash"]}))
+        changes.append(Note(Noted.SESSION, cast(bytes, row["token_hash"]).hex()))
+    return changes
+
+
+async def end_created_with(storage: Storage, parent: str) -> None:
+    """End the sessions created with the tokens of this `parent` (a session's family, or
+    `parent_key`), those created with them, and so on."""
+    parents, seen = [parent], {parent}
+    while parents:
+        rows = await storage.find(Table.SESSIONS, limit=MOST_LISTED, parent=parents[-1])
+        if not rows:
+            parents.pop()
+            continue
+        await storage.apply(revocations(rows))
+        families = {cast(str, row["family"]) for row in rows} - seen
+        seen |= families
+        parents = [*families, *parents]
+
+
+def parent_key(token_hash: bytes) -> str:
+    """Return what the sessions created with this API key have as `parent`."""
+    return KEY_PARENT + token_hash.hex()
 
 
 def _end(newest: Row, members: list[Row]) -> list[Change]:

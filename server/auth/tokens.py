@@ -8,6 +8,7 @@ import asyncio
 import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from math import inf
 from time import monotonic
 from typing import cast
 from weakref import WeakValueDictionary
@@ -20,7 +21,14 @@ from server.auth.keyring import Keyring
 from server.auth.lifetimes import NEVER, TokenLimits
 from server.auth.names import ANONYMOUS_ID
 from server.auth.rights import Rulebook
-from server.auth.sessions import end_all, read_assurance
+from server.auth.sessions import (
+    KEY_PARENT,
+    end_all,
+    end_created_with,
+    parent_key,
+    read_assurance,
+    revocations,
+)
 from server.auth.stepup import STEP_UP, StepUp
 from server.auth.tokenforms import API_KEY_PREFIX, SESSION_PREFIX, hash_token, is_over
 from server.auth.users import Users
@@ -30,8 +38,8 @@ from server.storage.base import (
     DeleteAll,
     Entry,
     Missing,
-    Note,
     Noted,
+    Present,
     Row,
     Storage,
     Table,
@@ -136,11 +144,22 @@ class Tokens:
         own = await self._storage.get(Table.SESSIONS, token_hash=token_hash)
         return "" if own is None else cast(str, own["family"])
 
+    async def parent_of(self, caller: Caller) -> tuple[str | None, tuple[Change, ...]]:
+        """Return what a session created with this token has as `parent`, and the guards that the
+        token is still there when it is stored; (None, ()) without a token."""
+        if caller.kind is TokenKind.API_KEY:
+            key: Row = {"token_hash": caller.token_hash}
+            return parent_key(caller.token_hash), (Present(Table.API_KEYS, key),)
+        if caller.kind is not TokenKind.SESSION:
+            return None, ()
+        family = await self.family_of(caller.token_hash)
+        return family, (Present(Table.SESSIONS, {"family": family}),)
+
     async def ends_of_others(self, kuid: str, family: str) -> list[Change]:
         """Give what ends a user's sessions but this one, a bounded number of them; his API keys
         stay. Nothing when there are no others."""
         rows = await self._storage.find(Table.SESSIONS, limit=_ENDED_AT_ONCE, kuid=kuid)
-        return _ends([row for row in rows if row["family"] != family])
+        return revocations([row for row in rows if row["family"] != family])
 
     async def revoke_others(self, kuid: str, family: str) -> None:
         """End every session of a user's but this one; his API keys stay."""
@@ -201,7 +220,7 @@ class Tokens:
     def forget_all(self) -> None:
         """Drop every live token and every user, so that each is read again when it comes."""
         self._live, self._tokens, self._sessions_of, self._over = {}, {}, {}, []
-        for kuid in list(self._people):
+        for kuid, _ in list(self._people):
             self._forget_person(kuid)
 
     async def _verify_anonymous(self) -> Caller:
@@ -238,11 +257,13 @@ class Tokens:
             row = await self._storage.get(Table.SESSIONS, token_hash=hash_token(token))
             if row is None or is_over(row, self._clock_ms()):
                 raise error("security.token.invalid")
+            ends_ms = await self._check_parent(row)
             await self._check_use(row, source, is_refresh=is_refresh)
             if row["single_use"]:
                 await self._use_up(row)
                 return await self._session_caller(row)
             caller = await self._session_caller(row)
+            caller.expires_at_ms = min(caller.expires_at_ms, ends_ms)
             if epoch == self._epoch:
                 self._keep(token, caller)
                 return caller
@@ -271,6 +292,19 @@ class Tokens:
                 return
         raise error("security.token.invalid")
 
+    async def _check_parent(self, row: Row) -> float:
+        """Refuse a session that was created with an API key which is gone or over; return until
+        when it may go on, in ms since 1970, infinity for one that no key created."""
+        parent = cast("str | None", row["parent"])
+        if parent is None or not parent.startswith(KEY_PARENT):
+            return inf
+        key_hash = bytes.fromhex(parent.removeprefix(KEY_PARENT))
+        key = await self._storage.get(Table.API_KEYS, token_hash=key_hash)
+        if key is None or is_over(key, self._clock_ms()):
+            raise error("security.token.invalid")
+        ends = cast("int | None", key["expires_at"])
+        return inf if ends is None else ends
+
     async def _check_use(self, row: Row, source: Source, *, is_refresh: bool) -> None:
         """Refuse a session that was idle for too long, and one that was refreshed before its grace.
 
@@ -291,8 +325,10 @@ class Tokens:
         raise error("security.token.invalid")
 
     async def _end_family(self, family: str) -> None:
+        """End a session with all its tokens, and the sessions that were created with them."""
         while rows := await self._storage.find(Table.SESSIONS, limit=_ENDED_AT_ONCE, family=family):
-            await self._storage.apply(_ends(rows))
+            await self._storage.apply(revocations(rows))
+        await end_created_with(self._storage, family)
 
     async def _use_up(self, row: Row) -> None:
         try:
@@ -420,12 +456,3 @@ def _make_caller(
         written_at_ms=cast(int, row.get("used_at", now_ms)),
         assurance=assurance,
     )
-
-
-def _ends(rows: Sequence[Row]) -> list[Change]:
-    """Give the changes that end these sessions, each by name for those who follow the journal."""
-    changes: list[Change] = []
-    for row in rows:
-        changes.append(DeleteAll(Table.SESSIONS, {"token_hash": row["token_hash"]}))
-        changes.append(Note(Noted.SESSION, cast(bytes, row["token_hash"]).hex()))
-    return changes

@@ -1,6 +1,8 @@
 """The `auth` controller: logging in and out, and what a caller may know of himself (contract/02
 §4)."""
 
+from math import inf
+
 from protocol.errors import ApiError, error
 from protocol.messages import Json, Origin, Request
 from server.actions import Outcome, action
@@ -170,15 +172,25 @@ async def _refreshed_lifetime_ms(services: Services, caller: Caller, request: Re
 
 @action("auth:createToken", "POST /_createToken", is_audited=True, query=("expiresIn", "singleUse"))
 async def create_token(services: Services, caller: Caller, request: Request) -> Outcome:
-    """Give a further token of the caller's; with `singleUse` one that is good for one request."""
+    """Create a further token of the caller; with `singleUse` one that is valid for one request. It
+    ends with the API key it was created with, and when the session it was created with is revoked
+    or its refreshed token is used again. A single-use token creates none."""
+    if caller.kind is TokenKind.SINGLE_USE:
+        message = "a single-use token cannot create further tokens"
+        raise error("security.rights.forbidden", message=message)
     single_use = read_flag(request, "singleUse")
     ttl_ms = services.issuer.limits.stated_lifetime_ms(request.args, must_end=True)
+    parent, guards = await services.tokens.parent_of(caller)
+    if caller.kind is TokenKind.API_KEY and caller.expires_at_ms < inf:
+        ttl_ms = min(ttl_ms, int(caller.expires_at_ms) - services.clock_ms())
     issued = await services.issuer.issue(
         caller.person.user,
         ttl_ms,
         single_use=single_use,
         assurance=caller.assurance.derived(by_key=caller.kind is TokenKind.API_KEY),
         shown=describe_session(services, request, ""),
+        parent=parent,
+        guards=guards,
     )
     result: dict[str, Json] = {
         "expiresAt": issued.expires_at_ms,

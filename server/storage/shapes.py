@@ -82,6 +82,8 @@ SHAPES: dict[Table, Shape] = {
     # `token_hash` is SHA-256 of the token's text; `expires_at` None means never; `family` joins a
     # chain of refreshes, which began at `started_at`; `used_at` is a recent use, not the last one
     # to the millisecond; `data` holds what the session list shows (address, user agent, strategy).
+    # `parent` is what the token was created with by `auth:createToken`: the family of a session, or
+    # "key:" and the hash of an API key; None for a login.
     # `amr` lists the strategies that proved who the user is, None for none; `authenticated_at` is
     # the time of that login, None for a session that began without one.
     Table.SESSIONS: Shape(
@@ -100,11 +102,12 @@ SHAPES: dict[Table, Shape] = {
             "data": _J,
             "amr": _J,
             "authenticated_at": _I,
+            "parent": _T,
         },
         key=("token_hash",),
         unique=(("id",),),
-        indexed=(("kuid",), ("expires_at",), ("family",)),
-        optional=frozenset({"refreshed_at", "expires_at", "amr", "authenticated_at"}),
+        indexed=(("kuid",), ("expires_at",), ("family",), ("parent",)),
+        optional=frozenset({"refreshed_at", "expires_at", "parent", "amr", "authenticated_at"}),
     ),
     # `amr` is that of the session the key was created with, None where that is not known.
     Table.API_KEYS: Shape(

@@ -54,11 +54,16 @@ _ASSURANCE = (
     " ELSE json_array(json_extract(data, '$.strategy'), json_extract(data, '$.secondFactor'))"
     " END WHERE coalesce(json_extract(data, '$.strategy'), '') <> ''",
 )
+_PARENTS = (
+    'ALTER TABLE "sessions" ADD COLUMN "parent" TEXT',
+    'CREATE INDEX "by_sessions_parent" ON "sessions" ("parent")',
+)
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     *(_AUDIT, _PROFILE_ROLES, sqlite_triggers.CREATION),
     _PASSKEYS,
     sqlite_triggers.MEMBERS,
     _ASSURANCE,
+    _PARENTS,
 )
 """At place n the statements from version n + 1 to n + 2. `SHAPES` describes the newest version."""
 

@@ -14,6 +14,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -608,14 +609,46 @@ async def test_young_entries_are_kept(path: Path) -> None:
     assert run(path, "SELECT count(*) FROM journal") == [(2,)]
 
 
-async def test_entries_of_a_kind_from_the_future_are_passed_over(
+async def test_journal_entry_of_an_unknown_kind_is_delivered_as_lost(
     storage: SqliteStorage, path: Path
 ) -> None:
+    """Security check N1: a newer program may have revoked something in its own way."""
     heard: list[Entry] = []
     storage.follow(heard.extend)
     run(path, "INSERT INTO journal (noted, subject, at) VALUES ('comet', 'x', 1000)")
     await storage.apply([Note(Noted.USER, "ann")])
-    assert [(entry.sequence, entry.subject) for entry in heard] == [(2, "ann")]
+    assert [(entry.sequence, entry.noted) for entry in heard] == [(1, Noted.LOST), (2, Noted.USER)]
+
+
+@pytest.mark.parametrize("left", [0, 1])
+async def test_journal_entries_that_were_pruned_are_delivered_as_lost(
+    storage: SqliteStorage, path: Path, left: int
+) -> None:
+    """Security check N1: a process that slept for longer than the journal is kept."""
+    heard: list[Entry] = []
+    await storage.catch_up()
+    storage.follow(heard.extend)
+    connection = sqlite3.connect(path)
+    with connection:
+        for _ in range(3):
+            connection.execute("INSERT INTO journal (noted, subject, at) VALUES ('user', 'b', 1)")
+        connection.execute("DELETE FROM journal WHERE sequence <= ?", (3 - left,))
+    connection.close()
+    await storage.catch_up()
+    assert [entry.noted for entry in heard] == [Noted.LOST, Noted.USER][: 1 + left]
+    assert heard[-1].sequence == 3
+
+
+async def test_catch_up_delivers_what_another_process_has_written(
+    storage: SqliteStorage, path: Path
+) -> None:
+    """Security check N1: once it returns, nothing older is kept."""
+    heard: list[Entry] = []
+    storage.follow(heard.extend)
+    run(path, "INSERT INTO journal (noted, subject, at) VALUES ('user', 'bob', 1000)")
+    await storage.catch_up()
+    assert [(entry.sequence, entry.subject) for entry in heard] == [(1, "bob")]
+    assert storage.freshness.until_s > time.monotonic()
 
 
 class Signal(logging.Handler):

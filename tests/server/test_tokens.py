@@ -11,7 +11,7 @@ import pytest
 from protocol.errors import ApiError
 from server.auth.logins import LoggedIn, Visit
 from server.auth.strategies import LoginAttempt
-from server.storage.base import Insert, Table
+from server.storage.base import Delete, Insert, Table
 from tests.server.clock import START_MS, Clock
 from tests.server.errors import told
 from tests.server.running import PASSWORD, TRANSPORTS, Running, Socket, cheap_config, running
@@ -329,3 +329,117 @@ async def test_expired_one_time_tokens_are_swept(clock: Clock) -> None:
         await server.app.services.tokens.sweep()
         left = await storage.find(Table.ONE_TIME, limit=10)
         assert [row["token_hash"] for row in left] == [b"\x01", b"\x02"]
+
+
+async def create_token(server: Running, transport: str, token: str, **args: object) -> str:
+    """Create a further token with this one."""
+    answer = await server.call(transport, "auth:createToken", token=token, **args)
+    assert answer["status"] == 200, answer
+    return answer["result"]["token"]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_create_token_with_a_single_use_token_is_refused(
+    server: Running, transport: str
+) -> None:
+    """Security check F5: what is valid once does not turn into something that lasts."""
+    admin = await server.create_admin()
+    for single_use in (True, False):
+        token = await create_token(server, transport, admin, singleUse=True)
+        answer = await server.call(transport, "auth:createToken", token=token, singleUse=single_use)
+        assert told(answer, "id", "status") == {
+            "id": "security.rights.forbidden",
+            "status": 403,
+        }
+    assert len(await server.app.services.storage.find(Table.SESSIONS, limit=9)) == 1
+
+
+async def key_of(server: Running, token: str, **args: object) -> tuple[str, str]:
+    """Create an API key; return its id and its token."""
+    body = {"description": "for a service"}
+    made = await server.call("query", "auth:createApiKey", token=token, body=body, **args)
+    assert made["status"] == 200, made
+    return made["result"]["_id"], made["result"]["_source"]["token"]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_session_created_with_an_api_key_ends_with_the_key(
+    server: Running, transport: str
+) -> None:
+    """Security check F5: also one created with such a session, and one refreshed since; sockets are
+    notified."""
+    admin = await server.create_admin()
+    key_id, key = await key_of(server, admin)
+    child = await create_token(server, transport, key)
+    grandchild = await create_token(server, transport, child)
+    answer = await server.call(transport, "auth:refreshToken", token=child)
+    tokens = (child, answer["result"]["jwt"], grandchild)
+    socket = await server.open_socket()
+    await socket.ask({"controller": "auth", "action": "getCurrentUser", "jwt": grandchild})
+    for token in tokens:
+        assert await who(server, transport, token) == "admin"
+    deleted = await server.call("query", "auth:deleteApiKey", token=admin, _id=key_id)
+    assert deleted["status"] == 200, deleted
+    for token in tokens:
+        assert await who(server, transport, token) is None
+    assert (await socket.read())["type"] == "TokenExpired"
+    assert await who(server, transport, admin) == "admin"
+
+
+async def test_session_created_with_a_deleted_api_key_stays_refused_after_a_restart(
+    tmp_path: Path,
+) -> None:
+    """Security check F5: even if only the key was deleted before the process was killed."""
+    data = str(tmp_path / "keys.db")
+    async with running(data=data) as server:
+        admin = await server.create_admin()
+        key_id, key = await key_of(server, admin)
+        child = await create_token(server, "http", key)
+        await server.app.services.storage.apply([Delete(Table.API_KEYS, {"id": key_id})])
+    async with running(data=data) as server:
+        assert await who(server, "http", child) is None
+        assert await who(server, "http", admin) == "admin"
+
+
+async def test_session_created_with_an_expiring_api_key_ends_with_it(clock: Clock) -> None:
+    """Security check F5: its lifetime is the key's at most, also through refreshes."""
+    async with configured() as server:
+        admin = await server.create_admin()
+        _, key = await key_of(server, admin, expiresIn="10m")
+        child = await create_token(server, "http", key, expiresIn="2h")
+        clock.now_ms += 599_000
+        assert await who(server, "http", child) == "admin"
+        answer = await server.call("http", "auth:refreshToken", token=child, expiresIn="2h")
+        clock.now_ms += 1_000
+        assert await who(server, "http", child) is None
+        assert await who(server, "http", answer["result"]["jwt"]) is None
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_session_created_with_a_reused_token_ends_with_its_chain(
+    clock: Clock, transport: str
+) -> None:
+    """Security checks F5, S8: who stole a token keeps nothing that was created with it."""
+    async with configured() as server:
+        stolen = await server.create_admin()
+        child = await create_token(server, transport, stolen)
+        (_, successor) = await chain_of(server, transport, stolen, 2)
+        clock.now_ms += 1000
+        assert told(await server.call(transport, "auth:refreshToken", token=stolen)) == INVALID
+        for token in (stolen, child, successor):
+            assert await who(server, transport, token) is None
+
+
+async def test_session_created_with_a_revoked_session_ends_with_it(server: Running) -> None:
+    """Security check F5: a user who revokes a stolen session revokes what was created with it; a
+    logout ends only itself."""
+    mine = await server.create_admin()
+    stolen, left = await server.login("admin"), await server.login("admin")
+    children = [await create_token(server, "http", token) for token in (stolen, left)]
+    listed = await server.call("http", "auth:getMySessions", token=stolen)
+    (own,) = [one["_id"] for one in listed["result"]["hits"] if one["_source"]["current"]]
+    revoked = await server.call("http", "auth:deleteMySession", token=mine, _id=own)
+    assert revoked["status"] == 200, revoked
+    await server.call("http", "auth:logout", token=left)
+    assert await who(server, "http", children[0]) is None
+    assert await who(server, "http", children[1]) == "admin"
