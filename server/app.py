@@ -252,7 +252,8 @@ async def start(
         await add_configured(config, services.strategies, parts)
         wire = make_wire(config, services.node, clock_s=clock_s)
         wire.set_date(formatdate(usegmt=True))
-        dispatcher = Dispatcher(services, wire, RequestLog(config.logs.requests))
+        log = RequestLog(config.logs.requests)
+        dispatcher = Dispatcher(services, wire, log, clock_s=clock_s)
         tls = make_tls(config)
         listener = make_listener(config, services, wire, dispatcher)
         bound = await listener.listen(make_place(config), tls)
@@ -287,6 +288,8 @@ def make_listener(
         connections=make_room(connections, is_asked_for=connections != Limits().connections),
         unsent_bytes=config.server.protocols.websocket.max_unsent_bytes,
         unlink=services.links.unlink,
+        is_proxy=services.addresses.is_trusted,
+        on_limit=services.counting.limits.count,
         make_peer=partial(ProxiedPeer, addresses=services.addresses) if is_proxied else None,
     )
     services.counting.watch(listener.count)
@@ -301,7 +304,8 @@ async def build_services(
     await defaults.install(storage, all_actions(), clock_ms=read_ms)
     trail = make_trail(config, storage, clock_ms=read_ms)
     storage = Recorder(storage, is_on=trail.is_on, on_event=trail.on_event)
-    passwords = make_passwords(config)
+    counting = make_counting(config, clock_ms)
+    passwords = make_passwords(config, counting.limits.count)
     breaches = make_breaches(config)
     strategies = make_strategies(config, storage, passwords, breaches, read_ms)
     rulebook = Rulebook(storage, open_mode=open_mode)
@@ -343,12 +347,16 @@ async def build_services(
         addresses=addresses,
         cookies=make_cookies(config, addresses),
         browsers=Browsers(addresses),
-        limits=RequestLimits(logins_per_second=config.limits.logins_per_second, clock_s=clock_s),
+        limits=RequestLimits(
+            logins_per_second=config.limits.logins_per_second,
+            clock_s=clock_s,
+            on_limit=counting.limits.count,
+        ),
         request_ids=make_ids(),
         clock_ms=read_ms,
         node=config.server.node,
         started_at_ms=read_ms(),
-        counting=make_counting(config, clock_ms),
+        counting=counting,
         published=Published(all_actions()),
     )
 

@@ -7,6 +7,11 @@ class Limit(StrEnum):
     """The limits that are counted; the value is the name in `server:metrics`."""
 
     IN_FLIGHT = "inFlight"
+    HASHING_QUEUE = "hashingQueue"
+    HASHING_SHARE = "hashingShare"
+    ANONYMOUS_RATE = "anonymousRate"
+    REFUSED_CONNECTION = "refusedConnection"
+    REFUSED_CLIENT = "refusedClient"
 
 
 class LimitCounters:

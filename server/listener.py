@@ -14,6 +14,7 @@ from protocol.envelopes import Kept
 from protocol.messages import Request
 from server.counting import Connections
 from server.handshakes import Handshakes
+from server.limit_counters import Limit
 from server.net import Answering, Peer
 from server.places import Place
 from server.tls import Tls
@@ -59,6 +60,8 @@ class Listener:
         make_peer: Callable[["Listener"], Peer] | None = None,
         unlink: Callable[[Peer], None] = lambda peer: None,
         clock_s: Callable[[], float] | None = None,
+        is_proxy: Callable[[str], bool] = lambda address: False,
+        on_limit: Callable[[Limit], None] = lambda limit: None,
     ) -> None:
         self.unlink = unlink
         self.wire = wire
@@ -68,8 +71,11 @@ class Listener:
         self.loop = asyncio.get_running_loop()
         self.peers: set[Peer] = set()
         self.tasks: set[asyncio.Task[None]] = set()
-        self._clock_s = clock_s or self.loop.time
-        self.now_s = self._clock_s()  # of the last tick, near enough for deadlines
+        self.paused: set[Peer] = set()  # not read for a moment, see `server.refusals`
+        self.is_proxy = is_proxy
+        self.on_limit = on_limit
+        self.clock_s = clock_s or self.loop.time
+        self.now_s = self.clock_s()  # of the last tick, near enough for deadlines
         self.unsent_bytes = unsent_bytes
         self._connections = connections
         self._make_peer = make_peer or Peer
@@ -152,6 +158,7 @@ class Listener:
     def forget(self, peer: Peer) -> None:
         """Count a peer out."""
         self.peers.discard(peer)
+        self.paused.discard(peer)
         self._empty.set()
 
     def count(self) -> Connections:
@@ -163,7 +170,10 @@ class Listener:
     def check_deadlines(self) -> None:
         """Cut off the peers whose deadline has passed. One pass over all is cheaper than a timer
         for each."""
-        now_s = self.now_s = self._clock_s()
+        now_s = self.now_s = self.clock_s()
+        for peer in [one for one in self.paused if one.paused_until_s <= now_s]:
+            self.paused.discard(peer)
+            peer.read_again()
         is_dropping = bool(self._late)
         self._late = [peer for peer in self.peers if peer.deadline_s <= now_s]
         if not is_dropping:

@@ -17,6 +17,8 @@ from protocol.connection import Connection
 from protocol.errors import LocalError, error
 from protocol.messages import Request, Response
 from protocol.phases import Phase
+from server.limit_counters import Limit
+from server.refusals import RefusalBudget, is_refusal
 from server.settings import UNIX_PEERS
 from server.tls import client_certificates
 
@@ -54,7 +56,8 @@ LEAVING = 4  # to be ended once the answers in progress are sent
 ENDING = 8  # our side is closed, the peer's not yet
 BEHIND = 16  # what has arrived is understood first, in a turn of its own
 PINGED = 32  # silent for long; still read from
-_NOT_READING = FULL | BLOCKED | LEAVING | BEHIND
+PAUSED = 64  # nothing but refusals, see `server.refusals`
+_NOT_READING = FULL | BLOCKED | LEAVING | BEHIND | PAUSED
 
 
 class Peer(asyncio.Protocol):
@@ -67,9 +70,11 @@ class Peer(asyncio.Protocol):
         "_holds",
         "_listener",
         "_partial",
+        "_refusals",
         "_transport",
         "deadline_s",
         "linked",
+        "paused_until_s",
     )
 
     def __init__(self, listener: "Listener") -> None:
@@ -79,7 +84,9 @@ class Peer(asyncio.Protocol):
         self._address = ""
         self._holds = 0
         self._partial: Phase | None = None  # the phase whose message is not whole
+        self._refusals: RefusalBudget | None = None  # since the last success
         self.deadline_s = inf
+        self.paused_until_s = 0.0
         self.linked = b""
 
     @property
@@ -139,6 +146,7 @@ class Peer(asyncio.Protocol):
         """Step the answer once; only one that has to wait costs a task."""
         ready = self._listener.answer_now(request)
         if ready is not None:
+            self._refusals = None
             self._connection.send_kept(request, *ready)
             return
         answering = self._listener.answer(request)
@@ -159,6 +167,10 @@ class Peer(asyncio.Protocol):
             self._flush(True)
 
     def _send(self, request: Request, response: Response) -> None:
+        if response.status < 400:
+            self._refusals = None
+        elif is_refusal(response.status):
+            self._count_refusal()
         try:
             self._connection.send(request, response)
         except LocalError:
@@ -166,6 +178,27 @@ class Peer(asyncio.Protocol):
             failed = error("plugin.runtime.unexpected_error", "see the server's log")
             instead = Response(response.request_id, status=failed.status, error=failed)
             self._connection.send(request, instead)
+
+    def _count_refusal(self) -> None:
+        """Count an answer that refuses, and read nothing for a moment where there are too many in a
+        row; requests that are understood already are still answered."""
+        listener = self._listener
+        now_s = listener.clock_s()
+        if self._refusals is None:
+            self._refusals = RefusalBudget(now_s)
+        pause_s = self._refusals.spend(now_s)
+        # A HTTP connection of a proxy is that of many clients.
+        if not pause_s or not self.is_socket and listener.is_proxy(self._address):
+            return
+        listener.on_limit(Limit.REFUSED_CONNECTION)
+        self.paused_until_s = now_s + pause_s
+        listener.paused.add(self)
+        self._hold(PAUSED)
+
+    def read_again(self) -> None:
+        """Go on after a pause."""
+        self._release(PAUSED)
+        self._flush(True)
 
     def _flush(self, has_progress: bool) -> None:
         """Write what is ready, then see how the connection goes on."""
@@ -215,7 +248,7 @@ class Peer(asyncio.Protocol):
         phase = connection.phase
         if self._holds & BLOCKED:
             return
-        if connection.awaits_answers:
+        if connection.awaits_answers or self._holds & PAUSED:
             self._partial = None
             self.deadline_s = inf
         elif phase is Phase.SOCKET or connection.is_settled:

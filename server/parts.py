@@ -41,6 +41,7 @@ from server.config import Config
 from server.cookies import Cookies
 from server.counting import Counting
 from server.hooks import Command, Post, Way, read_url
+from server.limit_counters import Limit
 from server.listener import Timeouts
 from server.notifier import Notifier
 from server.origins import make_origin_check, make_trust_check
@@ -112,11 +113,13 @@ def make_notifier(config: Config, users: Users, clock_ms: Callable[[], int]) -> 
     return Notifier(ways, owner_of=users.owner_of, clock_ms=clock_ms)
 
 
-def make_passwords(config: Config) -> Passwords:
+def make_passwords(
+    config: Config, on_limit: Callable[[Limit], None] = lambda limit: None
+) -> Passwords:
     """Give what hashes; one thread for each core unless the configuration says otherwise."""
     given = config.security.passwords
     threads = given.threads or os.cpu_count() or 1
-    return Passwords(cost=given.cost, threads=threads, queue=given.queue)
+    return Passwords(cost=given.cost, threads=threads, queue=given.queue, on_limit=on_limit)
 
 
 def make_local(

@@ -34,6 +34,7 @@ class AsksForPassword(Protocol):
     granted=("default",),
     needs_user=True,
     is_audited=True,
+    hashes=True,
 )
 async def create_my_credentials(
     services: Services, caller: Caller, request: Request
@@ -55,6 +56,7 @@ async def create_my_credentials(
     needs_user=True,
     is_audited=True,
     query=("revokeTokens",),
+    hashes=True,
 )
 async def update_my_credentials(
     services: Services, caller: Caller, request: Request
@@ -78,6 +80,7 @@ async def update_my_credentials(
     deprecated=("POST /credentials/:strategy/_me/_validate",),
     granted=("default",),
     needs_user=True,
+    hashes=True,
 )
 async def validate_my_credentials(services: Services, caller: Caller, request: Request) -> Json:
     """Tell whether the body could be the caller's credentials; nothing is changed."""
@@ -118,6 +121,7 @@ async def get_my_credentials(services: Services, caller: Caller, request: Reques
     needs_user=True,
     is_audited=True,
     query=("credentialId",),
+    hashes=True,
 )
 async def delete_my_credentials(services: Services, caller: Caller, request: Request) -> Json:
     """Remove the caller's credentials of a strategy, unless they are his last; with `credentialId`
