@@ -167,9 +167,10 @@ class Dispatcher:
             if request.head.needs_check or "cookieAuth" in args:
                 token, is_farewell = self._choose_token(request)
             caller = services.tokens.live(token)
-            if caller is None:
-                if refused_clients is not None and (controller, name) != _LOGIN:
+            if refused_clients is not None and (caller is None or caller.is_anonymous):
+                if (controller, name) != _LOGIN:
                     refused_clients.check(request)
+            if caller is None:
                 caller = await self._verify(request, token, is_farewell)
             if request.origin is _WEBSOCKET and request.peer is not None:
                 self._link(request.peer, caller)

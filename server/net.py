@@ -284,6 +284,7 @@ class Peer(asyncio.Protocol):
     def finish(self) -> None:
         """Take no further request and end once the ones in progress are answered."""
         self._hold(LEAVING)
+        self._release(PAUSED)  # its end must be seen
         if self._connection.phase is not Phase.SOCKET:
             self._connection.finish()
         self._flush(False)

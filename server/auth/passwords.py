@@ -38,9 +38,9 @@ _NOTATION = "mk1$"
 _STORED = re.compile(r"mk1\$(\$2b\$([0-9]{2})\$[./A-Za-z0-9]{53})")
 # Sets our HMAC apart from any other use of the same passwords; it is no secret.
 _DOMAIN = b"manykeys/password/1"
-THREAD_NICENESS = 5
-"""Priority of the hashing threads (setpriority(2)): a third of a busy core beside the event loop.
-Less, and whoever keeps the loop busy keeps logins waiting."""
+THREAD_NICENESS = 10
+"""Niceness of the hashing threads (setpriority(2)): a tenth of a core that is busy otherwise. With
+an idle policy (`SCHED_IDLE`) no login would end while another program keeps the core busy."""
 
 
 def can_verify(record: Record) -> bool:
