@@ -109,6 +109,8 @@ class Dispatcher:
                 self._link(peer, caller)
         else:
             self._of_http.completed += 1
+            if self._refused_clients:  # there, and not empty
+                self._refused_clients.note(request, 200)
         return request.request_id or next(self._services.request_ids), kept
 
     async def answer(self, request: Request) -> Response:

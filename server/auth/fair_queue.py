@@ -219,14 +219,21 @@ class FairQueue(Generic[J]):
         if not there:
             return None
         heaviest = max(there, key=lambda one: (self._used_s(one, now_s), one.number))
-        own_s = self._used_s(newcomer, now_s, 1)
+        own_s = self._used_s(newcomer, now_s, in_place_of=heaviest)
         return heaviest if self._used_s(heaviest, now_s) > own_s else None
 
-    def _used_s(self, place: Place[J], now_s: float, more: int = 0) -> float:
-        """Return the hashing time of a job's account and address together."""
-        expected_s = self._expected_s
-        of_networks = (tally.read(now_s, expected_s, more) for tally in place.networks)
-        return place.account.read(now_s, expected_s, more) + max(of_networks, default=0.0)
+    def _used_s(
+        self, place: Place[J], now_s: float, *, in_place_of: Place[J] | None = None
+    ) -> float:
+        """Return the hashing time of a job's account and address together; of a job that has not
+        entered, what it would be if it had the place of another one."""
+        others = () if in_place_of is None else tuple(in_place_of.tallies())
+
+        def read(tally: _Tally) -> float:
+            more = in_place_of is not None and not any(tally is other for other in others)
+            return tally.read(now_s, self._expected_s, int(more))
+
+        return read(place.account) + max(map(read, place.networks), default=0.0)
 
     def _account_of(self, owner: WorkOwner) -> _Tally:
         if not owner.account:

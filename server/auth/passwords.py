@@ -132,6 +132,10 @@ class Passwords:
         self._decoy = b"$2b$%02d$" % cost + b"." * 53
         self._pool = ThreadPoolExecutor(threads, "passwords", initializer=_lower_priority)
 
+    def __len__(self) -> int:
+        """Return how many places are taken."""
+        return len(self._queue)
+
     async def hash(self, password: str, *, owner: WorkOwner | None = None) -> str:
         """Give the form to store, under a new salt."""
         hashed = await self._run(lambda: self._hash(password), owner)
