@@ -64,6 +64,7 @@ from server.controllers import users as user_actions  # noqa: F401
 from server.dispatch import Dispatcher
 from server.firstadmin import FirstAdmin
 from server.keycommands import opened
+from server.limit_counters import Limit
 from server.listener import Listener
 from server.logs import RequestLog
 from server.notices import READY, STOPPING, reloading, tell
@@ -347,11 +348,7 @@ async def build_services(
         addresses=addresses,
         cookies=make_cookies(config, addresses),
         browsers=Browsers(addresses),
-        limits=RequestLimits(
-            logins_per_second=config.limits.logins_per_second,
-            clock_s=clock_s,
-            on_limit=counting.limits.count,
-        ),
+        limits=make_request_limits(config, counting.limits.count),
         request_ids=make_ids(),
         clock_ms=read_ms,
         node=config.server.node,
@@ -359,6 +356,12 @@ async def build_services(
         counting=counting,
         published=Published(all_actions()),
     )
+
+
+def make_request_limits(config: Config, on_limit: Callable[[Limit], None]) -> RequestLimits:
+    """Give what refuses requests above the limits of a second."""
+    logins_per_second = config.limits.logins_per_second
+    return RequestLimits(logins_per_second=logins_per_second, clock_s=clock_s, on_limit=on_limit)
 
 
 def make_follower(

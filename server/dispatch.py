@@ -128,6 +128,8 @@ class Dispatcher:
             response = await self._answer(request)
         finally:
             tally.ongoing -= 1
+        if self._refused_clients is not None:
+            self._refused_clients.note(request, response.status)
         if request.args:
             show_page(self._services, request, response)
         if response.status < 400:
@@ -148,7 +150,6 @@ class Dispatcher:
         services = self._services
         response = Response(request.request_id or next(services.request_ids))
         caller: Caller | None = None
-        refused_clients = self._refused_clients
         try:
             if request.unread is not None:
                 await asyncio.to_thread(read_unread, request, self._wire.body_limits)
@@ -169,9 +170,8 @@ class Dispatcher:
             if request.head.needs_check or "cookieAuth" in args:
                 token, is_farewell = self._choose_token(request)
             caller = services.tokens.live(token)
-            if refused_clients is not None and (caller is None or caller.is_anonymous):
-                if (controller, name) != _LOGIN:
-                    refused_clients.check(request)
+            if self._refused_clients and (caller is None or caller.is_anonymous):
+                self._check_refusals(request)
             if caller is None:
                 caller = await self._verify(request, token, is_farewell)
             if request.origin is _WEBSOCKET and request.peer is not None:
@@ -201,11 +201,16 @@ class Dispatcher:
         except Exception:
             _LOG.exception("%s:%s failed", request.controller, request.action)
             _fail(response, error("plugin.runtime.unexpected_error", "see the server's log"))
-        if refused_clients is not None:
-            refused_clients.note(request, response.status)
         if response.status != 200 or (response.controller, response.action) not in self._quiet:
             self._write_log(request, response, caller, (monotonic() - started_s) * 1000)
         return response
+
+    def _check_refusals(self, request: Request) -> None:
+        """Refuse a client without a session that has got nothing but refusals, unless it logs
+        in."""
+        names = (request.controller, request.action)
+        if self._refused_clients is not None and names != _LOGIN:
+            self._refused_clients.check(request)
 
     def _choose_token(self, request: Request) -> tuple[str | None, bool]:
         """Give the token that counts, and whether it only says farewell (see `Cookies`). ApiError

@@ -98,7 +98,7 @@ class RefusedClients:
         self._until_s.pop(key, None)
 
     def note(self, request: Request, status: int) -> None:
-        """Count an answer that `check` has let pass."""
+        """Count an answer; those that `check` refused itself count for nothing."""
         if is_refusal(status):
             if self._is_forwarded(request):
                 self._spend(self._key_of(request))
