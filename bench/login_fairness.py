@@ -120,6 +120,7 @@ def repeating(port: int, requests: list[tuple[Callable[[], bytes], int]]) -> Ite
 
     def repeat(make: Callable[[], bytes]) -> None:
         with connect(port, _FLOODING) as connection:
+            connection.settimeout(None)  # its turn may be long in coming: that is the point
             while not is_over.is_set():
                 answer = exchange(connection, make())
                 if answer.status not in (200, 429, 503):
