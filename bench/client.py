@@ -64,9 +64,10 @@ def write_request(
     return "\r\n".join([*lines, "", ""]).encode() + payload
 
 
-def connect(port: int) -> socket.socket:
-    """Open a TCP connection to a server under test."""
-    opened = socket.create_connection((HOST, port), timeout=_WAIT_S)
+def connect(port: int, source: str = "") -> socket.socket:
+    """Open a TCP connection to a server under test, from a loopback address of its own if given."""
+    bound = (source, 0) if source else None
+    opened = socket.create_connection((HOST, port), timeout=_WAIT_S, source_address=bound)
     opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return opened
 

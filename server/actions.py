@@ -55,9 +55,9 @@ class Action:
     (contract/02 §3); `while_no_admin` allows everybody until there is an administrator (design §4).
     The result of an `is_personal` one depends on the caller's user, credentials and rights alone,
     and is kept until one of them changes, unless it comes as an `Outcome`. The audit trail tells of
-    an `is_audited` one, its refusals too. `query` names the arguments beside those in the path, for
-    the published description; `produces` the types of content of one that answers without an
-    envelope."""
+    an `is_audited` one, its refusals too. What one that `hashes` passwords costs is attributed to
+    its caller. `query` names the arguments beside those in the path, for the published description;
+    `produces` the types of content of one that answers without an envelope."""
 
     controller: str
     name: str
@@ -71,6 +71,7 @@ class Action:
     text: str
     query: tuple[str, ...] = ()
     produces: tuple[str, ...] = ()
+    hashes: bool = False
 
     @property
     def full_name(self) -> str:
@@ -105,6 +106,7 @@ def action(
     is_audited: bool = False,
     query: tuple[str, ...] = (),
     produces: tuple[str, ...] = (),
+    hashes: bool = False,
 ) -> Callable[[Handler], Handler]:
     """Enter a handler in the table; routes are written "VERB /path/:param", current ones before
     deprecated ones.
@@ -136,6 +138,7 @@ def action(
             text,
             query,
             produces,
+            hashes,
         )
         return handler
 

@@ -287,7 +287,7 @@ async def start(
         )
         wire.set_date(formatdate(usegmt=True))
         log = RequestLog(config.logs.requests)
-        dispatcher = Dispatcher(services, wire, log, is_open=open_mode)
+        dispatcher = Dispatcher(services, wire, log, is_open=open_mode, clock_s=clock_s)
         tls = make_tls(config)
         listener = make_listener(config, services, wire, dispatcher)
         bound = await listener.listen(make_place(config), tls)
@@ -332,6 +332,7 @@ def make_listener(
         client_keys=ClientKeys(services.addresses),
         unsent_total_bytes=config.limits.unsent_bytes,
         unsent_bytes_per_connection=config.limits.unsent_bytes_per_connection,
+        is_proxy=services.addresses.is_trusted,
         make_peer=partial(ProxiedPeer, addresses=services.addresses) if is_proxied else None,
     )
     services.counting.watch(listener.count)
@@ -346,7 +347,8 @@ async def build_services(
     await defaults.install(storage, all_actions(), clock_ms=read_ms)
     trail = make_trail(config, storage, clock_ms=read_ms)
     storage = Recorder(storage, is_on=trail.is_on, on_event=trail.on_event)
-    passwords = make_passwords(config)
+    counting = make_counting(config, clock_ms)
+    passwords = make_passwords(config, counting.limits.count)
     breaches = make_breaches(config)
     strategies = make_strategies(config, storage, passwords, breaches, read_ms)
     rulebook = Rulebook(storage, open_mode=open_mode)
@@ -391,7 +393,7 @@ async def build_services(
         addresses=addresses,
         cookies=make_cookies(config, addresses),
         browsers=Browsers(addresses),
-        limits=RequestLimits(logins_per_second=config.limits.logins_per_second, clock_s=clock_s),
+        limits=make_request_limits(config, counting.limits.count),
         request_ids=make_ids(),
         clock_ms=read_ms,
         node=config.server.node,
@@ -399,6 +401,12 @@ async def build_services(
         counting=counting,
         published=Published(all_actions()),
     )
+
+
+def make_request_limits(config: Config, on_limit: Callable[[Limit], None]) -> RequestLimits:
+    """Give what refuses requests above the limits of a second."""
+    logins_per_second = config.limits.logins_per_second
+    return RequestLimits(logins_per_second=logins_per_second, clock_s=clock_s, on_limit=on_limit)
 
 
 def make_follower(

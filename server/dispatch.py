@@ -7,21 +7,25 @@ Who may do it comes before whether it exists: a caller without rights learns not
 import asyncio
 import logging
 import re
+from collections.abc import Awaitable, Callable
 from time import monotonic
 
 from protocol.answers import Wire
 from protocol.bodies import parse_json
 from protocol.envelopes import Kept
 from protocol.errors import ApiError, error
-from protocol.messages import Connected, Origin, Request, Response, read_unread
+from protocol.messages import Connected, Json, Origin, Request, Response, read_unread
 from server.actions import TABLE, Action, Outcome, all_actions, find
 from server.auditing import note_refusal, run_audited, source_of
 from server.auth.callers import Caller
 from server.auth.stepup import SECOND_FACTOR, forbid
+from server.auth.work_owner import attribute, owner_of
 from server.limit_counters import Limit
 from server.local_origin import is_local_host, is_local_page
 from server.loginpage import show_page
 from server.logs import RequestLog
+from server.readiness import Readiness
+from server.refusals import RefusedClients
 from server.services import Services
 from server.settings import UNIX_PEERS
 from server.steps import is_posted_back
@@ -34,6 +38,7 @@ _OLDEST_SDK = {"js": 7, "csharp": 2, "cpp": 2, "java": 3, "android": 5, "go": 3,
 _SDK_NAME = re.compile(r"([a-z]{1,20})@(([0-9]{1,9})[^\s]{0,64})")
 _RETRY_S = 1
 _WEBSOCKET = Origin.WEBSOCKET
+_LOGIN = ("auth", "login")  # its failures have limits of their own
 _KEYS_LIFE_S = 300
 """How long those who verify our tokens may keep our public keys."""
 
@@ -48,17 +53,34 @@ class Dispatcher:
         "_of_http",
         "_of_sockets",
         "_quiet",
+        "_readiness",
+        "_refused_clients",
         "_services",
         "_wire",
     )
 
     def __init__(
-        self, services: Services, wire: Wire, log: RequestLog, *, is_open: bool = False
+        self,
+        services: Services,
+        wire: Wire,
+        log: RequestLog,
+        *,
+        is_open: bool = False,
+        clock_s: Callable[[], float] = monotonic,
     ) -> None:
         self._services = services
         self._is_open = is_open
         self._wire = wire
         self._log = log
+        self._readiness = Readiness(services.storage.check, clock_s)
+        # Only where proxies are trusted: all other peers are clients themselves.
+        self._refused_clients = (
+            RefusedClients(
+                services.addresses, clock_s=clock_s, on_limit=services.counting.limits.count
+            )
+            if services.config.server.trusted_proxies
+            else None
+        )
         tallies = services.counting.tallies
         self._most_in_flight = services.config.limits.in_flight
         self._of_http, self._of_sockets = tallies[Origin.HTTP], tallies[Origin.WEBSOCKET]
@@ -99,6 +121,8 @@ class Dispatcher:
                 self._link(peer, caller)
         else:
             self._of_http.completed += 1
+            if self._refused_clients:  # there, and not empty
+                self._refused_clients.note(request, 200)
         return request.request_id or next(self._services.request_ids), kept
 
     async def answer(self, request: Request) -> Response:
@@ -116,6 +140,8 @@ class Dispatcher:
             response = await self._answer(request)
         finally:
             tally.ongoing -= 1
+        if self._refused_clients is not None:
+            self._refused_clients.note(request, response.status)
         if request.args:
             show_page(self._services, request, response)
         if response.status < 400:
@@ -158,6 +184,8 @@ class Dispatcher:
             if request.head.needs_check or "cookieAuth" in args:
                 token, is_farewell = self._choose_token(request)
             caller = services.tokens.live(token)
+            if self._refused_clients and (caller is None or caller.is_anonymous):
+                self._check_refusals(request)
             if caller is None:
                 caller = await self._verify(request, token, is_farewell)
             if request.origin is _WEBSOCKET and request.peer is not None:
@@ -192,6 +220,13 @@ class Dispatcher:
         if response.status != 200 or (response.controller, response.action) not in self._quiet:
             self._write_log(request, response, caller, (monotonic() - started_s) * 1000)
         return response
+
+    def _check_refusals(self, request: Request) -> None:
+        """Refuse a client without a session that has got nothing but refusals, unless it logs
+        in."""
+        names = (request.controller, request.action)
+        if self._refused_clients is not None and names != _LOGIN:
+            self._refused_clients.check(request)
 
     def _choose_token(self, request: Request) -> tuple[str | None, bool]:
         """Give the token that counts, and whether it only says farewell (see `Cookies`). ApiError
@@ -243,9 +278,13 @@ class Dispatcher:
             return
         services = self._services
         if action.is_audited and (services.trail.is_on or services.notifier.is_on):
-            result = await run_audited(services, action, caller, request)
+            work: Awaitable[Json | Outcome] = run_audited(services, action, caller, request)
         else:
-            result = await action.handler(services, caller, request)
+            work = action.handler(services, caller, request)
+        if action.hashes:
+            owner = owner_of(caller.kuid, services.addresses.of(request))
+            work = attribute(owner, work)
+        result = await work
         if action.is_personal and not isinstance(result, Outcome):
             result = person.kept[names] = Kept(result)
         if isinstance(result, Outcome):
@@ -286,6 +325,7 @@ class Dispatcher:
                 rate_limit=caller.person.rights.rate_limit,
                 is_anonymous=caller.is_anonymous,
                 connection=request.peer,
+                address=self._services.addresses.of(request) if caller.is_anonymous else "",
             )
         except ApiError as refused:
             self._note_refusal(caller, request, refused)
@@ -306,7 +346,7 @@ class Dispatcher:
                 "content-type": "application/json",
                 "cache-control": f"public, max-age={_KEYS_LIFE_S}",
             }
-        elif endpoint == "ready" and not await self._services.storage.check():
+        elif endpoint == "ready" and not await self._readiness.is_ready():
             raise error("api.process.overloaded", retry_after_s=_RETRY_S)
 
 

@@ -20,6 +20,11 @@ class Limit(StrEnum):
     MESSAGE_TIME = "messageTime"
     LOG_LINES = "logLines"
     SEARCH_PATTERNS = "searchPatterns"
+    HASHING_QUEUE = "hashingQueue"
+    HASHING_SHARE = "hashingShare"
+    ANONYMOUS_RATE = "anonymousRate"
+    REFUSED_CONNECTION = "refusedConnection"
+    REFUSED_CLIENT = "refusedClient"
 
 
 class LimitCounters:

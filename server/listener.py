@@ -70,6 +70,7 @@ class Listener:
         unsent_total_bytes: int = 256 * _MEBIBYTE,
         unsent_bytes_per_connection: int = 64 * 1024,
         clock_s: Callable[[], float] | None = None,
+        is_proxy: Callable[[str], bool] = lambda address: False,
     ) -> None:
         self.unlink = unlink
         self.on_limit = on_limit
@@ -80,8 +81,10 @@ class Listener:
         self.loop = asyncio.get_running_loop()
         self.peers: set[Peer] = set()
         self.tasks: set[asyncio.Task[None]] = set()
-        self._clock_s = clock_s or self.loop.time
-        self.now_s = self._clock_s()  # of the last tick, near enough for deadlines
+        self.paused: set[Peer] = set()  # not read for a moment, see `server.refusals`
+        self.is_proxy = is_proxy
+        self.clock_s = clock_s or self.loop.time
+        self.now_s = self.clock_s()  # of the last tick, near enough for deadlines
         self.unsent_bytes = unsent_bytes
         self.unsent_bytes_per_connection = unsent_bytes_per_connection
         self.unsent: UnsentAnswers[Peer] = UnsentAnswers(unsent_total_bytes, drop=self._drop_unread)
@@ -197,6 +200,7 @@ class Listener:
         self.unsent.resize(peer, None, 0)
         self._clients.remove(peer.client)
         peer.client = None
+        self.paused.discard(peer)
         self._empty.set()
 
     def count(self) -> Connections:
@@ -208,7 +212,10 @@ class Listener:
     def check_deadlines(self) -> None:
         """Cut off the peers whose deadline has passed. One pass over all is cheaper than a timer
         for each."""
-        now_s = self.now_s = self._clock_s()
+        now_s = self.now_s = self.clock_s()
+        for peer in [one for one in self.paused if one.paused_until_s <= now_s]:
+            self.paused.discard(peer)
+            peer.read_again()
         is_dropping = bool(self._late)
         self._late = [peer for peer in self.peers if peer.deadline_s <= now_s]
         if not is_dropping:

@@ -17,6 +17,7 @@ from protocol.errors import LocalError, error
 from protocol.messages import Request, Response
 from protocol.phases import Phase
 from server.limit_counters import Limit
+from server.refusals import RefusalBudget, is_refusal
 from server.settings import UNIX_PEERS
 from server.tls import client_certificates
 from server.unsent_answers import COUNTED_FROM_BYTES
@@ -55,7 +56,8 @@ LEAVING = 4  # to be ended once the answers in progress are sent
 ENDING = 8  # our side is closed, the peer's not yet
 BEHIND = 16  # what has arrived is understood first, in a turn of its own
 PINGED = 32  # silent for long; still read from
-_NOT_READING = FULL | BLOCKED | LEAVING | BEHIND
+PAUSED = 64  # nothing but refusals, see `server.refusals`
+_NOT_READING = FULL | BLOCKED | LEAVING | BEHIND | PAUSED
 
 
 class Peer(asyncio.Protocol):
@@ -69,11 +71,13 @@ class Peer(asyncio.Protocol):
         "_holds",
         "_listener",
         "_partial",
+        "_refusals",
         "_transport",
         "_waiting",
         "client",
         "deadline_s",
         "linked",
+        "paused_until_s",
     )
 
     def __init__(self, listener: "Listener") -> None:
@@ -86,7 +90,9 @@ class Peer(asyncio.Protocol):
         self._waiting: Sequence[Request] = ()  # for room for their answers
         self._has_unsent = False  # that are counted
         self.client: bytes | None = None  # under which key this connection is counted
+        self._refusals: RefusalBudget | None = None  # since the last success
         self.deadline_s = inf
+        self.paused_until_s = 0.0
         self.linked = b""
 
     @property
@@ -194,6 +200,7 @@ class Peer(asyncio.Protocol):
         """Step the answer once; only one that has to wait costs a task."""
         ready = self._listener.answer_now(request)
         if ready is not None:
+            self._refusals = None
             self._connection.send_kept(request, *ready)
             return
         answering = self._listener.answer(request)
@@ -217,6 +224,10 @@ class Peer(asyncio.Protocol):
             connection.drop(request)
 
     def _send(self, request: Request, response: Response) -> None:
+        if response.status < 400:
+            self._refusals = None
+        elif is_refusal(response.status):
+            self._count_refusal()
         try:
             self._connection.send(request, response)
         except LocalError:
@@ -224,6 +235,27 @@ class Peer(asyncio.Protocol):
             failed = error("plugin.runtime.unexpected_error", "see the server's log")
             instead = Response(response.request_id, status=failed.status, error=failed)
             self._connection.send(request, instead)
+
+    def _count_refusal(self) -> None:
+        """Count an answer that refuses, and read nothing for a moment where there are too many in a
+        row; requests that are understood already are still answered."""
+        listener = self._listener
+        now_s = listener.clock_s()
+        if self._refusals is None:
+            self._refusals = RefusalBudget(now_s)
+        pause_s = self._refusals.spend(now_s)
+        # A HTTP connection of a proxy is that of many clients.
+        if not pause_s or not self.is_socket and listener.is_proxy(self._address):
+            return
+        listener.on_limit(Limit.REFUSED_CONNECTION)
+        self.paused_until_s = now_s + pause_s
+        listener.paused.add(self)
+        self._hold(PAUSED)
+
+    def read_again(self) -> None:
+        """Go on after a pause."""
+        self._release(PAUSED)
+        self._flush(True)
 
     def _flush(self, has_progress: bool) -> None:
         """Write what is ready, then see how the connection goes on."""
@@ -296,7 +328,7 @@ class Peer(asyncio.Protocol):
         phase = connection.phase
         if self._holds & BLOCKED:
             return
-        if connection.awaits_answers:
+        if connection.awaits_answers or self._holds & PAUSED:
             self._partial = None
             self.deadline_s = inf
         elif connection.is_settled:
@@ -334,6 +366,7 @@ class Peer(asyncio.Protocol):
     def finish(self) -> None:
         """Take no further request and end once the ones in progress are answered."""
         self._hold(LEAVING)
+        self._release(PAUSED)  # its end must be seen
         if self._connection.phase is not Phase.SOCKET:
             self._connection.finish()
         self._flush(False)

@@ -162,11 +162,21 @@ def make_notifier(config: Config, users: Users, clock_ms: Callable[[], int]) -> 
     return Notifier(ways, owner_of=users.owner_of, clock_ms=clock_ms)
 
 
-def make_passwords(config: Config) -> Passwords:
-    """Give what hashes; one thread for each core unless the configuration says otherwise."""
+def make_passwords(
+    config: Config, on_limit: Callable[[Limit], None] = lambda limit: None
+) -> Passwords:
+    """Give what hashes; one thread for each core this process may use unless the configuration says
+    otherwise."""
     given = config.security.passwords
-    threads = given.threads or os.cpu_count() or 1
-    return Passwords(cost=given.cost, threads=threads, queue=given.queue)
+    threads = given.threads or _count_cores()
+    return Passwords(cost=given.cost, threads=threads, queue=given.queue, on_limit=on_limit)
+
+
+def _count_cores() -> int:
+    # Fewer than the machine has in a container or under taskset; not every system can tell.
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def make_local(

@@ -115,9 +115,14 @@ class PasswordSettings:
     """`[security.passwords]`"""
 
     cost: int = setting("cost", whole(4, 16), 12, "Cost of bcrypt: one more doubles the work.")
-    threads: int = setting("threads", whole(0, 256), 0, "Threads that hash; 0 for one per core.")
+    threads: int = setting(
+        "threads", whole(0, 256), 0, "Threads that hash; 0 for one per usable core."
+    )
     queue: int = setting(
-        "queue", whole(1, 100_000), 64, "Passwords that may wait; beyond it the answer is 503."
+        "queue",
+        whole(1, 10_000),
+        128,
+        "Passwords that may wait, half of them of one account or address; beyond it: 503.",
     )
     min_length: int = setting(
         "minLength",

@@ -178,6 +178,44 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "protocol/test_connection.py::test_payload_bytes_in_flight_are_bounded",
         ),
         Bound(
+            "refused requests (4xx) of one connection in a row; a success begins anew",
+            "server.refusals.FREE_REFUSALS",
+            "it is not read for 0.5 s, then for twice as long each time",
+            "server/test_refusals.py::"
+            "test_a_connection_with_refusals_only_is_not_read_for_a_moment",
+        ),
+        Bound(
+            "those that become free again each second",
+            "server.refusals.REFUSALS_PER_S",
+            "the same",
+            "server/test_refusals.py::test_refusals_now_and_then_never_pause",
+        ),
+        Bound(
+            "longest such pause, in seconds",
+            "server.refusals.LONGEST_PAUSE_S",
+            "pauses get no longer",
+            "server/test_refusals.py::test_a_budget_spent_at_once_pauses_for_longer_and_longer",
+        ),
+        Bound(
+            "refused HTTP requests of one client of a trusted proxy, counted alike",
+            "server.refusals.FREE_REFUSALS",
+            "429 `api.process.too_many_requests` with `Retry-After`, unless with a session or to "
+            "log in; the proxy's connections go on",
+            "server/test_refusals.py::test_other_clients_of_the_same_proxy_connection_go_on",
+        ),
+        Bound(
+            "such clients that are counted",
+            "server.refusals.MAX_REFUSED_CLIENTS",
+            "the one refused the longest ago is forgotten",
+            "server/test_refusals.py::test_counted_clients_are_limited",
+        ),
+        Bound(
+            "seconds for which the store's readiness is kept for `/_ready`",
+            "server.readiness.KEPT_S",
+            "the store is asked again",
+            "server/test_readiness.py::test_an_answer_is_kept_for_a_moment",
+        ),
+        Bound(
             "path with query, in bytes",
             f"{_HTTP}.maxUrlLength",
             "414",
@@ -508,6 +546,26 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "security.passwords.queue",
             "503 with `Retry-After`",
             "server/test_passwords.py::test_a_full_queue_refuses_at_once_and_opens_again",
+        ),
+        Bound(
+            "share of one account in all places: those that wait and one for each thread",
+            "server.auth.fair_queue.ACCOUNT_SHARE",
+            "503 `api.process.overloaded` with `Retry-After`, for the one that has hashed the most",
+            "server/test_fair_queue.py::"
+            "test_an_account_holds_half_of_the_places_from_however_many_addresses",
+        ),
+        Bound(
+            "shares of an IPv4 address or IPv6 /64, of a /56 and of a /48",
+            "server.auth.fair_queue.NETWORK_SHARES",
+            "the same",
+            "server/test_fair_queue.py::"
+            "test_an_address_holds_a_share_of_the_places_with_however_many_accounts",
+        ),
+        Bound(
+            "accounts, and as many networks, whose hashing is counted",
+            "server.auth.fair_queue.MAX_TALLIES",
+            "the one that hashed the longest ago is forgotten",
+            "server/test_fair_queue.py::test_tallies_are_limited",
         ),
         Bound(
             "bytes of a password",

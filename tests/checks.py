@@ -105,7 +105,8 @@ CHECKS = {
     "D5": "client certificates: chain, time, use, revocation",
     "X1": "audit lines without secrets, safe from line breaks",
     "X2": "no secret in any log of a whole run",
-    "X3": "a flood of logins leaves the rest quick; the queue is bounded",
+    "X3": "floods of logins and of refused requests leave the rest quick, logins too; the queue is "
+    "bounded, and no account or address takes all of it",
     "X4": "secrets from files or the environment; shown masked",
     "X5": "a crash leaves no half-made user",
     "X6": "revoked stays revoked after kill -9",

@@ -25,6 +25,7 @@ from server.steps import enter_claim, is_posted_back, put_aside, read_attempt, s
     granted=("anonymous",),
     is_audited=True,
     query=("cookieAuth", "expiresIn", "form", "state"),
+    hashes=True,
 )
 async def login(services: Services, caller: Caller, request: Request) -> Outcome:
     """Log in with a strategy; the credentials stand in the body or among the arguments. Gives a

@@ -23,6 +23,7 @@ from server.steps import enter_claim, principal_of, read_attempt, send_on
     granted=("default",),
     needs_user=True,
     is_audited=True,
+    hashes=True,
 )
 async def create_my_credentials(
     services: Services, caller: Caller, request: Request
@@ -45,6 +46,7 @@ async def create_my_credentials(
     needs_user=True,
     is_audited=True,
     query=("revokeTokens",),
+    hashes=True,
 )
 async def update_my_credentials(
     services: Services, caller: Caller, request: Request
@@ -67,6 +69,7 @@ async def update_my_credentials(
     deprecated=("POST /credentials/:strategy/_me/_validate",),
     granted=("default",),
     needs_user=True,
+    hashes=True,
 )
 async def validate_my_credentials(services: Services, caller: Caller, request: Request) -> Json:
     """Tell whether the body could be the caller's credentials; nothing is changed."""
@@ -107,6 +110,7 @@ async def get_my_credentials(services: Services, caller: Caller, request: Reques
     needs_user=True,
     is_audited=True,
     query=("credentialId",),
+    hashes=True,
 )
 async def delete_my_credentials(services: Services, caller: Caller, request: Request) -> Json:
     """Remove the caller's credentials of a strategy, unless they are his last; with `credentialId`

@@ -45,6 +45,7 @@ async def get_reset_password_token(services: Services, caller: Caller, request: 
     "POST /_plugin/kuzzle-plugin-auth-passport-local/password/reset",
     "POST /_/password/reset",
     is_audited=True,
+    hashes=True,
 )
 async def reset(services: Services, caller: Caller, request: Request) -> Outcome:
     """Set a new `password` with a reset `token`, both in the body; ends the user's sessions and

@@ -11,7 +11,12 @@ from server.services import Services
 from server.steps import principal_of
 
 
-@action("security:createCredentials", "POST /credentials/:strategy/:_id/_create", is_audited=True)
+@action(
+    "security:createCredentials",
+    "POST /credentials/:strategy/:_id/_create",
+    is_audited=True,
+    hashes=True,
+)
 async def create_credentials(services: Services, caller: Caller, request: Request) -> Json:
     """Give a user credentials of a further strategy."""
     name, kuid, given = _read(services, request)
@@ -25,6 +30,7 @@ async def create_credentials(services: Services, caller: Caller, request: Reques
     "PUT /credentials/:strategy/:_id/_update",
     is_audited=True,
     query=("revokeTokens",),
+    hashes=True,
 )
 async def update_credentials(services: Services, caller: Caller, request: Request) -> Json:
     """Change a user's credentials. `revokeTokens` ends his sessions, but for the one that asks; API
@@ -36,7 +42,7 @@ async def update_credentials(services: Services, caller: Caller, request: Reques
     return await services.credentials.update(name, kuid, given, by, revokes=revokes)
 
 
-@action("security:validateCredentials", "POST /credentials/:strategy/:_id/_validate")
+@action("security:validateCredentials", "POST /credentials/:strategy/:_id/_validate", hashes=True)
 async def validate_credentials(services: Services, caller: Caller, request: Request) -> Json:
     """Tell whether the body could be credentials of a user, or of anybody without `_id`; nothing is
     changed."""

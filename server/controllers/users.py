@@ -43,6 +43,7 @@ _NO_INFO: dict[str, object] = {
     while_no_admin=True,
     is_audited=True,
     query=("_id", "kuid", "reset", "setupCode"),
+    hashes=True,
 )
 async def create_first_admin(services: Services, caller: Caller, request: Request) -> Json:
     """Create the first administrator, while there is none: by a program on this machine, or with
@@ -67,6 +68,7 @@ async def create_first_admin(services: Services, caller: Caller, request: Reques
     "POST /users/:_id/_create",
     is_audited=True,
     query=("_id", "kuid"),
+    hashes=True,
 )
 async def create_user(services: Services, caller: Caller, request: Request) -> Json:
     """Create a user with profiles, content and credentials."""
@@ -82,6 +84,7 @@ async def create_user(services: Services, caller: Caller, request: Request) -> J
     "POST /users/:_id/_createRestricted",
     is_audited=True,
     query=("_id", "kuid"),
+    hashes=True,
 )
 async def create_restricted_user(services: Services, caller: Caller, request: Request) -> Json:
     """Create a user with the profiles of `security.restrictedProfileIds`; the request can't name
@@ -181,6 +184,7 @@ async def replace_user(services: Services, caller: Caller, request: Request) -> 
     "POST /users/:_id/_upsert",
     is_audited=True,
     query=("retryOnConflict",),
+    hashes=True,
 )
 async def upsert_user(services: Services, caller: Caller, request: Request) -> Json:
     """Update a user with the body's `content`, or create him with it. Only then `default` says what

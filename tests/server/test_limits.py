@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from protocol.errors import ApiError
-from server.auth.limits import MessageBudget, RequestLimits
+from server.auth.limits import MessageBudget, RequestLimits, SharedWindow
 from server.config import Config
 from tests.server.errors import told
 from tests.server.running import (
@@ -490,3 +490,107 @@ def test_budgets_are_refilled() -> None:
     assert [may_send() for _ in range(3)] == [True, True, False]
     clock.now_s = 9.99
     assert may_send() is False
+
+
+# What all unauthenticated clients share
+
+
+def ask_shared(window: SharedWindow, address: str, count: int, limit: int = 200) -> int:
+    """Ask so often at once, and give how often it was within the limit."""
+    return sum(window.is_within(address, limit) for _ in range(count))
+
+
+def test_an_address_alone_may_use_the_whole_limit() -> None:
+    """contract/03 §6: the sum of the reference, in each whole second."""
+    clock = Clock()
+    window = SharedWindow(clock)
+    for _ in range(3):
+        assert ask_shared(window, CLIENT, 600) == 200
+        clock.now_s += 1
+
+
+def test_a_second_address_is_served_though_the_first_floods() -> None:
+    """In its first second beyond the limit, from then on within it; the first gets the rest."""
+    clock = Clock()
+    window = SharedWindow(clock)
+    assert ask_shared(window, CLIENT, 600) == 200
+    assert ask_shared(window, "203.0.113.8", 20) == 20
+    for _ in range(3):
+        clock.now_s += 1
+        assert ask_shared(window, CLIENT, 600) == 180
+        assert ask_shared(window, "203.0.113.8", 20) == 20
+
+
+def test_addresses_that_all_flood_get_equal_shares() -> None:
+    clock = Clock()
+    window = SharedWindow(clock)
+    addresses = [f"203.0.113.{number}" for number in range(3)]
+    for address in addresses:
+        ask_shared(window, address, 600)
+    clock.now_s += 1
+    granted = [ask_shared(window, address, 600) for address in addresses]
+    # A third of 200 each, rounded up where somebody is short of it by a part of a request.
+    assert granted == [68, 67, 67]
+
+
+def test_what_small_demands_leave_is_shared_equally_by_the_others() -> None:
+    clock = Clock()
+    window = SharedWindow(clock)
+    demands = {"203.0.113.1": 10, "203.0.113.2": 30, "203.0.113.3": 600, "203.0.113.4": 600}
+    for address, demand in demands.items():
+        ask_shared(window, address, demand)
+    clock.now_s += 1
+    granted = [ask_shared(window, address, demand) for address, demand in demands.items()]
+    assert granted == [10, 30, 80, 80]
+
+
+def test_an_address_that_asks_no_more_leaves_its_share_a_second_later() -> None:
+    clock = Clock()
+    window = SharedWindow(clock)
+    ask_shared(window, "203.0.113.8", 20)
+    for granted in (180, 200):
+        clock.now_s += 1
+        assert ask_shared(window, CLIENT, 600) == granted
+    clock.now_s += 5
+    assert ask_shared(window, CLIENT, 600) == 200
+
+
+def test_however_many_addresses_come_at_once_twice_the_limit_is_served() -> None:
+    clock = Clock()
+    window = SharedWindow(clock)
+    for second in range(3):
+        clock.now_s += 1
+        granted = ask_shared(window, CLIENT, 600)
+        for number in range(5000):
+            granted += ask_shared(window, f"10.{second}.{number // 250}.{number % 250}", 2)
+        assert granted <= 400
+
+
+def test_an_ipv6_customer_has_one_share() -> None:
+    clock = Clock()
+    window = SharedWindow(clock)
+    for _ in range(2):
+        clock.now_s += 1
+        flood = sum(ask_shared(window, f"2001:db8:1:{number:x}::1", 6) for number in range(100))
+        other = ask_shared(window, "2001:db8:2::1", 20)
+    assert (flood, other) == (180, 20)
+
+
+async def test_an_anonymous_flood_leaves_check_token_to_other_addresses(clock: Clock) -> None:
+    """Security check X3: one address asks 600 times a second, another 20 times, two seconds long;
+    the refusals are counted."""
+    async with running(proxied(cheap_config(), proxy_protocol=True)) as server:
+        statuses: dict[str, list[int]] = {CLIENT: [], "203.0.113.8": []}
+        for _ in range(2):
+            for address, count in ((CLIENT, 300), ("203.0.113.8", 20)):
+                http = await server.connect()
+                await http.send(f"PROXY TCP4 {address} 192.0.2.1 1 2\r\n".encode())
+                for _ in range(count):
+                    answer = await http.ask("POST", "/_checkToken", {"token": "x"})
+                    statuses[address].append(answer.status)
+            clock.now_s += 1
+        assert statuses["203.0.113.8"] == [200] * 40
+        assert statuses[CLIENT].count(200) == 200 + 180
+        assert statuses[CLIENT].count(429) == 100 + 120
+        counts = server.app.services.counting.limits.to_dict()
+        assert counts["anonymousRate"] == 220

@@ -9,6 +9,7 @@ from server.auth.names import is_id
 from server.auth.passwords import Passwords
 from server.auth.strategies import Authenticated, LoginAttempt, Refused
 from server.auth.strategies.local import Local
+from server.auth.work_owner import WorkOwner
 from server.storage.base import Delete, Insert, Missing, Put, Table, Update
 from server.storage.sqlite import SqliteStorage
 
@@ -183,11 +184,11 @@ class Dearer(Passwords):
     def is_current(self, hashed: str) -> bool:
         return False
 
-    async def hash(self, password: str) -> str:
+    async def hash(self, password: str, *, owner: WorkOwner | None = None) -> str:
         if self.during is not None:
             during, self.during = self.during, None
             await during()
-        return await super().hash(password)
+        return await super().hash(password, owner=owner)
 
 
 @pytest.fixture

@@ -1,15 +1,24 @@
 """What `Passwords` stores and accepts, and that nobody gets past its queue."""
 
 import asyncio
+import os
+import sys
 import threading
+from types import NoneType
 
 import bcrypt
 import pytest
 
 from protocol.errors import ApiError, LocalError
 from server.auth import passwords as module
-from server.auth.passwords import MOST_PASSWORD_BYTES, Passwords, check_password
-from tests.waiting import deadline
+from server.auth.passwords import (
+    MOST_PASSWORD_BYTES,
+    THREAD_NICENESS,
+    Passwords,
+    check_password,
+)
+from server.auth.work_owner import WorkOwner
+from tests.waiting import deadline, until
 
 COST = 4
 
@@ -178,22 +187,71 @@ async def test_a_full_queue_refuses_at_once_and_opens_again(held):
     passwords.close()
 
 
-async def test_who_gives_up_keeps_his_place_but_is_not_hashed_for(held):
+async def test_a_caller_that_gives_up_leaves_its_place_unless_hashing_has_begun(held):
     passwords = Passwords(cost=COST, threads=1, queue=2)
     first, second, third = (asyncio.create_task(passwords.verify("x", None)) for _ in range(3))
-    await asyncio.sleep(0)
+    await until(lambda: held.begun == 1)
     for task in (first, second):
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+    fourth = asyncio.create_task(passwords.verify("x", None))
+    await asyncio.sleep(0)
     with pytest.raises(ApiError):
         await passwords.verify("x", None)
     held.set()
-    assert await third is False
-    assert held.begun == 2  # the first, whose turn had come, and the third
-    again = (passwords.verify("x", None) for _ in range(3))
-    assert await asyncio.gather(*again) == [False] * 3
+    assert await asyncio.gather(third, fourth) == [False] * 2
+    assert held.begun == 3  # all but the second, which gave up before its turn
     passwords.close()
+
+
+async def test_a_queue_filled_by_one_client_serves_the_others_next(held):
+    """Security check X3: one account or address never takes the whole queue, and the place of a
+    client that fills it is given to one that has had less; all before any hashing."""
+    order: list[str] = []
+    passwords = Passwords(cost=COST, threads=1, queue=5)
+
+    async def verify(account: str, address: str) -> None:
+        await passwords.verify("x", None, owner=WorkOwner(account, address))
+        order.append(account)
+
+    flood = [asyncio.create_task(verify("flood", "192.0.2.1")) for _ in range(3)]
+    await until(lambda: held.begun == 1)
+    with pytest.raises(ApiError) as refused:
+        await verify("flood", "192.0.2.1")
+    assert (refused.value.id, refused.value.status) == ("api.process.overloaded", 503)
+    neighbour = asyncio.create_task(verify("neighbour", "192.0.2.1"))
+    other = asyncio.create_task(verify("other", "192.0.2.2"))
+    await asyncio.sleep(0)
+    held.set()
+    ended = await asyncio.gather(*flood, neighbour, other, return_exceptions=True)
+    assert [type(one) for one in ended] == [NoneType, NoneType, ApiError, NoneType, NoneType]
+    assert order == ["flood", "other", "neighbour", "flood"]
+    assert held.begun == 4
+    passwords.close()
+
+
+async def test_an_error_of_the_work_is_raised_and_frees_the_thread(passwords, monkeypatch):
+    def fail(password: bytes, hashed: bytes) -> bool:
+        raise ValueError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module.bcrypt, "checkpw", fail)
+        with pytest.raises(ValueError):  # noqa: PT011
+            await passwords.verify("x", None)
+    assert not await passwords.verify("x", None)
+
+
+async def test_close_cancels_callers_that_wait(held):
+    passwords = Passwords(cost=COST, threads=1, queue=2)
+    running, waiting = (asyncio.create_task(passwords.verify("x", None)) for _ in range(2))
+    await until(lambda: held.begun == 1)
+    passwords.close()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    held.set()
+    assert await running is False
+    assert held.begun == 1
 
 
 async def test_the_loop_runs_while_a_thread_hashes(passwords, held):
@@ -203,25 +261,40 @@ async def test_the_loop_runs_while_a_thread_hashes(passwords, held):
         assert await task is False
 
 
-async def test_hashing_threads_yield_to_everything_else(passwords, monkeypatch):
-    """Security check X3."""
+async def test_hashing_threads_have_a_lower_priority_but_no_idle_one(passwords, monkeypatch):
+    """Security check X3: an idle policy gets nothing at all while the event loop is busy."""
     asked = []
     monkeypatch.setattr(module.sys, "platform", "linux")
-    monkeypatch.setattr(module.os, "SCHED_IDLE", "idle", raising=False)
-    monkeypatch.setattr(module.os, "sched_param", lambda priority: priority, raising=False)
-    monkeypatch.setattr(
-        module.os, "sched_setscheduler", lambda *given: asked.append(given), raising=False
-    )
+    monkeypatch.setattr(module.os, "PRIO_PROCESS", 0, raising=False)
+    monkeypatch.setattr(module.os, "setpriority", lambda *given: asked.append(given), raising=False)
     await passwords.hash("x")
-    ((thread_id, policy, priority),) = asked
-    assert (policy, priority) == ("idle", 0)
+    ((which, thread_id, niceness),) = asked
+    assert (which, niceness) == (0, THREAD_NICENESS)
+    assert 0 < THREAD_NICENESS <= 10
     assert thread_id != threading.get_native_id()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority of their own")
+async def test_hashing_threads_run_under_the_ordinary_policy(passwords, monkeypatch):
+    """As the system sees it, from within a thread that hashes (security check X3)."""
+    seen, real = [], bcrypt.checkpw
+
+    def check(password: bytes, hashed: bytes) -> bool:
+        thread_id = threading.get_native_id()
+        policy = os.sched_getscheduler(thread_id)
+        seen.append((policy, os.getpriority(os.PRIO_PROCESS, thread_id)))
+        return real(password, hashed)
+
+    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    monkeypatch.setattr(module.bcrypt, "checkpw", check)
+    await passwords.verify("x", None)
+    assert seen == [(os.SCHED_OTHER, max(own, THREAD_NICENESS))]
 
 
 async def test_where_threads_have_no_priority_none_is_asked_for(passwords, monkeypatch):
     """A thread's number would be some process's there."""
     monkeypatch.setattr(module.sys, "platform", "darwin")
-    monkeypatch.setattr(module.os, "sched_setscheduler", None, raising=False)
+    monkeypatch.setattr(module.os, "setpriority", None, raising=False)
     assert await passwords.hash("x")
 
 
@@ -229,7 +302,7 @@ async def test_a_system_that_forbids_priorities_still_hashes(passwords, monkeypa
     def refuse(*given: object) -> None:
         raise PermissionError
 
-    monkeypatch.setattr(module.os, "sched_setscheduler", refuse, raising=False)
+    monkeypatch.setattr(module.os, "setpriority", refuse, raising=False)
     assert await passwords.hash("x")
 
 

@@ -328,8 +328,10 @@ async def test_whoever_knows_a_password_of_before_gets_no_reset_token(
     await age(server, "admin", 2 * DAY_MS)
     verify = Passwords.verify
 
-    async def verify_and_change(passwords: Passwords, password: str, stored: object) -> bool:
-        is_same = await verify(passwords, password, stored)
+    async def verify_and_change(
+        passwords: Passwords, password: str, stored: object, **owner: object
+    ) -> bool:
+        is_same = await verify(passwords, password, stored, **owner)
         prepared = await local.update({"password": "second"}, "admin", "admin")
         await services.storage.apply(prepared.changes)
         return is_same

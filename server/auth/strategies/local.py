@@ -28,6 +28,7 @@ from server.auth.strategies import (
 )
 from server.auth.strategies.usernames import search_usernames
 from server.auth.tokenforms import owner_guard
+from server.auth.work_owner import WorkOwner
 from server.storage.base import (
     Change,
     Delete,
@@ -97,13 +98,15 @@ class Local:
         # Looked up in vain for unknown names, so that these are not answered sooner.
         kuid = "" if row is None else str(row["kuid"])
         owner = await self._storage.get(Table.USERS, kuid=kuid)
-        is_same = await self._passwords.verify(password, _data_of(row))
+        # The account as it was given: it must not matter here whether it exists.
+        by = WorkOwner(f"{_NAME}\0{username}", attempt.address)
+        is_same = await self._passwords.verify(password, _data_of(row), owner=by)
         tell(subject=kuid)
         if row is None or owner is None or owner["disabled"] or not is_same:
             tell(reason=_reason(row, owner))
             return _WRONG
         if not self._is_current(row):
-            await self._renew(row, password)
+            await self._renew(row, password, by)
         await self._check_may_log_in(row, kuid)
         same: Row = {**_key(row), "kuid": kuid, "updated_at": row["updated_at"]}
         return Authenticated(kuid, (Present(Table.CREDENTIALS, same),))
@@ -321,11 +324,12 @@ class Local:
             raise plain_error(412, "the user has no local credentials")
         return row
 
-    async def _renew(self, row: Row, password: str) -> None:
+    async def _renew(self, row: Row, password: str, by: WorkOwner) -> None:
         """Replace an outdated hash, as long as nobody has changed the credentials since; a failure
         is no reason to refuse the login."""
         with suppress(ApiError, Exists, Missing, Unavailable):
-            data = {**_data_of(row), "hash": await self._passwords.hash(password)}
+            hashed = await self._passwords.hash(password, owner=by)
+            data = {**_data_of(row), "hash": hashed}
             data.pop("kuzzle", None)
             renewed = Update(Table.CREDENTIALS, _key(row), {"data": data})
             await self._storage.apply([_unchanged(row), renewed])
