@@ -74,10 +74,25 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "server/test_net.py::test_too_many_connections_are_refused_at_once",
         ),
         Bound(
+            "open connections of one client address, for IPv6 of one /64 (0: a quarter of all); "
+            "loopback, Unix sockets and trusted proxies are exempt, WebSockets behind a trusted "
+            "proxy count for the client it names",
+            "limits.connectionsPerAddress",
+            "503 with `Retry-After`, then closed",
+            "server/test_client_connections.py"
+            "::test_a_client_at_its_limit_is_refused_and_others_are_served",
+        ),
+        Bound(
             "TLS handshakes in progress, which count as connections",
             "limits.connections",
             "cut off before anything is read",
             "server/test_handshakes.py::test_as_many_handshakes_as_connections",
+        ),
+        Bound(
+            "the same of one client address",
+            "limits.connectionsPerAddress",
+            "cut off before anything is read",
+            "server/test_client_connections.py::test_handshakes_in_progress_count_for_their_client",
         ),
         Bound(
             "time for a TLS handshake",
@@ -172,10 +187,66 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "protocol/test_connection.py::test_requests_in_flight_are_bounded",
         ),
         Bound(
-            "their bytes",
+            "their bytes, with their heads and 1,024 bytes for each",
             "protocol.answers.Wire.in_flight_bytes",
             "the same",
             "protocol/test_connection.py::test_payload_bytes_in_flight_are_bounded",
+        ),
+        Bound(
+            "bytes of requests and messages that are not answered, whole or not, of all "
+            "connections",
+            "limits.unfinishedBytes",
+            "503 `api.process.overloaded` with `Retry-After`, or a WebSocket close with 1013; with "
+            "a request that is not whole the connection ends",
+            "protocol/test_byte_budget.py::test_a_budget_at_its_total_and_one_byte_beyond_refuses",
+        ),
+        Bound(
+            "the part of them, one in so many, that one client address may hold; loopback, Unix "
+            "sockets and trusted proxies are exempt, but not the client a proxy names",
+            "protocol.byte_budget.SHARES",
+            "the same",
+            "protocol/test_byte_budget.py::test_a_client_at_a_quarter_and_one_byte_beyond_is_refused",
+        ),
+        Bound(
+            "bytes up to which a connection is never refused for them: a body of 16 KiB and its "
+            "head",
+            "protocol.byte_budget.SMALL_BYTES",
+            "the same",
+            "protocol/test_byte_budget.py"
+            "::test_a_body_of_16_kib_behind_the_longest_head_always_finds_room",
+        ),
+        Bound(
+            "bytes up to which a connection does not count among them",
+            "protocol.byte_budget.COUNTED_FROM_BYTES",
+            "counted",
+            "protocol/test_byte_budget.py::test_requests_in_progress_are_counted_with_their_heads",
+        ),
+        Bound(
+            "bytes of answers that wait for one connection",
+            "limits.unsentBytesPerConnection",
+            "its further requests are run once there is room",
+            "server/test_unsent_answers.py"
+            "::test_answers_behind_a_slow_one_at_the_limit_and_one_byte_beyond",
+        ),
+        Bound(
+            "bytes of answers that clients do not take, of all connections",
+            "limits.unsentBytes",
+            "the connection that has waited longest is dropped",
+            "server/test_unsent_answers.py"
+            "::test_unsent_answers_at_the_total_stay_and_one_byte_beyond_drops_the_oldest",
+        ),
+        Bound(
+            "the same of one client address, as a part of it",
+            "protocol.byte_budget.SHARES",
+            "that of this client which has waited longest is dropped",
+            "server/test_unsent_answers.py"
+            "::test_unsent_answers_of_a_client_beyond_a_quarter_drop_its_oldest",
+        ),
+        Bound(
+            "bytes up to which a connection does not count among them, and goes on being read",
+            "server.unsent_answers.COUNTED_FROM_BYTES",
+            "counted, and nothing more is read of it until it takes them",
+            "server/test_unsent_answers.py::test_few_unsent_bytes_are_not_counted",
         ),
         Bound(
             "path with query, in bytes",
