@@ -44,7 +44,7 @@ class MessageLimits:
     its compressed size it may have."""
 
     message_bytes: int = 1024 * 1024
-    frames: int = 1024
+    frames: int = 256
     ratio: int = 100
 
 
