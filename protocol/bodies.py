@@ -63,7 +63,7 @@ class BodyLimits:
     form_fields: int = 1000
     form_bytes: int = 256 * 1024
     form_escapes: int = 4000
-    part_heads_bytes: int = 48 * 1024
+    part_heads_bytes: int = 32 * 1024
     more_types: tuple[str, ...] = ()
     allow_compression: bool = True
 

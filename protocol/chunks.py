@@ -27,7 +27,7 @@ class ChunkLimits:
     """
 
     chunks: int = 320
-    line_bytes: int = 128
+    line_bytes: int = 64
     trailer_bytes: int = 4 * 1024
     trailer_fields: int = 32
 

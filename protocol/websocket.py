@@ -44,7 +44,7 @@ class MessageLimits:
     its compressed size it may have."""
 
     message_bytes: int = 1024 * 1024
-    frames: int = 256
+    frames: int = 128
     ratio: int = 100
 
 
@@ -171,7 +171,7 @@ class WebSocket:
         self._frame: FrameHead | None = None
         self._read = 0  # bytes of the current frame's payload taken
         self._is_text: bool | None = None  # None: no message begun
-        self._received = bytearray()  # what came of a message that is not whole yet
+        self._received: list[bytes] = []  # what came of a message that is not whole yet
         self._frames = 0
         self._size_bytes = 0  # of the message's frames so far
         self._inflating: Inflating | None = None  # the message, if it is compressed
@@ -246,11 +246,12 @@ class WebSocket:
             self._frame = None
         if is_last and not self._received:
             return self._finish(part)
-        self._received += part
-        return self._finish(bytes(self._received)) if is_last else None
+        if part:
+            self._received.append(part)
+        return self._finish(b"".join(self._received)) if is_last else None
 
     def _check_text(self, part: bytes, is_last: bool) -> None:
-        if is_last and not self._received and part.isascii():
+        if self._decoder is None and part.isascii():
             return
         if self._decoder is None:
             self._decoder = _UTF8("strict")
@@ -263,7 +264,7 @@ class WebSocket:
         message = Message(payload, bool(self._is_text))
         self._is_text = None
         if self._received:
-            self._received = bytearray()
+            self._received = []
         self._decoder = self._inflating = None
         self._frames = self._size_bytes = 0
         return message

@@ -100,7 +100,7 @@ class WebSocketProtocol:
         "How many times its compressed size a message may have, beyond 64 KiB.",
     )
     max_frames: int = setting(
-        "maxFrames", whole(1, 1_000_000), 256, "Frames one message may be cut into."
+        "maxFrames", whole(1, 1_000_000), 128, "Frames one message may be cut into."
     )
 
 
