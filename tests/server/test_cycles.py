@@ -24,7 +24,7 @@ from protocol.websocket import WebSocket
 from server.auth.strategies import LoginAttempt
 from server.listener import Listener
 from server.net import Peer
-from server.storage.base import Unavailable
+from server.storage.base import Exists, Insert, Row, Table, Unavailable
 from tests.server.certificates import Authority
 from tests.server.running import (
     PASSWORD,
@@ -40,7 +40,7 @@ from tests.waiting import until
 
 WATCHED = (
     *(Request, Response, Connection, WebSocket, Peer),
-    *(ApiError, Unavailable, LoginAttempt, TracebackType),
+    *(ApiError, Exists, Unavailable, LoginAttempt, TracebackType),
 )
 TEXT, FRAGMENT = 0x81, 0x01
 LARGE = "x" * 100_000
@@ -320,3 +320,22 @@ async def test_password_is_gone_once_it_was_tested() -> None:
             ]
 
         await until(lambda: not holders())
+
+
+async def test_refusal_of_the_store_is_freed(server: Running) -> None:
+    """Security check M2: an error that comes from a thread."""
+    before = alive()
+    row: Row = {"name": "one", "value": LARGE}
+    storage = server.app.services.storage
+    await storage.apply([Insert(Table.SETTINGS, row)])
+
+    async def is_refused() -> bool:
+        try:
+            await storage.apply([Insert(Table.SETTINGS, row)])
+        except Exists:
+            return True
+        return False
+
+    assert await is_refused()
+    assert await asyncio.gather(*(is_refused() for _ in range(3))) == [True] * 3  # at one time
+    await until_as(before)
