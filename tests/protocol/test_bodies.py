@@ -288,6 +288,7 @@ def test_multiparts_that_are_not_utf8(raw: bytes) -> None:
         (part(b'name="' + b"x" * 9000 + b'"', b"x") + b"--B--", "body_parse_failed"),
         (part(b'name="a"; name="b"', b"x") + b"--B--", "body_parse_failed"),
         (part(b'name="a"', b"x", b"a: b\r\n" * 8) + b"--B--", "body_parse_failed"),
+        (part(b'name="' + b"\\x" * 17 + b'"', b"x") + b"--B--", "body_parse_failed"),
         (part(b'name="f"; filename="a"', b"x" * 17) + b"--B--", "file_too_large"),
     ],
 )
