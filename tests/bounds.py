@@ -128,7 +128,7 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "time to take an answer",
             "timeouts.write",
             "dropped; until then nothing more of the peer is read",
-            "server/test_net.py::test_a_peer_that_does_not_read_is_dropped",
+            "server/test_net.py::test_a_reader_that_stops_meets_the_deadline_for_taking_an_answer",
         ),
         Bound(
             "time to finish at the end",
@@ -261,16 +261,46 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "protocol/test_connection.py::test_ended_connections",
         ),
         Bound(
+            "bytes of a head that is remembered, to tell its repetition",
+            "protocol.connection.KEPT_HEAD_BYTES",
+            "read anew each time",
+            "protocol/test_connection.py::test_connection_that_falls_silent_keeps_no_long_head",
+        ),
+        Bound(
             "fields of a head",
             f"{_HTTP}.maxHeaders",
             "431",
             "protocol/test_http11.py::test_as_many_fields_as_allowed_and_one_more",
         ),
         Bound(
-            "HTTP body, also once inflated",
+            "HTTP body",
             "server.maxRequestSize",
             "413",
+            "protocol/test_connection.py::test_ended_connections",
+        ),
+        Bound(
+            "compressed body, once inflated",
+            f"{_HTTP}.maxInflatedSize",
+            "413 `network.http.request_too_large`",
             "protocol/test_bodies.py::test_inflated_size_at_the_limit_and_one_past_it",
+        ),
+        Bound(
+            "times a body may be its compressed size, beyond 64 KiB",
+            f"{_HTTP}.maxRatio",
+            "413 `network.http.request_too_large`",
+            "protocol/test_bodies.py::test_inflation_at_the_limit_and_one_past_it",
+        ),
+        Bound(
+            "brackets, braces and commas in the JSON of a request or message, or of an argument",
+            "limits.jsonValues",
+            "400 `api.assert.too_many_arguments`",
+            "protocol/test_bodies.py::test_json_values_at_the_limit_and_one_past_it",
+        ),
+        Bound(
+            "large payloads that are read at a time",
+            "server.dispatch.READ_AT_A_TIME",
+            "the next ones wait",
+            "server/test_memory.py::test_memory_after_floods_returns_to_its_level",
         ),
         Bound(
             "layers of compression",
@@ -291,6 +321,42 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "protocol/test_bodies.py::test_form_fields_at_the_limit_and_one_past_it",
         ),
         Bound(
+            "bytes of a urlencoded form",
+            "protocol.bodies.BodyLimits.form_bytes",
+            "413 `network.http.request_too_large`",
+            "protocol/test_bodies.py::test_form_bytes_at_the_limit_and_one_past_it",
+        ),
+        Bound(
+            "percent escapes of a urlencoded form",
+            "protocol.bodies.BodyLimits.form_escapes",
+            "400 `api.assert.too_many_arguments`",
+            "protocol/test_bodies.py::test_form_escapes_at_the_limit_and_one_past_it",
+        ),
+        Bound(
+            "bytes above the parts of a multipart form, in all",
+            "protocol.bodies.BodyLimits.part_heads_bytes",
+            "400 `api.assert.too_many_arguments`",
+            "protocol/test_bodies.py::test_multipart_bounds",
+        ),
+        Bound(
+            "bytes above one part",
+            "protocol.bodies._PART_HEAD_BYTES",
+            "400 `network.http.body_parse_failed`",
+            "protocol/test_bodies.py::test_refused_multiparts",
+        ),
+        Bound(
+            "lines above one part",
+            "protocol.bodies._PART_HEAD_LINES",
+            "400 `network.http.body_parse_failed`",
+            "protocol/test_bodies.py::test_refused_multiparts",
+        ),
+        Bound(
+            "escapes in the name of a part, and of its file",
+            "protocol.bodies._PART_ESCAPES",
+            "400 `network.http.body_parse_failed`",
+            "protocol/test_bodies.py::test_refused_multiparts",
+        ),
+        Bound(
             "arguments of a query string",
             "protocol.messages._QUERY_FIELDS",
             "400 `api.assert.too_many_arguments`",
@@ -309,7 +375,7 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "protocol/test_bodies.py::test_nesting_as_deep_as_allowed_and_one_deeper",
         ),
         Bound(
-            "chunks of a body",
+            "chunks of a body of a mebibyte: 64, and one for each 4 KiB of `server.maxRequestSize`",
             "protocol.chunks.ChunkLimits.chunks",
             "400",
             "protocol/test_chunks.py::test_refused_bodies",
@@ -393,6 +459,18 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             f"{_WS}.controlRateLimit",
             "closed with 1008",
             "protocol/test_turns.py::test_control_frames_have_a_budget",
+        ),
+        Bound(
+            "time for a message, from its first byte",
+            "timeouts.body",
+            "closed with 1008",
+            "server/test_net.py::test_a_message_that_never_ends_is_closed",
+        ),
+        Bound(
+            "bytes of a message that is remembered, to tell its repetition",
+            "protocol.repeats.MOST_BYTES",
+            "read anew each time",
+            "protocol/test_connection.py::test_socket_that_falls_silent_keeps_nothing_of_a_long_message",
         ),
         Bound(
             "silence",
