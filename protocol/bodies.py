@@ -18,12 +18,13 @@ from protocol.errors import ApiError, error
 # Far below the 254 levels orjson writes: what was read here can be written again, also inside an
 # envelope, a stored document or a page of results.
 _NESTING = 100
-JSON_VALUES = 20_000
+JSON_VALUES = 12_000
 """Brackets, braces and commas one JSON text may hold, unless configured: a text of some kilobytes
 could otherwise cost a hundred times its size in objects, and the time to make them."""
 # Of one part of a multipart form; longer than any browser's.
 _PART_HEAD_BYTES = 1024
 _PART_HEAD_LINES = 8
+_PART_ESCAPES = 16  # in its name and in that of its file
 # By these names the limits are counted.
 JSON_LIMIT, FORM_LIMIT, INFLATION = "jsonValues", "formParts", "inflation"
 _PLUS_IS_BLANK = bytes.maketrans(b"+", b" ")
@@ -43,23 +44,26 @@ JSON, FORM, MULTIPART = (
 
 @dataclass(frozen=True, slots=True)
 class BodyLimits:
-    """Bounds of a body: `body_bytes` before and after inflating, `file_bytes` for one form file.
+    """Bounds of a body: `body_bytes` as it is sent, `file_bytes` for one form file.
 
-    `inflation` is how many times its compressed size a body may have, beyond `free_bytes`;
-    `json_values` how many brackets, braces and commas there may be in a JSON text. `form_escapes`
-    bounds the percent escapes of a urlencoded form, `part_heads_bytes` what stands above the parts
-    of a multipart form, all of them together: what costs most to read in each.
+    A compressed one may have `inflated_bytes` in the end, and `inflation` times its compressed size
+    beyond `free_bytes`. `json_values` is how many brackets, braces and commas there may be in a
+    JSON text. `form_bytes` and `form_escapes` bound a urlencoded form and its percent escapes,
+    `part_heads_bytes` what stands above the parts of a multipart form, all of them together: what
+    costs most to read in each.
     """
 
     body_bytes: int = 1024 * 1024
     file_bytes: int = 1024 * 1024
     encoding_layers: int = 1
     inflation: int = 100
+    inflated_bytes: int = 512 * 1024
     free_bytes: int = 64 * 1024
     json_values: int = JSON_VALUES
     form_fields: int = 1000
-    form_escapes: int = 10_000
-    part_heads_bytes: int = 48 * 1024
+    form_bytes: int = 256 * 1024
+    form_escapes: int = 4000
+    part_heads_bytes: int = 32 * 1024
     more_types: tuple[str, ...] = ()
     allow_compression: bool = True
 
@@ -104,7 +108,7 @@ def decompress(raw: bytes, encodings: str | None, limits: BodyLimits) -> bytes:
     layers = [layer.strip().lower() for layer in encodings.split(",")]
     if len(layers) > limits.encoding_layers:
         raise error("network.http.too_many_encodings", limits.encoding_layers)
-    most_bytes = min(limits.body_bytes, max(limits.free_bytes, len(raw) * limits.inflation))
+    most_bytes = min(limits.inflated_bytes, max(limits.free_bytes, len(raw) * limits.inflation))
     for layer in reversed(layers):
         if layer == "identity":
             continue
@@ -152,22 +156,32 @@ def read_json(raw: bytes, most_values: int = JSON_VALUES) -> Body:
 def parse_json(raw: bytes, most_values: int = JSON_VALUES, place: str = "body") -> object:
     """Give what a JSON text says; ValueError when it is malformed or nested too deeply, ApiError
     400 when it holds more than so many values, which is seen before it is read."""
-    check_values(raw, most_values, place)
+    marks = count_values(raw, most_values, place)
     value: object = orjson.loads(raw)
-    check_nesting(raw, value)
+    check_nesting(raw, value, marks)
     return value
 
 
-def check_values(raw: bytes, most: int, place: str) -> None:
-    """Refuse a JSON text with more than `most` brackets, braces and commas, wherever they stand in
-    it; `place` names it in the error."""
-    if len(raw) > most and len(raw.translate(None, _NOT_BEGINNINGS)) > most:
+def count_values(raw: bytes, most: int, place: str) -> int | None:
+    """Give how many brackets, braces and commas stand in a JSON text, wherever that is; None for
+    one that is too short for more than `most`.
+
+    ApiError 400 above `most`; `place` names the text in it.
+    """
+    if len(raw) <= most:
+        return None
+    marks = len(raw.translate(None, _NOT_BEGINNINGS))
+    if marks > most:
         raise error("api.assert.too_many_arguments", place, most, limit=JSON_LIMIT)
+    return marks
 
 
-def check_nesting(raw: bytes, value: object) -> None:
-    """Raise ValueError if `value`, which `raw` says, is nested too deeply to be written again."""
-    if raw.count(b"[") + raw.count(b"{") > _NESTING and _is_deep(value):
+def check_nesting(raw: bytes, value: object, marks: int | None = None) -> None:
+    """Raise ValueError if `value`, which `raw` says, is nested too deeply to be written again;
+    `marks` is what `count_values` gave for it."""
+    if marks is None:
+        marks = raw.count(b"[") + raw.count(b"{")
+    if marks > _NESTING and _is_deep(value):
         raise ValueError("nested too deeply")
 
 
@@ -185,6 +199,9 @@ def _is_deep(value: object) -> bool:
 
 def read_form(raw: bytes, limits: BodyLimits) -> Body:
     """Give the fields of a urlencoded form; a repeated name holds an array."""
+    if len(raw) > limits.form_bytes:
+        message = f"A form has at most {limits.form_bytes} bytes"
+        raise error("network.http.request_too_large", message=message, limit=FORM_LIMIT)
     if raw.count(b"%") > limits.form_escapes:
         raise too_many_parts("percent escapes", limits.form_escapes)
     fields: dict[str, object] = {}
@@ -271,7 +288,9 @@ def _read_part(head: str, content: bytes, limits: BodyLimits) -> tuple[str, obje
         name, value = found[1].lower(), found[2]
         if name in parameters:  # which of the two counts, others could see in another way
             raise _bad_part()
-        parameters[name] = _ESCAPED.sub(r"\1", value) if "\\" in value else value
+        if value.count("\\") > _PART_ESCAPES:
+            raise _bad_part()
+        parameters[name] = _ESCAPED.sub(r"\1", value)
     if "name" not in parameters:
         raise _bad_part()
     if "filename" not in parameters:

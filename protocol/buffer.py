@@ -50,8 +50,12 @@ class Buffer:
     def take(self, count: int) -> bytes:
         """Remove and give the first `count` bytes, or all there are."""
         self._left -= 1
-        taken = bytes(self.held[:count])
-        del self.held[:count]
+        if count < len(self.held):
+            taken = bytes(self.held[:count])
+            del self.held[:count]
+        else:  # a body of a megabyte is copied once
+            taken = bytes(self.held)
+            self.held.clear()
         self._searched = self._scanned = self._line_searched = 0
         self._line_end = -1
         return taken

@@ -26,8 +26,8 @@ class ChunkLimits:
     its bytes do: clients cut a megabyte into 16 to 256.
     """
 
-    chunks: int = 512
-    line_bytes: int = 256
+    chunks: int = 320
+    line_bytes: int = 64
     trailer_bytes: int = 4 * 1024
     trailer_fields: int = 32
 
@@ -75,7 +75,14 @@ class ChunkedBody:
         while self._part is not _Part.DONE:
             if buffer.is_spent:
                 return False
-            if self._part is _Part.DATA:
+            if self._part is _Part.DATA and self._left + 2 <= len(buffer.held):
+                # Nearly always the whole chunk is there, with the end of its line.
+                data = buffer.take(self._left + 2)
+                if data[-2:] != b"\r\n":
+                    raise ProtocolError("chunk longer than its size")
+                self.body += data[:-2]
+                self._left, self._part = 0, _Part.SIZE
+            elif self._part is _Part.DATA:
                 self.body += (data := buffer.take(self._left))
                 self._left -= len(data)
                 if self._left:

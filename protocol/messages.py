@@ -20,7 +20,7 @@ from protocol.bodies import (
     BodyLimits,
     add_field,
     check_nesting,
-    check_values,
+    count_values,
     parse_json,
     parse_pairs,
     read_body,
@@ -300,14 +300,14 @@ def _read_query(request: Request, payload: Body) -> None:
 
 def _read_message(request: Request, raw: bytes, most_values: int) -> None:
     try:
-        check_values(raw, most_values, "request")
+        marks = count_values(raw, most_values, "request")
         payload: object = orjson.loads(raw)
         if not isinstance(payload, dict):
             raise error("api.assert.invalid_type", "request", "object")
         request.request_id = _pop_request_id(payload)
         _read_payload(request, payload)
         if request.body or request.volatile or request.args:
-            check_nesting(raw, [request.volatile, request.body, request.args])
+            check_nesting(raw, [request.volatile, request.body, request.args], marks)
     except ValueError:
         request.refused = error("network.websocket.unexpected_error", "malformed text")
         request.volatile, request.body, request.args = None, None, {}

@@ -210,11 +210,17 @@ async def serve(
 
 
 def _calm_collector() -> None:
-    """Keep Python's collector away from what lives as long as the server, and from running every
-    few requests: answering makes no cycles. A tenth of the throughput in the bench."""
+    """Keep Python's collector away from what lives as long as the server, and from running in the
+    midst of every larger request: its default, each 700 objects, is a tenth of the throughput.
+
+    Nothing waits for it: what a request and a connection leave goes by reference counting
+    (`tests/server/test_cycles.py`). What it is still for are cycles that libraries make: asyncio's
+    own sockets, those who speak to directories and providers. Its rhythm beyond the first
+    generation is Python's.
+    """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 50, 100)
+    gc.set_threshold(20_000, 10, 10)
 
 
 async def create_admin(config: Config, *, name: str, password: str) -> None:

@@ -36,6 +36,9 @@ _LOG = logging.getLogger("manykeys.dispatch")
 # contract/01 §10: the oldest major version of each SDK that speaks this API.
 _OLDEST_SDK = {"js": 7, "csharp": 2, "cpp": 2, "java": 3, "android": 5, "go": 3, "php": 4}
 _SDK_NAME = re.compile(r"([a-z]{1,20})@(([0-9]{1,9})[^\s]{0,64})")
+READ_AT_A_TIME = 2
+"""Large payloads that are read at the same time, each in a thread: a thread keeps some of the
+memory it once had, and the interpreter runs one at a time anyway."""
 _RETRY_S = 1
 _WEBSOCKET = Origin.WEBSOCKET
 _LOGIN = ("auth", "login")  # its failures have limits of their own
@@ -55,6 +58,7 @@ class Dispatcher:
         "_quiet",
         "_readiness",
         "_refused_clients",
+        "_reading",
         "_services",
         "_wire",
     )
@@ -81,6 +85,7 @@ class Dispatcher:
             if services.config.server.trusted_proxies
             else None
         )
+        self._reading = asyncio.Semaphore(READ_AT_A_TIME)
         tallies = services.counting.tallies
         self._most_in_flight = services.config.limits.in_flight
         self._of_http, self._of_sockets = tallies[Origin.HTTP], tallies[Origin.WEBSOCKET]
@@ -164,7 +169,8 @@ class Dispatcher:
         caller: Caller | None = None
         try:
             if request.unread is not None:
-                await asyncio.to_thread(read_unread, request, self._wire.body_limits)
+                async with self._reading:
+                    await asyncio.to_thread(read_unread, request, self._wire.body_limits)
                 response.request_id = request.request_id or response.request_id
             if self._is_open:
                 _check_local(request)

@@ -94,12 +94,15 @@ class Handshakes:
                 ssl_handshake_timeout=self.timeout_s,
                 ssl_shutdown_timeout=LINGER_S,
             )
-        except ssl.SSLCertVerificationError as refused:
-            address = peer_address(transport) or "somebody"
-            _LOG.info("%s: client certificate refused: %s", address, refused.verify_message)
-            return None
-        except (OSError, RuntimeError):  # no TLS, too slow, gone; uvloop may find it half closed
-            transport.abort()
+        except (OSError, RuntimeError) as reason:
+            if isinstance(reason, ssl.SSLCertVerificationError):
+                address = peer_address(transport) or "somebody"
+                _LOG.info("%s: client certificate refused: %s", address, reason.verify_message)
+            else:  # no TLS, too slow, gone; uvloop may find it half closed
+                transport.abort()
+            # The loop's own frame, in its traceback, keeps the future that keeps the error: all of
+            # it, with the buffers of TLS, would stay.
+            reason.__traceback__ = reason.__context__ = None
             return None
         if secured is None or secured.is_closing():
             transport.abort()

@@ -13,6 +13,7 @@ from time import monotonic
 from protocol.answers import Wire
 from protocol.bodies import BodyLimits
 from protocol.byte_budget import ByteBudget
+from protocol.chunks import ChunkLimits
 from protocol.errors import LocalError
 from protocol.http11 import HeadLimits
 from protocol.websocket import MessageLimits
@@ -55,6 +56,8 @@ from server.storage.base import Storage
 from server.tls import Tls
 
 _LOG = logging.getLogger("manykeys.app")
+# What the chunks of a large body have at least on average: what clients write at a time.
+_CHUNK_BYTES, _FREE_CHUNKS = 4096, 64
 
 
 def make_api_keys(
@@ -316,10 +319,12 @@ def make_wire(
             protocols.http.max_form_file_size_bytes,
             protocols.http.max_encoding_layers,
             protocols.http.max_ratio,
+            protocols.http.max_inflated_size_bytes,
             json_values=limits.json_values,
             more_types=tuple(protocols.http.additional_content_types),
             allow_compression=protocols.http.allow_compression,
         ),
+        chunk_limits=ChunkLimits(_FREE_CHUNKS + most_bytes // _CHUNK_BYTES),
         message_limits=MessageLimits(
             most_bytes, protocols.websocket.max_frames, protocols.websocket.max_ratio
         ),

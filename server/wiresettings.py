@@ -39,6 +39,9 @@ class HttpProtocol:
         100,
         "How many times its compressed size a body may have, beyond 64 KiB.",
     )
+    max_inflated_size_bytes: int = setting(
+        "maxInflatedSize", size(1024), _MEBIBYTE // 2, "Largest body that was compressed, inflated."
+    )
     max_form_file_size_bytes: int = setting(
         "maxFormFileSize", size(), _MEBIBYTE, "Largest file in a form."
     )
@@ -97,7 +100,7 @@ class WebSocketProtocol:
         "How many times its compressed size a message may have, beyond 64 KiB.",
     )
     max_frames: int = setting(
-        "maxFrames", whole(1, 1_000_000), 1024, "Frames one message may be cut into."
+        "maxFrames", whole(1, 1_000_000), 128, "Frames one message may be cut into."
     )
 
 

@@ -74,10 +74,25 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "server/test_net.py::test_too_many_connections_are_refused_at_once",
         ),
         Bound(
+            "open connections of one client address, for IPv6 of one /64 (0: a quarter of all); "
+            "loopback, Unix sockets and trusted proxies are exempt, WebSockets behind a trusted "
+            "proxy count for the client it names",
+            "limits.connectionsPerAddress",
+            "503 with `Retry-After`, then closed",
+            "server/test_client_connections.py"
+            "::test_a_client_at_its_limit_is_refused_and_others_are_served",
+        ),
+        Bound(
             "TLS handshakes in progress, which count as connections",
             "limits.connections",
             "cut off before anything is read",
             "server/test_handshakes.py::test_as_many_handshakes_as_connections",
+        ),
+        Bound(
+            "the same of one client address",
+            "limits.connectionsPerAddress",
+            "cut off before anything is read",
+            "server/test_client_connections.py::test_handshakes_in_progress_count_for_their_client",
         ),
         Bound(
             "time for a TLS handshake",
@@ -113,7 +128,7 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "time to take an answer",
             "timeouts.write",
             "dropped; until then nothing more of the peer is read",
-            "server/test_net.py::test_a_peer_that_does_not_read_is_dropped",
+            "server/test_net.py::test_a_reader_that_stops_meets_the_deadline_for_taking_an_answer",
         ),
         Bound(
             "time to finish at the end",
@@ -172,7 +187,7 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "protocol/test_connection.py::test_requests_in_flight_are_bounded",
         ),
         Bound(
-            "their bytes",
+            "their bytes, with their heads and 1,024 bytes for each",
             "protocol.answers.Wire.in_flight_bytes",
             "the same",
             "protocol/test_connection.py::test_payload_bytes_in_flight_are_bounded",
@@ -216,6 +231,62 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "server/test_readiness.py::test_an_answer_is_kept_for_a_moment",
         ),
         Bound(
+            "bytes of requests and messages that are not answered, whole or not, of all "
+            "connections",
+            "limits.unfinishedBytes",
+            "503 `api.process.overloaded` with `Retry-After`, or a WebSocket close with 1013; with "
+            "a request that is not whole the connection ends",
+            "protocol/test_byte_budget.py::test_a_budget_at_its_total_and_one_byte_beyond_refuses",
+        ),
+        Bound(
+            "the part of them, one in so many, that one client address may hold; loopback, Unix "
+            "sockets and trusted proxies are exempt, but not the client a proxy names",
+            "protocol.byte_budget.SHARES",
+            "the same",
+            "protocol/test_byte_budget.py::test_a_client_at_a_quarter_and_one_byte_beyond_is_refused",
+        ),
+        Bound(
+            "bytes up to which a connection is never refused for them: a body of 16 KiB and its "
+            "head",
+            "protocol.byte_budget.SMALL_BYTES",
+            "the same",
+            "protocol/test_byte_budget.py"
+            "::test_a_body_of_16_kib_behind_the_longest_head_always_finds_room",
+        ),
+        Bound(
+            "bytes up to which a connection does not count among them",
+            "protocol.byte_budget.COUNTED_FROM_BYTES",
+            "counted",
+            "protocol/test_byte_budget.py::test_requests_in_progress_are_counted_with_their_heads",
+        ),
+        Bound(
+            "bytes of answers that wait for one connection",
+            "limits.unsentBytesPerConnection",
+            "its further requests are run once there is room",
+            "server/test_unsent_answers.py"
+            "::test_answers_behind_a_slow_one_at_the_limit_and_one_byte_beyond",
+        ),
+        Bound(
+            "bytes of answers that clients do not take, of all connections",
+            "limits.unsentBytes",
+            "the connection that has waited longest is dropped",
+            "server/test_unsent_answers.py"
+            "::test_unsent_answers_at_the_total_stay_and_one_byte_beyond_drops_the_oldest",
+        ),
+        Bound(
+            "the same of one client address, as a part of it",
+            "protocol.byte_budget.SHARES",
+            "that of this client which has waited longest is dropped",
+            "server/test_unsent_answers.py"
+            "::test_unsent_answers_of_a_client_beyond_a_quarter_drop_its_oldest",
+        ),
+        Bound(
+            "bytes up to which a connection does not count among them, and goes on being read",
+            "server.unsent_answers.COUNTED_FROM_BYTES",
+            "counted, and nothing more is read of it until it takes them",
+            "server/test_unsent_answers.py::test_few_unsent_bytes_are_not_counted",
+        ),
+        Bound(
             "path with query, in bytes",
             f"{_HTTP}.maxUrlLength",
             "414",
@@ -228,16 +299,46 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "protocol/test_connection.py::test_ended_connections",
         ),
         Bound(
+            "bytes of a head that is remembered, to tell its repetition",
+            "protocol.connection.KEPT_HEAD_BYTES",
+            "read anew each time",
+            "protocol/test_connection.py::test_connection_that_falls_silent_keeps_no_long_head",
+        ),
+        Bound(
             "fields of a head",
             f"{_HTTP}.maxHeaders",
             "431",
             "protocol/test_http11.py::test_as_many_fields_as_allowed_and_one_more",
         ),
         Bound(
-            "HTTP body, also once inflated",
+            "HTTP body",
             "server.maxRequestSize",
             "413",
+            "protocol/test_connection.py::test_ended_connections",
+        ),
+        Bound(
+            "compressed body, once inflated",
+            f"{_HTTP}.maxInflatedSize",
+            "413 `network.http.request_too_large`",
             "protocol/test_bodies.py::test_inflated_size_at_the_limit_and_one_past_it",
+        ),
+        Bound(
+            "times a body may be its compressed size, beyond 64 KiB",
+            f"{_HTTP}.maxRatio",
+            "413 `network.http.request_too_large`",
+            "protocol/test_bodies.py::test_inflation_at_the_limit_and_one_past_it",
+        ),
+        Bound(
+            "brackets, braces and commas in the JSON of a request or message, or of an argument",
+            "limits.jsonValues",
+            "400 `api.assert.too_many_arguments`",
+            "protocol/test_bodies.py::test_json_values_at_the_limit_and_one_past_it",
+        ),
+        Bound(
+            "large payloads that are read at a time",
+            "server.dispatch.READ_AT_A_TIME",
+            "the next ones wait",
+            "server/test_memory.py::test_memory_after_floods_returns_to_its_level",
         ),
         Bound(
             "layers of compression",
@@ -258,6 +359,42 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "protocol/test_bodies.py::test_form_fields_at_the_limit_and_one_past_it",
         ),
         Bound(
+            "bytes of a urlencoded form",
+            "protocol.bodies.BodyLimits.form_bytes",
+            "413 `network.http.request_too_large`",
+            "protocol/test_bodies.py::test_form_bytes_at_the_limit_and_one_past_it",
+        ),
+        Bound(
+            "percent escapes of a urlencoded form",
+            "protocol.bodies.BodyLimits.form_escapes",
+            "400 `api.assert.too_many_arguments`",
+            "protocol/test_bodies.py::test_form_escapes_at_the_limit_and_one_past_it",
+        ),
+        Bound(
+            "bytes above the parts of a multipart form, in all",
+            "protocol.bodies.BodyLimits.part_heads_bytes",
+            "400 `api.assert.too_many_arguments`",
+            "protocol/test_bodies.py::test_multipart_bounds",
+        ),
+        Bound(
+            "bytes above one part",
+            "protocol.bodies._PART_HEAD_BYTES",
+            "400 `network.http.body_parse_failed`",
+            "protocol/test_bodies.py::test_refused_multiparts",
+        ),
+        Bound(
+            "lines above one part",
+            "protocol.bodies._PART_HEAD_LINES",
+            "400 `network.http.body_parse_failed`",
+            "protocol/test_bodies.py::test_refused_multiparts",
+        ),
+        Bound(
+            "escapes in the name of a part, and of its file",
+            "protocol.bodies._PART_ESCAPES",
+            "400 `network.http.body_parse_failed`",
+            "protocol/test_bodies.py::test_refused_multiparts",
+        ),
+        Bound(
             "arguments of a query string",
             "protocol.messages._QUERY_FIELDS",
             "400 `api.assert.too_many_arguments`",
@@ -276,7 +413,7 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "protocol/test_bodies.py::test_nesting_as_deep_as_allowed_and_one_deeper",
         ),
         Bound(
-            "chunks of a body",
+            "chunks of a body of a mebibyte: 64, and one for each 4 KiB of `server.maxRequestSize`",
             "protocol.chunks.ChunkLimits.chunks",
             "400",
             "protocol/test_chunks.py::test_refused_bodies",
@@ -379,6 +516,18 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             f"{_WS}.controlRateLimit",
             "closed with 1008",
             "protocol/test_turns.py::test_control_frames_have_a_budget",
+        ),
+        Bound(
+            "time for a message, from its first byte",
+            "timeouts.body",
+            "closed with 1008",
+            "server/test_net.py::test_a_message_that_never_ends_is_closed",
+        ),
+        Bound(
+            "bytes of a message that is remembered, to tell its repetition",
+            "protocol.repeats.MOST_BYTES",
+            "read anew each time",
+            "protocol/test_connection.py::test_socket_that_falls_silent_keeps_nothing_of_a_long_message",
         ),
         Bound(
             "silence",

@@ -21,6 +21,7 @@ PURE = {
     "enum",
     "functools",
     "hashlib",
+    "itertools",
     "http",
     "ipaddress",
     "math",

@@ -55,6 +55,8 @@ class BreachCheck:
                 found = await asyncio.shield(future)
         except (OSError, ValueError, http.client.HTTPException) as reason:
             return self._fail_open(str(reason) or type(reason).__name__)
+        finally:
+            del future  # its error's traceback keeps this frame
         self._is_failing = False
         return found
 

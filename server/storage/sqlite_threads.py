@@ -6,6 +6,7 @@ nothing waits for company.
 """
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from server.storage.base import Entry, Unavailable
 MOST_WAITING = 10_000
 """Orders one lane holds unless it says otherwise; more are refused."""
 _BATCH = 256
+_LOG = logging.getLogger("manykeys.storage")
 
 Order = TypeVar("Order")
 Answer = TypeVar("Answer")
@@ -72,7 +74,10 @@ class Lane(Generic[Order, Answer]):
         job = Job[Order, Answer](order, self._loop.create_future())
         self._waiting += 1
         self._queue.put(job)
-        return await job.future
+        try:
+            return await job.future
+        finally:
+            del job  # its error's traceback keeps this frame, which must not keep the job
 
     async def close(self) -> None:
         """Finish what was ordered, then end the thread. Takes no further orders."""
@@ -91,6 +96,7 @@ class Lane(Generic[Order, Answer]):
                 jobs = [job for job in taken if job is not None]
                 ending = len(jobs) < len(taken)
                 self._loop.call_soon_threadsafe(self._settle, jobs, self._attempt(jobs))
+                del taken, jobs  # nothing is kept while nothing is to be done
             self._end()
             self._loop.call_soon_threadsafe(self._ended.set)
         except RuntimeError:
@@ -112,6 +118,8 @@ class Lane(Generic[Order, Answer]):
         try:
             return self._work(live)
         except Exception as exc:  # whatever it was, nobody may be left waiting
+            if not isinstance(exc, Unavailable):
+                _LOG.exception("orders to the database failed")
             for job in live:
                 job.error = exc
             return ()
@@ -122,7 +130,9 @@ class Lane(Generic[Order, Answer]):
         for job in jobs:
             if job.future.done():
                 continue  # cancelled
-            if job.error is not None:
-                job.future.set_exception(job.error)
+            if (refusal := job.error) is not None:
+                # What it came through are frames of the thread, and these keep the jobs.
+                refusal.__traceback__ = refusal.__context__ = refusal.__cause__ = None
+                job.future.set_exception(refusal)
             else:
                 job.future.set_result(job.answer)

@@ -16,6 +16,8 @@ from protocol.errors import ApiError
 
 LIMITS = BodyLimits(
     body_bytes=200,
+    inflated_bytes=200,
+    form_bytes=60,
     file_bytes=16,
     encoding_layers=3,
     form_fields=4,
@@ -77,7 +79,7 @@ def test_nesting_as_deep_as_allowed_and_one_deeper() -> None:
     deep = b"[" * 100 + b"1" + b"]" * 100
     assert parse_json(deep) == orjson.loads(deep)
     mixed = b'{"a":' * 100 + b"[]" + b"}" * 100
-    for raw in (b"[" + deep + b"]", mixed, b"[" * 20_000, b"[" * 1000 + b"]" * 1000):
+    for raw in (b"[" + deep + b"]", mixed, b"[" * 10_000, b"[" * 1000 + b"]" * 1000):
         with pytest.raises(ValueError):
             parse_json(raw)
     wide = b"[" + b",".join([b"[{}]"] * 500) + b"]"
@@ -183,6 +185,7 @@ def test_compression_can_be_turned_off() -> None:
 
 
 def test_inflated_size_at_the_limit_and_one_past_it() -> None:
+    """`LIMITS` allow 200 bytes."""
     fits = b'["' + b"x" * 196 + b'"]'
     assert read(gzip.compress(fits), None, "gzip") == ["x" * 196]
     assert refusal(gzip.compress(fits + b" "), None, "gzip") == "network.http.request_too_large"
@@ -242,6 +245,11 @@ def test_forms_that_are_not_utf8(raw: bytes) -> None:
     assert refusal(raw, FORM) == "api.assert.invalid_argument"
 
 
+def test_form_bytes_at_the_limit_and_one_past_it() -> None:
+    assert read(b"a=" + b"x" * 58, FORM) == {"a": "x" * 58}
+    assert refusal(b"a=" + b"x" * 59, FORM) == "network.http.request_too_large"
+
+
 def test_form_escapes_at_the_limit_and_one_past_it() -> None:
     assert read(b"a=%41%42%&b=%43", FORM) == {"a": "AB%", "b": "C"}
     assert refusal(b"a=%41%42%&b=%43%44", FORM) == "api.assert.too_many_arguments"
@@ -280,6 +288,7 @@ def test_multiparts_that_are_not_utf8(raw: bytes) -> None:
         (part(b'name="' + b"x" * 9000 + b'"', b"x") + b"--B--", "body_parse_failed"),
         (part(b'name="a"; name="b"', b"x") + b"--B--", "body_parse_failed"),
         (part(b'name="a"', b"x", b"a: b\r\n" * 8) + b"--B--", "body_parse_failed"),
+        (part(b'name="' + b"\\x" * 17 + b'"', b"x") + b"--B--", "body_parse_failed"),
         (part(b'name="f"; filename="a"', b"x" * 17) + b"--B--", "file_too_large"),
     ],
 )

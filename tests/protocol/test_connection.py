@@ -1,6 +1,10 @@
 """Whole connections: every row runs whole, byte by byte and cut at every place (H6, H7)."""
 
+import gc
 import random
+import sys
+from enum import Enum
+from types import FunctionType, ModuleType
 
 import pytest
 from hypothesis import given, settings
@@ -18,6 +22,7 @@ from protocol.phases import NEXT, Phase
 from tests.protocol.cases import (
     GET,
     HANDSHAKE,
+    TwoRoutes,
     answer,
     as_json,
     cuts,
@@ -714,3 +719,56 @@ def test_kept_results_are_sent_like_all_others(wire: bytes) -> None:
         sent.append((out + connection.bytes_to_send(), connection.phase, connection.is_finished))
     assert sent[0] == sent[1]
     assert b'"ann"' in sent[0][0]
+
+
+def reachable_bytes(connection: Connection) -> int:
+    """Give the size of the texts and containers a connection holds, the wire's own left out."""
+    seen: set[int] = {id(connection._wire)}  # noqa: SLF001
+    todo: list[object] = [connection]
+    total = 0
+    while todo:
+        one = todo.pop()
+        if id(one) in seen or isinstance(one, type | Enum | ModuleType | FunctionType):
+            continue
+        seen.add(id(one))
+        total += sys.getsizeof(one)
+        todo += gc.get_referents(one)
+    return total
+
+
+@pytest.mark.parametrize(
+    "more",
+    [b'"body":{"a":[' + b"[]," * 20_000 + b"[]]}", b'"x":[' + b"[]," * 20_000 + b"[]]"]
+    + [b'"jwt":"' + b"x" * 60_000 + b'"', b'"volatile":{"a":"' + b"x" * 60_000 + b'"}'],
+)
+def test_socket_that_falls_silent_keeps_nothing_of_a_long_message(more: bytes) -> None:
+    connection = Connection(Wire(TwoRoutes(), "node", body_limits=BodyLimits(json_values=10**6)))
+    serve(connection, HANDSHAKE)
+    before = reachable_bytes(connection)
+    for _ in range(3):
+        requests, _ = serve(connection, frame(TEXT, b'{"action":"now",' + more + b"}"))
+        assert len(requests) == 1
+        del requests
+    assert reachable_bytes(connection) - before < 4096
+
+
+def test_connection_that_falls_silent_keeps_no_long_head() -> None:
+    connection = Connection(Wire(TwoRoutes(), "node"))
+    before = reachable_bytes(connection)
+    long = GET[:-2] + b"".join(b"X-%d: " % n + b"x" * 1000 + b"\r\n" for n in range(10)) + b"\r\n"
+    for _ in range(3):
+        assert len(serve(connection, long)[0]) == 1
+    assert reachable_bytes(connection) - before < 4096
+
+
+def test_forgotten_connection_holds_nothing() -> None:
+    """Whatever it was in the midst of."""
+    body = b"POST /now HTTP/1.1\r\nHost: a\r\nContent-Length: 60\r\n\r\n" + b"x" * 50
+    for begun in (body, GET * 3, HANDSHAKE + frame(TEXT, b"x" * 60, final=False)):
+        connection = Connection(WIRE)
+        connection.receive(begun)
+        connection.forget()
+        assert not connection.awaits_answers
+        assert not connection.holds_input
+        assert connection.bytes_to_send() == b""
+        assert connection.phase is Phase.ENDING

@@ -19,7 +19,7 @@ WIRE = Wire(
     TwoRoutes(),
     "node",
     body_limits=BodyLimits(body_bytes=2 * MEBIBYTE),
-    message_limits=MessageLimits(message_bytes=2 * MEBIBYTE),
+    message_limits=MessageLimits(message_bytes=2 * MEBIBYTE, frames=1024),
 )
 
 

@@ -1,5 +1,7 @@
 """The order of checks, and answers to requests that are wrong in themselves (contract/01)."""
 
+import gzip
+import json
 import logging
 from dataclasses import replace
 
@@ -395,3 +397,59 @@ async def test_large_bodies_are_read_off_the_loop(server: Running) -> None:
     http = await server.connect()
     answer = await http.ask("POST", "/_query", b"[" + b" " * 100_000, token=token)
     assert told(answer.json, "id") == {"id": "network.http.body_parse_failed"}
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("padding", ["", "x" * 100_000])
+async def test_json_with_too_many_values_is_refused_and_counted(
+    server: Running, transport: str, padding: str
+) -> None:
+    """Security check M3: on the loop and off it."""
+    most = server.app.services.config.limits.json_values
+    body = {"values": [[]] * (most // 2), "padding": padding}
+    answer = await server.call(transport, "auth:login", strategy="local", body=body)
+    assert told(answer, "id", "status") == {"id": "api.assert.too_many_arguments", "status": 400}
+    body["values"] = [[]] * (most // 2 - 10)
+    answer = await server.call(transport, "auth:login", strategy="local", body=body)
+    assert told(answer, "id") == {"id": "plugin.strategy.missing_user"}
+    counted = server.app.services.counting.limits.to_dict()
+    assert counted["jsonValues"] == 1
+
+
+async def test_arguments_that_carry_too_much_json_are_refused(server: Running) -> None:
+    """Security check M3: text within text is counted when it is read."""
+    most = server.app.services.config.limits.json_values
+    escaped = "[" + "[]," * (most // 2) + "[]]"
+    written = json.dumps(escaped).replace("[", "\\u005b").replace(",", "\\u002c").encode()
+    message = b'{"controller":"auth","action":"getCurrentUser","targets":%b}' % written
+    opened = await server.open_socket()
+    answer = await opened.ask(message)
+    assert told(answer, "id", "status") == {"id": "api.assert.too_many_arguments", "status": 400}
+
+
+async def test_limits_of_compressed_bodies_and_forms_are_counted(server: Running) -> None:
+    """Security check M3."""
+    http = await server.connect()
+    bomb = gzip.compress(b'{"a":"' + b" " * 10**6 + b'"}')
+    answer = await http.ask("POST", "/_login/local", bomb, headers={"Content-Encoding": "gzip"})
+    assert (answer.status, told(answer.json, "id")) == (
+        413,
+        {"id": "network.http.request_too_large"},
+    )
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    answer = await http.ask("POST", "/_login/local", b"&" * 1000, headers=form)
+    assert told(answer.json, "id", "status") == {
+        "id": "api.assert.too_many_arguments",
+        "status": 400,
+    }
+    counted = server.app.services.counting.limits.to_dict()
+    assert (counted["inflation"], counted["formParts"]) == (1, 1)
+
+
+async def test_query_string_that_is_not_utf8_is_refused(server: Running) -> None:
+    http = await server.connect()
+    answer = await http.ask("GET", "/_me?a=caf%E9")
+    assert told(answer.json, "id", "status") == {
+        "id": "api.assert.invalid_argument",
+        "status": 400,
+    }

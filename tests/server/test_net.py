@@ -12,8 +12,9 @@ from protocol.answers import Wire
 from protocol.bodies import BodyLimits
 from protocol.messages import Request, Response
 from server.actions import Router
+from server.limit_counters import Limit
 from server.listener import Listener, Timeouts
-from server.net import Peer
+from server.net import BLOCKED, LINGER_S, Peer
 from server.places import Place
 from tests.server.running import WAIT_S, Http, Socket, write_client_frame
 from tests.waiting import in_time, until
@@ -80,6 +81,7 @@ class Under:
     port: int
     clock: Clock
     peers: list["CountingPeer"]
+    limits: list[Limit]
     opened: list[Http] = field(default_factory=list)
 
     def pass_time(self, seconds: float) -> None:
@@ -128,7 +130,7 @@ async def listening(
     wire = Wire(Router(()), "node", in_flight=in_flight, body_limits=BodyLimits())
     wire.set_date("Thu, 01 Jan 1970 00:00:00 GMT")
     answers = Answers(result)
-    clock, peers = Clock(), list[CountingPeer]()
+    clock, peers, limits = Clock(), list[CountingPeer](), list[Limit]()
 
     def make_peer(listener: Listener) -> Peer:
         peers.append(CountingPeer(listener))
@@ -142,12 +144,13 @@ async def listening(
         connections=connections,
         unsent_bytes=unsent_bytes,
         make_peer=make or make_peer,
+        on_limit=limits.append,
         clock_s=clock,
     )
     bound = await listener.listen(Place())
     assert isinstance(bound, tuple)
     port = bound[1]
-    under = Under(listener, answers, port, clock, peers)
+    under = Under(listener, answers, port, clock, peers, limits)
     try:
         yield under
     finally:
@@ -364,3 +367,91 @@ async def test_a_refused_request_is_answered_though_more_is_coming() -> None:
         assert answer.status == 413
         assert answer.json["error"]["id"] == "network.http.request_too_large"
         assert await http.read_end() == b""
+
+
+async def test_a_reader_that_stops_meets_the_deadline_for_taking_an_answer() -> None:
+    """Security check M4: `timeouts.write` holds where the answer was ready at once, whatever the
+    time between two requests is."""
+    async with listening(write_s=10, idle_s=1000, result="x" * 2**23) as under:
+        http = await under.connect(small_buffer=True)
+        http.reader._transport.pause_reading()  # type: ignore[attr-defined]  # noqa: SLF001
+        await http.send(GET % 1)
+        await until(lambda: bool(under.answers.asked))
+        (peer,) = under.peers
+        assert peer._holds & BLOCKED  # noqa: SLF001
+        under.pass_time(9)
+        assert len(under.listener.peers) == 1
+        under.pass_time(1)
+        await under.until_alone()
+
+
+async def test_a_last_answer_has_its_time_to_leave() -> None:
+    """Security check M4: an answer with which the connection ends may take `timeouts.write` like
+    any other, then the peer has a moment to close."""
+    async with listening(write_s=10, result="x" * 2**23) as under:
+        http = await under.connect(small_buffer=True)
+        http.reader._transport.pause_reading()  # type: ignore[attr-defined]  # noqa: SLF001
+        await http.send((GET % 1).replace(b"Host", b"Connection: close\r\nHost"))
+        await until(lambda: bool(under.answers.asked))
+        under.pass_time(9)
+        assert len(under.listener.peers) == 1
+        http.reader._transport.resume_reading()  # type: ignore[attr-defined]  # noqa: SLF001
+        assert len((await http.read()).body) > 2**23
+        (peer,) = under.peers
+        await until(lambda: not peer._holds & BLOCKED)  # noqa: SLF001
+        assert peer.deadline_s <= under.clock.now_s + LINGER_S
+
+
+UNFINISHED = {
+    "a fragment": write_client_frame(0x01, b"a"),
+    "half a frame": write_client_frame(0x81, b"ab")[:-1],
+    "half a frame's head": write_client_frame(0x81, b"ab")[:1],
+}
+PINGING = write_client_frame(0x89, b"x")
+
+
+@pytest.mark.parametrize("begun", UNFINISHED)
+@pytest.mark.parametrize("pong_s", [0, 5])
+async def test_a_message_that_never_ends_is_closed(begun: str, pong_s: int) -> None:
+    """Security check M4: a message has `timeouts.body` from its first byte, as a body has; neither
+    further fragments nor pings between them renew it."""
+    async with listening(body_s=10, socket_s=30, pong_s=pong_s) as under:
+        opened = await under.open_socket()
+        data = UNFINISHED[begun]
+        received = len(UPGRADE)
+        for number in range(1, 10):
+            await opened.http.send(data)
+            received += len(data)
+            await under.until_received(received)
+            under.pass_time(1)
+            data = b""
+            if begun == "a fragment":
+                data = PINGING if number % 2 else write_client_frame(0x00, b"a")
+                if number % 2 == 0:
+                    assert await opened.read_frame() == (0x8A, b"x")
+        assert len(under.listener.peers) == 1
+        under.pass_time(1)
+        assert await opened.read_frame() == (0x88, b"\x03\xf0took too long to arrive")
+        assert under.limits == [Limit.MESSAGE_TIME]
+
+
+async def test_messages_in_pieces_have_their_time_each() -> None:
+    """One that became whole gives the next its whole time, and silence between them is another
+    matter."""
+    async with listening(body_s=10, socket_s=30) as under:
+        opened = await under.open_socket()
+        message = write_client_frame(0x81, b'{"requestId":"a"}')
+        received = len(UPGRADE)
+        for _ in range(3):
+            await opened.http.send(message[:7])
+            received += 7
+            await under.until_received(received)
+            under.pass_time(9)
+            await opened.http.send(message[7:])
+            received += len(message) - 7
+            assert (await opened.read())["requestId"] == "a"
+        await under.until_received(received)
+        under.pass_time(29)
+        assert len(under.listener.peers) == 1
+        under.pass_time(1)
+        await under.until_alone()

@@ -1,13 +1,15 @@
 """Answers that clients do not read: one after another, and limited in sum (security check M3)."""
 
 import asyncio
+import json
 import socket
+import struct
 
 import pytest
 
 from server.limit_counters import Limit
 from server.unsent_answers import COUNTED_FROM_BYTES, UnsentAnswers
-from tests.server.running import WAIT_S, Http, Socket
+from tests.server.running import WAIT_S, Http, Socket, write_client_frame
 from tests.server.test_net import GET, UPGRADE, Under, listening
 from tests.waiting import in_time, until
 
@@ -123,8 +125,9 @@ async def test_messages_of_a_socket_that_does_not_read_are_not_run() -> None:
         opened = Socket(http)
         small_send_buffers(under)
         await stop_reading(http)
-        for number in range(64):
-            await opened.send({"controller": "a", "action": "b", "requestId": str(number)})
+        asked = [{"controller": "a", "action": "b", "requestId": str(n)} for n in range(64)]
+        messages = [write_client_frame(0x81, json.dumps(one).encode()) for one in asked]
+        await http.send(b"".join(messages))
         await until(lambda: under.listener.unsent.held_bytes > 0)
         assert len(under.answers.asked) < 10
         await go_on_reading(http)
@@ -170,6 +173,23 @@ async def test_requests_that_wait_for_room_are_not_run_once_their_client_is_gone
         assert len(under.answers.asked) < 10
         assert under.listener.unsent.held_bytes == 0
         assert under.listener.wire.received.held_bytes == 0
+
+
+async def test_a_request_of_a_client_that_is_gone_counts_until_it_is_done() -> None:
+    """A client gains nothing by going away while its body waits to be looked at."""
+    async with listening() as under:
+        budget = under.listener.wire.received
+        http = await under.connect()
+        head = GET.replace(b"GET", b"POST").replace(b"%d", b"wait")[:-2]
+        await http.send(head + b"Content-Length: 20000\r\n\r\n" + b" " * 20_000)
+        await in_time(under.answers.waiting.wait())
+        opened = http.writer.transport.get_extra_info("socket")
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        http.writer.transport.abort()
+        await under.until_alone()
+        assert budget.held_bytes > 20_000
+        under.answers.released.set()
+        await until(lambda: budget.held_bytes == 0)
 
 
 async def test_a_stop_waits_for_requests_that_wait_for_room() -> None:

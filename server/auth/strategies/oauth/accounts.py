@@ -306,7 +306,10 @@ class _Workers:
         begun = asyncio.wrap_future(self._pool.submit(work))
         self._taken += 1
         begun.add_done_callback(self._release)
-        return await asyncio.shield(begun)
+        try:
+            return await asyncio.shield(begun)
+        finally:
+            del begun  # its error's traceback keeps this frame
 
     def close(self) -> None:
         """Let the threads end; who still waits is cancelled."""
