@@ -17,10 +17,12 @@ from server.actions import TABLE, all_actions
 from server.addresses import Addresses
 from server.auditing import make_trail
 from server.auth import defaults
+from server.auth.anonymous_writes import AnonymousWrites
 from server.auth.breaches import BreachCheck
 from server.auth.credentials import Credentials
 from server.auth.issuing import Issuer
 from server.auth.keyring import Keyring, open_keyring
+from server.auth.known_devices import KnownDevices
 from server.auth.limits import RequestLimits
 from server.auth.links import Links
 from server.auth.logins import Logins
@@ -61,9 +63,11 @@ from server.controllers import (  # noqa: F401
 )
 from server.controllers import password as password_actions  # noqa: F401
 from server.controllers import users as user_actions  # noqa: F401
+from server.devices import Devices
 from server.dispatch import Dispatcher
 from server.firstadmin import FirstAdmin
 from server.keycommands import opened
+from server.limit_counters import Limit
 from server.listener import Listener
 from server.logs import RequestLog
 from server.notices import READY, STOPPING, reloading, tell
@@ -227,7 +231,7 @@ async def operating(config: Config, *, creates: bool = False) -> AsyncIterator[O
                 Profiles(storage, clock_ms=clock_ms),
                 users,
                 UserChanges(storage, users, rulebook, clock_ms=clock_ms),
-                Credentials(storage, strategies, NoSessions()),
+                Credentials(storage, strategies, NoSessions(), clock_ms=clock_ms),
                 make_caller(),
                 notifier,
                 config.security.mfa.factors,
@@ -313,8 +317,13 @@ async def build_services(
     tokens = Tokens(storage, users, rulebook, keyring, limits, clock_ms=read_ms)
     addresses = Addresses(config.server.trusted_proxies)
     links = make_links(config, read_ms)
-    logins, factors = make_logins(config, storage, strategies, users, read_ms)
-    storage.follow(make_follower(rulebook, keyring, tokens, links))
+    counting = make_counting(config, clock_ms)
+    on_limit = counting.limits.count
+    writes = AnonymousWrites(config.limits.anonymous_writes, clock_s=clock_s, on_limit=on_limit)
+    logins, factors = make_logins(config, storage, strategies, users, read_ms, writes, on_limit)
+    storage.follow(make_follower(rulebook, keyring, tokens, links, logins))
+    cookies = make_cookies(config, addresses)
+    known_devices = KnownDevices(storage, keyring, clock_ms=read_ms)
     return Services(
         config=config,
         storage=storage,
@@ -328,7 +337,7 @@ async def build_services(
         trail=trail,
         notifier=make_notifier(config, users, read_ms),
         user_changes=UserChanges(storage, users, rulebook, clock_ms=read_ms),
-        credentials=Credentials(storage, strategies, tokens),
+        credentials=Credentials(storage, strategies, tokens, clock_ms=read_ms),
         logins=logins,
         second_factors=factors,
         keyring=keyring,
@@ -341,20 +350,22 @@ async def build_services(
         links=links,
         first_admin=FirstAdmin(is_wanted=not await users.admin_exists()),
         addresses=addresses,
-        cookies=make_cookies(config, addresses),
+        cookies=cookies,
         browsers=Browsers(addresses),
+        devices=Devices(known_devices, addresses, cookies),
+        anonymous_writes=writes,
         limits=RequestLimits(logins_per_second=config.limits.logins_per_second, clock_s=clock_s),
         request_ids=make_ids(),
         clock_ms=read_ms,
         node=config.server.node,
         started_at_ms=read_ms(),
-        counting=make_counting(config, clock_ms),
+        counting=counting,
         published=Published(all_actions()),
     )
 
 
 def make_follower(
-    rulebook: Rulebook, keyring: Keyring, tokens: Tokens, links: Links
+    rulebook: Rulebook, keyring: Keyring, tokens: Tokens, links: Links, logins: Logins
 ) -> Callable[[Sequence[Entry]], None]:
     """Give what tells everybody who keeps something that it is no longer so."""
 
@@ -365,6 +376,7 @@ def make_follower(
             tokens.forget_all()
         tokens.notice(entries)
         links.notice(entries)
+        logins.notice(entries)
 
     return follow
 
@@ -389,10 +401,13 @@ def make_logins(
     strategies: Strategies,
     users: Users,
     read_ms: Callable[[], int],
+    writes: AnonymousWrites,
+    on_limit: Callable[[Limit], None],
 ) -> tuple[Logins, SecondFactors]:
     """Give what runs login attempts, and what asks for second factors in them."""
     pending = PendingLogins(storage, clock_ms=read_ms, ttl_ms=config.timeouts.login_ms)
     policy = make_mfa_policy(config)
     factors = SecondFactors(storage, strategies, users, pending, policy, clock_ms=read_ms)
     throttle = Throttle(config.limits.failed_logins, clock_s=clock_s)
-    return Logins(strategies, users, throttle, pending, factors), factors
+    logins = Logins(strategies, users, throttle, pending, factors, writes, on_limit=on_limit)
+    return logins, factors

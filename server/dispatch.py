@@ -334,6 +334,7 @@ def _check_sdk(volatile: dict[str, object]) -> None:
 def _take_outcome(response: Response, outcome: Outcome) -> None:
     response.result, response.status = outcome.result, outcome.status
     response.headers, response.error = outcome.headers, outcome.error
+    response.cookies = outcome.cookies
     response.is_private, response.is_raw = outcome.is_private, outcome.is_raw
     response.has_result = outcome.has_result
 

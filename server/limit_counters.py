@@ -7,6 +7,8 @@ class Limit(StrEnum):
     """The limits that are counted; the value is the name in `server:metrics`."""
 
     IN_FLIGHT = "inFlight"
+    FAILED_LOGINS = "failedLogins"
+    ANONYMOUS_WRITES = "anonymousWrites"
 
 
 class LimitCounters:

@@ -71,10 +71,18 @@ class Credentials:
     """Changes and shows credentials by the name of their strategy; ApiError 400 for an unknown one,
     and whatever the strategy refuses."""
 
-    def __init__(self, storage: Storage, strategies: Strategies, tokens: OwnSessions) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        strategies: Strategies,
+        tokens: OwnSessions,
+        *,
+        clock_ms: Callable[[], int],
+    ) -> None:
         self._storage = storage
         self._strategies = strategies
         self._tokens = tokens
+        self._clock_ms = clock_ms
 
     async def create(
         self,
@@ -124,7 +132,7 @@ class Credentials:
             if revokes and is_own:
                 ends = await self._tokens.ends_of_others(kuid, family)
             elif revokes:
-                ends = end_all(kuid)
+                ends = end_all(kuid, self._clock_ms())
             return Prepared(prepared.shown, [*prepared.changes, *ends])
 
         shown = await self._apply(kuid, prepare, guards)

@@ -33,6 +33,7 @@ from server.storage.base import (
     Missing,
     Note,
     Noted,
+    Present,
     Row,
     Storage,
     Table,
@@ -137,7 +138,10 @@ class UserChanges:
         def change(user: User) -> User:
             return replace(user, is_disabled=True, info=self._updated(user, updater))
 
-        await self._write(kuid, change, await ends_of(self._storage, kuid) if is_id(kuid) else [])
+        more: list[Change] = []
+        if is_id(kuid):
+            more = await ends_of(self._storage, kuid, self._clock_ms())
+        await self._write(kuid, change, more)
 
     async def enable(self, kuid: str, updater: str) -> None:
         """Let a user in again."""
@@ -146,6 +150,16 @@ class UserChanges:
             return replace(user, is_disabled=False, info=self._updated(user, updater))
 
         await self._write(kuid, change)
+
+    async def unlock(self, kuid: str) -> None:
+        """Have every server forget the failed logins of a user."""
+        if kuid in ANONYMOUS_IDS or not is_id(kuid):
+            raise error("security.user.not_found", kuid)
+        is_there = Present(Table.USERS, {"kuid": kuid})
+        try:
+            await self._storage.apply([is_there, Note(Noted.UNLOCKED, kuid)])
+        except Missing:
+            raise error("security.user.not_found", kuid) from None
 
     def _updated(self, user: User, updater: str) -> dict[str, object]:
         return {**user.info, "updatedAt": self._clock_ms(), "updater": updater}

@@ -38,6 +38,7 @@ _LAST_S = 1.0
 _OPTIONAL = (
     *("resume", "prove", "resume_proof", "get_by_id", "get_info", "search", "refresh_token"),
     *("validate_new", "check_present_password", "second_factor", "check_second_factor"),
+    "accounts_of",
 )
 _SHOWN = ("get_by_id", "get_info", "search")
 _FINDS_OUT = ("verify", "resume", "prove", "resume_proof", "check_second_factor")
