@@ -110,7 +110,8 @@ def _particular_fields(
 ) -> tuple[Fields, bytes]:
     """Give the fields beyond the constant ones, and the body, compressed where that is wanted."""
     head = request.head
-    fields: Fields = [
+    fields: Fields = [("set-cookie", value) for value in response.cookies]
+    fields += [
         (name, value) for name, value in response.headers.items() if name.lower() not in _OURS
     ]
     varies = []

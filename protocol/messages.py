@@ -33,7 +33,9 @@ Json = object
 
 _PAYLOAD_FIELDS = ("controller", "action", "jwt", "volatile", "body", "requestId")
 # A query string lands in logs and histories: nothing in it steers or authenticates a request.
-_NEVER_FROM_QUERY = frozenset(_PAYLOAD_FIELDS)
+PREVIOUS_TOKEN = "previousToken"  # noqa: S105  (a name)
+"""The argument of a login that holds a former token of the account."""
+_NEVER_FROM_QUERY = frozenset((*_PAYLOAD_FIELDS, PREVIOUS_TOKEN))
 _QUERY_FIELDS = 1000
 # Above this a body is read by another thread than the one that serves everybody.
 READ_AT_ONCE_BYTES = 64 * 1024
@@ -148,9 +150,9 @@ class Response:
     """What a request is answered with.
 
     `headers` are the ones an action set, by lower-case name; the envelope shows them too, save
-    `set-cookie`. With `is_raw` the result alone is the answer's body. `is_private` marks an answer
-    that holds a token: never cached, never compressed. With `has_result` False the envelope has no
-    `result` at all.
+    `set-cookie`; `cookies` are further values of that field. With `is_raw` the result alone is the
+    answer's body. `is_private` marks an answer that holds a token: never cached, never compressed.
+    With `has_result` False the envelope has no `result` at all.
     """
 
     request_id: str
@@ -160,6 +162,7 @@ class Response:
     status: int = 200
     error: ApiError | None = None
     headers: dict[str, str] = field(default_factory=dict)
+    cookies: tuple[str, ...] = ()
     is_raw: bool = False
     is_private: bool = False
     has_result: bool = True
@@ -171,6 +174,7 @@ class Response:
             self.status == 200
             and self.error is None
             and not self.headers
+            and not self.cookies
             and not self.is_private
             and not self.is_raw
             and self.has_result

@@ -24,12 +24,13 @@ ROLES = ("default", "anonymous")
 @dataclass(slots=True)
 class Outcome:
     """An answer that is more than its result: another status, headers, an error beside the result,
-    `is_private` when it holds a token, `is_raw` when the result alone is the answer, `has_result`
-    False when there is none at all."""
+    `cookies` beside the one in `headers`, `is_private` when it holds a token, `is_raw` when the
+    result alone is the answer, `has_result` False when there is none at all."""
 
     result: Json = None
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
+    cookies: tuple[str, ...] = ()
     error: ApiError | None = None
     is_private: bool = False
     is_raw: bool = False

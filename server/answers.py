@@ -24,9 +24,11 @@ def write_login(
     *,
     in_cookie: bool = False,
     more: Mapping[str, Json] = MappingProxyType({}),
+    cookies: tuple[str, ...] = (),
 ) -> Outcome:
     """Hand out a session token (contract/02 §4 login), in a cookie alone where that is wanted by
-    this request, or was by an earlier step of the login; `more` stands beside it."""
+    this request, or was by an earlier step of the login; `more` stands beside it, and so do further
+    `cookies`."""
     result: dict[str, Json] = {"_id": issued.kuid, "expiresAt": issued.expires_at_ms}
     headers: dict[str, str] = {}
     if in_cookie or services.cookies.is_wanted(request):
@@ -34,7 +36,7 @@ def write_login(
     else:
         result["jwt"] = issued.token
     result["ttl"] = issued.ttl_ms
-    return Outcome({**result, **more}, headers=headers, is_private=True)
+    return Outcome({**result, **more}, headers=headers, cookies=cookies, is_private=True)
 
 
 def shown_expiry(caller: Caller) -> int:

@@ -18,10 +18,12 @@ from server.addresses import Addresses, is_loopback
 from server.allocator import return_large_blocks
 from server.auditing import make_trail
 from server.auth import defaults
+from server.auth.anonymous_writes import AnonymousWrites
 from server.auth.breaches import BreachCheck
 from server.auth.credentials import Credentials
 from server.auth.issuing import Issuer
 from server.auth.keyring import Keyring, open_keyring
+from server.auth.known_devices import KnownDevices
 from server.auth.limits import RequestLimits
 from server.auth.links import Links
 from server.auth.logins import Logins
@@ -64,6 +66,7 @@ from server.controllers import (  # noqa: F401
 )
 from server.controllers import password as password_actions  # noqa: F401
 from server.controllers import users as user_actions  # noqa: F401
+from server.devices import Devices
 from server.dispatch import Dispatcher
 from server.firstadmin import FirstAdmin
 from server.keycommands import opened
@@ -265,7 +268,7 @@ async def operating(config: Config, *, creates: bool = False) -> AsyncIterator[O
                 Profiles(storage, clock_ms=clock_ms),
                 users,
                 UserChanges(storage, users, rulebook, step_up, clock_ms=clock_ms),
-                Credentials(storage, strategies, NoSessions(), step_up),
+                Credentials(storage, strategies, NoSessions(), step_up, clock_ms=clock_ms),
                 notifier,
                 config.security.mfa.factors,
                 clock_ms,
@@ -368,9 +371,13 @@ async def build_services(
     tokens = Tokens(storage, users, rulebook, keyring, limits, step_up, clock_ms=read_ms)
     addresses = Addresses(config.server.trusted_proxies)
     links = make_links(config, read_ms)
-    logins = make_logins(config, storage, strategies, users, step_up, read_ms)
+    on_limit = counting.limits.count
+    writes = AnonymousWrites(config.limits.anonymous_writes, clock_s=clock_s, on_limit=on_limit)
+    logins = make_logins(config, storage, strategies, users, step_up, read_ms, writes, on_limit)
     first_admin = await make_first_admin(config, users, strategies, is_open=open_mode)
-    storage.follow(make_follower(rulebook, keyring, tokens, links, first_admin))
+    storage.follow(make_follower(rulebook, keyring, tokens, links, first_admin, logins))
+    cookies = make_cookies(config, addresses)
+    known_devices = KnownDevices(storage, keyring, clock_ms=read_ms)
     return Services(
         config=config,
         storage=storage,
@@ -384,7 +391,7 @@ async def build_services(
         trail=trail,
         notifier=make_notifier(config, users, read_ms),
         user_changes=UserChanges(storage, users, rulebook, step_up, clock_ms=read_ms),
-        credentials=Credentials(storage, strategies, tokens, step_up),
+        credentials=Credentials(storage, strategies, tokens, step_up, clock_ms=read_ms),
         logins=logins,
         step_up=step_up,
         keyring=keyring,
@@ -397,9 +404,11 @@ async def build_services(
         links=links,
         first_admin=first_admin,
         addresses=addresses,
-        cookies=make_cookies(config, addresses),
+        cookies=cookies,
         browsers=Browsers(addresses),
-        limits=make_request_limits(config, counting.limits.count),
+        limits=make_request_limits(config, on_limit),
+        devices=Devices(known_devices, addresses, cookies),
+        anonymous_writes=writes,
         request_ids=make_ids(),
         clock_ms=read_ms,
         node=config.server.node,
@@ -416,7 +425,12 @@ def make_request_limits(config: Config, on_limit: Callable[[Limit], None]) -> Re
 
 
 def make_follower(
-    rulebook: Rulebook, keyring: Keyring, tokens: Tokens, links: Links, first_admin: FirstAdmin
+    rulebook: Rulebook,
+    keyring: Keyring,
+    tokens: Tokens,
+    links: Links,
+    first_admin: FirstAdmin,
+    logins: Logins,
 ) -> Callable[[Sequence[Entry]], None]:
     """Give what tells everybody who keeps something that it is no longer so."""
 
@@ -428,6 +442,7 @@ def make_follower(
         tokens.notice(entries)
         links.notice(entries)
         first_admin.notice(entries)
+        logins.notice(entries)
 
     return follow
 
@@ -453,9 +468,11 @@ def make_logins(
     users: Users,
     step_up: StepUp,
     read_ms: Callable[[], int],
+    writes: AnonymousWrites,
+    on_limit: Callable[[Limit], None],
 ) -> Logins:
     """Give what runs login attempts, and asks for second factors in them."""
     pending = PendingLogins(storage, clock_ms=read_ms, ttl_ms=config.timeouts.login_ms)
     factors = SecondFactors(strategies, users, pending, step_up)
     throttle = Throttle(config.limits.failed_logins, clock_s=clock_s)
-    return Logins(strategies, users, throttle, pending, factors)
+    return Logins(strategies, users, throttle, pending, factors, writes, on_limit=on_limit)

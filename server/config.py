@@ -52,8 +52,16 @@ class Limits:
         "failedLogins",
         whole(0, 1000),
         10,
-        "Failed logins of an account, and ten times as many of an address, before the next ones "
-        "must wait; 0 for no limit. A proxy in front belongs into `server.trustedProxies`.",
+        "Failed logins of an account from one address or known device, and ten times as many of an "
+        "account or of an address in all, before the next ones must wait; 0 for no limit. A proxy "
+        "in front belongs into `server.trustedProxies`.",
+    )
+    anonymous_writes: int = setting(
+        "anonymousWrites",
+        whole(0, 1_000_000),
+        300,
+        "Login steps begun and users registered by unauthenticated clients of one address, each "
+        "minute, before the next ones must wait; 0 for no limit.",
     )
     documents_fetch_count: int = setting(
         "documentsFetchCount", whole(1, 1_000_000), 10_000, "Items one answer may give."

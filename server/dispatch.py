@@ -417,6 +417,7 @@ def _take_outcome(response: Response, outcome: Outcome) -> None:
     response.result, response.status = outcome.result, outcome.status
     response.headers = outcome.headers
     response.error = None if outcome.error is None else outcome.error.as_data()
+    response.cookies = outcome.cookies
     response.is_private, response.is_raw = outcome.is_private, outcome.is_raw
     response.has_result = outcome.has_result
 

@@ -25,6 +25,8 @@ class Limit(StrEnum):
     ANONYMOUS_RATE = "anonymousRate"
     REFUSED_CONNECTION = "refusedConnection"
     REFUSED_CLIENT = "refusedClient"
+    FAILED_LOGINS = "failedLogins"
+    ANONYMOUS_WRITES = "anonymousWrites"
 
 
 class LimitCounters:

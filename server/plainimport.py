@@ -65,7 +65,8 @@ class PlainImport:
         await check_profiles_exist(self._operations.rulebook, new.profile_ids)
         changes = changes_between(row, old, new)
         if new.is_disabled and not old.is_disabled:
-            changes += await ends_of(self._operations.storage, old.kuid)
+            operations = self._operations
+            changes += await ends_of(operations.storage, old.kuid, operations.clock_ms())
         return changes
 
     async def _store_credentials(

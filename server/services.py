@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from server.addresses import Addresses
+from server.auth.anonymous_writes import AnonymousWrites
 from server.auth.apikeys import ApiKeys
 from server.auth.breaches import BreachCheck
 from server.auth.credentials import Credentials
@@ -32,6 +33,7 @@ from server.browsers import Browsers
 from server.config import Config
 from server.cookies import Cookies
 from server.counting import Counting
+from server.devices import Devices
 from server.firstadmin import FirstAdmin
 from server.notifier import Notifier
 from server.openapi import Published
@@ -69,6 +71,8 @@ class Services:
     addresses: Addresses
     cookies: Cookies
     browsers: Browsers
+    devices: Devices
+    anonymous_writes: AnonymousWrites
     limits: RequestLimits
     request_ids: Iterator[str]
     clock_ms: Callable[[], int]

@@ -4,7 +4,7 @@ from dataclasses import replace
 from functools import partial
 from urllib.parse import urlencode
 
-from protocol.messages import Origin, Request
+from protocol.messages import PREVIOUS_TOKEN, Origin, Request
 from server.actions import Outcome
 from server.auth.assurance import Principal
 from server.auth.callers import Caller
@@ -32,12 +32,12 @@ def principal_of(services: Services, caller: Caller, request: Request) -> Princi
 
 def read_attempt(services: Services, request: Request) -> LoginAttempt:
     """Give what a strategy may know of a request."""
-    body = request.body if isinstance(request.body, dict) else {}
+    body = _without_proof(request.body) if isinstance(request.body, dict) else {}
     peer, addresses = request.peer, services.addresses
     certificates = () if peer is None else peer.certificates
     return LoginAttempt(
         body,
-        request.args,
+        _without_proof(request.args),
         request.headers,
         addresses.of(request),
         certificate=certificates[0] if certificates else None,
@@ -45,6 +45,14 @@ def read_attempt(services: Services, request: Request) -> LoginAttempt:
         is_from_proxy=peer is not None and addresses.is_trusted(peer.address),
         is_from_foreign_page=services.cookies.is_from_foreign_page(request),
     )
+
+
+def _without_proof(given: dict[str, object]) -> dict[str, object]:
+    """Leave out the former token that shows a known device: it is not for strategies, which may
+    keep or send on what they are given."""
+    if PREVIOUS_TOKEN not in given:
+        return given
+    return {name: value for name, value in given.items() if name != PREVIOUS_TOKEN}
 
 
 def strategy_of(services: Services, request: Request) -> Strategy | None:

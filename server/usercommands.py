@@ -39,6 +39,10 @@ def declare(command: ArgumentParser, settings: ArgumentParser) -> None:
     texts = {
         "disable": ("refuse a user's tokens, keys and logins; his sessions end", _disable),
         "enable": ("let a disabled user in again; sessions that ended stay so", _enable),
+        "unlock": (
+            "forget a user's failed logins, so that the next attempt need not wait",
+            _unlock,
+        ),
         "delete": ("end a user with his credentials, sessions and API keys", _delete),
         "set-password": (
             "give a user another password; his sessions and reset tokens end, API keys stay",
@@ -183,6 +187,12 @@ async def _enable(operations: Operations, given: Namespace) -> None:
     print(f"user {kuid} is enabled")
 
 
+async def _unlock(operations: Operations, given: Namespace) -> None:
+    kuid = await _find(operations, given)
+    await operations.change("user unlock", kuid, operations.user_changes.unlock(kuid))
+    print(f"user {kuid} is unlocked: failed logins are forgotten")
+
+
 async def _delete(operations: Operations, given: Namespace) -> None:
     kuid = await _find(operations, given)
     await operations.change("user delete", kuid, operations.users.delete(kuid))
@@ -208,7 +218,7 @@ async def _reset_mfa(operations: Operations, given: Namespace) -> None:
     held = await factors_of(operations.storage, kuid, asked)
     if not held:
         raise LocalError(f"user {kuid} has no second factor of: {', '.join(asked)}")
-    ends = end_all(kuid) if given.end_sessions else []
+    ends = end_all(kuid, operations.clock_ms()) if given.end_sessions else []
     for name in held:
         removal = take_away(operations.storage, kuid, name, ends)
         await operations.change("user reset-mfa", kuid, removal, strategy=name)

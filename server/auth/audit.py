@@ -8,7 +8,7 @@ While an action that is audited runs, a `Line` holds what is known about it, and
 import asyncio
 import re
 import secrets
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field
 from enum import Enum
@@ -91,7 +91,8 @@ class Event:
 class Line:
     """What is known so far of one action; `told` are the subjects whose event is stored,
     `notices` what the operator's systems are to hear of it beside that (`server.notifier`);
-    `suspect` is the account somebody named, which may be nobody's: only to find its owner."""
+    `suspect` is the account somebody named, which may be nobody's: only to find its owner; `slowed`
+    says what must wait because of it, each an event of its own."""
 
     at_ms: int
     kind: str
@@ -104,6 +105,7 @@ class Line:
     told: set[str] = field(default_factory=set)
     notices: set[str] = field(default_factory=set)
     suspect: str = field(default="", repr=False)
+    slowed: list[str] = field(default_factory=list)
 
     def event(self, subject: str, target: str = "") -> Event:
         """Give what is to be kept of it."""
@@ -141,6 +143,7 @@ def tell(
     notice: str | None = None,
     suspect: str = "",
     strategy: str = "",
+    slowed: Iterable[str] = (),
 ) -> None:
     """Say more about the action that runs, for the audit trail and, as a `notice`, for the
     operator's systems alone; nothing if it is not audited."""
@@ -152,6 +155,7 @@ def tell(
     line.reason = line.reason if reason is None else reason
     line.ending = line.ending if ending is None else ending
     line.strategy = strategy or line.strategy
+    line.slowed += slowed
     if notice is not None:
         line.notices.add(notice)
         line.suspect = suspect or line.suspect

@@ -84,12 +84,19 @@ class Credentials:
     403 for a principal who may not (see `StepUp`), and whatever the strategy refuses."""
 
     def __init__(
-        self, storage: Storage, strategies: Strategies, tokens: OwnSessions, step_up: StepUp
+        self,
+        storage: Storage,
+        strategies: Strategies,
+        tokens: OwnSessions,
+        step_up: StepUp,
+        *,
+        clock_ms: Callable[[], int],
     ) -> None:
         self._storage = storage
         self._strategies = strategies
         self._tokens = tokens
         self._step_up = step_up
+        self._clock_ms = clock_ms
 
     async def check(
         self, name: str, kuid: str, by: Principal, *, is_present: bool = False
@@ -146,7 +153,7 @@ class Credentials:
             if revokes and is_own:
                 ends = await self._tokens.ends_of_others(kuid, family)
             elif revokes:
-                ends = end_all(kuid)
+                ends = end_all(kuid, self._clock_ms())
             return Prepared(prepared.shown, [*prepared.changes, *ends])
 
         shown = await self._apply(kuid, prepare, guards, notice=CHANGED)

@@ -7,14 +7,25 @@ checked before it counts.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
+import unicodedata
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from random import SystemRandom
 from typing import Protocol, TypeVar, cast, runtime_checkable
 
 from protocol.errors import ApiError, error
+from server.auth.anonymous_writes import AnonymousWrites
 from server.auth.audit import Ending, aside, tell
+from server.auth.known_devices import Device
 from server.auth.mfa import LoggedIn, NextStep, SecondFactors, account_of
 from server.auth.names import ANONYMOUS_ID, MOST_ID_BYTES
 from server.auth.notices import THROTTLED
@@ -38,7 +49,8 @@ from server.auth.strategies.registry import Strategies
 from server.auth.throttle import Attempt, Throttle
 from server.auth.tokenforms import owner_guard
 from server.auth.users import User, Users
-from server.storage.base import Change, Present, Row, Table
+from server.limit_counters import Limit
+from server.storage.base import Change, Entry, Noted, Present, Row, Table, Unavailable
 
 _LOG = logging.getLogger("manykeys.logins")
 _RANDOM, _LONGEST_PAUSE_S = SystemRandom(), 0.004
@@ -57,13 +69,23 @@ class Refreshes(Protocol):
         """Give None, or `expiresIn`, the life of the next token; anything raised is a refusal."""
 
 
+@runtime_checkable
+class NamesAccounts(Protocol):
+    """A strategy that knows all names of a user's account."""
+
+    async def accounts_of(self, kuid: str) -> Sequence[str]:
+        """Return what `account_of` gives when this user logs in."""
+
+
 @dataclass(frozen=True, slots=True)
 class Visit:
     """What a login attempt came with beside what its strategy sees: `binding` is the secret that
-    tells this browser or socket from all others, `wishes` is what the login is to end with."""
+    tells this browser or socket from all others, `wishes` is what the login is to end with;
+    `devices` are those it is proved to come from."""
 
     binding: str = field(repr=False)
     wishes: Mapping[str, object]
+    devices: tuple[Device, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +100,16 @@ class Claim:
 class Logins:
     """Runs strategies, as often as the throttle lets them."""
 
-    __slots__ = ("_pending", "_second_factors", "_strategies", "_throttle", "_users")
+    __slots__ = (
+        "_on_limit",
+        "_pending",
+        "_second_factors",
+        "_strategies",
+        "_throttle",
+        "_unlocking",
+        "_users",
+        "_writes",
+    )
 
     def __init__(
         self,
@@ -87,7 +118,13 @@ class Logins:
         throttle: Throttle,
         pending: PendingLogins,
         second_factors: SecondFactors,
+        writes: AnonymousWrites,
+        *,
+        on_limit: Callable[[Limit], None],
     ) -> None:
+        self._writes = writes
+        self._on_limit = on_limit
+        self._unlocking: set[asyncio.Task[None]] = set()
         self._strategies = strategies
         self._users = users
         self._throttle = throttle
@@ -129,7 +166,8 @@ class Logins:
         step = await self._find(name, attempt, visit)
         kuid = step.kuid or ""
         tell(subject=kuid)
-        begun = await self._begin(account_of(kuid), attempt.address)
+        device = next((one.id for one in visit.devices if one.kuid == kuid), "")
+        begun = await self._begin(account_of(kuid), attempt.address, device=device)
         async with _settling(begun):
             taken = self._second_factors.take(name, attempt, step, visit.binding)
             found = await _in_task(taken, f"second factor {name}")
@@ -150,11 +188,63 @@ class Logins:
             form_key=attempt.args.get("form"),
         )
 
-    async def _begin(self, account: str | None, address: str, *, is_guess: bool = True) -> Attempt:
+    async def unlock(self, kuid: str) -> None:
+        """Forget the failed logins of a user in this process, with whatever strategy."""
+        accounts = [account_of(kuid), _own_account(kuid)]
+        for name in self._strategies.names():
+            accounts += await self._accounts_of(name, kuid)
+        self._throttle.unlock(accounts)
+
+    def notice(self, entries: Sequence[Entry]) -> None:
+        """Unlock whom journal entries name."""
+        for entry in entries:
+            if entry.noted is Noted.UNLOCKED:
+                task = asyncio.create_task(self._unlock_noted(entry.subject), name="unlock")
+                self._unlocking.add(task)
+                task.add_done_callback(self._unlocking.discard)
+
+    async def _unlock_noted(self, kuid: str) -> None:
+        try:
+            await self.unlock(kuid)
+        except Unavailable as reason:
+            _LOG.warning("user %r is not unlocked: %s", kuid, reason)
+
+    async def _accounts_of(self, name: str, kuid: str) -> list[str]:
+        """Return all that failed logins of a user with a strategy may be counted by."""
+        strategy = self._strategies.get(name)
+        identifiers = await self._users.identifiers_of(name, kuid)
+        entries = [_entry(name, identifier) for identifier in identifiers]
+        named: Sequence[str] = identifiers
+        if isinstance(strategy, NamesAccounts):
+            try:
+                given: object = await strategy.accounts_of(kuid)
+            except ApiError:
+                given = ()  # its fault is in the log
+            named = given if isinstance(given, (list, tuple)) else ()
+        return [*(_account(name, one) for one in named if isinstance(one, str)), *entries]
+
+    async def _device_of(self, name: str, account: str | None, devices: Sequence[Device]) -> str:
+        """Return the device that is known to the account somebody names, "" for none.
+
+        Asked are the accounts of whoever the device is known to, never whose the name is: what it
+        takes does not depend on whether there is such an account.
+        """
+        if account is None:
+            return ""
+        named = {account, self._throttle.entry_of(account)}
+        for device in devices:
+            if named & set(await self._accounts_of(name, device.kuid)):
+                return device.id
+        return ""
+
+    async def _begin(
+        self, account: str | None, address: str, *, device: str = "", is_guess: bool = True
+    ) -> Attempt:
         """Begin an attempt, as often as the throttle lets somebody."""
         try:
-            return await self._throttle.begin(account, address, is_guess=is_guess)
+            return await self._throttle.begin(account, address, device=device, is_guess=is_guess)
         except ApiError:
+            self._on_limit(Limit.FAILED_LOGINS)
             # What was typed: for whom it may be, and never kept.
             tell(notice=THROTTLED, suspect=(account or "").partition("\0")[2])
             raise
@@ -185,17 +275,39 @@ class Logins:
     ) -> LoggedIn | NextStep | Claim:
         """Take a step, as often as the throttle lets somebody."""
         is_guess = step.account is not None or not getattr(strategy, "asks_elsewhere", False)
-        begun = await self._begin(step.account, attempt.address, is_guess=is_guess)
+        device = await self._device_of(name, step.account, visit.devices)
+        begun = await self._begin(step.account, attempt.address, device=device, is_guess=is_guess)
         async with _settling(begun):
-            # In a task of its own: a strategy of somebody else's may use what only works in one.
-            taken = self._take(name, strategy, attempt, step, visit)
-            outcome = await _in_task(taken, f"login with {name}")
+            with self._counting_step(strategy, attempt.address, step) as write:
+                # In a task of its own: what third parties write may use what only works in one.
+                taken = self._take(name, strategy, attempt, step, visit)
+                outcome = await _in_task(taken, f"login with {name}")
+                write.is_made = isinstance(outcome, NextStep)
             if isinstance(outcome, NextStep):
                 tell(ending=Ending.PENDING)
                 return outcome
+            if isinstance(outcome, Refused) and outcome.entry and step.account is not None:
+                begun.identify(step.account, _entry(name, str(outcome.entry)))
             found = await self._conclude(name, strategy, outcome, step)
             begun.succeeded()
+            if step.token_hash and step.linking is None:
+                self._writes.take_back(attempt.address)  # what was begun has led to a login
             return found
+
+    @contextmanager
+    def _counting_step(
+        self, strategy: Strategy, address: str, step: Step
+    ) -> Iterator["_StepWrite"]:
+        """Count a login step that a client who is not logged in may be about to have stored; before
+        the strategy is asked, which takes time. ApiError 429 for one too many."""
+        write = _StepWrite(is_counted=isinstance(strategy, Resumes) and _is_first(step))
+        if write.is_counted:
+            self._writes.count(address)
+        try:
+            yield write
+        finally:
+            if write.is_counted and not write.is_made:
+                self._writes.take_back(address)
 
     async def put_aside(
         self, name: str, state: object, form: Mapping[str, object], address: str
@@ -209,7 +321,7 @@ class Logins:
 
     async def confirm(self, kuid: str, address: str, check: Callable[[], Awaitable[None]]) -> None:
         """Run a check of something only this user should know, throttled as logins are."""
-        begun = await self._begin(f"\0{kuid}", address)
+        begun = await self._begin(_own_account(kuid), address)
         async with _settling(begun):
             await check()
             begun.succeeded()
@@ -325,6 +437,14 @@ async def _in_task(work: Coroutine[object, object, T], name: str) -> T:
     return await asyncio.create_task(work, name=name, context=aside())
 
 
+@dataclass(slots=True)
+class _StepWrite:
+    """Whether a step was counted, and whether it is stored."""
+
+    is_counted: bool
+    is_made: bool = False
+
+
 @asynccontextmanager
 async def _settling(begun: Attempt) -> AsyncIterator[None]:
     """Count a refusal as a failed attempt, and anything else but a success as none at all.
@@ -337,7 +457,7 @@ async def _settling(begun: Attempt) -> AsyncIterator[None]:
         yield
     except ApiError as refused:
         if refused.status in (401, 403) and not refused.more:
-            begun.failed()
+            tell(slowed=[slowed.value for slowed in begun.failed()])
             await _pause(_RANDOM.uniform(0, _LONGEST_PAUSE_S))
         raise
     finally:
@@ -376,4 +496,25 @@ def _account_of(name: str, strategy: Strategy, attempt: LoginAttempt) -> str | N
     Those that are too long to be anybody's are cut."""
     account_of = getattr(strategy, "account_of", None)
     account = None if account_of is None else account_of(attempt)
-    return f"{name}\0{account[:MOST_ID_BYTES]}" if isinstance(account, str) else None
+    return _account(name, account) if isinstance(account, str) else None
+
+
+def _account(name: str, given: str) -> str:
+    """Write an account as the throttle knows it: two spellings of one text (Unicode NFC) are the
+    same."""
+    return f"{name}\0{unicodedata.normalize('NFC', given[:MOST_ID_BYTES])}"
+
+
+def _entry(name: str, identifier: str) -> str:
+    """Write what identifies an entry of a strategy: no name that is typed looks like it."""
+    return f"{name}\0\0{identifier}"
+
+
+def _own_account(kuid: str) -> str:
+    """Name what wrong answers of a user who is logged in are counted by."""
+    return f"\0{kuid}"
+
+
+def _is_first(step: Step) -> bool:
+    """Tell whether this begins a login: it does not go on with one, and links nothing."""
+    return not step.token_hash and step.linking is None

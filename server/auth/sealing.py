@@ -61,7 +61,7 @@ class Sealer:
         if not self._ciphers:
             wanted = [*self._keys]
             if self._opens_stored or not wanted:
-                wanted.append(await _stored_key(self._storage))
+                wanted.append(await stored_secret(self._storage, _SETTING))
             self._ciphers = [_cipher(secret) for secret in wanted]
         return self._ciphers
 
@@ -78,14 +78,15 @@ def _open(cipher: AESGCM, sealed: object, use: str) -> str | None:
         return None
 
 
-async def _stored_key(storage: Storage) -> str:
-    """Give the store's key; of several processes that make one at once, one does."""
-    row = await storage.get(Table.SETTINGS, name=_SETTING)
+async def stored_secret(storage: Storage, setting: str) -> str:
+    """Return a random key that the store keeps under a name, 32 bytes in hexadecimal. It is created
+    once: of several processes that do so at the same time, one succeeds."""
+    row = await storage.get(Table.SETTINGS, name=setting)
     if row is None:
         made = secrets.token_hex(_KEY_BYTES)
         try:
-            await storage.apply([Insert(Table.SETTINGS, {"name": _SETTING, "value": made})])
+            await storage.apply([Insert(Table.SETTINGS, {"name": setting, "value": made})])
         except Exists:
-            return await _stored_key(storage)
+            return await stored_secret(storage, setting)
         return made
     return cast(str, row["value"])

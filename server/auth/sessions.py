@@ -10,6 +10,7 @@ from typing import cast
 
 from protocol.errors import error
 from server.auth.assurance import Assurance
+from server.auth.known_devices import revoke_all_devices, revoke_devices
 from server.auth.lifetimes import NEVER
 from server.auth.names import is_id
 from server.auth.tokenforms import is_over
@@ -94,7 +95,8 @@ class Sessions:
             own = await self._storage.get(Table.SESSIONS, token_hash=token_hash)
             newest, members = (None, []) if own is None else await self._chain(own)
             try:
-                await self._storage.apply(_end_all_but(newest, members))
+                forgotten = revoke_all_devices(self._clock_ms())
+                await self._storage.apply([*_end_all_but(newest, members), forgotten])
             except Missing:
                 continue
             return
@@ -109,9 +111,14 @@ class Sessions:
         return (newest[0] if newest else None), [member, *members]
 
 
-def end_all(kuid: str) -> list[Change]:
-    """Give what ends every session of a user; his API keys stay."""
-    return [DeleteAll(Table.SESSIONS, {"kuid": kuid}), Note(Noted.SESSIONS, kuid)]
+def end_all(kuid: str, now_ms: int) -> list[Change]:
+    """Give what ends every session of a user, and what proves that a device is known to him; his
+    API keys stay."""
+    return [
+        DeleteAll(Table.SESSIONS, {"kuid": kuid}),
+        Note(Noted.SESSIONS, kuid),
+        revoke_devices(kuid, now_ms),
+    ]
 
 
 def read_assurance(row: Row) -> Assurance:

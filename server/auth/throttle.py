@@ -1,243 +1,126 @@
-"""Slows down whoever guesses: failed logins are counted per account and per address (design §4).
+"""Throttling of failed logins: exponential, decaying, never permanent (NIST SP 800-63B §3.2.2).
 
-An account is a strategy with the identifier as it was given, whether anybody has it or not, so that
-being slowed down tells nothing. From `limits.failedLogins` failures on, each makes the next attempt
-wait twice as long, up to `LONGEST_WAIT_S`. Who comes too early is refused before any password is
-looked at, and that is not counted. Failures are forgiven one by one: nobody is locked out for good.
+An account is a strategy with the identifier as it was given, whether any user has it or not, so
+that throttling reveals nothing. Three limits are asked before a password is looked at, each a
+multiple of `limits.failedLogins`:
+
+- an account from one address (a device that has logged in to the account before: the account from
+  this device, whatever its address) may fail that often;
+- an account from all addresses together `ACCOUNT_FACTOR` times as often, and from all known devices
+  together as often again: what guesses from many addresses use up is not the known devices' share;
+- an address `NETWORK_FACTORS` times as often: IPv4 by address, IPv6 by /64, /56 and /48.
+
+So one stranger blocks an account for one address only, and many strangers never for the devices of
+its owner. A known device passes the waits of the account and of the address; its failures count for
+the address too. Clients that are refused because they come too early learn nothing, and only their
+own address is charged. A success forgets the failures of the account from this address, or device,
+and of nothing else: it gives a guesser elsewhere no new guesses.
 
 An attempt in progress counts as a failed one: the last ones before the limit are made one after the
 other, however many come at once. Those that wait for another site, where nothing can be guessed,
-count when they have failed: a site that hangs would keep everybody behind one address from logging
+count when they have failed: a site that hangs would keep all users behind one address from logging
 in. All counts live in this process only.
 
-Known limits: whoever keeps guessing keeps the account slow for its owner too (no device is known),
-and people behind one address share its count; that is why it may fail `ADDRESS_FACTOR` times as
-often. A success does not clear an address: one account of his own would let a guesser go on.
+What one identifier cannot show: a directory may know one entry by several names. Where a strategy
+says which entry it was, failures count for the entry as well, at the account's limit; the names are
+throttled each by itself as if they had nothing in common, or throttling would reveal that they do.
 """
 
-import asyncio
 import hashlib
-from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from ipaddress import IPv6Address, ip_address
-from math import ceil
+from enum import Enum
+from functools import partial
 
-from protocol.errors import ApiError, error
+from server.auth.backoff import BackoffTable, Counter, too_many
+from server.client_networks import address_groups
 
-FIRST_WAIT_S = 1.0
-LONGEST_WAIT_S = 900.0
 FORGIVE_S = 600.0
-"""After so long one failure of an account is forgotten; of an address, `ADDRESS_FACTOR` are."""
-ADDRESS_FACTOR = 10
+"""After this time one failure of an account is forgotten; of an address, as many as its factor."""
+ACCOUNT_FACTOR = 10
+NETWORK_FACTORS = (10, 20, 50)
+"""Of an IPv4 address or an IPv6 /64, of a /56, of a /48."""
 MOST_COUNTERS = 65_536
-"""Accounts, and as many addresses, whose failures are kept: some 20 MB of each at the very most."""
-MOST_WAITING = 1024
-"""Attempts on one account, or from one address, that may wait for those in progress; further ones
-are refused. Far more than one account needs: load benchmarks log in with a single one."""
-_MOST_DOUBLINGS = 10  # 1,024 s: beyond the longest wait, more failures would only be slower to go
-_IPV6_SITE_BITS = 64  # what one customer is given at least: he can choose among all these addresses
+"""Counters kept of each kind: of accounts from one address or device, of accounts, and of networks
+of each width. Some 400 bytes each."""
+MOST_ENTRIES = 8192
+"""Names of accounts for which the entry of a directory is remembered."""
+MOST_UNLOCKED = 4096
+"""Accounts for which it is remembered that an administrator has unlocked them."""
+_ANYWHERE = b"anywhere"  # peers without an address, like those of a Unix socket
 
 
-@dataclass(slots=True, eq=False)
-class _Counter:
-    """The failures of one account or address."""
+class Slowed(Enum):
+    """What must wait from a failed login on; the value is what the audit log says."""
 
-    key: bytes
-    failures: int = 0
-    forgiving_from_s: float = 0.0
-    blocked_until_s: float = 0.0
-    in_progress: int = 0
-    waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
-
-    @property
-    def is_idle(self) -> bool:
-        return not self.failures and not self.in_progress and not self.waiting
+    FROM_ADDRESS = "too many failed logins of this account from this address"
+    FROM_DEVICE = "too many failed logins of this account from this device"
+    ACCOUNT = "too many failed logins of this account"
+    DEVICES = "too many failed logins of this account from known devices"
+    ADDRESS = "too many failed logins from this address"
 
 
-class _Counters:
-    """A bounded table of counters, for all accounts or for all addresses.
-
-    Those that are slowed down are kept apart from the rest: a flood of made-up names with a failure
-    or two can't push them out.
-    """
-
-    __slots__ = ("_allowance", "_clock_s", "_forgive_s", "_most", "_quiet", "_slowed")
-
-    def __init__(
-        self, allowance: int, *, forgive_s: float, most: int, clock_s: Callable[[], float]
-    ) -> None:
-        self._allowance = allowance
-        self._forgive_s = forgive_s
-        self._most = most
-        self._clock_s = clock_s
-        self._quiet: OrderedDict[bytes, _Counter] = OrderedDict()
-        self._slowed: OrderedDict[bytes, _Counter] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._quiet) + len(self._slowed)
-
-    async def reserve(self, key: bytes) -> _Counter:
-        """Count an attempt as being in progress; ApiError 429 when it is too early for one."""
-        while True:
-            counter = self.check(key)
-            if self._room(counter) > 0:
-                counter.in_progress += 1
-                self._keep(counter, self._clock_s())
-                return counter
-            await self._wait(counter)
-
-    def check(self, key: bytes) -> _Counter:
-        """Give the counter; ApiError 429 when it is too early for an attempt."""
-        counter = self._quiet.get(key) or self._slowed.get(key) or _Counter(key)
-        now_s = self._clock_s()
-        self._forgive(counter, now_s)
-        if counter.blocked_until_s > now_s:
-            raise _too_many(counter.blocked_until_s - now_s)
-        return counter
-
-    def count_failure(self, key: bytes) -> None:
-        """Count an attempt that was not reserved."""
-        counter = self._quiet.get(key) or self._slowed.get(key) or _Counter(key)
-        counter.in_progress += 1
-        self.fail(counter)
-
-    def fail(self, counter: _Counter) -> None:
-        """Settle an attempt that failed."""
-        now_s = self._clock_s()
-        self._forgive(counter, now_s)
-        if counter.failures == 0:
-            counter.forgiving_from_s = now_s
-        doublings = min(counter.failures + 1 - self._allowance, _MOST_DOUBLINGS)
-        counter.failures = self._allowance + doublings
-        if doublings >= 0:
-            wait_s = min(FIRST_WAIT_S * 2.0**doublings, LONGEST_WAIT_S)
-            counter.blocked_until_s = max(counter.blocked_until_s, now_s + wait_s)
-        self._settle(counter, now_s)
-
-    def clear(self, counter: _Counter) -> None:
-        """Settle an attempt that succeeded, and forget the failures before it."""
-        counter.failures = 0
-        counter.blocked_until_s = 0.0
-        self._settle(counter, self._clock_s())
-
-    def release(self, counter: _Counter) -> None:
-        """Settle an attempt that changes nothing."""
-        self._settle(counter, self._clock_s())
-
-    def _room(self, counter: _Counter) -> int:
-        """How many more attempts may be in progress: after the limit it is one at a time."""
-        left = self._allowance - counter.failures - counter.in_progress
-        return max(left, 0 if counter.in_progress else 1)
-
-    def _forgive(self, counter: _Counter, now_s: float) -> None:
-        times = int((now_s - counter.forgiving_from_s) / self._forgive_s)
-        if times > 0:
-            counter.failures = max(0, counter.failures - times)
-            counter.forgiving_from_s += times * self._forgive_s
-
-    def _settle(self, counter: _Counter, now_s: float) -> None:
-        counter.in_progress -= 1
-        self._wake(counter, now_s)
-        self._keep(counter, now_s)
-
-    async def _wait(self, counter: _Counter) -> None:
-        """Wait until an attempt in progress is settled."""
-        if len(counter.waiting) >= MOST_WAITING:
-            raise _too_many(FIRST_WAIT_S)
-        settled = asyncio.get_running_loop().create_future()
-        counter.waiting.append(settled)
-        try:
-            await settled
-        except asyncio.CancelledError:
-            if settled in counter.waiting:
-                counter.waiting.remove(settled)
-            self._wake(counter, self._clock_s())  # the turn may have been this one's
-            raise
-
-    def _wake(self, counter: _Counter, now_s: float) -> None:
-        """Let go on who has room now, or everybody to be refused."""
-        is_blocked = counter.blocked_until_s > now_s
-        turns = len(counter.waiting) if is_blocked else self._room(counter)
-        while counter.waiting and turns > 0:
-            settled = counter.waiting.popleft()
-            if not settled.done():
-                settled.set_result(None)
-                turns -= 1
-
-    def _keep(self, counter: _Counter, now_s: float) -> None:
-        """Make this the newest counter of its kind, and forget the oldest ones beyond the bound."""
-        self._quiet.pop(counter.key, None)
-        self._slowed.pop(counter.key, None)
-        if not counter.is_idle:
-            is_slowed = counter.failures >= self._allowance
-            (self._slowed if is_slowed else self._quiet)[counter.key] = counter
-        for table in (self._quiet, self._slowed):
-            if table:
-                oldest = next(iter(table.values()))
-                self._forgive(oldest, now_s)
-                if oldest.is_idle or len(table) > self._most // 2:
-                    del table[oldest.key]
+Limit = tuple[BackoffTable, bytes, Slowed]
+"""A counter by its table and key, and what is said of it."""
 
 
 class Attempt:
     """One login in progress; the first of its three ends counts."""
 
-    __slots__ = ("_account", "_accounts", "_address", "_addresses", "_unreserved")
+    __slots__ = ("_entry", "_reserved", "_throttle", "_unreserved")
 
-    def __init__(self, accounts: _Counters, addresses: _Counters) -> None:
-        self._accounts = accounts
-        self._addresses = addresses
-        self._account: _Counter | None = None
-        self._address: _Counter | None = None
-        self._unreserved: bytes | None = None
+    def __init__(self, throttle: "Throttle") -> None:
+        self._throttle = throttle
+        self._reserved: list[tuple[BackoffTable, Counter, Slowed]] = []
+        self._unreserved: list[Limit] = []
+        self._entry: tuple[str, str] | None = None
 
-    def check(self, address: bytes | None) -> None:
-        """See that it is not too early, and count nothing before it has failed. ApiError 429."""
-        if address is not None:
-            self._addresses.check(address)
-            self._unreserved = address
-
-    async def reserve(self, account: bytes | None, address: bytes | None) -> None:
-        """Count it in, on both or not at all. ApiError 429."""
+    async def reserve(self, limits: Iterable[Limit], later: list[Limit]) -> None:
+        """Count it in under all `limits` or none, and under `later` once it has failed. ApiError
+        429."""
         with ExitStack() as undo:
             undo.callback(self.cancelled)
-            if account is not None:
-                self._account = await self._accounts.reserve(account)
-            if address is not None:
-                self._address = await self._addresses.reserve(address)
+            for table, key, slowed in limits:
+                self._reserved.append((table, await table.reserve(key), slowed))
             undo.pop_all()
+        self._unreserved = later
 
-    def failed(self) -> None:
-        """The credentials were refused."""
-        if self._unreserved is not None:
-            self._addresses.count_failure(self._unreserved)
-        self._end(self._accounts.fail, self._addresses.fail)
+    def identify(self, account: str, entry: str) -> None:
+        """Say which entry of a directory, by an identifier that never changes, the account is."""
+        self._entry = (account, entry)
+
+    def failed(self) -> list[Slowed]:
+        """The credentials were refused. Return what must wait from now on, and did not before."""
+        begun = [slowed for table, counter, slowed in self._reserved if table.fail(counter)]
+        begun += [slowed for table, key, slowed in self._unreserved if table.count_failure(key)]
+        if self._entry is not None and self._throttle.count_entry(*self._entry):
+            begun.append(Slowed.ACCOUNT)
+        self._forget()
+        return list(dict.fromkeys(begun))
 
     def succeeded(self) -> None:
         """The credentials were right."""
-        self._end(self._accounts.clear, self._addresses.release)
+        for table, counter, slowed in self._reserved:
+            is_source = slowed in (Slowed.FROM_ADDRESS, Slowed.FROM_DEVICE)
+            (table.clear if is_source else table.release)(counter)
+        self._forget()
 
     def cancelled(self) -> None:
         """It was not found out."""
-        self._end(self._accounts.release, self._addresses.release)
+        for table, counter, _ in self._reserved:
+            table.release(counter)
+        self._forget()
 
-    def _end(
-        self, end_account: Callable[[_Counter], None], end_address: Callable[[_Counter], None]
-    ) -> None:
-        account, address = self._account, self._address
-        self._account = self._address = self._unreserved = None
-        if account is not None:
-            end_account(account)
-        if address is not None:
-            end_address(address)
+    def _forget(self) -> None:
+        self._reserved, self._unreserved, self._entry = [], [], None
 
 
 class Throttle:
-    """Lets login attempts begin, or not yet; `failed_logins` is an account's limit, 0 for none."""
+    """Lets login attempts begin, or not yet. `failed_logins` is the limit of an account from one
+    address, 0 for none; `account_factor` times that is its limit from all addresses."""
 
-    __slots__ = ("_accounts", "_addresses", "_is_on")
+    __slots__ = ("_accounts", "_entries", "_is_on", "_networks", "_sources", "_unlocked")
 
     def __init__(
         self,
@@ -245,38 +128,111 @@ class Throttle:
         *,
         clock_s: Callable[[], float],
         most_counters: int = MOST_COUNTERS,
+        account_factor: int = ACCOUNT_FACTOR,
     ) -> None:
         self._is_on = failed_logins > 0
-        self._accounts = _Counters(
-            failed_logins, forgive_s=FORGIVE_S, most=most_counters, clock_s=clock_s
+        table = partial(BackoffTable, clock_s=clock_s, most=most_counters)
+        self._sources = table(failed_logins, forgive_s=FORGIVE_S)
+        self._accounts = table(failed_logins * account_factor, forgive_s=FORGIVE_S)
+        self._networks = tuple(
+            table(failed_logins * factor, forgive_s=FORGIVE_S / factor)
+            for factor in NETWORK_FACTORS
         )
-        self._addresses = _Counters(
-            failed_logins * ADDRESS_FACTOR,
-            forgive_s=FORGIVE_S / ADDRESS_FACTOR,
-            most=most_counters,
-            clock_s=clock_s,
-        )
+        self._entries: OrderedDict[bytes, str] = OrderedDict()
+        self._unlocked: OrderedDict[bytes, int] = OrderedDict()
 
     def __len__(self) -> int:
-        """How many accounts and addresses have failures or attempts in progress."""
-        return len(self._accounts) + len(self._addresses)
+        """How many counters there are, of failures or of attempts in progress."""
+        return sum(map(len, (self._sources, self._accounts, *self._networks)))
 
-    async def begin(self, account: str | None, address: str, *, is_guess: bool = True) -> Attempt:
-        """Begin an attempt, whose end must be told; waits for others on the same account if there
-        are as many in progress as may still fail. One that is no guess waits for nobody, and nobody
-        for it: the address alone counts, once it has failed.
+    async def begin(
+        self, account: str | None, address: str, *, device: str = "", is_guess: bool = True
+    ) -> Attempt:
+        """Begin an attempt, whose end must be told; it waits for others under the same limit if as
+        many are in progress as may still fail. One that is no guess waits for none, and none for
+        it: the address alone counts, once it has failed.
 
-        Without an account, or an address that can be read, the other one alone counts. ApiError 429
-        with the seconds to wait.
+        `device` names a device that has logged in to this account before, "" for none. Without an
+        account, or an address that can be read, the other one alone counts. ApiError 429 with the
+        seconds to wait.
         """
-        attempt = Attempt(self._accounts, self._addresses)
-        if self._is_on and not is_guess:
-            attempt.check(address_key(address))
-        elif self._is_on:
-            await attempt.reserve(
-                None if account is None else _account_key(account), address_key(address)
-            )
+        attempt = Attempt(self)
+        if not self._is_on:
+            return attempt
+        groups = address_groups(address)
+        networks = _network_limits(self._networks, groups)
+        limits: list[Limit] = []
+        asked: list[Limit] = []
+        later: list[Limit] = []
+        if account is not None and device:
+            limits, later = self._device_limits(account, device), networks
+        elif is_guess:
+            limits, asked = self._account_limits(account, groups)
+            limits += networks
+        else:
+            asked = later = networks
+        wait_s = max((table.wait_s(key) for table, key, _ in (*limits, *asked)), default=0.0)
+        if wait_s > 0:
+            _charge_early(networks)
+            raise too_many(wait_s)
+        await attempt.reserve(limits, later)
         return attempt
+
+    def entry_of(self, account: str) -> str | None:
+        """Return the entry that failed attempts on an account were for, as far as remembered."""
+        return self._entries.get(_account_key(account))
+
+    def count_entry(self, account: str, entry: str) -> bool:
+        """Count a failure for an entry of a directory, and remember that the account is a name of
+        it; see `BackoffTable.fail`."""
+        key = _account_key(account)
+        self._entries[key] = entry
+        self._entries.move_to_end(key)
+        if len(self._entries) > MOST_ENTRIES:
+            self._entries.popitem(last=False)
+        return self._accounts.count_failure(self._entry_key(entry))
+
+    def unlock(self, accounts: Iterable[str]) -> None:
+        """Forget the failures of accounts and of entries, from wherever they came. Those of
+        addresses stay."""
+        for account in accounts:
+            key = _account_key(account)
+            self._unlocked[key] = self._unlocked.pop(key, 0) + 1
+            if len(self._unlocked) > MOST_UNLOCKED:
+                self._unlocked.popitem(last=False)
+
+    def _account_limits(
+        self, account: str | None, groups: tuple[bytes, ...]
+    ) -> tuple[list[Limit], list[Limit]]:
+        """Return the limits an attempt of an unknown device counts for, and one that is only
+        asked: that it is the same entry again is known when it has failed."""
+        if account is None:
+            return [], []
+        key, place = _account_key(account), groups[0] if groups else _ANYWHERE
+        limits = [
+            (self._sources, self._key(b"address", key, place), Slowed.FROM_ADDRESS),
+            (self._accounts, self._key(b"account", key), Slowed.ACCOUNT),
+        ]
+        entry = self._entries.get(key)
+        if entry is None:
+            return limits, []
+        return limits, [(self._accounts, self._entry_key(entry), Slowed.ACCOUNT)]
+
+    def _device_limits(self, account: str, device: str) -> list[Limit]:
+        key = _account_key(account)
+        return [
+            (self._sources, self._key(b"device", key, device.encode()), Slowed.FROM_DEVICE),
+            (self._accounts, self._key(b"devices", key), Slowed.DEVICES),
+        ]
+
+    def _entry_key(self, entry: str) -> bytes:
+        return self._key(b"entry", _account_key(entry))
+
+    def _key(self, kind: bytes, account_key: bytes, source: bytes = b"") -> bytes:
+        """Return the key of a counter: all of an account change when it is unlocked."""
+        unlocked = self._unlocked.get(account_key, 0)
+        text = b"%b %d %b %b" % (kind, unlocked, account_key, source)
+        return hashlib.blake2b(text, digest_size=16).digest()
 
 
 def _account_key(account: str) -> bytes:
@@ -284,18 +240,21 @@ def _account_key(account: str) -> bytes:
     return hashlib.blake2b(account.encode(errors="surrogatepass"), digest_size=16).digest()
 
 
+def _network_limits(tables: Iterable[BackoffTable], groups: Iterable[bytes]) -> list[Limit]:
+    """Return the limits of an address, the narrowest network first; IPv4 has one."""
+    return [(table, group, Slowed.ADDRESS) for table, group in zip(tables, groups, strict=False)]
+
+
+def _charge_early(networks: list[Limit]) -> None:
+    """Count a refusal for the client's own address, unless that is what waits: asking again and
+    again during a block is not free, and yet a block of an address ends."""
+    if networks and not any(table.wait_s(key) > 0 for table, key, _ in networks):
+        table, key, _ = networks[0]
+        table.count_failure(key)
+
+
 def address_key(address: str) -> bytes | None:
-    """Give what addresses are counted by: an IPv4 address, an IPv6 /64; None for anything else."""
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return None
-    if isinstance(parsed, IPv6Address):
-        if parsed.ipv4_mapped is None:
-            return parsed.packed[: _IPV6_SITE_BITS // 8]
-        parsed = parsed.ipv4_mapped
-    return parsed.packed
-
-
-def _too_many(wait_s: float) -> ApiError:
-    return error("api.process.too_many_logins_requests", retry_after_s=max(1, ceil(wait_s)))
+    """Return the narrowest network an address is counted by: an IPv4 address, an IPv6 /64; None
+    for anything else."""
+    groups = address_groups(address)
+    return groups[0] if groups else None

@@ -18,6 +18,7 @@ from server.auth.assurance import UNPROVEN, Assurance
 from server.auth.audit import NOWHERE, Ending, Line, Source, carry
 from server.auth.callers import STALE, Caller, Person, TokenKind
 from server.auth.keyring import Keyring
+from server.auth.known_devices import revoke_devices
 from server.auth.lifetimes import NEVER, TokenLimits
 from server.auth.names import ANONYMOUS_ID
 from server.auth.rights import Rulebook
@@ -137,7 +138,7 @@ class Tokens:
 
     async def revoke_all(self, kuid: str) -> None:
         """End every session of a user; his API keys stay."""
-        await self._storage.apply(end_all(kuid))
+        await self._storage.apply(end_all(kuid, self._clock_ms()))
 
     async def family_of(self, token_hash: bytes) -> str:
         """Give what the tokens of this token's session have in common, "" for no session."""
@@ -162,7 +163,9 @@ class Tokens:
         return revocations([row for row in rows if row["family"] != family])
 
     async def revoke_others(self, kuid: str, family: str) -> None:
-        """End every session of a user's but this one; his API keys stay."""
+        """End every session of a user's but this one, and forget his known devices; his API keys
+        stay."""
+        await self._storage.apply([revoke_devices(kuid, self._clock_ms())])
         while changes := await self.ends_of_others(kuid, family):
             await self._storage.apply(changes)
 
@@ -327,7 +330,9 @@ class Tokens:
     async def _end_family(self, family: str) -> None:
         """End a session with all its tokens, and the sessions that were created with them."""
         while rows := await self._storage.find(Table.SESSIONS, limit=_ENDED_AT_ONCE, family=family):
-            await self._storage.apply(revocations(rows))
+            # One of two clients has stolen a token: neither is a known device any more.
+            forgotten = revoke_devices(cast(str, rows[0]["kuid"]), self._clock_ms())
+            await self._storage.apply([*revocations(rows), forgotten])
         await end_created_with(self._storage, family)
 
     async def _use_up(self, row: Row) -> None:

@@ -22,6 +22,9 @@ from server.storage.base import DeleteAll, Put, Row, Storage, Table
 WINDOW_S = 60
 MOST_GATHERED = 1000
 MOST_FROM_ONE = 100
+BLOCKED = "login:blocked"
+"""The kind of the event that says that an account, or an address, must wait from a failed login
+on."""
 DROPPED = "audit:dropped"
 """The kind of the event that says how many were not kept."""
 _WRITTEN_AT_ONCE = 200
@@ -97,6 +100,8 @@ class Trail:
         line.ending = Ending.REFUSED
         line.reason = line.reason or refused.id or f"status {refused.status}"
         self._gather(line.event(line.subject))
+        for reason in line.slowed:
+            self._gather(replace(line, kind=BLOCKED, reason=reason).event(line.subject))
 
     def finish(self, line: Line) -> None:
         """Note an action that went well, unless a write of its took the line along."""

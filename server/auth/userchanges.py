@@ -35,6 +35,7 @@ from server.storage.base import (
     Missing,
     Note,
     Noted,
+    Present,
     Row,
     Storage,
     Table,
@@ -147,8 +148,10 @@ class UserChanges:
         def change(user: User) -> User:
             return replace(user, is_disabled=True, info=self._updated(user, by.kuid))
 
-        ends = await ends_of(self._storage, kuid) if is_id(kuid) else []
-        await self._write(kuid, by, change, ends)
+        more: list[Change] = []
+        if is_id(kuid):
+            more = await ends_of(self._storage, kuid, self._clock_ms())
+        await self._write(kuid, by, change, more)
 
     async def enable(self, kuid: str, by: Principal) -> None:
         """Let a user in again."""
@@ -157,6 +160,16 @@ class UserChanges:
             return replace(user, is_disabled=False, info=self._updated(user, by.kuid))
 
         await self._write(kuid, by, change)
+
+    async def unlock(self, kuid: str) -> None:
+        """Have every server forget the failed logins of a user."""
+        if kuid in ANONYMOUS_IDS or not is_id(kuid):
+            raise error("security.user.not_found", kuid)
+        is_there = Present(Table.USERS, {"kuid": kuid})
+        try:
+            await self._storage.apply([is_there, Note(Noted.UNLOCKED, kuid)])
+        except Missing:
+            raise error("security.user.not_found", kuid) from None
 
     def _updated(self, user: User, updater: str) -> dict[str, object]:
         return {**user.info, "updatedAt": self._clock_ms(), "updater": updater}

@@ -284,7 +284,7 @@ class UserImport:
             there.check_profiles(new.profile_ids)
             changes = [*changes_between(row, old, new), *changes]
         if new.is_disabled and not old.is_disabled:
-            changes += await ends_of(self._storage, old.kuid)
+            changes += await ends_of(self._storage, old.kuid, self._clock_ms())
         return self._decide(changes)
 
     def _decide(self, changes: Sequence[Change]) -> _Plan:

@@ -129,6 +129,14 @@ class Users:
         registration."""
         return (await self._strategies.ways_of(kuid)).names
 
+    async def identifiers_of(self, strategy: str, kuid: str) -> list[str]:
+        """Return what identifies a user's credentials of a strategy that keeps them in the
+        store."""
+        rows = await self._storage.find(
+            Table.CREDENTIALS, limit=_MOST_KEYS, kuid=kuid, strategy=strategy
+        )
+        return [cast(str, row["id"]) for row in rows]
+
     async def owner_of(self, strategy: str, identifier: str) -> str | None:
         """Give the kuid of who has these credentials, None if nobody has."""
         row = None
@@ -181,7 +189,7 @@ class Users:
         changes: list[Change] = [Delete(Table.USERS, {"kuid": kuid})]
         for name in await self.strategies_of(kuid):
             changes += await self._prepare_removal(name, kuid)
-        changes += await ends_of(self._storage, kuid)
+        changes += await ends_of(self._storage, kuid, self._clock_ms())
         for table in _HIS:
             changes.append(DeleteAll(table, {"kuid": kuid}))
         changes.append(Note(Noted.USER, kuid))
@@ -301,10 +309,10 @@ def profile_rows_of(user: User) -> list[Change]:
     return changes
 
 
-async def ends_of(storage: Storage, kuid: str) -> list[Change]:
+async def ends_of(storage: Storage, kuid: str, now_ms: int) -> list[Change]:
     """Give what ends a user's sessions and one-time tokens, and tells who uses a key of his that it
     is refused."""
-    changes = [*end_all(kuid), DeleteAll(Table.ONE_TIME, {"kuid": kuid})]
+    changes = [*end_all(kuid, now_ms), DeleteAll(Table.ONE_TIME, {"kuid": kuid})]
     for key in await storage.find(Table.API_KEYS, limit=_MOST_KEYS, kuid=kuid):
         changes.append(Note(Noted.API_KEY, cast(bytes, key["token_hash"]).hex()))
     return changes

@@ -28,14 +28,19 @@ from server.steps import enter_claim, is_posted_back, put_aside, read_attempt, s
     hashes=True,
 )
 async def login(services: Services, caller: Caller, request: Request) -> Outcome:
-    """Log in with a strategy; the credentials stand in the body or among the arguments. Gives a
-    token, with `cookieAuth` in a cookie, or says what to do next; `state` names that step then."""
+    """Log in with a strategy; the credentials are in the body or among the arguments. Returns a
+    token, with `cookieAuth` in a cookie, or the next step, which goes by the name of `state`.
+
+    Failed logins make an account wait. A client that has logged in to it before is exempt: browsers
+    by a cookie they get with each login, all others by the argument `previousToken`, in the body or
+    beside it, which is a former token of the account, expired or not."""
     name = read_text(request, "strategy")
     if is_posted_back(services, request):
         return await put_aside(services, request, name)
     services.issuer.limits.lifetime_ms(request.args.get("expiresIn"))
     browser = services.browsers.of(request)
-    visit = Visit(browser.secret, _wishes(services, request))
+    devices = await services.devices.shown_by(request)
+    visit = Visit(browser.secret, _wishes(services, request), devices)
     found = await services.logins.attempt(name, read_attempt(services, request), visit)
     if isinstance(found, NextStep):
         return send_on(services, request, browser, found)
@@ -64,7 +69,10 @@ async def _begin_session(services: Services, request: Request, found: LoggedIn) 
         token_hash = hash_token(issued.token.removeprefix(SESSION_PREFIX))
         services.links.link_login(request.peer, issued.kuid, token_hash, issued.expires_at_ms)
     in_cookie = found.wishes["cookieAuth"] is True
-    return write_login(services, request, issued, in_cookie=in_cookie, more=found.shown)
+    cookies = await services.devices.remember(request, issued.kuid)
+    return write_login(
+        services, request, issued, in_cookie=in_cookie, more=found.shown, cookies=cookies
+    )
 
 
 @action(

@@ -65,7 +65,7 @@ async def reset(services: Services, caller: Caller, request: Request) -> Outcome
         "expiresIn": None,
         "cookieAuth": services.cookies.is_wanted(request),
     }
-    ended = [*end_all(kuid), end_seconds(kuid), Note(Noted.USER, kuid)]
+    ended = [*end_all(kuid, services.clock_ms()), end_seconds(kuid), Note(Noted.USER, kuid)]
     found = LoggedIn(user, (*prepared.changes, *ended), wishes, "local")
     tell(notice=CHANGED)
     try:
@@ -88,7 +88,8 @@ async def _enter(services: Services, request: Request, found: LoggedIn, ttl_ms: 
     issued = await services.issuer.issue(
         found.user, ttl_ms, assurance=assurance, shown=shown, guards=found.guards
     )
-    return write_login(services, request, issued)
+    cookies = await services.devices.remember(request, issued.kuid)
+    return write_login(services, request, issued, cookies=cookies)
 
 
 def _find_local(services: Services) -> Local:

@@ -95,6 +95,8 @@ async def create_restricted_user(services: Services, caller: Caller, request: Re
         for name in body_object(request, "credentials", {}):
             if services.logins.proves(name):
                 raise error("api.assert.forbidden_argument", f"body.credentials.{name}")
+        address = services.addresses.of(request)
+        services.anonymous_writes.count(address, "api.process.too_many_requests")
     profile_ids = list(services.config.security.restricted_profile_ids)
     return await _create_user(services, caller, request, profile_ids)
 
@@ -233,6 +235,16 @@ async def enable_user(services: Services, caller: Caller, request: Request) -> J
     kuid = read_identifier(request)
     await services.user_changes.enable(kuid, caller.principal)
     return {"_id": kuid, "disabled": False}
+
+
+@action("security:unlockUser", "POST /users/:_id/_unlock", is_audited=True)
+async def unlock_user(services: Services, caller: Caller, request: Request) -> Json:
+    """Forget the failed logins of a user, whatever address they came from, so that the next attempt
+    need not wait. Those of addresses stay."""
+    kuid = read_identifier(request)
+    await services.user_changes.unlock(kuid)
+    await services.logins.unlock(kuid)  # the other processes hear of it
+    return {"_id": kuid}
 
 
 @action("security:getUserRights", "GET /users/:_id/_rights")

@@ -52,6 +52,7 @@ class Noted(Enum):
     SESSIONS = "sessions"  # subject: kuid; every session of his is no longer valid
     ALL_SESSIONS = "all_sessions"  # subject: hashes of tokens that go on; every other session ended
     API_KEY = "api_key"  # subject: hexadecimal token hash of a key that is no longer valid
+    UNLOCKED = "unlocked"  # subject: kuid; failed logins of his accounts are forgotten
     STRATEGY = "strategy"  # subject: strategy name
     SIGNING_KEYS = "signing_keys"  # subject: kid of a key that was added or retired
     LOST = "lost"  # never stored: entries are missing or not understood, so nothing kept is sure

@@ -67,7 +67,8 @@ class Client:
         else:
             path = f"/_login/{strategy}?{urlencode(args)}"
             answer = await self._http.ask("GET", path, headers=headers)
-        if "set-cookie" in answer.headers:
+        # A device that becomes known at the end is not what goes on with a login.
+        if "set-cookie" in answer.headers and "loginDevice=" not in answer.headers["set-cookie"]:
             self.set_cookie = answer.headers["set-cookie"]
             self.cookie = self.set_cookie.partition(";")[0]
         assert "set-cookie" not in (answer.json.get("headers") or {})

@@ -8,18 +8,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.errors import ApiError
+from server.auth import throttle as throttle_module
+from server.auth.backoff import LONGEST_WAIT_S, MOST_WAITING
 from server.auth.throttle import (
-    ADDRESS_FACTOR,
+    ACCOUNT_FACTOR,
     FORGIVE_S,
-    LONGEST_WAIT_S,
-    MOST_WAITING,
+    NETWORK_FACTORS,
     Attempt,
+    Slowed,
     Throttle,
     address_key,
 )
 
 ALICE = "local\0alice"
 HOME = "203.0.113.7"
+AWAY = "198.51.100.8"
+PHONE = "a device"
 
 
 @dataclass
@@ -32,10 +36,12 @@ class Clock:
         return self.now_s
 
 
-async def retry_after(throttle: Throttle, account: str | None = ALICE, address: str = "") -> int:
-    """Give how long an attempt would have to wait, 0 if it may begin; it changes nothing."""
+async def retry_after(
+    throttle: Throttle, account: str | None = ALICE, address: str = "", device: str = ""
+) -> int:
+    """Give how long an attempt would have to wait, 0 if it may begin; it is given up."""
     try:
-        (await throttle.begin(account, address)).cancelled()
+        (await throttle.begin(account, address, device=device)).cancelled()
     except ApiError as refused:
         assert (refused.id, refused.status) == ("api.process.too_many_logins_requests", 429)
         assert refused.retry_after_s is not None and refused.retry_after_s >= 1
@@ -43,9 +49,20 @@ async def retry_after(throttle: Throttle, account: str | None = ALICE, address: 
     return 0
 
 
-async def fail(throttle: Throttle, account: str | None = ALICE, address: str = "") -> None:
+async def fail(
+    throttle: Throttle, account: str | None = ALICE, address: str = "", device: str = ""
+) -> list[Slowed]:
     """Make an attempt that fails."""
-    (await throttle.begin(account, address)).failed()
+    return (await throttle.begin(account, address, device=device)).failed()
+
+
+async def guess(throttle: Throttle, account: str, address: str, device: str = "") -> bool:
+    """Guess a password wrongly; tell whether it was looked at."""
+    try:
+        await fail(throttle, account, address, device)
+    except ApiError:
+        return False
+    return True
 
 
 async def test_waits_double() -> None:
@@ -69,7 +86,8 @@ async def test_waits_double() -> None:
 
 
 async def test_refused_attempts_do_not_count() -> None:
-    """Who is refused learns nothing, and makes nothing worse (security check A5)."""
+    """A client that is refused learns nothing, and makes nothing worse for the account (security
+    check A5)."""
     clock = Clock()
     throttle = Throttle(1, clock_s=clock)
     await fail(throttle)
@@ -77,6 +95,164 @@ async def test_refused_attempts_do_not_count() -> None:
         assert await retry_after(throttle) == 1
     clock.now_s += 1
     assert await retry_after(throttle) == 0
+
+
+async def test_throttle_polling_during_a_block_charges_the_address() -> None:
+    """It is not free to ask again and again, and it ends: what an address must wait for is not
+    counted once more (security check A5)."""
+    clock = Clock()
+    throttle = Throttle(1, clock_s=clock)
+    await fail(throttle, address=HOME)
+    for _ in range(NETWORK_FACTORS[0] - 1):
+        assert await retry_after(throttle, "local\0other", HOME) == 0
+        assert await retry_after(throttle, address=HOME) == 1
+    assert await retry_after(throttle, "local\0other", HOME) == 1
+    assert await retry_after(throttle, "local\0other", AWAY) == 0
+    for _ in range(1000):
+        assert await retry_after(throttle, address=HOME) == 1
+    clock.now_s += 1
+    assert await retry_after(throttle, "local\0other", HOME) == 0
+
+
+async def test_throttle_account_blocked_from_one_address_is_open_from_others() -> None:
+    """A stranger keeps the owner out of nothing but the stranger's own address (security checks A4
+    and A5)."""
+    throttle = Throttle(3, clock_s=Clock())
+    for number in range(3):
+        begun = await fail(throttle, address=HOME)
+        assert begun == ([Slowed.FROM_ADDRESS] if number == 2 else [])
+    assert await retry_after(throttle, address=HOME) == 1
+    (await throttle.begin(ALICE, AWAY)).succeeded()
+    assert await retry_after(throttle, address=AWAY) == 0
+
+
+async def test_throttle_success_elsewhere_gives_a_guesser_no_new_guesses() -> None:
+    """Neither at the guesser's address nor of the account in all (security check A6)."""
+    throttle = Throttle(2, clock_s=Clock())
+    await fail(throttle, address=HOME)
+    (await throttle.begin(ALICE, AWAY)).succeeded()
+    await fail(throttle, address=HOME)
+    assert await retry_after(throttle, address=HOME) == 1
+    for number in range(2 * ACCOUNT_FACTOR - 2):
+        (await throttle.begin(ALICE, AWAY)).succeeded()
+        await fail(throttle, address=f"192.0.2.{number}")
+    assert await retry_after(throttle, address=AWAY) == 1
+
+
+async def test_throttle_known_device_passes_the_waits_of_others() -> None:
+    """Of the account and of the address, whoever has used them up (security check A5)."""
+    throttle = Throttle(2, clock_s=Clock())
+    for number in range(2 * ACCOUNT_FACTOR):
+        await fail(throttle, address=f"192.0.2.{number}")
+    for number in range(2 * NETWORK_FACTORS[0]):
+        await fail(throttle, f"local\0{number}", HOME)
+    assert await retry_after(throttle, ALICE, AWAY) == 1
+    assert await retry_after(throttle, "local\0other", HOME) == 1
+    for _ in range(100):
+        (await throttle.begin(ALICE, HOME, device=PHONE)).succeeded()
+    assert await retry_after(throttle, ALICE, AWAY) == 1
+
+
+async def test_throttle_known_device_fails_as_often_as_an_address_may() -> None:
+    """A stolen proof gives no more guesses than another address would: from wherever it is shown,
+    and however many were stolen (security check A4)."""
+    throttle = Throttle(2, clock_s=Clock())
+    assert await fail(throttle, ALICE, HOME, PHONE) == []
+    (await throttle.begin(ALICE, HOME, device=PHONE)).succeeded()
+    assert await fail(throttle, ALICE, HOME, PHONE) == []
+    assert await fail(throttle, ALICE, AWAY, PHONE) == [Slowed.FROM_DEVICE]
+    assert await retry_after(throttle, ALICE, "192.0.2.1", PHONE) == 1
+    assert await retry_after(throttle, ALICE, HOME) == 0
+    looked_at = 3
+    for number in range(2 * ACCOUNT_FACTOR):
+        looked_at += await guess(throttle, ALICE, f"192.0.2.{number}", f"stolen {number}")
+    assert looked_at == 2 * ACCOUNT_FACTOR
+    assert await retry_after(throttle, ALICE, "", "stolen too") == 1
+    assert await retry_after(throttle, ALICE, HOME) == 0
+
+
+async def test_throttle_failures_of_a_known_device_count_for_its_address() -> None:
+    """Known to many accounts, an address would guess on without end."""
+    throttle = Throttle(1, clock_s=Clock())
+    for number in range(NETWORK_FACTORS[0]):
+        await fail(throttle, f"local\0{number}", HOME, PHONE)
+    assert await retry_after(throttle, "local\0other", HOME) == 1
+
+
+async def test_throttle_many_ipv6_networks_of_one_site_are_limited() -> None:
+    """Security check A6: 30,000 guesses on as many names, from 300 /64 of one /48 or one /56, where
+    each /64 alone stays below its limit."""
+    for bits, pattern in ((48, "2001:db8:1:{:x}00::1"), (56, "2001:db8:1:{:x}::1")):
+        throttle = Throttle(10, clock_s=Clock())
+        places = [pattern.format(number % 256) for number in range(300)]
+        looked_at = 0
+        for number in range(30_000):
+            place = places[number % len(places)]
+            looked_at += await guess(throttle, f"local\0{number}", place)
+        assert looked_at == 10 * NETWORK_FACTORS[{56: 1, 48: 2}[bits]]
+        assert await retry_after(throttle, ALICE, "2001:db8:2::1") == 0
+
+
+async def test_throttle_names_of_one_entry_share_the_limit_of_an_account() -> None:
+    """Security check A6: what a directory takes for one entry has no more guesses for its many
+    names. Below that each name is throttled by itself: nothing tells that they are the same."""
+    throttle = Throttle(2, clock_s=Clock())
+    names = [f"ldap\0name {number}" for number in range(5 * ACCOUNT_FACTOR)]
+    for name in names[:3]:
+        attempt = await throttle.begin(name, HOME)
+        attempt.identify(name, "ldap\0\0the entry")
+        assert attempt.failed() == []
+        assert await retry_after(throttle, name, HOME) == 0
+    failures = 3
+    for number, name in enumerate(names[3:]):
+        attempt = await throttle.begin(name, f"192.0.2.{number}")
+        attempt.identify(name, "ldap\0\0the entry")
+        failures += 1
+        is_last = failures == 2 * ACCOUNT_FACTOR
+        assert attempt.failed() == ([Slowed.ACCOUNT] if is_last else [])
+        if is_last:
+            break
+    for name in names[:failures]:
+        assert await retry_after(throttle, name, AWAY) == 1
+    assert await retry_after(throttle, "ldap\0of another entry", HOME) == 0
+
+
+async def test_throttle_unlock_forgets_the_failures_of_an_account_everywhere() -> None:
+    """Of every address and device, and of the entry; what addresses have failed stays."""
+    throttle = Throttle(1, clock_s=Clock())
+    for number in range(ACCOUNT_FACTOR):
+        attempt = await throttle.begin(ALICE, f"192.0.2.{number}")
+        attempt.identify(ALICE, "local\0\0entry")
+        attempt.failed()
+    await fail(throttle, ALICE, "192.0.2.0", PHONE)
+    await fail(throttle, "local\0bob", "192.0.2.0")
+    assert await retry_after(throttle, ALICE, AWAY) == 1
+    throttle.unlock([ALICE, "local\0\0entry"])
+    for number in range(ACCOUNT_FACTOR):
+        assert await retry_after(throttle, ALICE, f"192.0.2.{number}") == 0
+    assert await retry_after(throttle, ALICE, AWAY, PHONE) == 0
+    assert await retry_after(throttle, "local\0bob", "192.0.2.0") == 1
+    await fail(throttle, ALICE, AWAY)
+    assert await retry_after(throttle, ALICE, AWAY) == 1
+    throttle.unlock([ALICE])
+    assert await retry_after(throttle, ALICE, AWAY) == 0
+
+
+async def test_throttle_remembers_a_limited_number_of_entries_and_of_unlocked_accounts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The oldest are forgotten."""
+    for name in ("MOST_ENTRIES", "MOST_UNLOCKED"):
+        monkeypatch.setattr(throttle_module, name, 3)
+    throttle = Throttle(1, clock_s=Clock())
+    for number in range(5):
+        throttle.count_entry(f"ldap\0{number}", "ldap\0\0entry")
+        await fail(throttle, f"local\0{number}")
+    throttle.unlock(f"local\0{number}" for number in range(5))
+    known = [throttle.entry_of(f"ldap\0{number}") for number in range(5)]
+    assert known == [None, None] + ["ldap\0\0entry"] * 3
+    waits = [await retry_after(throttle, f"local\0{number}") for number in range(5)]
+    assert waits == [1, 1, 0, 0, 0]
 
 
 async def test_a_success_clears_the_account_only() -> None:
@@ -87,7 +263,7 @@ async def test_a_success_clears_the_account_only() -> None:
     (await throttle.begin(ALICE, HOME)).succeeded()
     await fail(throttle)
     assert await retry_after(throttle) == 0
-    for number in range(2 * ADDRESS_FACTOR - 2):
+    for number in range(2 * NETWORK_FACTORS[0] - 2):
         (await throttle.begin(ALICE, HOME)).succeeded()
         await fail(throttle, f"local\0{number}", HOME)
         assert await retry_after(throttle, "local\0other", HOME) == 0
@@ -97,9 +273,10 @@ async def test_a_success_clears_the_account_only() -> None:
 
 
 async def test_many_addresses_on_one_account() -> None:
-    """Security check A6: distributed guessing is limited by the account."""
+    """Security check A6: distributed guessing is limited by the account, at a higher limit."""
     throttle = Throttle(5, clock_s=Clock())
-    for number in range(5):
+    for number in range(5 * ACCOUNT_FACTOR):
+        assert await retry_after(throttle, address="198.51.100.99") == 0
         await fail(throttle, address=f"198.51.100.{number}")
     assert await retry_after(throttle, address="198.51.100.99") == 1
 
@@ -107,7 +284,7 @@ async def test_many_addresses_on_one_account() -> None:
 async def test_without_an_account_the_address_counts() -> None:
     """A strategy that names none, and the other way round a peer without an address."""
     throttle = Throttle(1, clock_s=Clock())
-    for _ in range(ADDRESS_FACTOR):
+    for _ in range(NETWORK_FACTORS[0]):
         await fail(throttle, None, HOME)
     assert await retry_after(throttle, None, HOME) == 1
     for _ in range(100):
@@ -185,12 +362,14 @@ async def test_after_the_limit_one_attempt_at_a_time() -> None:
 async def test_what_waits_for_another_site_keeps_nobody_waiting() -> None:
     """X3: however many of them are in progress; what fails there counts, and slows both down."""
     throttle = Throttle(1, clock_s=Clock())
-    begun = [await throttle.begin(None, HOME, is_guess=False) for _ in range(3 * ADDRESS_FACTOR)]
+    begun = [
+        await throttle.begin(None, HOME, is_guess=False) for _ in range(3 * NETWORK_FACTORS[0])
+    ]
     async with asyncio.timeout(5):
         (await throttle.begin(ALICE, HOME)).succeeded()
     begun[0].succeeded()
     begun[1].cancelled()
-    for one in begun[2 : 2 + ADDRESS_FACTOR]:
+    for one in begun[2 : 2 + NETWORK_FACTORS[0]]:
         assert await retry_after(throttle, address=HOME) == 0
         one.failed()
         one.failed()
@@ -201,7 +380,7 @@ async def test_what_waits_for_another_site_keeps_nobody_waiting() -> None:
 
 async def test_without_a_limit_other_sites_have_none() -> None:
     throttle = Throttle(0, clock_s=Clock())
-    for _ in range(ADDRESS_FACTOR):
+    for _ in range(NETWORK_FACTORS[0]):
         (await throttle.begin(None, HOME, is_guess=False)).failed()
     assert len(throttle) == 0
 
@@ -235,7 +414,7 @@ async def test_an_attempt_ends_once() -> None:
 async def test_an_address_that_must_wait_leaves_the_account_alone() -> None:
     """Counted on both or on neither."""
     throttle = Throttle(1, clock_s=Clock())
-    for _ in range(ADDRESS_FACTOR):
+    for _ in range(NETWORK_FACTORS[0]):
         await fail(throttle, None, HOME)
     assert await retry_after(throttle, ALICE, HOME) == 1
     assert await retry_after(throttle) == 0
@@ -249,7 +428,7 @@ async def test_made_up_names_push_no_victim_out() -> None:
     await fail(throttle)
     for number in range(1000):
         await fail(throttle, f"local\0{number}")
-        assert len(throttle) <= 100
+        assert len(throttle) <= 2 * 100  # by address, and in all
     assert await retry_after(throttle) == 1
 
 

@@ -135,7 +135,8 @@ def test_set_password_ends_what_it_says(desk: Desk, keeps: bool) -> None:
     async def ask(server: Running) -> tuple[object, list[Row]]:
         http = await server.connect()
         me = await http.ask("GET", "/_me", token=tokens["session"])
-        return me.status, await server.app.services.storage.find(Table.ONE_TIME, limit=9)
+        resets = await server.app.services.storage.find(Table.ONE_TIME, limit=9, kind="reset")
+        return me.status, resets
 
     with_server(desk, log_in)
     flags = ["--keep-sessions"] if keeps else []

@@ -86,9 +86,11 @@ class Proven:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """He has not proved who he is; `message` is what he is told."""
+    """He has not proved who he is; `message` is what he is told. Where one entry goes by several
+    names, `entry` is what identifies it, "" where none was found: failures count for it as well."""
 
     message: str
+    entry: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,9 @@ class Strategy(Protocol):
     `validate_new(credentials, kuid, profile_ids)`: in the place of `validate` for a user who is not
     stored yet, where it matters which profiles he will have; and, not async,
     `account_of(attempt)`: the text that names the account somebody wants to log in to, as it was
-    given, None where none is named. Failed logins are counted by it.
+    given, None where none is named. Failed logins are counted by it. `accounts_of(kuid)`: all such
+    texts of a user, for known devices and to unlock him; without it, the ids of his rows in the
+    store's credentials.
     """
 
     @property

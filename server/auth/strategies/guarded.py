@@ -39,6 +39,7 @@ _OPTIONAL = (
     *("resume", "prove", "resume_proof", "get_by_id", "get_info", "search", "refresh_token"),
     *("validate_new", "check_present_password", "second_factor", "check_second_factor"),
     *("confirm_password", "make_reset_token"),
+    "accounts_of",
 )
 _SHOWN = ("get_by_id", "get_info", "search")
 _FINDS_OUT = ("verify", "resume", "prove", "resume_proof", "check_second_factor")

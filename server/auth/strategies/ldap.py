@@ -103,6 +103,13 @@ class Ldap(CredentialRows):
             return None
         return account_key(username, self._settings)
 
+    async def accounts_of(self, kuid: str) -> list[str]:
+        """Return the name of a user's entry at the last login, as `account_of` writes it."""
+        row = await self._storage.get(Table.CREDENTIALS, kuid=kuid, strategy=self.name)
+        if row is None:
+            return []
+        return [account_key(str(data_of(row).get("username", "")), self._settings)]
+
     async def validate(
         self, credentials: Mapping[str, object], kuid: str | None, is_update: bool
     ) -> None:
@@ -188,7 +195,7 @@ class Ldap(CredentialRows):
         if isinstance(found, Denied):
             row = await self.find(found.identifier)
             tell(subject="" if row is None else str(row["kuid"]), reason=found.reason)
-            return _WRONG
+            return Refused(WRONG, found.identifier)
         return found
 
     async def _ask(self, question: Callable[[], T]) -> T:

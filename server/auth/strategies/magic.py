@@ -45,7 +45,12 @@ class Magic(CredentialRows):
     def __init__(self, name: str, settings: MagicSettings, parts: Parts) -> None:
         super().__init__(name, parts)
         self._settings = settings
-        self._sent = Throttle(settings.most_codes, clock_s=lambda: parts.clock_ms() / 1000)
+        self._sent = Throttle(
+            # An address is sent no more codes because many clients ask for them.
+            settings.most_codes,
+            clock_s=lambda: parts.clock_ms() / 1000,
+            account_factor=1,
+        )
         self._letters = Letters(name, settings, parts.login_ms)
 
     async def verify(self, attempt: LoginAttempt) -> Outcome:
