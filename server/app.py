@@ -103,7 +103,8 @@ from server.requestids import make_ids
 from server.services import Services
 from server.steadyclock import SteadyClock
 from server.storage.base import Entry, Storage, Unavailable
-from server.storage.sqlite import SqliteStorage
+from server.storage.sqlite import MEMORY, SqliteStorage
+from server.storage.sqlite_server_lock import ServerLock
 from server.tls import Tls
 
 _LOG = logging.getLogger("manykeys.app")
@@ -197,6 +198,10 @@ async def serve(
     clock = SteadyClock(clock_ms)
     app = await start(config, data=data, open_mode=open_mode, clock=clock.read_ms)
     app.chores.append(asyncio.create_task(clock.keep(), name="clock"))
+    server_lock = None if data == MEMORY else ServerLock(data)
+    if server_lock is not None:
+        server_lock.check()
+        app.chores.append(asyncio.create_task(server_lock.watch(), name="server lock"))
     app.services.counting.limits.read_from(Limit.LOG_LINES, count_left_out_lines)
     _calm_collector()
     return_large_blocks()
@@ -209,6 +214,8 @@ async def serve(
     await stopped.wait()
     tell(STOPPING)
     await app.stop()
+    if server_lock is not None:
+        server_lock.close()
     signal.signal(signal.SIGHUP, before)
 
 

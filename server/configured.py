@@ -39,7 +39,8 @@ async def add_configured(config: Config, strategies: Strategies, parts: Parts) -
     """Enter every strategy of the configuration. LocalError names what is wrong with one."""
     _check_linking(config)
     for name, given in config.strategies.items():
-        await strategies.add(name, _make(name, given, parts))
+        strategies.enter(name, _make(name, given, parts))
+    await strategies.note_names()
     for name in _factors(config):
         if not isinstance(strategies.get(name), SecondFactor):
             raise LocalError(f"{_FACTORS}: {name} is no second factor")

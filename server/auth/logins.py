@@ -326,6 +326,13 @@ class Logins:
             await check()
             begun.succeeded()
 
+    async def probe(self, kuid: str, address: str, check: Callable[[], Awaitable[None]]) -> None:
+        """Run a check whose refusal 412 says what another user has, like a name: each such refusal
+        counts as a failed attempt of the user who asks, and of their address."""
+        begun = await self._begin(f"\0probe\0{kuid}", address)
+        async with _settling(begun, counted=(412,)):
+            await check()
+
     async def refresh(self, name: str, kuid: str) -> Mapping[str, object]:
         """Ask a strategy whether a user's session may go on; what it gives may hold `expiresIn`
         (contract/05 §2.1).
@@ -446,8 +453,9 @@ class _StepWrite:
 
 
 @asynccontextmanager
-async def _settling(begun: Attempt) -> AsyncIterator[None]:
-    """Count a refusal as a failed attempt, and anything else but a success as none at all.
+async def _settling(begun: Attempt, counted: tuple[int, ...] = (401, 403)) -> AsyncIterator[None]:
+    """Count a refusal with a `counted` status as a failed attempt, and anything else but a success
+    as none at all.
 
     A refusal that hands out something, like a reset token, followed a right password. All others
     wait for a random moment: what is found in the store on the way to one takes microseconds, which
@@ -456,7 +464,7 @@ async def _settling(begun: Attempt) -> AsyncIterator[None]:
     try:
         yield
     except ApiError as refused:
-        if refused.status in (401, 403) and not refused.more:
+        if refused.status in counted and not refused.more:
             tell(slowed=[slowed.value for slowed in begun.failed()])
             await _pause(_RANDOM.uniform(0, _LONGEST_PAUSE_S))
         raise

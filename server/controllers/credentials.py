@@ -2,6 +2,7 @@
 §1.5)."""
 
 from dataclasses import replace
+from functools import partial
 
 from protocol.messages import Json, Request
 from server.actions import Outcome, action
@@ -69,12 +70,15 @@ async def update_my_credentials(
     deprecated=("POST /credentials/:strategy/_me/_validate",),
     granted=("default",),
     needs_user=True,
+    is_audited=True,
     hashes=True,
 )
 async def validate_my_credentials(services: Services, caller: Caller, request: Request) -> Json:
-    """Tell whether the body could be the caller's credentials; nothing is changed."""
+    """Return whether the body could be the caller's credentials; nothing is changed. Names that are
+    taken count as failed attempts: after a few of them the caller has to wait."""
     strategy = services.strategies.get(read_strategy(services, request))
-    await strategy.validate(read_body(request), caller.kuid, False)
+    check = partial(strategy.validate, read_body(request), caller.kuid, False)
+    await services.logins.probe(caller.kuid, services.addresses.of(request), check)
     return True
 
 

@@ -5,12 +5,16 @@ They may come and go while it runs. What others keep about them is dropped by th
 
 import asyncio
 from dataclasses import dataclass
+from typing import cast
 
 from protocol.errors import ApiError, error
 from server.auth.pending import end_all
 from server.auth.strategies import Strategy
 from server.auth.strategies.guarded import Guarded
-from server.storage.base import Note, Noted, Storage
+from server.storage.base import Note, Noted, Put, Storage, Table
+
+_NAMES = "strategies"
+"""The setting that holds the names of the strategies as of the last start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +44,26 @@ class Strategies:
         """Enter a strategy at any time, or replace the one of this name, whose logins begin
         again. Its faults stay its own."""
         ended = [end_all(name)] if name in self._by_name else []
+        self.enter(name, strategy)
+        await self._storage.apply([*ended, Note(Noted.STRATEGY, name)])
+
+    def enter(self, name: str, strategy: Strategy) -> None:
+        """Enter a strategy at the start, as `add` does; `note_names` follows when all are there."""
         guarded = Guarded(name, strategy, timeout_s=self._timeout_s)
         self.register(name, guarded)
         guarded.start()
-        await self._storage.apply([*ended, Note(Noted.STRATEGY, name)])
+
+    async def note_names(self) -> None:
+        """Note in the journal which strategies came or went since the last start of a server: what
+        others keep of a user shows them. A start with the same ones notes nothing."""
+        names = sorted(self._by_name)
+        row = await self._storage.get(Table.SETTINGS, name=_NAMES)
+        before = set(cast("list[str]", row["value"])) if row is not None else set()
+        changed = sorted(before ^ set(names))
+        if not changed:
+            return
+        put = Put(Table.SETTINGS, {"name": _NAMES, "value": names})
+        await self._storage.apply([put, *(Note(Noted.STRATEGY, name) for name in changed)])
 
     async def remove(self, name: str) -> None:
         """Forget a strategy, and the logins with it that are not finished; ApiError 404 if there is
