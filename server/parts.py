@@ -13,7 +13,7 @@ from time import monotonic
 from protocol.answers import Wire
 from protocol.bodies import BodyLimits
 from protocol.errors import LocalError
-from protocol.http11 import HeadLimits
+from protocol.http11 import Head, HeadLimits
 from protocol.websocket import MessageLimits
 from server.actions import Router, all_actions
 from server.addresses import Addresses
@@ -44,7 +44,7 @@ from server.counting import Counting
 from server.firstadmin import FirstAdmin
 from server.hooks import Command, Post, Way, read_url
 from server.listener import Timeouts
-from server.local_origin import is_local_origin
+from server.local_origin import find_foreign, is_local_origin
 from server.notifier import Notifier
 from server.origins import make_origin_check, make_trust_check
 from server.places import Place, inherited_fd
@@ -284,6 +284,7 @@ def make_wire(
         compresses_messages=protocols.websocket.compression,
         in_flight=limits.pipelined,
         websocket_enabled=protocols.websocket.enabled,
+        accepts_upgrade=_is_local if is_open else lambda head: True,
         message_budget=partial(MessageBudget, protocols.websocket.rate_limit, clock_s)
         if protocols.websocket.rate_limit
         else None,
@@ -291,6 +292,10 @@ def make_wire(
         if protocols.websocket.control_rate_limit
         else None,
     )
+
+
+def _is_local(head: Head) -> bool:
+    return find_foreign(head.headers) is None
 
 
 def make_timeouts(config: Config) -> Timeouts:

@@ -114,7 +114,7 @@ CHECKS = {
     "M2": "no reference cycle survives a request or a connection",
     "M3": "values, ratios, unfinished bodies, unsent answers, connections per address are limited",
     "M4": "deadlines hold while others are set",
-    "F1": "the first administrator: no foreign page, rebound name or proxied client without the code",
+    "F1": "the first administrator: no foreign page, rebound name or proxied client without a code",
     "F2": "assurance holds on every way to administrate or to change authentication methods",
     "F3": "a requirement for a second factor takes effect on live sessions at once",
     "F4": "linking by address: only addresses proved here",
