@@ -15,7 +15,7 @@ from protocol.chunks import ChunkLimits
 from protocol.deflate import COMPRESS_FROM_BYTES, COMPRESS_UP_TO_BYTES
 from protocol.envelopes import write_envelope, write_plain
 from protocol.errors import LocalError
-from protocol.http11 import TOKEN, HeadLimits, field_tokens, status_line
+from protocol.http11 import TOKEN, Head, HeadLimits, field_tokens, status_line
 from protocol.messages import Request, Response, Routes
 from protocol.websocket import MessageLimits
 
@@ -32,11 +32,12 @@ class Wire:
     """What all connections of a server share: routes, bounds, the constant part of every answer.
 
     `fields` are the header lines of every answer but Date and Content-Type; `allows_origin` says
-    which origins are echoed, `trusts_origin` whose pages may use cookies. `set_date` is called by
-    the shell once a second. `in_flight` and `in_flight_bytes` bound the requests of one connection
-    that wait for their answers, `received` what all connections hold of theirs. `message_budget`
-    gives each WebSocket what tells whether it may send one more message now, `control_budget`
-    whether one more ping or pong; None where all may.
+    which origins are echoed, `trusts_origin` whose pages may use cookies, `accepts_upgrade` which
+    heads may open a WebSocket. `set_date` is called by the shell once a second. `in_flight` and
+    `in_flight_bytes` bound the requests of one connection that wait for their answers, `received`
+    what all connections hold of theirs. `message_budget` gives each WebSocket what tells whether it
+    may send one more message now, `control_budget` whether one more ping or pong; None where all
+    may.
     """
 
     routes: Routes
@@ -52,6 +53,7 @@ class Wire:
     in_flight_bytes: int = 1024 * 1024
     received: ByteBudget = field(default_factory=ByteBudget)
     websocket_enabled: bool = True
+    accepts_upgrade: Callable[[Head], bool] = lambda head: True
     compresses_messages: bool = False
     message_budget: Callable[[], Callable[[], bool]] | None = None
     control_budget: Callable[[], Callable[[], bool]] | None = None

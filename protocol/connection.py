@@ -308,7 +308,9 @@ class Connection(Owing):
             check_head_size(len(raw), raw.find(b"\r\n"), self._wire.head_limits)
             self._head = parse_head(raw, self._wire.head_limits)
         self._skipped_line = False
-        if self._wire.websocket_enabled and is_upgrade(self._head):
+        wire, head = self._wire, self._head
+        # Otherwise it is answered as if nobody had asked for an upgrade (RFC 9110 §7.8).
+        if wire.websocket_enabled and is_upgrade(head) and wire.accepts_upgrade(head):
             self.phase = NEXT[self.phase, Step.HANDSHAKE]
         elif self._head.has_body:
             self._expect_body(self._head)

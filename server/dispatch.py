@@ -16,12 +16,13 @@ from protocol.envelopes import Kept
 from protocol.errors import ApiError, error
 from protocol.messages import Connected, Json, Origin, Request, Response, read_unread
 from server.actions import TABLE, Action, Outcome, all_actions, find
+from server.addresses import is_loopback
 from server.auditing import note_refusal, run_audited, source_of
 from server.auth.callers import Caller
 from server.auth.stepup import SECOND_FACTOR, forbid
 from server.auth.work_owner import attribute, owner_of
 from server.limit_counters import Limit
-from server.local_origin import is_local_host, is_local_page
+from server.local_origin import find_foreign
 from server.loginpage import show_page
 from server.logs import RequestLog
 from server.readiness import Readiness
@@ -168,12 +169,12 @@ class Dispatcher:
         response = Response(request.request_id or next(services.request_ids))
         caller: Caller | None = None
         try:
+            if self._is_open and request.refused is None:
+                self._check_local(request)
             if request.unread is not None:
                 async with self._reading:
                     await asyncio.to_thread(read_unread, request, self._wire.body_limits)
                 response.request_id = request.request_id or response.request_id
-            if self._is_open:
-                _check_local(request)
             if request.refused is not None:
                 raise request.refused
             if request.endpoint is not None:
@@ -262,6 +263,22 @@ class Dispatcher:
         """contract/01 §5.1: a page from elsewhere is refused before anything is looked up."""
         if origin and not self._wire.allows_origin(origin):
             raise error("api.process.unauthorized_origin", origin)
+
+    def _check_local(self, request: Request) -> None:
+        """With `--open` every request may do everything, so 401 for those of a foreign web page, of
+        a page that found this server by a name that is not loopback (DNS rebinding), and of a
+        client that a proxy says is on another machine."""
+        headers = request.headers
+        field = find_foreign(headers)
+        if field == "Origin":
+            raise error("api.process.unauthorized_origin", headers["origin"])
+        if field is not None:
+            message = f"--open serves pages and names of this machine only: {field} is not local"
+            raise error("api.process.unauthorized_origin", message=message)
+        address = self._services.addresses.of(request)
+        if address != UNIX_PEERS and not is_loopback(address):
+            message = "--open serves this machine only: the client is on another one"
+            raise error("api.process.unauthorized_origin", message=message)
 
     async def _verify(self, request: Request, token: str | None, is_farewell: bool) -> Caller:
         """Give who a token stands for; in a farewell a token that is over stands for nobody."""
@@ -354,20 +371,6 @@ class Dispatcher:
             }
         elif endpoint == "ready" and not await self._readiness.is_ready():
             raise error("api.process.overloaded", retry_after_s=_RETRY_S)
-
-
-def _check_local(request: Request) -> None:
-    """With `--open` every caller may do everything, so foreign web pages are refused: 401 for a
-    foreign page, and for a page that found this server by a name that is not loopback."""
-    headers = request.headers
-    if not is_local_page(headers):
-        raise error("api.process.unauthorized_origin", headers.get("origin", "of another site"))
-    if request.peer is not None and request.peer.address == UNIX_PEERS:
-        return  # no browser reaches a Unix socket by itself
-    if not is_local_host(headers):
-        named = headers.get("host")
-        message = f'--open answers requests to loopback names only, not to "{named}"'
-        raise error("api.process.unauthorized_origin", message=message)
 
 
 def _target_args(args: dict[str, object]) -> dict[str, object]:

@@ -12,31 +12,15 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from protocol.errors import ApiError, error
-from protocol.messages import Request
 from server.addresses import is_loopback
+from server.auth.audit import tell
 from server.auth.passwordrules import PasswordRules
 from server.auth.strategies.registry import Strategies
-from server.local_origin import is_local_host, is_local_page
+from server.local_origin import find_foreign, is_forwarded
 from server.storage.base import Entry, Noted, Unavailable
 
 _LOG = logging.getLogger("manykeys.setup")
-# A proxy on this machine makes every client look local. Most add one of these; since no list of
-# them is complete, a configuration that names proxies needs the code anyway.
-_FORWARDING = (
-    "forwarded",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
-    "x-forwarded-port",
-    "x-forwarded-server",
-    "x-real-ip",
-    "x-client-ip",
-    "x-cluster-client-ip",
-    "true-client-ip",
-    "cf-connecting-ip",
-    "fastly-client-ip",
-    "via",
-)
+_CODE_BYTES = 12
 _CHECK_S = 1.0
 """How soon a new code is shown after the last administrator is gone."""
 
@@ -75,21 +59,33 @@ class FirstAdmin:
         self.code: str | None = None
         self.on_code: Callable[[str], None] | None = None
 
-    def check(self, request: Request, code: object) -> None:
-        """Refuse (ApiError 401) a request that may not create the first administrator.
+    async def check_code(self, caller_id: str, code: object) -> None:
+        """Refuse (ApiError 401) a code that is not the setup code."""
+        expected = self.code
+        is_same = (
+            isinstance(code, str)
+            and expected is not None
+            and hmac.compare_digest(code.encode(errors="replace"), expected.encode())
+        )
+        if not is_same:
+            tell(reason="wrong setup code")
+            raise _refusal(caller_id, "This setup code is not valid")
 
-        A code that is sent is compared whatever else is true; without one, only a local program is
-        accepted: loopback peer, loopback `Host`, no forwarding field, no foreign page.
-        """
-        if isinstance(code, str):
-            expected = self.code
-            if expected is not None and hmac.compare_digest(
-                code.encode(errors="replace"), expected.encode()
-            ):
-                return
-        elif self._accepts_local and _is_local_program(request):
+    def check_local(self, caller_id: str, peer_address: str, headers: Mapping[str, str]) -> None:
+        """Refuse (ApiError 401) a request without a code, unless programs on this machine need none
+        and it is one's: loopback peer, no forwarding field, no foreign page, loopback `Host`."""
+        if not self._accepts_local:
+            reason = "no setup code"
+        elif not is_loopback(peer_address):
+            reason = "no setup code, from another machine"
+        elif is_forwarded(headers):
+            reason = "no setup code, through a proxy"
+        elif (field := find_foreign(headers)) is not None:
+            reason = f"no setup code, {field} is foreign"
+        else:
             return
-        raise _refusal(is_wrong=code is not None)
+        tell(reason=reason)
+        raise _refusal(caller_id, "A setup code is required")
 
     async def check_credentials(self, credentials: Mapping[str, object]) -> None:
         """Refuse (ApiError 400) an administrator who could not log in, without credentials of a
@@ -105,8 +101,9 @@ class FirstAdmin:
             await self._rules.check(password, username)
 
     def spend(self) -> None:
-        """Drop the code: there is an administrator now."""
+        """Drop the code: an administrator was created."""
         self.code = None
+        self._is_stale = True  # they may be gone again already
 
     def notice(self, entries: Sequence[Entry]) -> None:
         """Note changes of users, after which the last administrator may be gone."""
@@ -126,9 +123,17 @@ class FirstAdmin:
         if exists:
             self.code = None
         elif self.code is None:
-            self.code = secrets.token_urlsafe(12)
+            self.code = secrets.token_urlsafe(_CODE_BYTES)
             if self.on_code is not None:
-                self.on_code(self.code)
+                self._show(self.on_code, self.code)
+
+    def _show(self, on_code: Callable[[str], None], code: str) -> None:
+        """Show a code that replaces an administrator; the log, which may be kept, says only so."""
+        _LOG.warning("no administrator is left: a new setup code is on standard output")
+        try:
+            on_code(code)
+        except OSError as reason:
+            _LOG.error("the setup code cannot be printed, use manykeys create-admin: %s", reason)
 
     async def watch(self) -> None:
         """Keep the code up to date until cancelled."""
@@ -140,22 +145,10 @@ class FirstAdmin:
                 _LOG.warning("whether there is an administrator is unknown: %s", reason)
 
 
-def _is_local_program(request: Request) -> bool:
-    """Return whether a request comes from a program on this machine, by all that can be seen."""
-    headers = request.headers
-    return (
-        request.peer is not None
-        and is_loopback(request.peer.address)
-        and is_local_host(headers)
-        and is_local_page(headers)
-        and not any(name in headers for name in _FORWARDING)
-    )
-
-
-def _refusal(*, is_wrong: bool) -> ApiError:
-    what = "This setup code is not valid" if is_wrong else "A setup code is required"
+def _refusal(caller_id: str, what: str) -> ApiError:
     return error(
         "security.rights.unauthorized",
-        message=f"{what}: send the one that the server prints at start as the argument setupCode, "
+        *("security", "createFirstAdmin", caller_id),
+        message=f"{what}: send the one that the server printed as the argument setupCode, "
         "or create the administrator with the command manykeys create-admin",
     )

@@ -15,7 +15,7 @@ from protocol.bodies import BodyLimits
 from protocol.byte_budget import ByteBudget
 from protocol.chunks import ChunkLimits
 from protocol.errors import LocalError
-from protocol.http11 import HeadLimits
+from protocol.http11 import Head, HeadLimits
 from protocol.websocket import MessageLimits
 from server.actions import Router, all_actions
 from server.addresses import Addresses
@@ -48,7 +48,7 @@ from server.firstadmin import FirstAdmin
 from server.hooks import Command, Post, Way, read_url
 from server.limit_counters import Limit
 from server.listener import Timeouts
-from server.local_origin import is_local_origin
+from server.local_origin import find_foreign, is_local_origin
 from server.notifier import Notifier
 from server.origins import make_origin_check, make_trust_check
 from server.places import Place, inherited_fd
@@ -334,6 +334,7 @@ def make_wire(
             limits.unfinished_bytes, on_refusal=partial(on_limit, Limit.UNFINISHED_BYTES)
         ),
         websocket_enabled=protocols.websocket.enabled,
+        accepts_upgrade=_is_local if is_open else lambda head: True,
         message_budget=partial(MessageBudget, protocols.websocket.rate_limit, clock_s)
         if protocols.websocket.rate_limit
         else None,
@@ -341,6 +342,10 @@ def make_wire(
         if protocols.websocket.control_rate_limit
         else None,
     )
+
+
+def _is_local(head: Head) -> bool:
+    return find_foreign(head.headers) is None
 
 
 def make_timeouts(config: Config) -> Timeouts:

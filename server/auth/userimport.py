@@ -13,6 +13,7 @@ from typing import NamedTuple
 import orjson
 
 from protocol.errors import ApiError, error, plain_error
+from server.auth.defaults import ADMIN
 from server.auth.names import ANONYMOUS_ID
 from server.auth.resets import end_all
 from server.auth.rights import Rulebook
@@ -205,7 +206,7 @@ class UserImport:
         now_ms = self._clock_ms()
         made = _json(make_info(ANONYMOUS_ID, now_ms))
         lists = {ids: _json(ids) for ids in chosen}
-        # Nobody keeps anything of a user there was not, so nobody need be told.
+        # Nothing is cached of a user who did not exist, so no note is needed for most of them.
         rows: list[Written] = [
             (kuid, lists[ids or ()], content, info or made, int(bool(is_disabled)))
             for kuid, ids, content, info, is_disabled, _ in users
@@ -214,6 +215,10 @@ class UserImport:
             (arrival.kuid, one) for arrival in users for one in arrival.profile_ids or ()
         ]
         changes += [InsertAll(Table.USERS, rows), InsertAll(Table.USER_PROFILES, members)]
+        # Servers keep a setup code as long as there is no administrator.
+        for arrival in users:
+            if ADMIN in (arrival.profile_ids or ()):
+                changes.append(Note(Noted.USER, arrival.kuid))
         for arrival in arrivals:
             if arrival.profile_ids is None:
                 changes.append(Present(Table.USERS, {"kuid": arrival.kuid}))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from protocol.errors import error
 from protocol.messages import Json, Request
@@ -49,9 +50,9 @@ async def create_first_admin(services: Services, caller: Caller, request: Reques
     """Create the first administrator, while there is none: by a program on this machine, or with
     the setup code that `serve` prints. The body must hold credentials that can log in. With
     `reset` the built-in roles and profiles become what they were at first."""
-    if not caller.person.rights.is_admin:
-        await services.first_admin.refresh()
-        services.first_admin.check(request, request.args.get("setupCode"))
+    if await services.users.admin_exists():
+        raise error("api.process.admin_exists")
+    await _check_may_set_up(services, caller, request)
     read_optional_body(request)
     await services.first_admin.check_credentials(body_object(request, "credentials", {}))
     rights: list[Change] = []
@@ -60,6 +61,22 @@ async def create_first_admin(services: Services, caller: Caller, request: Reques
     created = await _create_user(services, caller, request, ["admin"], rights)
     services.first_admin.spend()
     return created
+
+
+async def _check_may_set_up(services: Services, caller: Caller, request: Request) -> None:
+    """Raise ApiError 401 unless this request may create the first administrator; 429 for a setup
+    code after too many wrong ones."""
+    first_admin, code = services.first_admin, request.args.get("setupCode")
+    await first_admin.refresh()
+    if code is None:
+        peer_address = "" if request.peer is None else request.peer.address
+        first_admin.check_local(caller.kuid, peer_address, request.headers)
+        return
+    address = services.addresses.of(request)
+    # Per address: a client that guesses must not keep the operator from using the code.
+    account = f"_setupCode {address}"
+    check = partial(first_admin.check_code, caller.kuid, code)
+    await services.logins.confirm(account, address, check)
 
 
 @action(

@@ -66,7 +66,8 @@ class Secured:
     async def create_admin(self) -> None:
         """Make the first administrator."""
         body = {"credentials": {"local": {"username": "admin", "password": "correct horse"}}}
-        await self.ask("security:createFirstAdmin", body=body, _id="admin")
+        code = self.server.app.services.first_admin.code
+        await self.ask("security:createFirstAdmin", body=body, _id="admin", setupCode=code)
         body = {"username": "admin", "password": "correct horse"}
         answer = await self.ask("auth:login", strategy="local", body=body)
         self.admin = answer["result"]["jwt"]
