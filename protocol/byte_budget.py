@@ -20,7 +20,14 @@ class ByteBudget:
     `on_refusal` is called for each refusal.
     """
 
-    __slots__ = ("_by_client", "_on_refusal", "_share_bytes", "_total_bytes", "held_bytes")
+    __slots__ = (
+        "_by_client",
+        "_on_refusal",
+        "_share_bytes",
+        "_total_bytes",
+        "held_bytes",
+        "released_bytes",
+    )
 
     def __init__(
         self,
@@ -29,6 +36,7 @@ class ByteBudget:
         on_refusal: Callable[[], None] = lambda: None,
     ) -> None:
         self.held_bytes = 0
+        self.released_bytes = 0  # since the start
         self._total_bytes = total_bytes
         self._share_bytes = total_bytes // SHARES
         self._by_client: dict[bytes, int] = {}
@@ -42,6 +50,8 @@ class ByteBudget:
             self._on_refusal()
             return False
         self.held_bytes += growth
+        if growth < 0:
+            self.released_bytes -= growth
         if client is not None:
             if left := self._by_client.get(client, 0) + growth:
                 self._by_client[client] = left

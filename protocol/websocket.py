@@ -37,7 +37,6 @@ _SENDABLE = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 101
 NORMAL, GOING_AWAY, PROTOCOL_ERROR = 1000, 1001, 1002
 NOT_UTF8, POLICY_VIOLATION, TOO_BIG, INTERNAL_ERROR = 1007, 1008, 1009, 1011
 TRY_AGAIN_LATER = 1013  # of the IANA registry, after RFC 6455
-_PIECE_BYTES = 64  # what one piece of a message takes beside its bytes
 _INFLATING_BYTES = 48 * 1024  # what zlib holds for a stream with the greatest window
 
 
@@ -162,7 +161,6 @@ class WebSocket:
         "_limits",
         "_read",
         "_received",
-        "_received_bytes",
         "_size_bytes",
         "agreement",
         "is_between_messages",
@@ -175,8 +173,8 @@ class WebSocket:
         self._frame: FrameHead | None = None
         self._read = 0  # bytes of the current frame's payload taken
         self._is_text: bool | None = None  # None: no message begun
-        self._received: list[bytes] = []  # what came of a message that is not whole yet
-        self._received_bytes = 0  # what that takes
+        # What came of a message that is not whole yet: one block, which goes back as a whole.
+        self._received = bytearray()
         self._frames = 0
         self._size_bytes = 0  # of the message's frames so far
         self._inflating: Inflating | None = None  # the message, if it is compressed
@@ -185,11 +183,11 @@ class WebSocket:
     @property
     def held_bytes(self) -> int:
         """What is held of a message that is not whole yet."""
-        return self._received_bytes + (_INFLATING_BYTES if self._inflating is not None else 0)
+        return len(self._received) + (_INFLATING_BYTES if self._inflating is not None else 0)
 
     def drop_message(self) -> None:
         """Forget what is held of a message; nothing more is read then."""
-        self._received, self._received_bytes = [], 0
+        self._received = bytearray()
         self._decoder = self._inflating = None
 
     def feed(self, buffer: Buffer) -> Event | None:
@@ -261,10 +259,8 @@ class WebSocket:
             self._frame = None
         if is_last and not self._received:
             return self._finish(part)
-        if part:
-            self._received.append(part)
-            self._received_bytes += len(part) + _PIECE_BYTES
-        return self._finish(b"".join(self._received)) if is_last else None
+        self._received += part
+        return self._finish(bytes(self._received)) if is_last else None
 
     def _check_text(self, part: bytes, is_last: bool) -> None:
         if self._decoder is None and part.isascii():
@@ -280,7 +276,7 @@ class WebSocket:
         message = Message(payload, bool(self._is_text))
         self._is_text = None
         if self._received:
-            self._received, self._received_bytes = [], 0
+            self._received = bytearray()
         self._decoder = self._inflating = None
         self._frames = self._size_bytes = 0
         return message

@@ -1,21 +1,43 @@
-"""How the process returns memory to the system."""
+"""How the process returns memory to the system, where its C library is GNU's."""
 
+import asyncio
 import ctypes
+from collections.abc import Callable
 
-_M_MMAP_THRESHOLD = -3  # of malloc.h in the GNU C library
+_M_MMAP_THRESHOLD = -3  # of malloc.h
 _LARGE_BYTES = 128 * 1024
+_WORTH_BYTES = 8 * 1024 * 1024
+_LOOK_S = 2.0
 
 
 def return_large_blocks() -> None:
-    """Let the C library return every large block as soon as it is freed; nothing where the library
-    is not GNU's.
+    """Let the C library return every large block as soon as it is freed.
 
     Unless it is given a threshold, it raises its own to the size of the blocks it frees. Bodies
-    would then come from the heap, which shrinks no further than to the last small block in it: a
-    flood of bodies could leave the process at its highest level.
+    would then come from the heap, where they leave holes while they grow.
     """
+    _call("mallopt", _M_MMAP_THRESHOLD, _LARGE_BYTES)
+
+
+async def keep_returning(released_bytes: Callable[[], int]) -> None:
+    """Return what is free in the heap after much was released, which `released_bytes` counts since
+    the start, until cancelled.
+
+    By itself the heap shrinks no further than to the last small block in it: a flood of bodies
+    could leave the process at its highest level. It takes a tenth of a millisecond for each
+    mebibyte, in a thread.
+    """
+    seen_bytes = 0
+    while True:
+        await asyncio.sleep(_LOOK_S)
+        if released_bytes() - seen_bytes >= _WORTH_BYTES:
+            seen_bytes = released_bytes()
+            await asyncio.to_thread(_call, "malloc_trim", 0)
+
+
+def _call(name: str, *arguments: int) -> None:
     try:
-        mallopt = ctypes.CDLL(None).mallopt
+        function = getattr(ctypes.CDLL(None), name)
     except (AttributeError, OSError, TypeError):
         return
-    mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+    function(*arguments)

@@ -15,7 +15,7 @@ from protocol.answers import Wire
 from protocol.errors import LocalError
 from server.actions import TABLE, all_actions
 from server.addresses import Addresses, is_loopback
-from server.allocator import return_large_blocks
+from server.allocator import keep_returning, return_large_blocks
 from server.auditing import make_trail
 from server.auth import defaults
 from server.auth.anonymous_writes import AnonymousWrites
@@ -320,6 +320,7 @@ async def start(
         asyncio.create_task(services.keyring.keep_fresh(), name="keys"),
         asyncio.create_task(keep_trail(services), name="audit"),
         asyncio.create_task(Exhaustion(clock_s).watch(), name="files"),
+        asyncio.create_task(keep_returning(listener.released_bytes), name="memory"),
     ]
     if services.notifier.is_on:
         chores.append(asyncio.create_task(services.notifier.run(), name="notices"))
@@ -346,8 +347,8 @@ def make_listener(
         on_limit=services.counting.limits.count,
         connections_per_client=config.limits.connections_per_address,
         client_keys=ClientKeys(services.addresses),
-        unsent_total_bytes=config.limits.unsent_bytes,
-        unsent_bytes_per_connection=config.limits.unsent_bytes_per_connection,
+        unsent_total_bytes=config.limits.unsent_size_bytes,
+        unsent_bytes_per_connection=config.limits.unsent_size_per_connection_bytes,
         is_proxy=services.addresses.is_trusted,
         make_peer=partial(ProxiedPeer, addresses=services.addresses) if is_proxied else None,
     )

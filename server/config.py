@@ -89,23 +89,23 @@ class Limits:
         "`connections`. Loopback, Unix sockets and trusted proxies have no such limit; WebSockets "
         "behind a trusted proxy count for the client it names.",
     )
-    unfinished_bytes: int = setting(
-        "unfinishedBytes",
+    unfinished_size_bytes: int = setting(
+        "unfinishedSize",
         size(1024 * 1024, 2**40),
         256 * 1024 * 1024,
         "Bytes of requests and messages that all connections together hold before they are "
         "answered, whole or not; a client address holds at most a quarter. Beyond it 503 or a "
         "WebSocket close with 1013, but never for bodies up to 16 KiB.",
     )
-    unsent_bytes: int = setting(
-        "unsentBytes",
+    unsent_size_bytes: int = setting(
+        "unsentSize",
         size(1024 * 1024, 2**40),
         256 * 1024 * 1024,
         "Bytes of answers that wait for clients that do not read, of all connections; a client "
         "address has at most a quarter. Beyond it the connections that waited longest are dropped.",
     )
-    unsent_bytes_per_connection: int = setting(
-        "unsentBytesPerConnection",
+    unsent_size_per_connection_bytes: int = setting(
+        "unsentSizePerConnection",
         size(1024),
         64 * 1024,
         "Bytes of answers that may wait for one connection before further requests of it are run.",

@@ -12,8 +12,8 @@ class Limit(StrEnum):
     IN_FLIGHT = "inFlight"
     CONNECTIONS = "connections"
     CONNECTIONS_PER_ADDRESS = "connectionsPerAddress"
-    UNFINISHED_BYTES = "unfinishedBytes"
-    UNSENT_BYTES = "unsentBytes"
+    UNFINISHED_SIZE = "unfinishedSize"
+    UNSENT_SIZE = "unsentSize"
     JSON_VALUES = JSON_LIMIT
     FORM_PARTS = FORM_LIMIT
     INFLATION = INFLATION

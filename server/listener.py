@@ -181,6 +181,11 @@ class Listener:
         peer.client = client
         return True
 
+    def released_bytes(self) -> int:
+        """Return how many bytes of requests and answers were held and are no longer, since the
+        start."""
+        return self.wire.received.released_bytes + self.unsent.released_bytes
+
     def _has_room(self) -> bool:
         begun = 0 if self._handshakes is None else len(self._handshakes)
         if len(self.peers) + begun < self._connections:
@@ -191,7 +196,7 @@ class Listener:
     def _drop_unread(self, peer: Peer) -> None:
         """Drop a peer that does not read, in a turn of its own: this may be said while something is
         written to it."""
-        self.on_limit(Limit.UNSENT_BYTES)
+        self.on_limit(Limit.UNSENT_SIZE)
         self.loop.call_soon(peer.abort)
 
     def forget(self, peer: Peer) -> None:

@@ -330,9 +330,7 @@ def make_wire(
         ),
         compresses_messages=protocols.websocket.compression,
         in_flight=limits.pipelined,
-        received=ByteBudget(
-            limits.unfinished_bytes, on_refusal=partial(on_limit, Limit.UNFINISHED_BYTES)
-        ),
+        received=make_received(config, on_limit),
         websocket_enabled=protocols.websocket.enabled,
         accepts_upgrade=_is_local if is_open else lambda head: True,
         message_budget=partial(MessageBudget, protocols.websocket.rate_limit, clock_s)
@@ -346,6 +344,12 @@ def make_wire(
 
 def _is_local(head: Head) -> bool:
     return find_foreign(head.headers) is None
+
+
+def make_received(config: Config, on_limit: Callable[[Limit], None]) -> ByteBudget:
+    """Give what counts the bytes of requests that are not answered."""
+    refused = partial(on_limit, Limit.UNFINISHED_SIZE)
+    return ByteBudget(config.limits.unfinished_size_bytes, on_refusal=refused)
 
 
 def make_timeouts(config: Config) -> Timeouts:

@@ -13,15 +13,19 @@ C = TypeVar("C", bound=Hashable)
 class _Waiting(Generic[C]):
     """Connections with their unsent bytes, in the order in which they began to wait."""
 
-    __slots__ = ("_most_bytes", "held_bytes", "sizes_bytes")
+    __slots__ = ("_most_bytes", "held_bytes", "released_bytes", "sizes_bytes")
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
         self.held_bytes = 0
+        self.released_bytes = 0
         self.sizes_bytes: dict[C, int] = {}
 
     def resize(self, connection: C, size_bytes: int) -> None:
-        self.held_bytes += size_bytes - self.sizes_bytes.get(connection, 0)
+        growth = size_bytes - self.sizes_bytes.get(connection, 0)
+        self.held_bytes += growth
+        if growth < 0:
+            self.released_bytes -= growth
         if size_bytes:
             self.sizes_bytes[connection] = size_bytes
         else:
@@ -56,6 +60,11 @@ class UnsentAnswers(Generic[C]):
     def held_bytes(self) -> int:
         """All bytes that are counted."""
         return self._all.held_bytes
+
+    @property
+    def released_bytes(self) -> int:
+        """All bytes that were counted and are no longer, since the start."""
+        return self._all.released_bytes
 
     def resize(self, connection: C, client: bytes | None, size_bytes: int) -> bool:
         """Count so many bytes for a connection instead of what was counted for it before; return

@@ -233,7 +233,7 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
         Bound(
             "bytes of requests and messages that are not answered, whole or not, of all "
             "connections",
-            "limits.unfinishedBytes",
+            "limits.unfinishedSize",
             "503 `api.process.overloaded` with `Retry-After`, or a WebSocket close with 1013; with "
             "a request that is not whole the connection ends",
             "protocol/test_byte_budget.py::test_a_budget_at_its_total_and_one_byte_beyond_refuses",
@@ -261,14 +261,14 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
         ),
         Bound(
             "bytes of answers that wait for one connection",
-            "limits.unsentBytesPerConnection",
+            "limits.unsentSizePerConnection",
             "its further requests are run once there is room",
             "server/test_unsent_answers.py"
             "::test_answers_behind_a_slow_one_at_the_limit_and_one_byte_beyond",
         ),
         Bound(
             "bytes of answers that clients do not take, of all connections",
-            "limits.unsentBytes",
+            "limits.unsentSize",
             "the connection that has waited longest is dropped",
             "server/test_unsent_answers.py"
             "::test_unsent_answers_at_the_total_stay_and_one_byte_beyond_drops_the_oldest",

@@ -29,7 +29,6 @@ TEXT, CLOSE = 1, 8
 POST = b"POST /now HTTP/1.1\r\nHost: a\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 ANN, BOB = b"ann", b"bob"
-PIECE_BYTES = 64  # what is counted for each piece of a message beside its bytes
 
 
 class Named:
@@ -116,11 +115,11 @@ def test_a_budget_forgets_clients_that_hold_nothing() -> None:
 UNFINISHED = {
     "length": (b"", POST + b"Content-Length: 200000\r\n\r\n", 0),
     "chunked": (b"", CHUNKED + b"30D40\r\n", 0),
-    "frame": (HANDSHAKE, b"\x81\xff" + (200_000).to_bytes(8, "big") + bytes(4), PIECE_BYTES),
+    "frame": (HANDSHAKE, b"\x81\xff" + (200_000).to_bytes(8, "big") + bytes(4), 0),
     "fragments": (
         HANDSHAKE,
         frame(TEXT, b"x", final=False, mask=bytes(4)),
-        1 + 2 * PIECE_BYTES,
+        1,
     ),
     "pipelined": (b"", GET * 64, 0),
 }
@@ -276,15 +275,6 @@ def test_a_compressed_message_that_is_not_whole_counts_with_its_window() -> None
     assert b"permessage-deflate" in connection.bytes_to_send()
     connection.receive(b"\x41\x85" + bytes(4) + b"\x00")
     assert budget.held_bytes >= 48 * 1024
-
-
-def test_a_message_in_small_pieces_counts_for_what_they_take() -> None:
-    budget = ByteBudget(TOTAL_BYTES)
-    connection = opened(wire_with(budget))
-    connection.receive(b"\x81\xff" + (200_000).to_bytes(8, "big") + bytes(4))
-    for _ in range(1000):
-        connection.receive(b"xy")
-    assert budget.held_bytes == 1000 * (2 + PIECE_BYTES)
 
 
 def test_a_socket_too_many_of_a_client_is_refused_at_its_handshake() -> None:

@@ -19,7 +19,7 @@ from tests.waiting import WAIT_S, until
 
 MEBIBYTE = 2**20
 ABOVE_LEVEL_BYTES = 30 * MEBIBYTE
-UNFINISHED_BYTES = 256 * MEBIBYTE  # the default of `limits.unfinishedBytes`
+UNFINISHED_BYTES = 256 * MEBIBYTE  # the default of `limits.unfinishedSize`
 ADDRESS_SPACE_BYTES = 2**30
 PROBES = 50
 BODY = b"a" * 999_000
@@ -151,6 +151,18 @@ async def test_unfinished_input_stays_within_its_limit(kind: str) -> None:
             assert said
             assert all(one.startswith(beginning) for one in said)
         await until(lambda: resident_bytes(server) <= level_bytes + ABOVE_LEVEL_BYTES)
+        assert "Traceback" not in await server.stop()
+
+
+async def test_many_bodies_below_the_limit_are_given_back() -> None:
+    """Of a size that the C library keeps in its heap."""
+    async with serving(":memory:") as server:
+        most_bytes = await level_of(server) + ABOVE_LEVEL_BYTES
+        head, body = POST + b"Content-Length: 100001\r\n\r\n", b"a" * 100_000
+        async with flooded(server, b"", head + body, 900) as opened:
+            await assert_memory_stays(server, most_bytes + 900 * 112_500)
+            assert not refusals(opened)
+        await until(lambda: resident_bytes(server) <= most_bytes)
         assert "Traceback" not in await server.stop()
 
 

@@ -139,7 +139,7 @@ async def test_messages_of_a_socket_that_does_not_read_are_not_run() -> None:
 async def test_answers_behind_a_slow_one_at_the_limit_and_one_byte_beyond(
     excess_bytes: int, runs: bool
 ) -> None:
-    """`limits.unsentBytesPerConnection`: what waits for an earlier answer counts too."""
+    """`limits.unsentSizePerConnection`: what waits for an earlier answer counts too."""
     async with listening(in_flight=64, write_s=WAIT_S) as under:
         http = await under.connect()
         await http.send(GET % 1)
@@ -213,7 +213,7 @@ async def test_a_stop_waits_for_requests_that_wait_for_room() -> None:
 
 
 async def test_unsent_answers_beyond_the_total_drop_the_connection_that_waited_longest() -> None:
-    """`limits.unsentBytes`; the others go on, and it is counted."""
+    """`limits.unsentSize`; the others go on, and it is counted."""
     limits: list[Limit] = []
     async with listening(result=LARGE, write_s=WAIT_S) as under:
         listener = under.listener
@@ -235,7 +235,7 @@ async def test_unsent_answers_beyond_the_total_drop_the_connection_that_waited_l
                 await until(lambda before=before: listener.unsent.held_bytes > before)  # type: ignore[misc]
             opened.append(http)
         await until(lambda: len(listener.peers) == 2)
-        assert limits == [Limit.UNSENT_BYTES]
+        assert limits == [Limit.UNSENT_SIZE]
         for http in opened:
             await go_on_reading(http)
         with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
