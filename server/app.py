@@ -40,7 +40,7 @@ from server.auth.tokens import Tokens
 from server.auth.userchanges import UserChanges
 from server.auth.users import Users
 from server.browsers import Browsers
-from server.chores import keep_date, keep_trail, sweep, tell_ends
+from server.chores import keep_date, keep_trail, sweep, tell_ends, watch_servers
 from server.config import Config, Limits
 from server.configured import add_configured
 
@@ -92,6 +92,7 @@ from server.parts import (
 from server.places import shown_address
 from server.proxied import ProxiedPeer
 from server.requestids import make_ids
+from server.server_lock import ServerLock
 from server.services import Services
 from server.steadyclock import SteadyClock
 from server.storage.base import Entry, Storage, Unavailable
@@ -123,6 +124,7 @@ class App:
     listener: Listener
     address: str
     chores: list[asyncio.Task[None]]
+    server_lock: ServerLock
     tls: Tls | None = None
 
     def reload(self) -> None:
@@ -150,6 +152,7 @@ class App:
         await self.services.strategies.close()
         self.services.close()
         await self.services.storage.close()
+        self.server_lock.close()
 
 
 async def serve(config: Config, *, data: str, open_mode: bool, on_ready: OnReady) -> None:
@@ -245,6 +248,8 @@ async def start(
     async with AsyncExitStack() as undo:
         await storage.open()
         undo.push_async_callback(storage.close)
+        server_lock = ServerLock(data)
+        undo.callback(server_lock.close)
         services = await build_services(config, storage, open_mode=open_mode, clock=read_ms)
         undo.callback(services.close)
         undo.push_async_callback(services.strategies.close)
@@ -263,6 +268,7 @@ async def start(
         asyncio.create_task(tell_ends(services), name="ends"),
         asyncio.create_task(services.links.check_lost(services.storage), name="links"),
         asyncio.create_task(services.keyring.keep_fresh(), name="keys"),
+        asyncio.create_task(watch_servers(server_lock), name="servers"),
         asyncio.create_task(keep_trail(services), name="audit"),
         asyncio.create_task(Exhaustion(clock_s).watch(), name="files"),
     ]
@@ -271,7 +277,8 @@ async def start(
     if config.stats.enabled:
         frames = services.counting.close_frames(config.stats.stats_interval_s)
         chores.append(asyncio.create_task(frames, name="frames"))
-    return App(services, listener, shown_address(bound, is_tls=tls is not None), chores, tls)
+    address = shown_address(bound, is_tls=tls is not None)
+    return App(services, listener, address, chores, server_lock, tls)
 
 
 def make_listener(

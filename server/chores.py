@@ -5,6 +5,7 @@ import logging
 from email.utils import formatdate
 
 from protocol.answers import Wire
+from server.server_lock import ServerLock
 from server.services import Services
 from server.storage.base import Unavailable
 
@@ -13,6 +14,7 @@ _AUDIT_S = 1.0
 _SWEEP_S = 60.0
 _DATE_S = 1.0
 _ENDS_S = 0.1
+SERVERS_S = 60.0
 
 
 async def keep_date(wire: Wire) -> None:
@@ -49,3 +51,10 @@ async def tell_ends(services: Services) -> None:
     while True:
         await asyncio.sleep(_ENDS_S)
         services.links.tick()
+
+
+async def watch_servers(lock: ServerLock) -> None:
+    """Log when another server begins or ceases to use the same database."""
+    while True:
+        lock.check()
+        await asyncio.sleep(SERVERS_S)

@@ -38,7 +38,8 @@ _FACTORS = "security.mfa.factors"
 async def add_configured(config: Config, strategies: Strategies, parts: Parts) -> None:
     """Enter every strategy of the configuration. LocalError names what is wrong with one."""
     for name, given in config.strategies.items():
-        await strategies.add(name, _make(name, given, parts))
+        strategies.start(name, _make(name, given, parts))
+    await strategies.announce()
     for name in _factors(config):
         if not isinstance(strategies.get(name), SecondFactor):
             raise LocalError(f"{_FACTORS}: {name} is no second factor")

@@ -542,14 +542,17 @@ async def test_young_entries_are_kept(path: Path) -> None:
     assert run(path, "SELECT count(*) FROM journal") == [(2,)]
 
 
-async def test_entries_of_a_kind_from_the_future_are_passed_over(
+async def test_entries_of_a_kind_from_the_future_are_reported_as_lost(
     storage: SqliteStorage, path: Path
 ) -> None:
     heard: list[Entry] = []
     storage.follow(heard.extend)
     run(path, "INSERT INTO journal (noted, subject, at) VALUES ('comet', 'x', 1000)")
     await storage.apply([Note(Noted.USER, "ann")])
-    assert [(entry.sequence, entry.subject) for entry in heard] == [(2, "ann")]
+    assert [(entry.sequence, entry.noted) for entry in heard] == [
+        (1, Noted.LOST),
+        (2, Noted.USER),
+    ]
 
 
 class Signal(logging.Handler):

@@ -10,7 +10,21 @@ from protocol.errors import ApiError, error
 from server.auth.pending import end_all
 from server.auth.strategies import Strategy
 from server.auth.strategies.guarded import Guarded
-from server.storage.base import Note, Noted, Storage
+from server.storage.base import (
+    Exists,
+    Insert,
+    Missing,
+    Note,
+    Noted,
+    Put,
+    Row,
+    Storage,
+    Table,
+    Unchanged,
+)
+
+_SETTING = "strategies"
+_ATTEMPTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +54,33 @@ class Strategies:
         """Enter a strategy at any time, or replace the one of this name, whose logins begin
         again. Its faults stay its own."""
         ended = [end_all(name)] if name in self._by_name else []
+        self.start(name, strategy)
+        await self._storage.apply([*ended, Note(Noted.STRATEGY, name)])
+
+    def start(self, name: str, strategy: Strategy) -> None:
+        """Enter a strategy before the server listens; `announce` follows."""
         guarded = Guarded(name, strategy, timeout_s=self._timeout_s)
         self.register(name, guarded)
         guarded.start()
-        await self._storage.apply([*ended, Note(Noted.STRATEGY, name)])
+
+    async def announce(self) -> None:
+        """Let every process read its users again, but only if the strategies are others than those
+        of the last start on this store: else each start would cost the others all they keep."""
+        row: Row = {"name": _SETTING, "value": self.names()}
+        for _ in range(_ATTEMPTS):
+            old = await self._storage.get(Table.SETTINGS, name=_SETTING)
+            if old == row:
+                return
+            write = Insert(Table.SETTINGS, row) if old is None else Put(Table.SETTINGS, row)
+            guards = () if old is None else (Unchanged(Table.SETTINGS, old),)
+            before = old["value"] if old is not None and isinstance(old["value"], list) else []
+            changed = sorted({*self.names()} ^ {*map(str, before)}) or self.names()
+            notes = (Note(Noted.STRATEGY, name) for name in changed)
+            try:
+                await self._storage.apply([*guards, write, *notes])
+            except (Exists, Missing):
+                continue  # another process starts at this moment
+            return
 
     async def remove(self, name: str) -> None:
         """Forget a strategy, and the logins with it that are not finished; ApiError 404 if there is
