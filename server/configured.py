@@ -39,8 +39,8 @@ async def add_configured(config: Config, strategies: Strategies, parts: Parts) -
     """Enter every strategy of the configuration. LocalError names what is wrong with one."""
     _check_linking(config)
     for name, given in config.strategies.items():
-        strategies.enter(name, _make(name, given, parts))
-    await strategies.note_names()
+        strategies.start(name, _make(name, given, parts))
+    await strategies.announce()
     for name in _factors(config):
         if not isinstance(strategies.get(name), SecondFactor):
             raise LocalError(f"{_FACTORS}: {name} is no second factor")

@@ -42,6 +42,8 @@ _RETRY_S = 1.0
 _MOST_HEADER_CHARACTERS = 512
 _MOST_UNKNOWN = 1024
 """Headers that are remembered as unknown."""
+FIND_PAUSE_S = 0.05
+"""From one look at the store for unknown keys to the next, however many made-up tokens come."""
 _LAST_SECRET = "tokenSecretKid"  # noqa: S105  (the name of a setting)
 
 
@@ -72,7 +74,8 @@ class Keyring:
         self._is_stale = asyncio.Event()
         self._changes = 0  # how often the journal said that keys changed
         self._unknown: set[str] = set()  # headers that no stored key has
-        self._finding: asyncio.Task[None] | None = None
+        self._finding: asyncio.Task[None] | None = None  # has not begun to read
+        self._found_at_s = 0.0
 
     async def load(self) -> None:
         """Read the keys, making one if there is none to sign with. LocalError if one can't be read.
@@ -103,35 +106,32 @@ class Keyring:
 
     async def find_key(self, token: str) -> bool:
         """Return whether the store has a key for a token whose key is not known here: another
-        process may have created it a moment ago. However many ask at once, the store is read once,
-        and for the same header not again until keys change."""
+        process may have created it a moment ago. However many ask, the store is read once per
+        `FIND_PAUSE_S` at most, and for the same header not again until keys change."""
         header = token.partition(".")[0]
-        if header in self._keys or len(header) > _MOST_HEADER_CHARACTERS:
+        if header in self._keys or header in self._unknown or len(header) > _MOST_HEADER_CHARACTERS:
             return header in self._keys
-        if header in self._unknown:
-            return False
         if self._finding is None:
             self._finding = asyncio.create_task(self._find_keys(), name="find keys")
         await asyncio.shield(self._finding)
-        if header in self._keys:
-            return True
-        if len(self._unknown) < _MOST_UNKNOWN:
+        if header not in self._keys and len(self._unknown) < _MOST_UNKNOWN:
             self._unknown.add(header)
-        return False
+        return header in self._keys
 
     async def _find_keys(self) -> None:
-        try:
-            while True:
-                changes = self._changes
-                stored = await read_keys(self._storage)
-                if changes == self._changes:
-                    break  # else a key that was read may have been retired since
-            known = {key.header: key for key in stored}
-            if self._configured is not None:
-                known[self._configured.header] = self._configured
-            self._keys |= known
-        finally:
-            self._finding = None
+        """Add what the store has; who asks once the reading has begun needs a further one."""
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(max(0.0, self._found_at_s + FIND_PAUSE_S - loop.time()))
+        self._found_at_s, self._finding = loop.time(), None
+        while True:
+            changes = self._changes
+            stored = await read_keys(self._storage)
+            if changes == self._changes:
+                break  # else a key that was read may have been retired since
+        known = {key.header: key for key in stored}
+        if self._configured is not None:
+            known[self._configured.header] = self._configured
+        self._keys |= known
 
     def public_keys(self) -> dict[str, list[dict[str, str]]]:
         """Give the JSON Web Key Set for those who verify our tokens (RFC 7517 §5)."""

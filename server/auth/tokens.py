@@ -309,18 +309,18 @@ class Tokens:
         return inf if ends is None else ends
 
     async def _check_use(self, row: Row, source: Source, *, is_refresh: bool) -> None:
-        """Refuse a session that was idle for too long, and one that was refreshed before its grace.
+        """Refuse a session that was idle for too long, and one whose grace is over.
 
         Only a second refresh then ends the whole session (RFC 9700 §4.14): two clients act on
         copies of one token. Any other use, like another service's check of an old token, proves
         nothing and changes nothing.
         """
         now_ms, refreshed_at = self._clock_ms(), cast("int | None", row["refreshed_at"])
-        if now_ms - cast(int, row["used_at"]) >= self._idle_ms:
-            raise error("security.token.invalid")
-        if refreshed_at is None or now_ms < refreshed_at + self._limits.grace_ms:
+        is_idle = now_ms - cast(int, row["used_at"]) >= self._idle_ms
+        is_spent = refreshed_at is not None and now_ms >= refreshed_at + self._limits.grace_ms
+        if not is_idle and not is_spent:
             return
-        if not is_refresh:
+        if not is_spent or not is_refresh:
             raise error("security.token.invalid")
         line = Line(now_ms, REUSED, source=source, subject=cast(str, row["kuid"]))
         line.ending, line.reason = Ending.REFUSED, "refreshed before: its session has ended"

@@ -61,6 +61,7 @@ class Follower:
         self._link = link
         self._audience = audience
         self._freshness = freshness
+        freshness.until_s = time.monotonic() + MOST_STALE_S
         self._loop = asyncio.get_running_loop()
         self._wake = threading.Event()
         self._is_stopping = False
@@ -123,6 +124,8 @@ class Follower:
             version = int(connection.execute("PRAGMA data_version").fetchall()[0][0])
             if version == known:
                 return known, []
+            # In one snapshot: an entry between two of them would pass for one that is missing.
+            connection.execute("BEGIN")
             return version, read_entries(connection, self._audience.seen)
 
     def _deliver(
@@ -150,7 +153,8 @@ def read_entries(connection: sqlite3.Connection, after: int) -> list[Entry]:
     """Return every entry whose sequence number is above `after`.
 
     Where entries are missing because they were pruned, or a newer program wrote a kind that this
-    one does not know, there is a `Noted.LOST` in their place: numbers have no gaps otherwise.
+    one does not know, there is a `Noted.LOST` in their place: numbers have no gaps otherwise. To be
+    called within a transaction.
     """
     sql = "SELECT sequence, noted, subject FROM journal WHERE sequence > ? ORDER BY sequence"
     entries: list[Entry] = []

@@ -5,16 +5,26 @@ They may come and go while it runs. What others keep about them is dropped by th
 
 import asyncio
 from dataclasses import dataclass
-from typing import cast
 
 from protocol.errors import ApiError, error
 from server.auth.pending import end_all
 from server.auth.strategies import Strategy
 from server.auth.strategies.guarded import Guarded
-from server.storage.base import Note, Noted, Put, Storage, Table
+from server.storage.base import (
+    Exists,
+    Insert,
+    Missing,
+    Note,
+    Noted,
+    Put,
+    Row,
+    Storage,
+    Table,
+    Unchanged,
+)
 
-_NAMES = "strategies"
-"""The setting that holds the names of the strategies as of the last start."""
+_SETTING = "strategies"
+_ATTEMPTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,26 +54,33 @@ class Strategies:
         """Enter a strategy at any time, or replace the one of this name, whose logins begin
         again. Its faults stay its own."""
         ended = [end_all(name)] if name in self._by_name else []
-        self.enter(name, strategy)
+        self.start(name, strategy)
         await self._storage.apply([*ended, Note(Noted.STRATEGY, name)])
 
-    def enter(self, name: str, strategy: Strategy) -> None:
-        """Enter a strategy at the start, as `add` does; `note_names` follows when all are there."""
+    def start(self, name: str, strategy: Strategy) -> None:
+        """Enter a strategy before the server listens; `announce` follows."""
         guarded = Guarded(name, strategy, timeout_s=self._timeout_s)
         self.register(name, guarded)
         guarded.start()
 
-    async def note_names(self) -> None:
-        """Note in the journal which strategies came or went since the last start of a server: what
-        others keep of a user shows them. A start with the same ones notes nothing."""
-        names = sorted(self._by_name)
-        row = await self._storage.get(Table.SETTINGS, name=_NAMES)
-        before = set(cast("list[str]", row["value"])) if row is not None else set()
-        changed = sorted(before ^ set(names))
-        if not changed:
+    async def announce(self) -> None:
+        """Let every process read its users again, but only if the strategies are others than those
+        of the last start on this store: else each start would cost the others all they keep."""
+        row: Row = {"name": _SETTING, "value": self.names()}
+        for _ in range(_ATTEMPTS):
+            old = await self._storage.get(Table.SETTINGS, name=_SETTING)
+            if old == row:
+                return
+            write = Insert(Table.SETTINGS, row) if old is None else Put(Table.SETTINGS, row)
+            guards = () if old is None else (Unchanged(Table.SETTINGS, old),)
+            before = old["value"] if old is not None and isinstance(old["value"], list) else []
+            changed = sorted({*self.names()} ^ {*map(str, before)}) or self.names()
+            notes = (Note(Noted.STRATEGY, name) for name in changed)
+            try:
+                await self._storage.apply([*guards, write, *notes])
+            except (Exists, Missing):
+                continue  # another process starts at this moment
             return
-        put = Put(Table.SETTINGS, {"name": _NAMES, "value": names})
-        await self._storage.apply([put, *(Note(Noted.STRATEGY, name) for name in changed)])
 
     async def remove(self, name: str) -> None:
         """Forget a strategy, and the logins with it that are not finished; ApiError 404 if there is
