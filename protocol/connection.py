@@ -101,9 +101,10 @@ class Connection(Owing):
             self._was_cut_short = self.is_full or buffer.is_spent
         except ProtocolError as broken:
             self._break(broken, requests)
-        held_bytes = self.held_bytes
-        if held_bytes > COUNTED_FROM_BYTES or self._charged_bytes:
-            self._charge(held_bytes, requests)
+        held_bytes = len(buffer.held) + self._weight_bytes
+        is_more = self._charged_bytes or self._websocket is not None or self._chunked is not None
+        if held_bytes > COUNTED_FROM_BYTES or is_more:
+            self._charge(requests)
         return requests
 
     def _take_alone(self, data: bytes) -> Request | None:
@@ -114,16 +115,17 @@ class Connection(Owing):
                 return None
             # The same head on an idle connection is the same request: nothing of it is read again.
             self._skipped_line = False
-            if self._last_request is not None:
-                self._weight_bytes += self._last_request.weight_bytes
-            return self._last_request
+            last = self._last_request
+            if last is not None:
+                self._weight_bytes = last.weight_bytes
+            return last
         websocket = self._websocket
         if self.phase is not _SOCKET or websocket is None or not websocket.is_between_messages:
             return None
         if self._budget is not None:
             return None
         if self._repeat is not None and (again := self._repeat.take(data)) is not None:
-            self._weight_bytes += again.weight_bytes
+            self._weight_bytes = again.weight_bytes
             return again
         # Saves the buffer, the frame's head and the look for a next frame: a third of the time.
         payload = take_whole_text(data)
@@ -138,8 +140,7 @@ class Connection(Owing):
         request = from_websocket(
             payload, self._head, self._peer, self._wire.body_limits.json_values
         )
-        request.weight_bytes = REQUEST_BYTES + len(payload)
-        self._weight_bytes += request.weight_bytes
+        self._weight_bytes = request.weight_bytes = REQUEST_BYTES + len(payload)
         if len(payload) > MOST_BYTES or request.body is not None or request.args:
             self._last_request = None
             return request
@@ -158,16 +159,16 @@ class Connection(Owing):
             held_bytes += self._websocket.held_bytes
         return held_bytes
 
-    def _charge(self, held_bytes: int, requests: list[Request]) -> None:
+    def _charge(self, requests: list[Request]) -> None:
         """Count what is held in the budget of all connections. Where it has no room, what came last
         is refused: whole requests one by one, and with one that is not whole the connection
         ends."""
-        if not self._resize(held_bytes):
+        now_bytes = counted(self.held_bytes)
+        if now_bytes != self._charged_bytes and not self._resize(now_bytes):
             self._refuse(requests)
             self._lower_charge()
 
-    def _resize(self, held_bytes: int) -> bool:
-        now_bytes = counted(held_bytes)
+    def _resize(self, now_bytes: int) -> bool:
         if not self._charged_bytes and self._peer is not None:
             head = self._requested_head
             self._client = self._peer.client_of(head.headers)

@@ -154,7 +154,8 @@ class Owing:
     def bytes_to_send(self) -> bytes:
         """Give what is to be written now, once."""
         out = self._out
-        self.unsent_bytes = self._early_bytes
+        if self.unsent_bytes:
+            self.unsent_bytes = self._early_bytes
         if self._charged_bytes:
             self._lower_charge()
         if len(out) == 1:
