@@ -22,7 +22,6 @@ from server.auth.breaches import BreachCheck
 from server.auth.credentials import Credentials
 from server.auth.issuing import Issuer
 from server.auth.keyring import Keyring, open_keyring
-from server.auth.known_devices import KnownDevices
 from server.auth.limits import RequestLimits
 from server.auth.links import Links
 from server.auth.logins import Logins
@@ -63,11 +62,10 @@ from server.controllers import (  # noqa: F401
 )
 from server.controllers import password as password_actions  # noqa: F401
 from server.controllers import users as user_actions  # noqa: F401
-from server.devices import Devices
+from server.counting import Counting
 from server.dispatch import Dispatcher
 from server.firstadmin import FirstAdmin
 from server.keycommands import opened
-from server.limit_counters import Limit
 from server.listener import Listener
 from server.logs import RequestLog
 from server.notices import READY, STOPPING, reloading, tell
@@ -79,6 +77,7 @@ from server.parts import (
     make_breaches,
     make_cookies,
     make_counting,
+    make_devices,
     make_links,
     make_local,
     make_mfa_policy,
@@ -318,12 +317,8 @@ async def build_services(
     addresses = Addresses(config.server.trusted_proxies)
     links = make_links(config, read_ms)
     counting = make_counting(config, clock_ms)
-    on_limit = counting.limits.count
-    writes = AnonymousWrites(config.limits.anonymous_writes, clock_s=clock_s, on_limit=on_limit)
-    logins, factors = make_logins(config, storage, strategies, users, read_ms, writes, on_limit)
+    logins, factors = make_logins(config, storage, strategies, users, read_ms, counting)
     storage.follow(make_follower(rulebook, keyring, tokens, links, logins))
-    cookies = make_cookies(config, addresses)
-    known_devices = KnownDevices(storage, keyring, clock_ms=read_ms)
     return Services(
         config=config,
         storage=storage,
@@ -350,10 +345,9 @@ async def build_services(
         links=links,
         first_admin=FirstAdmin(is_wanted=not await users.admin_exists()),
         addresses=addresses,
-        cookies=cookies,
+        cookies=make_cookies(config, addresses),
         browsers=Browsers(addresses),
-        devices=Devices(known_devices, addresses, cookies),
-        anonymous_writes=writes,
+        devices=make_devices(config, storage, keyring, addresses, read_ms),
         limits=RequestLimits(logins_per_second=config.limits.logins_per_second, clock_s=clock_s),
         request_ids=make_ids(),
         clock_ms=read_ms,
@@ -401,13 +395,14 @@ def make_logins(
     strategies: Strategies,
     users: Users,
     read_ms: Callable[[], int],
-    writes: AnonymousWrites,
-    on_limit: Callable[[Limit], None],
+    counting: Counting,
 ) -> tuple[Logins, SecondFactors]:
     """Give what runs login attempts, and what asks for second factors in them."""
     pending = PendingLogins(storage, clock_ms=read_ms, ttl_ms=config.timeouts.login_ms)
     policy = make_mfa_policy(config)
     factors = SecondFactors(storage, strategies, users, pending, policy, clock_ms=read_ms)
     throttle = Throttle(config.limits.failed_logins, clock_s=clock_s)
+    most, on_limit = config.limits.anonymous_writes, counting.limits.count
+    writes = AnonymousWrites(most, clock_s=clock_s, on_limit=on_limit)
     logins = Logins(strategies, users, throttle, pending, factors, writes, on_limit=on_limit)
     return logins, factors

@@ -20,6 +20,7 @@ from server.addresses import Addresses
 from server.auth.apikeys import ApiKeys
 from server.auth.breaches import BreachCheck, make_breach_check
 from server.auth.keyring import Keyring, Signing
+from server.auth.known_devices import KnownDevices
 from server.auth.lifetimes import NEVER, TokenLimits
 from server.auth.limits import MessageBudget
 from server.auth.links import Links
@@ -40,6 +41,7 @@ from server.auth.users import Users
 from server.config import Config
 from server.cookies import Cookies
 from server.counting import Counting
+from server.devices import Devices
 from server.hooks import Command, Post, Way, read_url
 from server.listener import Timeouts
 from server.notifier import Notifier
@@ -206,6 +208,18 @@ def make_cookies(config: Config, addresses: Addresses) -> Cookies:
         is_enabled=config.http.cookie_authentication,
         trusts_origin=make_trust_check(config.http),
     )
+
+
+def make_devices(
+    config: Config,
+    storage: Storage,
+    keyring: Keyring,
+    addresses: Addresses,
+    clock_ms: Callable[[], int],
+) -> Devices:
+    """Return what knows the devices that have logged in before."""
+    known = KnownDevices(storage, keyring, clock_ms=clock_ms)
+    return Devices(known, addresses, make_cookies(config, addresses))
 
 
 def make_wire(config: Config, node: str, *, clock_s: Callable[[], float] = monotonic) -> Wire:

@@ -478,8 +478,8 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
         Bound(
             "login steps and registrations of one address each minute, without a token",
             "limits.anonymousWrites",
-            "429 with `Retry-After`, longer and longer: `api.process.too_many_logins_requests`, for "
-            "a registration `api.process.too_many_requests`",
+            "429 with `Retry-After`, longer and longer: `api.process.too_many_logins_requests`, "
+            "for a registration `api.process.too_many_requests`",
             "server/test_anonymous_writes.py::test_login_steps_begun_by_one_address_are_limited",
         ),
         Bound(

@@ -288,11 +288,6 @@ class SecondFactors:
         return await self._storage.get(Table.SESSIONS, token_hash=caller.token_hash)
 
 
-def account_of(kuid: str) -> str:
-    """Give what wrong second factors of a user are counted by."""
-    return f"second factor\0{kuid}"
-
-
 async def factors_of(storage: Storage, kuid: str, names: Iterable[str]) -> list[str]:
     """Give which of these strategies a user has credentials of, as they are stored."""
     kept: list[Row] = [{"kuid": kuid, "strategy": name} for name in names]
