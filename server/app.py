@@ -23,7 +23,6 @@ from server.auth.breaches import BreachCheck
 from server.auth.credentials import Credentials
 from server.auth.issuing import Issuer
 from server.auth.keyring import Keyring, open_keyring
-from server.auth.known_devices import KnownDevices
 from server.auth.limits import RequestLimits
 from server.auth.links import Links
 from server.auth.logins import Logins
@@ -66,7 +65,7 @@ from server.controllers import (  # noqa: F401
 )
 from server.controllers import password as password_actions  # noqa: F401
 from server.controllers import users as user_actions  # noqa: F401
-from server.devices import Devices
+from server.counting import Counting
 from server.dispatch import Dispatcher
 from server.firstadmin import FirstAdmin
 from server.keycommands import opened
@@ -82,6 +81,7 @@ from server.parts import (
     make_breaches,
     make_cookies,
     make_counting,
+    make_devices,
     make_first_admin,
     make_links,
     make_local,
@@ -379,13 +379,9 @@ async def build_services(
     tokens = Tokens(storage, users, rulebook, keyring, limits, step_up, clock_ms=read_ms)
     addresses = Addresses(config.server.trusted_proxies)
     links = make_links(config, read_ms)
-    on_limit = counting.limits.count
-    writes = AnonymousWrites(config.limits.anonymous_writes, clock_s=clock_s, on_limit=on_limit)
-    logins = make_logins(config, storage, strategies, users, step_up, read_ms, writes, on_limit)
+    logins = make_logins(config, storage, strategies, users, step_up, read_ms, counting)
     first_admin = await make_first_admin(config, users, strategies, is_open=open_mode)
     storage.follow(make_follower(rulebook, keyring, tokens, links, first_admin, logins))
-    cookies = make_cookies(config, addresses)
-    known_devices = KnownDevices(storage, keyring, clock_ms=read_ms)
     return Services(
         config=config,
         storage=storage,
@@ -412,11 +408,10 @@ async def build_services(
         links=links,
         first_admin=first_admin,
         addresses=addresses,
-        cookies=cookies,
+        cookies=make_cookies(config, addresses),
         browsers=Browsers(addresses),
-        limits=make_request_limits(config, on_limit),
-        devices=Devices(known_devices, addresses, cookies),
-        anonymous_writes=writes,
+        limits=make_request_limits(config, counting.limits.count),
+        devices=make_devices(config, storage, keyring, addresses, read_ms),
         request_ids=make_ids(),
         clock_ms=read_ms,
         node=config.server.node,
@@ -476,11 +471,12 @@ def make_logins(
     users: Users,
     step_up: StepUp,
     read_ms: Callable[[], int],
-    writes: AnonymousWrites,
-    on_limit: Callable[[Limit], None],
+    counting: Counting,
 ) -> Logins:
     """Give what runs login attempts, and asks for second factors in them."""
     pending = PendingLogins(storage, clock_ms=read_ms, ttl_ms=config.timeouts.login_ms)
     factors = SecondFactors(strategies, users, pending, step_up)
     throttle = Throttle(config.limits.failed_logins, clock_s=clock_s)
+    most, on_limit = config.limits.anonymous_writes, counting.limits.count
+    writes = AnonymousWrites(most, clock_s=clock_s, on_limit=on_limit)
     return Logins(strategies, users, throttle, pending, factors, writes, on_limit=on_limit)

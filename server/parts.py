@@ -23,6 +23,7 @@ from server.auth.apikeys import ApiKeys
 from server.auth.assurance import DEFAULT_RECENT_MS, MfaPolicy
 from server.auth.breaches import BreachCheck, make_breach_check
 from server.auth.keyring import Keyring, Signing
+from server.auth.known_devices import KnownDevices
 from server.auth.lifetimes import NEVER, TokenLimits
 from server.auth.limits import MessageBudget
 from server.auth.links import Links
@@ -44,6 +45,7 @@ from server.auth.users import Users
 from server.config import Config
 from server.cookies import Cookies
 from server.counting import Counting
+from server.devices import Devices
 from server.firstadmin import FirstAdmin
 from server.hooks import Command, Post, Way, read_url
 from server.limit_counters import Limit
@@ -273,6 +275,18 @@ def make_cookies(config: Config, addresses: Addresses) -> Cookies:
         is_enabled=config.http.cookie_authentication,
         trusts_origin=make_trust_check(config.http),
     )
+
+
+def make_devices(
+    config: Config,
+    storage: Storage,
+    keyring: Keyring,
+    addresses: Addresses,
+    clock_ms: Callable[[], int],
+) -> Devices:
+    """Return what knows the devices that have logged in before."""
+    known = KnownDevices(storage, keyring, clock_ms=clock_ms)
+    return Devices(known, addresses, make_cookies(config, addresses))
 
 
 def make_wire(

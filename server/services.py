@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from server.addresses import Addresses
-from server.auth.anonymous_writes import AnonymousWrites
 from server.auth.apikeys import ApiKeys
 from server.auth.breaches import BreachCheck
 from server.auth.credentials import Credentials
@@ -72,7 +71,6 @@ class Services:
     cookies: Cookies
     browsers: Browsers
     devices: Devices
-    anonymous_writes: AnonymousWrites
     limits: RequestLimits
     request_ids: Iterator[str]
     clock_ms: Callable[[], int]

@@ -7,7 +7,6 @@ checked before it counts.
 
 import asyncio
 import logging
-import unicodedata
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -26,8 +25,15 @@ from protocol.errors import ApiError, error
 from server.auth.anonymous_writes import AnonymousWrites
 from server.auth.audit import Ending, aside, tell
 from server.auth.known_devices import Device
-from server.auth.mfa import LoggedIn, NextStep, SecondFactors, account_of
-from server.auth.names import ANONYMOUS_ID, MOST_ID_BYTES
+from server.auth.login_accounts import (
+    LoginAccounts,
+    entry_account,
+    own_account,
+    second_factor_account,
+    typed_account,
+)
+from server.auth.mfa import LoggedIn, NextStep, SecondFactors
+from server.auth.names import ANONYMOUS_ID
 from server.auth.notices import THROTTLED
 from server.auth.pending import Linking, PendingLogins, Step, is_second_state, make_state
 from server.auth.strategies import (
@@ -69,14 +75,6 @@ class Refreshes(Protocol):
         """Give None, or `expiresIn`, the life of the next token; anything raised is a refusal."""
 
 
-@runtime_checkable
-class NamesAccounts(Protocol):
-    """A strategy that knows all names of a user's account."""
-
-    async def accounts_of(self, kuid: str) -> Sequence[str]:
-        """Return what `account_of` gives when this user logs in."""
-
-
 @dataclass(frozen=True, slots=True)
 class Visit:
     """What a login attempt came with beside what its strategy sees: `binding` is the secret that
@@ -101,6 +99,7 @@ class Logins:
     """Runs strategies, as often as the throttle lets them."""
 
     __slots__ = (
+        "_accounts",
         "_on_limit",
         "_pending",
         "_second_factors",
@@ -122,6 +121,7 @@ class Logins:
         *,
         on_limit: Callable[[Limit], None],
     ) -> None:
+        self._accounts = LoginAccounts(strategies, users, throttle)
         self._writes = writes
         self._on_limit = on_limit
         self._unlocking: set[asyncio.Task[None]] = set()
@@ -167,7 +167,7 @@ class Logins:
         kuid = step.kuid or ""
         tell(subject=kuid)
         device = next((one.id for one in visit.devices if one.kuid == kuid), "")
-        begun = await self._begin(account_of(kuid), attempt.address, device=device)
+        begun = await self._begin(second_factor_account(kuid), attempt.address, device=device)
         async with _settling(begun):
             taken = self._second_factors.take(name, attempt, step, visit.binding)
             found = await _in_task(taken, f"second factor {name}")
@@ -190,10 +190,12 @@ class Logins:
 
     async def unlock(self, kuid: str) -> None:
         """Forget the failed logins of a user in this process, with whatever strategy."""
-        accounts = [account_of(kuid), _own_account(kuid)]
-        for name in self._strategies.names():
-            accounts += await self._accounts_of(name, kuid)
-        self._throttle.unlock(accounts)
+        self._throttle.unlock(await self._accounts.of(kuid))
+
+    def count_registration(self, address: str) -> None:
+        """Count a user who is about to be created by a client that is not logged in; ApiError 429
+        for one too many."""
+        self._writes.count(address, "api.process.too_many_requests")
 
     def notice(self, entries: Sequence[Entry]) -> None:
         """Unlock whom journal entries name."""
@@ -208,34 +210,6 @@ class Logins:
             await self.unlock(kuid)
         except Unavailable as reason:
             _LOG.warning("user %r is not unlocked: %s", kuid, reason)
-
-    async def _accounts_of(self, name: str, kuid: str) -> list[str]:
-        """Return all that failed logins of a user with a strategy may be counted by."""
-        strategy = self._strategies.get(name)
-        identifiers = await self._users.identifiers_of(name, kuid)
-        entries = [_entry(name, identifier) for identifier in identifiers]
-        named: Sequence[str] = identifiers
-        if isinstance(strategy, NamesAccounts):
-            try:
-                given: object = await strategy.accounts_of(kuid)
-            except ApiError:
-                given = ()  # its fault is in the log
-            named = given if isinstance(given, (list, tuple)) else ()
-        return [*(_account(name, one) for one in named if isinstance(one, str)), *entries]
-
-    async def _device_of(self, name: str, account: str | None, devices: Sequence[Device]) -> str:
-        """Return the device that is known to the account somebody names, "" for none.
-
-        Asked are the accounts of whoever the device is known to, never whose the name is: what it
-        takes does not depend on whether there is such an account.
-        """
-        if account is None:
-            return ""
-        named = {account, self._throttle.entry_of(account)}
-        for device in devices:
-            if named & set(await self._accounts_of(name, device.kuid)):
-                return device.id
-        return ""
 
     async def _begin(
         self, account: str | None, address: str, *, device: str = "", is_guess: bool = True
@@ -264,7 +238,7 @@ class Logins:
             step = await self._find(name, attempt, visit, linking.kuid)
         else:
             is_factor = self._second_factors.is_factor(name)
-            named = account_of(linking.kuid) if is_factor else None
+            named = second_factor_account(linking.kuid) if is_factor else None
             account = named or _account_of(name, strategy, attempt)
             step = Step({}, account, visit.wishes, linking)
         found = await self._run(name, strategy, attempt, step, visit)
@@ -275,7 +249,7 @@ class Logins:
     ) -> LoggedIn | NextStep | Claim:
         """Take a step, as often as the throttle lets somebody."""
         is_guess = step.account is not None or not getattr(strategy, "asks_elsewhere", False)
-        device = await self._device_of(name, step.account, visit.devices)
+        device = await self._accounts.device_of(name, step.account, visit.devices)
         begun = await self._begin(step.account, attempt.address, device=device, is_guess=is_guess)
         async with _settling(begun):
             with self._counting_step(strategy, attempt.address, step) as write:
@@ -287,7 +261,7 @@ class Logins:
                 tell(ending=Ending.PENDING)
                 return outcome
             if isinstance(outcome, Refused) and outcome.entry and step.account is not None:
-                begun.identify(step.account, _entry(name, str(outcome.entry)))
+                begun.identify(step.account, entry_account(name, str(outcome.entry)))
             found = await self._conclude(name, strategy, outcome, step)
             begun.succeeded()
             if step.token_hash and step.linking is None:
@@ -321,7 +295,7 @@ class Logins:
 
     async def confirm(self, kuid: str, address: str, check: Callable[[], Awaitable[None]]) -> None:
         """Run a check of something only this user should know, throttled as logins are."""
-        begun = await self._begin(_own_account(kuid), address)
+        begun = await self._begin(own_account(kuid), address)
         async with _settling(begun):
             await check()
             begun.succeeded()
@@ -504,23 +478,7 @@ def _account_of(name: str, strategy: Strategy, attempt: LoginAttempt) -> str | N
     Those that are too long to be anybody's are cut."""
     account_of = getattr(strategy, "account_of", None)
     account = None if account_of is None else account_of(attempt)
-    return _account(name, account) if isinstance(account, str) else None
-
-
-def _account(name: str, given: str) -> str:
-    """Write an account as the throttle knows it: two spellings of one text (Unicode NFC) are the
-    same."""
-    return f"{name}\0{unicodedata.normalize('NFC', given[:MOST_ID_BYTES])}"
-
-
-def _entry(name: str, identifier: str) -> str:
-    """Write what identifies an entry of a strategy: no name that is typed looks like it."""
-    return f"{name}\0\0{identifier}"
-
-
-def _own_account(kuid: str) -> str:
-    """Name what wrong answers of a user who is logged in are counted by."""
-    return f"\0{kuid}"
+    return typed_account(name, account) if isinstance(account, str) else None
 
 
 def _is_first(step: Step) -> bool:

@@ -222,11 +222,6 @@ class SecondFactors:
         return NextStep(what, state, ends_ms)
 
 
-def account_of(kuid: str) -> str:
-    """Give what wrong second factors of a user are counted by."""
-    return f"second factor\0{kuid}"
-
-
 async def factors_of(storage: Storage, kuid: str, names: Iterable[str]) -> list[str]:
     """Give which of these strategies a user has credentials of, as they are stored."""
     kept: list[Row] = [{"kuid": kuid, "strategy": name} for name in names]

@@ -112,8 +112,7 @@ async def create_restricted_user(services: Services, caller: Caller, request: Re
         for name in body_object(request, "credentials", {}):
             if services.logins.proves(name):
                 raise error("api.assert.forbidden_argument", f"body.credentials.{name}")
-        address = services.addresses.of(request)
-        services.anonymous_writes.count(address, "api.process.too_many_requests")
+        services.logins.count_registration(services.addresses.of(request))
     profile_ids = list(services.config.security.restricted_profile_ids)
     return await _create_user(services, caller, request, profile_ids)
 

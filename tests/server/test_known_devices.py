@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from protocol.errors import ApiError
 from server.auth import known_devices
 from server.auth.throttle import NETWORK_FACTORS
 from server.config import Config
@@ -517,16 +516,6 @@ async def test_device_cookie_is_short(clock: Clock) -> None:
             found = await devices.verify(cookie, "")
             assert found[0].kuid == kuid
             assert len(found) == min(number + 1, known_devices.MOST_ACCOUNTS)
-
-
-async def test_second_factor_of_a_known_device_is_not_blocked_by_a_thief(server: Running) -> None:
-    """The throttle of second factors takes a known device for one as well."""
-    logins, throttle = server.app.services.logins, server.app.services.logins._throttle
-    for number in range(LIMIT * 10):
-        (await throttle.begin("second factor\0ann", f"192.0.2.{number}")).failed()
-    with pytest.raises(ApiError):
-        await logins._begin("second factor\0ann", "203.0.113.1")
-    (await logins._begin("second factor\0ann", "203.0.113.1", device="known")).cancelled()
 
 
 async def test_wrong_answers_are_401_until_the_limit(server: Running) -> None:

@@ -281,6 +281,57 @@ async def test_guesses_are_counted_by_account(directory: Slapd, ann: str) -> Non
             assert told(await login(server, names[0])) == TOO_MANY
 
 
+async def test_guesses_are_counted_by_entry_whatever_its_name(
+    directory: Slapd, ann: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A6: an entry found by user name, number and several mail addresses has the limit of one
+    account; names of nobody count each for themselves, and before that all answer alike."""
+    monkeypatch.setattr("server.app.clock_s", lambda: 1000.0)
+    mails = [f"ann{number}@example.test" for number in range(20)]
+    directory.remove(ann)
+    directory.add_person("ann", mail=mails)
+    people = "(&(objectClass=inetOrgPerson)(|(uid={username})(mail={username})))"
+    config = config_of(**directory.settings(filter=people))
+    server_settings = replace(config.server, trusted_proxies=("127.0.0.1",))
+    limits = replace(config.limits, failed_logins=2)
+    async with running(replace(config, server=server_settings, limits=limits)) as server:
+        http = await server.connect()
+
+        async def guess(name: str, number: int, *, is_right: bool = False) -> int:
+            headers = {"X-Forwarded-For": f"192.0.2.{number}"}
+            body = {"username": name, "password": SECRET if is_right else "wrong"}
+            return (await http.ask("POST", "/_login/ldap", body, headers=headers)).status
+
+        for number, name in enumerate(mails):
+            assert await guess(name, number) == 401
+            assert await guess(f"who{number}", number) == 401
+        assert await guess(mails[0], 100, is_right=True) == 429
+        assert await guess(mails[-1], 101, is_right=True) == 429
+        assert await guess("who0", 102) == 401
+        # A name that was never tried is found to be hers only by trying it, once.
+        assert await guess("ann", 103) == 401
+        assert await guess("ann", 104) == 429
+
+
+async def test_known_device_of_a_directory_passes_the_wait_of_its_account(
+    directory: Slapd, ann: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A5: by the user name, and by another name of the same entry."""
+    monkeypatch.setattr("server.app.clock_s", lambda: 1000.0)
+    people = "(&(objectClass=inetOrgPerson)(|(uid={username})(mail={username})))"
+    config = config_of(**directory.settings(filter=people))
+    limits = replace(config.limits, failed_logins=2)
+    async with running(replace(config, limits=limits)) as server:
+        token = (await login(server))["result"]["jwt"]
+        for name in ("ANN", "ann@example.test"):
+            for _ in range(2):
+                assert told(await login(server, name, "wrong")) == REFUSED
+            assert told(await login(server, name)) == TOO_MANY
+            body = {"username": name, "password": SECRET, "previousToken": token}
+            answer = await server.call("query", "auth:login", strategy="ldap", body=body)
+            assert answer["status"] == 200, answer
+
+
 async def test_a_password_that_must_be_changed(directory: Slapd) -> None:
     """D4: OpenLDAP lets him in to change it, and nothing else; a locked account."""
     policy = f"cn=policy,{BASE}"

@@ -128,6 +128,8 @@ async def run_logins(scenario: Scenario, name: str, password: str) -> None:
         {"username": name, "password": {"a": scenario.secret("object")}},
         {"username": [scenario.secret("list")], "password": password},
         {"password": password},
+        {"username": name, "password": password, "previousToken": scenario.secret("former")},
+        {"username": name, "password": password, "previousToken": [scenario.secret("listed")]},
         [scenario.secret("body")],
     ):
         await scenario.ask("auth:login", strategy="local", body=body)

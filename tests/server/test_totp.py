@@ -324,6 +324,26 @@ async def test_guessing_is_slowed_down(clock: Clock) -> None:
         assert "api.process.too_many_logins_requests" in reasons
 
 
+async def test_known_device_passes_the_wait_for_second_factors(clock: Clock) -> None:
+    """A5: who knows the password, and guesses codes, keeps no device of its owner out."""
+    config = mfa_config()
+    limits = replace(config.limits, failed_logins=4)
+    async with running(replace(config, limits=limits)) as server:
+        admin, ann = await people(server)
+        app, _ = await Person(server, "websocket").enrol(ann, clock)
+        for _ in range(4):
+            person = Person(server, "query")
+            state = state_of(await person.first())
+            wrong = await person.login("totp", state=state, code=app.wrong_code())
+            assert told(wrong) == REFUSED
+        for token, status in ((None, 429), (admin, 429), (ann, 200)):
+            person = Person(server, "query")
+            state = state_of(await person.first())
+            proof = {} if token is None else {"previousToken": token}
+            answer = await person.login("totp", state=state, code=app.next_code(), **proof)
+            assert answer["status"] == status
+
+
 async def test_a_step_has_its_tries(world: World) -> None:
     """A11: five, and then even a right code is refused."""
     person = Person(world.server, "query")
