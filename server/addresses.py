@@ -103,6 +103,12 @@ def write_address(text: str) -> str:
     return str(read_address(text) or text)
 
 
+def is_loopback(address: str) -> bool:
+    """Return whether an address is this machine's own."""
+    parsed = read_address(address)
+    return parsed is not None and parsed.is_loopback
+
+
 def read_node(text: str) -> IPv4Address | IPv6Address | None:
     """Read one entry of a list of proxies, port or not; None for names and nonsense."""
     found = _NODE.fullmatch(text)

@@ -14,7 +14,7 @@ from functools import partial
 from protocol.answers import Wire
 from protocol.errors import LocalError
 from server.actions import TABLE, all_actions
-from server.addresses import Addresses
+from server.addresses import Addresses, is_loopback
 from server.auditing import make_trail
 from server.auth import defaults
 from server.auth.breaches import BreachCheck
@@ -76,6 +76,7 @@ from server.parts import (
     make_breaches,
     make_cookies,
     make_counting,
+    make_first_admin,
     make_links,
     make_local,
     make_mfa_policy,
@@ -101,9 +102,8 @@ from server.tls import Tls
 
 _LOG = logging.getLogger("manykeys.app")
 
-OnReady = Callable[[str, str | None], None]
-"""Called once the server answers, with its address and, while there is no administrator, the setup
-code."""
+OnReady = Callable[[str], None]
+"""Called once the server answers, with its address."""
 
 
 def clock_ms() -> int:
@@ -161,10 +161,13 @@ async def serve(
     data: str,
     open_mode: bool,
     on_ready: OnReady,
+    on_code: Callable[[str], None],
     count_left_out_lines: Callable[[], int] = lambda: 0,
 ) -> None:
     """Run a server until SIGTERM or SIGINT; a second one does not wait for anybody. SIGHUP reloads
-    what can be reloaded. `count_left_out_lines` is asked for the statistics."""
+    what can be reloaded. `on_code` shows the operator each setup code: while there is no
+    administrator, and again when the last one is gone. `count_left_out_lines` is asked for the
+    statistics."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -190,7 +193,11 @@ async def serve(
     app.chores.append(asyncio.create_task(clock.keep(), name="clock"))
     app.services.counting.limits.read_from(Limit.LOG_LINES, count_left_out_lines)
     _calm_collector()
-    on_ready(app.address, app.services.first_admin.code)
+    setup = app.services.first_admin
+    if setup.code is not None:
+        on_code(setup.code)
+    setup.on_code = on_code
+    on_ready(app.address)
     tell(READY)
     await stopped.wait()
     tell(STOPPING)
@@ -210,6 +217,7 @@ async def create_admin(config: Config, *, name: str, password: str) -> None:
     """Create an administrator who logs in with this name and password. ApiError if that can't
     be."""
     async with operating(config, creates=True) as operations:
+        await make_password_rules(config, None, is_strict=True).check(password, name)
         creation = operations.users.create(
             kuid=None,
             kind="human",
@@ -269,15 +277,20 @@ async def start(
         undo.push_async_callback(services.strategies.close)
         parts = Parts(services.storage, read_ms, config.timeouts.login_ms)
         await add_configured(config, services.strategies, parts)
-        wire = make_wire(config, services.node, clock_s=clock_s)
+        wire = make_wire(config, services.node, clock_s=clock_s, is_open=open_mode)
         wire.set_date(formatdate(usegmt=True))
-        dispatcher = Dispatcher(services, wire, RequestLog(config.logs.requests))
+        log = RequestLog(config.logs.requests)
+        dispatcher = Dispatcher(services, wire, log, is_open=open_mode)
         tls = make_tls(config)
         listener = make_listener(config, services, wire, dispatcher)
         bound = await listener.listen(make_place(config), tls)
+        if open_mode and isinstance(bound, tuple) and not is_loopback(str(bound[0])):
+            await listener.stop()
+            raise LocalError(f"--open: not on {bound[0]}; expected a loopback address")
         undo.pop_all()
     chores = [
         asyncio.create_task(keep_date(wire), name="date"),
+        asyncio.create_task(services.first_admin.watch(), name="setup code"),
         asyncio.create_task(sweep(services), name="sweep"),
         asyncio.create_task(tell_ends(services), name="ends"),
         asyncio.create_task(services.keyring.keep_fresh(), name="keys"),
@@ -334,7 +347,8 @@ async def build_services(
     addresses = Addresses(config.server.trusted_proxies)
     links = make_links(config, read_ms)
     logins, factors = make_logins(config, storage, strategies, users, read_ms)
-    storage.follow(make_follower(rulebook, keyring, tokens, links))
+    first_admin = await make_first_admin(config, users, strategies, is_open=open_mode)
+    storage.follow(make_follower(rulebook, keyring, tokens, links, first_admin))
     return Services(
         config=config,
         storage=storage,
@@ -359,7 +373,7 @@ async def build_services(
         mappings=field_mappings,
         searches=make_searches(config, storage, field_mappings, counting, read_ms),
         links=links,
-        first_admin=FirstAdmin(is_wanted=not await users.admin_exists()),
+        first_admin=first_admin,
         addresses=addresses,
         cookies=make_cookies(config, addresses),
         browsers=Browsers(addresses),
@@ -374,7 +388,7 @@ async def build_services(
 
 
 def make_follower(
-    rulebook: Rulebook, keyring: Keyring, tokens: Tokens, links: Links
+    rulebook: Rulebook, keyring: Keyring, tokens: Tokens, links: Links, first_admin: FirstAdmin
 ) -> Callable[[Sequence[Entry]], None]:
     """Give what tells everybody who keeps something that it is no longer so."""
 
@@ -385,6 +399,7 @@ def make_follower(
             tokens.forget_all()
         tokens.notice(entries)
         links.notice(entries)
+        first_admin.notice(entries)
 
     return follow
 

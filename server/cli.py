@@ -23,6 +23,7 @@ from server import (
     strategycommands,
     usercommands,
 )
+from server.addresses import is_loopback
 from server.auth.audit import Line, carry
 from server.auth.keyring import Signing
 from server.auth.recorder import Recorder
@@ -31,7 +32,6 @@ from server.configdocs import write_docs
 from server.configtree import ConfigError
 from server.describe import program_version
 from server.exposures import check_exposures, find_on_command_line
-from server.firstadmin import is_loopback
 from server.logs import Writer, start_logs, stop_logs
 from server.operations import Work
 from server.passwordprompt import add_password_flag, take_password
@@ -185,7 +185,7 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
     serve.add_argument(
         "--open",
         action="store_true",
-        help="everybody may do everything; for development, on this machine only",
+        help="every request may do everything; for development: loopback only",
     )
     serve.set_defaults(run=_serve)
 
@@ -269,14 +269,9 @@ def _run_server(
     """Serve until a signal: what fails before the first answer is for the user to correct."""
     is_answering = False
 
-    def on_ready(address: str, setup_code: str | None) -> None:
+    def on_ready(address: str) -> None:
         nonlocal is_answering
         is_answering = True
-        if setup_code is not None:
-            print(
-                "first admin: manykeys create-admin NAME, or security:createFirstAdmin "
-                f"with setupCode {setup_code}"
-            )
         print(f"manykeys listens on {address}", flush=True)
 
     data = config.server.data
@@ -286,6 +281,7 @@ def _run_server(
             data=data,
             open_mode=open_mode,
             on_ready=on_ready,
+            on_code=_show_setup_code,
             count_left_out_lines=lambda: writer.limiter.left_out,
         )
         _run(serving, loop)
@@ -298,6 +294,15 @@ def _run_server(
             raise LocalError(f"can not listen on {where}: {reason.strerror or reason}") from None
         raise
     return DONE
+
+
+def _show_setup_code(code: str) -> None:
+    """Print the setup code for the operator; it never goes into a log."""
+    print(
+        "first admin: manykeys create-admin NAME, or security:createFirstAdmin "
+        f"with setupCode {code}",
+        flush=True,
+    )
 
 
 def _run(

@@ -18,9 +18,11 @@ from server.actions import TABLE, Action, Outcome, all_actions, find
 from server.auditing import note_refusal, run_audited, source_of
 from server.auth.callers import Caller
 from server.limit_counters import Limit
+from server.local_origin import is_local_host, is_local_page
 from server.loginpage import show_page
 from server.logs import RequestLog
 from server.services import Services
+from server.settings import UNIX_PEERS
 from server.steps import is_posted_back
 from server.storage.base import Unavailable
 
@@ -39,6 +41,7 @@ class Dispatcher:
     """Answers the requests of one server."""
 
     __slots__ = (
+        "_is_open",
         "_log",
         "_most_in_flight",
         "_of_http",
@@ -48,8 +51,11 @@ class Dispatcher:
         "_wire",
     )
 
-    def __init__(self, services: Services, wire: Wire, log: RequestLog) -> None:
+    def __init__(
+        self, services: Services, wire: Wire, log: RequestLog, *, is_open: bool = False
+    ) -> None:
         self._services = services
+        self._is_open = is_open
         self._wire = wire
         self._log = log
         tallies = services.counting.tallies
@@ -70,7 +76,13 @@ class Dispatcher:
         Most requests of most clients are like that; it saves them two coroutines.
         """
         is_refused = request.refused is not None or request.unread is not None
-        if is_refused or request.head.needs_check or request.args or request.volatile is not None:
+        if (
+            self._is_open
+            or is_refused
+            or request.head.needs_check
+            or request.args
+            or request.volatile is not None
+        ):
             return None
         caller = self._services.tokens.live(request.token)
         if caller is None:
@@ -127,6 +139,8 @@ class Dispatcher:
             if request.unread is not None:
                 await asyncio.to_thread(read_unread, request, self._wire.body_limits)
                 response.request_id = request.request_id or response.request_id
+            if self._is_open:
+                _check_local(request)
             if request.refused is not None:
                 raise request.refused
             if request.endpoint is not None:
@@ -286,6 +300,20 @@ class Dispatcher:
             }
         elif endpoint == "ready" and not await self._services.storage.check():
             raise error("api.process.overloaded", retry_after_s=_RETRY_S)
+
+
+def _check_local(request: Request) -> None:
+    """With `--open` every caller may do everything, so foreign web pages are refused: 401 for a
+    foreign page, and for a page that found this server by a name that is not loopback."""
+    headers = request.headers
+    if not is_local_page(headers):
+        raise error("api.process.unauthorized_origin", headers.get("origin", "of another site"))
+    if request.peer is not None and request.peer.address == UNIX_PEERS:
+        return  # no browser reaches a Unix socket by itself
+    if not is_local_host(headers):
+        named = headers.get("host")
+        message = f'--open answers requests to loopback names only, not to "{named}"'
+        raise error("api.process.unauthorized_origin", message=message)
 
 
 def _target_args(args: dict[str, object]) -> dict[str, object]:

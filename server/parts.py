@@ -36,12 +36,15 @@ from server.auth.policies import read_policies, read_whom
 from server.auth.scrolls import Scrolls
 from server.auth.searching import Searches
 from server.auth.strategies.local import Local
+from server.auth.strategies.registry import Strategies
 from server.auth.users import Users
 from server.config import Config
 from server.cookies import Cookies
 from server.counting import Counting
+from server.firstadmin import FirstAdmin
 from server.hooks import Command, Post, Way, read_url
 from server.listener import Timeouts
+from server.local_origin import is_local_origin
 from server.notifier import Notifier
 from server.origins import make_origin_check, make_trust_check
 from server.places import Place, inherited_fd
@@ -63,6 +66,24 @@ def make_counting(config: Config, clock_ms: Callable[[], int]) -> Counting:
     """Give what counts; without `stats.enabled` it keeps no frames."""
     given = config.stats
     return Counting(frames=ceil(given.ttl_s / given.stats_interval_s), clock_ms=clock_ms)
+
+
+async def make_first_admin(
+    config: Config, users: Users, strategies: Strategies, *, is_open: bool
+) -> FirstAdmin:
+    """Return who may create the first administrator: programs on this machine need no code unless
+    there are proxies, which make every client look local, or `security.strict` is set. The strict
+    password rules hold for administrators in any case, but not with `--open` (`is_open`)."""
+    server = config.server
+    is_proxied = bool(server.trusted_proxies) or server.proxy_protocol
+    first_admin = FirstAdmin(
+        strategies,
+        None if is_open else make_password_rules(config, None, is_strict=True),
+        accepts_local=not is_proxied and not config.security.strict,
+        admin_exists=users.admin_exists,
+    )
+    await first_admin.refresh()
+    return first_admin
 
 
 def make_signing(config: Config) -> Signing:
@@ -171,11 +192,15 @@ def make_breaches(config: Config) -> BreachCheck | None:
     return make_breach_check(given.breach_file, given.breach_url)
 
 
-def make_password_rules(config: Config, breaches: BreachCheck | None) -> PasswordRules:
-    """Give the configured rules for new passwords; `security.strict` asks for more by itself."""
-    given, is_strict = config.security.passwords, config.security.strict
-    if is_strict and breaches is None:
+def make_password_rules(
+    config: Config, breaches: BreachCheck | None, *, is_strict: bool = False
+) -> PasswordRules:
+    """Return the configured rules for new passwords; `security.strict`, or `is_strict` for the
+    passwords of administrators, adds its own."""
+    given = config.security.passwords
+    if config.security.strict and not is_strict and breaches is None:
         _LOG.warning("security.strict: breached passwords pass, no source of them is configured")
+    is_strict = is_strict or config.security.strict
     least = max(given.min_length, STRICT_LEAST_CHARACTERS if is_strict else 0)
     refuses_common = given.forbid_common or is_strict
     return PasswordRules(
@@ -213,8 +238,15 @@ def make_cookies(config: Config, addresses: Addresses) -> Cookies:
     )
 
 
-def make_wire(config: Config, node: str, *, clock_s: Callable[[], float] = monotonic) -> Wire:
-    """Give what the connections of a server share."""
+def make_wire(
+    config: Config,
+    node: str,
+    *,
+    clock_s: Callable[[], float] = monotonic,
+    is_open: bool = False,
+) -> Wire:
+    """Give what the connections of a server share. With `is_open` only pages of this machine are
+    allowed, whatever is configured."""
     http, protocols, limits = config.http, config.server.protocols, config.limits
     fields = {
         "X-Kuzzle-Node": node,
@@ -233,7 +265,9 @@ def make_wire(config: Config, node: str, *, clock_s: Callable[[], float] = monot
         routes=Router(all_actions()),
         node=node,
         fields="".join(f"{name}: {value}\r\n" for name, value in fields.items()).encode(),
-        allows_origin=make_origin_check(
+        allows_origin=is_local_origin
+        if is_open
+        else make_origin_check(
             http.access_control_allow_origin, http.access_control_allow_origin_use_reg_exp
         ),
         trusts_origin=make_trust_check(http),

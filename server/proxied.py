@@ -5,8 +5,7 @@ import asyncio
 
 from protocol.errors import ProtocolError
 from protocol.proxy import parse_proxy
-from server.addresses import Addresses
-from server.firstadmin import is_loopback
+from server.addresses import Addresses, is_loopback
 from server.listener import Listener
 from server.net import Peer, peer_address
 

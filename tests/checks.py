@@ -19,6 +19,9 @@ GROUPS = {
     "H": "HTTP and WebSocket",
     "D": "Directories and certificates",
     "X": "Operation",
+    "M": "Memory",
+    "F": "First administrator and assurance",
+    "N": "Several processes",
 }
 CHECKS = {
     "P1": "a least length, 8 in strict mode, to be configured",
@@ -107,6 +110,17 @@ CHECKS = {
     "X5": "a crash leaves no half-made user",
     "X6": "revoked stays revoked after kill -9",
     "X7": "dependencies audited, parts listed",
+    "M1": "floods by a stranger leave memory at its level + 30 MiB, nothing forced",
+    "M2": "no reference cycle survives a request or a connection",
+    "M3": "values, ratios, unfinished bodies, unsent answers, connections per address are limited",
+    "M4": "deadlines hold while others are set",
+    "F1": "the first administrator: no foreign page, rebound name or proxied client without the code",
+    "F2": "assurance holds on every way to administrate or to change authentication methods",
+    "F3": "a requirement for a second factor takes effect on live sessions at once",
+    "F4": "linking by address: only addresses proved here",
+    "F5": "keys and sessions made with a token end with it where they must",
+    "F6": "`--open` refuses foreign origins, sites and host names",
+    "N1": "two processes on one file: nothing lost, nothing revoked honoured for long",
 }
 EXPLAINED = {
     "A2": "as a statistic: `python -m bench --only timing`",
@@ -115,7 +129,7 @@ EXPLAINED = {
 """What is to be said of checks that no test shows, or not wholly."""
 
 _FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef
-_NAME = re.compile(r"\b[PATSOHDX][1-9][0-9]?\b")
+_NAME = re.compile(r"\b[PATSOHDXMFN][1-9][0-9]?\b")
 _HEADING = """\
 # Security checks
 

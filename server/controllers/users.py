@@ -44,18 +44,20 @@ _NO_INFO: dict[str, object] = {
     query=("_id", "kuid", "reset", "setupCode"),
 )
 async def create_first_admin(services: Services, caller: Caller, request: Request) -> Json:
-    """Create the first administrator, while there is none: from this machine, or with the setup
-    code that `serve` shows at start. With `reset` the built-in roles and profiles become what they
-    were at first."""
-    address = "" if request.peer is None else request.peer.address
-    code = request.args.get("setupCode")
-    is_trusted = caller.person.rights.is_admin
-    if not is_trusted and not services.first_admin.is_allowed(address, request.headers, code):
-        raise error("security.rights.unauthorized", "security", "createFirstAdmin", caller.kuid)
+    """Create the first administrator, while there is none: by a program on this machine, or with
+    the setup code that `serve` prints. The body must hold credentials that can log in. With
+    `reset` the built-in roles and profiles become what they were at first."""
+    if not caller.person.rights.is_admin:
+        await services.first_admin.refresh()
+        services.first_admin.check(request, request.args.get("setupCode"))
+    read_optional_body(request)
+    await services.first_admin.check_credentials(body_object(request, "credentials", {}))
     rights: list[Change] = []
     if read_flag(request, "reset"):
         rights = restrict(all_actions(), services.clock_ms())
-    return await _create_user(services, caller, request, ["admin"], rights)
+    created = await _create_user(services, caller, request, ["admin"], rights)
+    services.first_admin.spend()
+    return created
 
 
 @action(

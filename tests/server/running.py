@@ -215,7 +215,10 @@ class Running:
     async def create_admin(self) -> str:
         """Make the first administrator, `admin`, and give a token of his."""
         body = {"credentials": {"local": {"username": "admin", "password": PASSWORD}}}
-        created = await self.call("http", "security:createFirstAdmin", body=body, _id="admin")
+        code = self.app.services.first_admin.code
+        created = await self.call(
+            "http", "security:createFirstAdmin", body=body, _id="admin", setupCode=code
+        )
         assert created["status"] == 200, created
         return await self.login("admin")
 

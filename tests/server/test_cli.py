@@ -41,13 +41,16 @@ class Program:
         data: str,
         open_mode: bool,
         on_ready: OnReady,
+        on_code: Callable[[str], None],
         count_left_out_lines: Callable[[], int],
     ) -> None:
         loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
         self.calls.append({"config": config, "data": data, "open": open_mode, "loop": loop})
         if self.fails_at_start:
             raise self.fails_at_start
-        on_ready(ADDRESS, self.setup_code)
+        if self.setup_code is not None:
+            on_code(self.setup_code)
+        on_ready(ADDRESS)
         if self.fails_later:
             raise self.fails_later
 

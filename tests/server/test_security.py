@@ -71,7 +71,7 @@ async def test_a_proxied_stranger_needs_the_setup_code(server: Running) -> None:
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_first_administrators_choose_no_profiles(server: Running, transport: str) -> None:
     """contract/03 §7.2."""
-    body = {"content": {"profileIds": ["admin"]}}
+    body = {**FIRST, "content": {"profileIds": ["admin"]}}
     answer = await server.call(transport, "security:createFirstAdmin", body=body)
     assert told(answer, "id", "status", "props") == {
         "id": "api.assert.forbidden_argument",

@@ -268,9 +268,10 @@ async def test_a_first_administrator_may_reset_rights(server: Running, transport
     name = "security:createOrReplaceRole"
     await server.call("query", name, token=admin, _id="anonymous", body=role)
     await server.call("query", "security:deleteUser", token=admin, _id="admin")
+    body = {"credentials": {"local": {"username": "first", "password": PASSWORD}}}
     for reset, kuid, status in ((False, "one", 200), (True, "two", 401)):
         answer = await server.call(
-            transport, "security:createFirstAdmin", body={}, _id=kuid, reset=reset
+            transport, "security:createFirstAdmin", body=body, _id=kuid, reset=reset
         )
         assert answer["status"] == 200
         answer = await server.call(transport, GET, _id=kuid)
