@@ -25,14 +25,15 @@ check: .venv/tested
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -m "not interop" tests/test_layout.py tests/test_docs.py
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q -m "not interop" tests/test_layout.py tests/docs/test_pages.py
 
 parts: .venv/tested
 	mkdir -p build
-	$(BIN)/python -m tests.parts > build/manykeys.cdx.json
+	$(BIN)/python -m tests.tools.sbom > build/manykeys.cdx.json
 
 audit: .venv/tested
-	$(BIN)/python -m tests.audit $(OPTIONS)
+	$(BIN)/python -m tests.tools.vulnerabilities $(OPTIONS)
 
 bench: .venv/measured
 	$(BIN)/python -m bench $(OPTIONS)

@@ -10,8 +10,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.client import WrongAnswer
-from bench.figures import (
+from bench.chapters import (
     faults,
     http,
     login,
@@ -24,9 +23,10 @@ from bench.figures import (
     users,
     websocket,
 )
-from bench.report import write_json, write_table
-from bench.series import Chapter
-from bench.stage import FULL, QUICK, Failed, NotRun, Stage, split_cores
+from bench.loads.http_client import WrongAnswer
+from bench.report.report import write_json, write_table
+from bench.report.series import Chapter
+from bench.subject.stage import FULL, QUICK, Failed, NotRun, Stage, split_cores
 
 _HERE = Path(__file__).parent
 _CHAPTERS: dict[str, Callable[[Stage], Chapter]] = {
@@ -84,7 +84,7 @@ def _draw(results: Path, picture: Path) -> None:
     if importlib.util.find_spec("matplotlib") is None:
         print("\nno picture: matplotlib is not installed")
         return
-    command = [sys.executable, "-m", "bench.plot", str(results), str(picture)]
+    command = [sys.executable, "-m", "bench.report.plot", str(results), str(picture)]
     subprocess.run(command, check=True)
     print(f"\nevery value: {results}   picture: {picture}")
 

@@ -7,14 +7,8 @@ is held here.
 
 from collections.abc import Callable
 
-from protocol.answers import Wire, write_upgrade
-from protocol.buffer import Buffer
-from protocol.byte_budget import COUNTED_FROM_BYTES
-from protocol.chunks import ChunkedBody
-from protocol.errors import ApiError, ProtocolError, error
-from protocol.frames import Opcode, take_whole_text, write_frame
-from protocol.http11 import BARE, CONTINUE, HEAD_END, NO_HEAD, Head, check_head_size, parse_head
-from protocol.messages import (
+from protocol.api.http_response import write_upgrade
+from protocol.api.request import (
     PING_MOST_BYTES,
     PONG,
     Connected,
@@ -24,10 +18,26 @@ from protocol.messages import (
     from_websocket,
     is_ping,
 )
-from protocol.owing import REQUEST_BYTES, Owing, counted
-from protocol.phases import NEXT, Phase, Step
-from protocol.repeats import MOST_BYTES, Repeat, learn_repeat
-from protocol.websocket import (
+from protocol.api.request_template import MOST_BYTES, Repeat, learn_repeat
+from protocol.byte_budget import COUNTED_FROM_BYTES
+from protocol.config import Wire
+from protocol.errors import ApiError, ProtocolError, error
+from protocol.http11.chunked import ChunkedBody
+from protocol.http11.head import (
+    BARE,
+    CONTINUE,
+    HEAD_END,
+    NO_HEAD,
+    Head,
+    check_head_size,
+    parse_head,
+)
+from protocol.receive_buffer import Buffer
+from protocol.response_queue import REQUEST_BYTES, Owing, counted
+from protocol.state import NEXT, Phase, Step
+from protocol.websocket.frames import Opcode, take_whole_text, write_frame
+from protocol.websocket.handshake import accept_handshake, is_upgrade
+from protocol.websocket.messages import (
     GOING_AWAY,
     NORMAL,
     POLICY_VIOLATION,
@@ -37,9 +47,7 @@ from protocol.websocket import (
     Ping,
     Pong,
     WebSocket,
-    accept_handshake,
     close_frame,
-    is_upgrade,
 )
 
 # Looking a member up in its enum takes ten times as long as a name of the module, and these are

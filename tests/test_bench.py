@@ -13,8 +13,11 @@ from random import Random
 import pytest
 
 from bench.__main__ import read_options
-from bench.checks import check_result, check_same, check_user, settle
-from bench.client import (
+from bench.chapters.timing import read_refusal
+from bench.extra.soak import growth_of
+from bench.loads.datasets import PASSWORD, Session, crowd, fill
+from bench.loads.hostile_clients import KINDS
+from bench.loads.http_client import (
     HANDSHAKE,
     WrongAnswer,
     content_length,
@@ -22,30 +25,27 @@ from bench.client import (
     write_request,
     write_text_frame,
 )
-from bench.contrast import ask_each
-from bench.crowd import PASSWORD, Session, crowd, fill
-from bench.figures.timing import read_refusal
-from bench.hostile import KINDS
-from bench.latencies import percentile
-from bench.listeners import check_told
-from bench.ranks import likelihood
-from bench.report import format_number, read_json, write_json, write_table
-from bench.sample import REQUEST_ID, VARIABLE, Sample, me_message, read_sample
-from bench.series import Chapter, Requirement, Series, measure_rounds, ratios
-from bench.soak import growth_of
-from bench.stage import QUICK, Cores, Failed, split_cores
-from bench.visitors import Visitor
-from bench.wrk import parse_report
-from bench.ws_load import Shape, build_messages
-from protocol.answers import Wire
-from protocol.buffer import Buffer
+from bench.loads.idle_sockets import check_told
+from bench.loads.soak_users import Visitor
+from bench.loads.websocket_load import Shape, build_messages
+from bench.loads.wrk import parse_report
+from bench.measure.contrast import ask_each
+from bench.measure.latencies import percentile
+from bench.report.ranks import likelihood
+from bench.report.report import format_number, read_json, write_json, write_table
+from bench.report.series import Chapter, Requirement, Series, measure_rounds, ratios
+from bench.subject.checks import check_result, check_same, check_user, settle
+from bench.subject.sample import REQUEST_ID, VARIABLE, Sample, me_message, read_sample
+from bench.subject.stage import QUICK, Cores, Failed, split_cores
+from protocol.api.request import Response
+from protocol.config import Wire
 from protocol.connection import Connection
-from protocol.messages import Response
-from protocol.phases import Phase
-from protocol.websocket import Message, MessageLimits, WebSocket
-from server.actions import Router
-from server.config import Config
-from tests.server.running import cheap_config, running
+from protocol.receive_buffer import Buffer
+from protocol.state import Phase
+from protocol.websocket.messages import Message, MessageLimits, WebSocket
+from server.api.router import Router
+from server.config.model import Config
+from tests.support.server import cheap_config, running
 
 WRK_REPORT = """\
 Running 3s test @ http://127.0.0.1:7512/_me
@@ -309,12 +309,12 @@ def test_server_and_load_share_a_core_only_when_there_is_one() -> None:
 
 
 def test_labels_of_near_lines_do_not_touch() -> None:
-    plot = pytest.importorskip("bench.plot", exc_type=ImportError)
+    plot = pytest.importorskip("bench.report.plot", exc_type=ImportError)
     assert plot.spread_out([62.0, 60.0, 90.0], gap=5.0) == [65.0, 60.0, 90.0]
 
 
 def test_required_line_is_the_bound_times_the_reference() -> None:
-    plot = pytest.importorskip("bench.plot", exc_type=ImportError)
+    plot = pytest.importorskip("bench.report.plot", exc_type=ImportError)
     chapter = example_chapter()
     (requirement,) = chapter.requirements
     assert plot.line_height(requirement, chapter.series) == 0.60 * 120_000

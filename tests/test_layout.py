@@ -56,24 +56,12 @@ def under(path: Path, *parts: str) -> bool:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=str)
-def test_imports_keep_to_the_map(path: Path) -> None:
-    """house style §1, "Imports"."""
-    names = set(imports(path))
-    tops = {name.partition(".")[0] for name in names}
+def test_protocol_imports_nothing_impure(path: Path) -> None:
+    """`protocol/` reads no clock, rolls no dice, waits for nothing; the rest of who may import whom
+    is checked by import-linter (pyproject.toml)."""
     if under(path, "protocol"):
+        tops = {name.partition(".")[0] for name in imports(path)}
         assert tops <= PURE, tops - PURE
-    if under(path, "server", "auth"):
-        seen = {name for name in names if name.startswith("protocol.")}
-        assert seen <= {"protocol.errors", "protocol.envelopes", "protocol.bodies"}
-        assert not any(name.startswith("server.controllers") for name in names)
-    if under(path, "server", "controllers"):
-        assert not any(name.startswith("server.controllers") for name in names)
-    if under(path, "server") and path.name != "cli.py":
-        assert "server.app" not in names
-    if under(path, "server") and path.name not in ("app.py", "keycommands.py"):
-        assert not any(name.startswith("server.storage.sqlite") for name in names) or under(
-            path, "server", "storage"
-        )
 
 
 @pytest.mark.parametrize("path", MODULES, ids=str)
@@ -95,7 +83,7 @@ def test_modules_keep_to_the_style(path: Path) -> None:
 @pytest.mark.parametrize(
     "path",
     # Who types a password twice at his own terminal learns nothing from the time it takes.
-    [path for path in MODULES if under(path, "server") and path.name != "passwordprompt.py"],
+    [path for path in MODULES if under(path, "server") and path.name != "prompt.py"],
     ids=str,
 )
 def test_secrets_are_compared_in_constant_time(path: Path) -> None:

@@ -7,7 +7,7 @@ from itertools import count
 
 import orjson
 
-from bench.sample import read_sample
+from bench.subject.sample import read_sample
 
 _SAMPLE = read_sample()
 _USERS = {str(_SAMPLE.result["_id"]): _SAMPLE.result}

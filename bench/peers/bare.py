@@ -10,7 +10,7 @@ from typing import cast
 
 import uvloop
 
-from bench.sample import read_sample
+from bench.subject.sample import read_sample
 
 _SAMPLE = read_sample()
 _HTTP_ANSWER = _SAMPLE.http_answer

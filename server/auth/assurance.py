@@ -5,11 +5,12 @@ a change.
 strategies of this server as values. Knows nothing of requests, users or storage.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Protocol
 
-from server.auth.policies import NOBODY, Scope
+from server.auth.passwords.policies import NOBODY, Scope
 
 BY_API_KEY = "api:key"
 """In an `amr`: the session was created with an API key. Names of strategies have no colon."""
@@ -44,6 +45,15 @@ class Assurance:
 
 
 UNPROVEN = Assurance()
+STEP_UP = frozenset(
+    ("auth", name)
+    for name in (
+        *("login", "logout", "checkToken", "getCurrentUser", "getMyRights", "getStrategies"),
+        *("credentialsExist", "getMyCredentials", "createMyCredentials"),
+    )
+)
+"""What a session without a required second factor may still do: find out, log in again, add the
+factor, log out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +78,19 @@ class Principal:
     def is_by_key(self) -> bool:
         """Whether an API key asks, or a session that was created with one."""
         return self.kind is TokenKind.API_KEY or BY_API_KEY in self.assurance.amr
+
+
+class AssuranceRules(Protocol):
+    """What sessions and API keys ask of the rules on second factors; see `StepUp`."""
+
+    def is_sufficient(self, assurance: Assurance, kind: TokenKind) -> bool:
+        """Return whether a token is enough where a second factor is required."""
+
+    async def is_required(self, kuid: str, profile_ids: Iterable[str]) -> bool:
+        """Return whether a user must have a second factor."""
+
+    async def check_api_key(self, by: Principal, kuid: str, profile_ids: Iterable[str]) -> None:
+        """Refuse (ApiError 403) a principal who may not create or delete a user's API key."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,35 +11,13 @@ from enum import Enum
 from math import inf
 from typing import TYPE_CHECKING, Protocol
 
+from server.storage.rows import Row, Table, Value
+
 if TYPE_CHECKING:
     from server.storage.search import Found, Search
 
-Value = object
-"""A column's value: str, int, bytes, None, or (JSON columns) anything JSON can say."""
-Row = dict[str, Value]
 MOST_COUNTED = 10_000
 """How far `Storage.latest` counts."""
-
-
-class Table(Enum):
-    """Every collection of rows the product keeps; the value is its name in the database."""
-
-    # Each member is there once. Enum's own hash is written in Python, and shows in every look-up.
-    __hash__ = object.__hash__
-
-    SETTINGS = "settings"
-    ROLES = "roles"
-    PROFILES = "profiles"
-    PROFILE_ROLES = "profile_roles"
-    USERS = "users"
-    USER_PROFILES = "user_profiles"
-    CREDENTIALS = "credentials"
-    PASSKEYS = "passkeys"
-    SESSIONS = "sessions"
-    API_KEYS = "api_keys"
-    SIGNING_KEYS = "signing_keys"
-    ONE_TIME = "one_time"
-    AUDIT = "audit"
 
 
 class Noted(Enum):

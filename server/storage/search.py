@@ -7,8 +7,8 @@ Knows nothing of SQL, of the wire, or of who asks.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from server.storage.base import Row, Table
-from server.storage.queries import Everything, Query
+from server.storage.query import Everything, Query
+from server.storage.rows import Row, Table
 
 ID = "_id"
 Key = str | int | float | None

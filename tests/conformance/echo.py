@@ -8,15 +8,16 @@ import asyncio
 
 import uvloop
 
-from protocol.answers import Wire
+from protocol.api.request import Request, Response
+from protocol.config import Match, Wire
 from protocol.connection import Connection
-from protocol.deflate import deflate
-from protocol.frames import Opcode, write_frame
-from protocol.messages import Match, Request, Response
-from protocol.websocket import Message, MessageLimits
-from server.listener import Listener, Timeouts
-from server.net import Peer
-from server.places import Place
+from protocol.websocket.deflate import deflate
+from protocol.websocket.frames import Opcode, write_frame
+from protocol.websocket.messages import Message, MessageLimits
+from server.net.bind import Place
+from server.net.connection import Peer
+from server.net.listener import Listener
+from server.net.timeouts import Timeouts
 
 # The suite sends messages of 16 MiB, in up to 65,536 fragments, that compress a thousand times.
 LIMITS = MessageLimits(message_bytes=16 * 1024 * 1024, frames=1 << 18, ratio=1100)
@@ -55,7 +56,7 @@ class EveryRoute:
     """Every path leads somewhere."""
 
     def match(self, verb: str, path: str) -> Match:
-        """See `protocol.messages.Routes`."""
+        """See `protocol.config.Routes`."""
         return Match("echo", "echo", {})
 
 

@@ -4,7 +4,7 @@ import gzip
 
 import orjson
 
-from protocol.deflate import Agreement, deflate
+from protocol.websocket.deflate import Agreement, deflate
 
 _MASK = b"\x01\x02\x03\x04"
 

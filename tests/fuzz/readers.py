@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import h11
 import httptools
 
-from protocol.answers import Wire
-from protocol.bodies import BodyLimits
+from protocol.api.request import Request
+from protocol.config import Match, Wire
 from protocol.connection import Connection
-from protocol.messages import Match, Request
+from protocol.http11.body import BodyLimits
 
 
 @dataclass(frozen=True, slots=True)

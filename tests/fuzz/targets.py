@@ -5,14 +5,14 @@ from collections.abc import Callable
 
 import orjson
 
-from protocol.answers import Wire
-from protocol.bodies import BodyLimits, read_body
+from protocol.api.envelope import write_envelope
+from protocol.api.request import Request, Response, from_websocket, read_unread
+from protocol.config import Match, Wire
 from protocol.connection import Connection
-from protocol.envelopes import write_envelope
 from protocol.errors import ApiError
-from protocol.http11 import NO_HEAD
-from protocol.messages import Match, Request, Response, from_websocket, read_unread
-from protocol.websocket import MessageLimits
+from protocol.http11.body import BodyLimits, read_body
+from protocol.http11.head import NO_HEAD
+from protocol.websocket.messages import MessageLimits
 
 HANDSHAKE = (
     b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

@@ -17,7 +17,7 @@ from tests.interop.programs import DEADLINE_S, HERE, ROOT, find_program, started
 from tests.interop.serving import Served, serving
 from tests.interop.static import static_site
 from tests.interop.test_browser import browsing, take
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.interop
 

@@ -8,7 +8,7 @@ import pytest
 from tests.interop.conftest import RunScript
 from tests.interop.mocked import mocking
 from tests.interop.serving import PASSWORD, serving
-from tests.sample import install_sample
+from tests.support.sample_package import install_sample
 
 pytestmark = pytest.mark.interop
 REFUSED = {"id": "plugin.strategy.missing_user", "status": 401}

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocol.answers import Wire
+from protocol.api.request import READ_AT_ONCE_BYTES, Request
 from protocol.byte_budget import COUNTED_FROM_BYTES, SMALL_BYTES, ByteBudget
+from protocol.config import Wire
 from protocol.connection import Connection
-from protocol.messages import READ_AT_ONCE_BYTES, Request
-from protocol.owing import REQUEST_BYTES
-from protocol.phases import Phase
-from tests.protocol.cases import (
+from protocol.response_queue import REQUEST_BYTES
+from protocol.state import Phase
+from tests.support.wire_cases import (
     GET,
     HANDSHAKE,
     TwoRoutes,

@@ -10,16 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocol.answers import Wire
-from protocol.bodies import BodyLimits
+from protocol.api.envelope import Kept
+from protocol.api.request import Response
+from protocol.config import Wire
 from protocol.connection import Connection
-from protocol.envelopes import Kept
 from protocol.errors import LocalError
-from protocol.http11 import CONTINUE, HeadLimits
-from protocol.messages import Response
-from protocol.owing import REQUEST_BYTES
-from protocol.phases import NEXT, Phase
-from tests.protocol.cases import (
+from protocol.http11.body import BodyLimits
+from protocol.http11.head import CONTINUE, HeadLimits
+from protocol.response_queue import REQUEST_BYTES
+from protocol.state import NEXT, Phase
+from tests.support.wire_cases import (
     GET,
     HANDSHAKE,
     TwoRoutes,

@@ -7,15 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.errors import (
-    BAD_REQUEST,
-    ERRORS,
-    ApiError,
-    ProtocolError,
-    error,
-    plain_error,
-    read_table,
-)
+from protocol.error_table import BAD_REQUEST
+from protocol.errors import ERRORS, ApiError, ProtocolError, error, plain_error, read_table
 
 # id, code and status of every row of contract/06.
 CONTRACT = """

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from protocol.errors import plain_error
 from server.auth.strategies import Prepared, Refused, StrategyKind
-from server.auth.strategies.rows import CredentialRows, data_of, owner_of
-from server.settings import secret_text, setting
+from server.auth.strategies.credential_rows import CredentialRows, data_of, owner_of
+from server.core.settings import secret_text, setting
 
 
 @dataclass(frozen=True, slots=True)

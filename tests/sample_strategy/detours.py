@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from urllib.parse import urlencode
 
 from server.auth.strategies import Prepared, Redirect, Refused, StrategyKind
-from server.auth.strategies.rows import CredentialRows, owner_of
-from server.settings import setting, text
+from server.auth.strategies.credential_rows import CredentialRows, owner_of
+from server.core.settings import setting, text
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from server import notifier
-from server.app import clock_ms
-from server.auth.strategies import magicletters
-from server.storage.sqlite import SqliteStorage
-from tests.server.clock import Clock
-from tests.server.commands import Desk
-from tests.server.directories import ActiveDirectory, active_directory
-from tests.server.posting import Post
-from tests.server.running import Running, running
+from server.app.application import clock_ms
+from server.auth.audit import notifier
+from server.auth.strategies.magic import messages as magicletters
+from server.storage.sqlite.storage import SqliteStorage
+from tests.support.clock import Clock
+from tests.support.commands import Desk
+from tests.support.posted_messages import Post
+from tests.support.providers.ldap import ActiveDirectory, active_directory
+from tests.support.server import Running, running
 
 if TYPE_CHECKING:
-    from tests.server.identities import Idp
+    from tests.support.providers.saml import Idp
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ async def server() -> AsyncIterator[Running]:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock of the servers a test starts."""
     made = Clock()
-    monkeypatch.setattr("server.app.clock_ms", made)
+    monkeypatch.setattr("server.app.application.clock_ms", made)
     return made
 
 
@@ -71,7 +71,7 @@ def post(tmp_path: Path) -> Post:
 def provider() -> Iterator["Idp"]:
     """An identity provider of SAML, whose keys take a while. What it is made with takes long to
     import, and is for the tests that want it only."""
-    with import_module("tests.server.identities").identifying() as made:
+    with import_module("tests.support.providers.saml").identifying() as made:
         yield made
 
 

@@ -9,26 +9,19 @@ from contextlib import suppress
 from typing import cast
 
 from protocol.errors import ApiError, error, plain_error
-from server.auth.audit import tell
-from server.auth.lifetimes import NEVER
-from server.auth.names import MOST_ID_BYTES, is_id, is_path_step
-from server.auth.passwordrules import PasswordRules
-from server.auth.passwords import Passwords, check_password
-from server.auth.patterns import Matcher
-from server.auth.policies import Demands, Policies, Policy
-from server.auth.resets import Resets, end_all, use_up
-from server.auth.strategies import (
-    DISABLED,
-    WRONG,
-    Authenticated,
-    LoginAttempt,
-    Outcome,
-    Prepared,
-    Refused,
-)
-from server.auth.strategies.usernames import search_usernames
-from server.auth.tokenforms import owner_guard
-from server.auth.work_owner import WorkOwner
+from server.auth.audit.events import tell
+from server.auth.passwords.hasher import Passwords, check_password
+from server.auth.passwords.patterns import Matcher
+from server.auth.passwords.policies import Demands, Policies, Policy
+from server.auth.passwords.rules import PasswordRules
+from server.auth.passwords.work_owner import WorkOwner
+from server.auth.sessions.one_time import Resets, end_all, use_up
+from server.auth.sessions.token_forms import owner_guard
+from server.auth.strategies.base import Authenticated, LoginAttempt, Outcome, Prepared, Refused
+from server.auth.strategies.local_search import search_usernames
+from server.core.durations import NEVER
+from server.core.ids import MOST_ID_BYTES, is_id, is_path_step
+from server.core.outcomes import DISABLED, WRONG
 from server.storage.base import (
     Change,
     Delete,
@@ -37,13 +30,12 @@ from server.storage.base import (
     Insert,
     Missing,
     Present,
-    Row,
     Storage,
-    Table,
     Unavailable,
     Update,
 )
-from server.storage.queries import Query
+from server.storage.query import Query
+from server.storage.rows import Row, Table
 from server.storage.search import Order
 
 _NAME = "local"

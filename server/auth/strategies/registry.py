@@ -7,21 +7,11 @@ import asyncio
 from dataclasses import dataclass
 
 from protocol.errors import ApiError, error
-from server.auth.pending import end_all
-from server.auth.strategies import Strategy
-from server.auth.strategies.guarded import Guarded
-from server.storage.base import (
-    Exists,
-    Insert,
-    Missing,
-    Note,
-    Noted,
-    Put,
-    Row,
-    Storage,
-    Table,
-    Unchanged,
-)
+from server.auth.sessions.pending_ends import end_all
+from server.auth.strategies.base import Strategy
+from server.auth.strategies.sandbox import Guarded
+from server.storage.base import Exists, Insert, Missing, Note, Noted, Put, Storage, Unchanged
+from server.storage.rows import Row, Table
 
 _SETTING = "strategies"
 _ATTEMPTS = 5

@@ -15,10 +15,10 @@ from collections.abc import Mapping
 from typing import cast
 
 from protocol.errors import ApiError, LocalError, error, plain_error
-from server.auth.audit import tell
-from server.auth.notices import RECOVERED, REUSED
-from server.auth.sealing import Sealer
-from server.auth.strategies import (
+from server.auth.audit.events import tell
+from server.auth.audit.notices import RECOVERED, REUSED
+from server.auth.sessions.secret_box import Sealer
+from server.auth.strategies.base import (
     Authenticated,
     Challenge,
     LoginAttempt,
@@ -30,9 +30,9 @@ from server.auth.strategies import (
     Refused,
     StrategyKind,
 )
-from server.auth.strategies.rows import CredentialRows, data_of
-from server.auth.strategies.totpsettings import TotpSettings
-from server.storage.base import Row, Table
+from server.auth.strategies.credential_rows import CredentialRows, data_of
+from server.auth.strategies.totp_settings import TotpSettings
+from server.storage.rows import Row, Table
 
 try:
     import pyotp

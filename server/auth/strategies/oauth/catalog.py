@@ -14,7 +14,7 @@ from social_core.backends.oauth import BaseOAuth1, BaseOAuth2
 from social_core.backends.open_id import OpenIdAuth
 from social_core.backends.open_id_connect import OpenIdConnectAuth
 
-from server.configtree import ConfigError
+from server.core.config_file import ConfigError
 
 Backend = type[BaseAuth[Any]]
 

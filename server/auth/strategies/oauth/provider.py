@@ -18,9 +18,14 @@ from social_core.backends.open_id import OpenIdAuth
 from social_core.backends.utils import OIDCDiscoveryMixin
 from social_core.exceptions import AuthCanceled, SocialAuthBaseException
 
-from server.auth.names import is_id
-from server.auth.strategies.oauth.accounts import DENIED, Declined, Profile
-from server.auth.strategies.oauth.adapter import (
+from server.auth.strategies.attributes import find, without_secrets
+from server.auth.strategies.federated import DENIED, Declined, Profile
+from server.auth.strategies.oauth.catalog import exchanges_code
+from server.auth.strategies.oauth.catalog import find as find_backend
+from server.auth.strategies.oauth.http_client import Web, openid_by
+from server.auth.strategies.oauth.openid_backend import quicker
+from server.auth.strategies.oauth.settings import OAuthSettings
+from server.auth.strategies.oauth.social_adapter import (
     Answer,
     Away,
     OnlineVisit,
@@ -29,14 +34,9 @@ from server.auth.strategies.oauth.adapter import (
     Visit,
     settings_by_name,
 )
-from server.auth.strategies.oauth.attributes import find, without_secrets
-from server.auth.strategies.oauth.catalog import exchanges_code
-from server.auth.strategies.oauth.catalog import find as find_backend
-from server.auth.strategies.oauth.openid import quicker
-from server.auth.strategies.oauth.settings import OAuthSettings
-from server.auth.strategies.oauth.tamed import clean_url, has_state, tame, with_challenge
-from server.auth.strategies.oauth.web import Web, openid_by
-from server.configtree import ConfigError
+from server.auth.strategies.oauth.social_backend import clean_url, has_state, tame, with_challenge
+from server.core.config_file import ConfigError
+from server.core.ids import is_id
 
 # Whoever could not ask has proved nothing wrong: that is no failed login.
 _UNAVAILABLE = frozenset(

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from server.settings import (
+from server.core.settings import (
     YES_NO,
     Kind,
     Milliseconds,

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from lxml import etree  # type: ignore[import-untyped]
 
-from server.auth.strategies.oauth.accounts import Declined
+from server.auth.strategies.federated import Declined
 
 XENC = "{http://www.w3.org/2001/04/xmlenc#}"
 _XENC11 = "{http://www.w3.org/2009/xmlenc11#}"

@@ -19,17 +19,17 @@ from onelogin.saml2.constants import OneLogin_Saml2_Constants  # type: ignore[im
 from social_core.exceptions import SocialAuthBaseException
 
 from protocol.errors import LocalError, error
-from server.auth.names import is_id
-from server.auth.strategies.oauth.accounts import Declined, Profile
-from server.auth.strategies.oauth.adapter import Away, Session, Told, Visit
-from server.auth.strategies.oauth.attributes import without_secrets
-from server.auth.strategies.oauth.tamed import clean_url
-from server.auth.strategies.saml import messages
-from server.auth.strategies.saml.backend import IDP, Saml
+from server.auth.strategies.attributes import without_secrets
+from server.auth.strategies.federated import Declined, Profile
+from server.auth.strategies.oauth.social_adapter import Away, Session, Told, Visit
+from server.auth.strategies.oauth.social_backend import clean_url
+from server.auth.strategies.saml import response as messages
 from server.auth.strategies.saml.decryption import with_methods
 from server.auth.strategies.saml.settings import SLUG, ProviderSettings, SamlSettings, is_address
-from server.auth.strategies.x509files import Watched, read_certificates
-from server.configtree import ConfigError, fill
+from server.auth.strategies.saml.social_backend import IDP, Saml
+from server.auth.strategies.x509.trust_store import Watched, read_certificates
+from server.core.config_file import ConfigError, fill
+from server.core.ids import is_id
 
 RESPONSE = "SAMLResponse"
 _REFUSED, _REQUIRED = "refused", "required"

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from server.auth.strategies.oauth.settings import CALLBACK, NAMES, ORIGINS
-from server.settings import NAMED_TABLES, choice, matching, setting, text, texts, whole
+from server.core.settings import NAMED_TABLES, choice, matching, setting, text, texts, whole
 
 # They stand in XML as they are, and in an address.
 _ENTITY = matching(

@@ -1,0 +1,142 @@
+"""The JSON text an answer is, on either transport (contract/01 §4).
+
+Knows what is in a Request and a Response, not how they came or go.
+"""
+
+import orjson
+
+from protocol.api.request import Origin, Request, Response
+from protocol.errors import LocalError
+
+# Looked up for each answer, and a name of the module is found ten times sooner.
+_HTTP, _WEBSOCKET = Origin.HTTP, Origin.WEBSOCKET
+
+
+class Kept:
+    """A result that many answers give unchanged, written once; `json` is its text.
+
+    The envelope of a plain success is kept around it, as it was for whoever asked last.
+    """
+
+    __slots__ = ("_after", "_before", "_names", "json")
+
+    def __init__(self, result: object) -> None:
+        self.json = orjson.dumps(result)
+        self._names: tuple[str | None, ...] = ()
+        self._before = self._after = b""
+
+    def around(self, action: str | None, controller: str | None, node: str) -> tuple[bytes, bytes]:
+        """Give the envelope before and behind its request id, without the last brace."""
+        names = (action, controller, node)
+        if names != self._names:
+            opening: dict[str, object] = {
+                "action": action,
+                "controller": controller,
+                "error": None,
+                "headers": {},
+                "node": node,
+                "requestId": 0,
+            }
+            self._before = orjson.dumps(opening).removesuffix(b"0}")
+            self._after = b',"result":%b,"status":200,"volatile":null' % self.json
+            self._names = names
+        return self._before, self._after
+
+
+def write_envelope(request: Request, response: Response, node: str) -> bytes:
+    """Give the JSON text a client gets (contract/01 §4), keys in the reference's order.
+
+    A raw result stands alone; over WebSocket it gets its `room` when it is an object. LocalError
+    when an action gave a result that JSON has no words for.
+    """
+    args = request.args
+    if not args and not request.is_pretty and response.is_plain:
+        return write_plain(request, response, node)
+    if response.is_raw and response.error is None:
+        return _write_raw(request, response)
+    envelope: dict[str, object] = {"action": response.action}
+    if "collection" in args:
+        envelope["collection"] = args["collection"]
+    envelope["controller"] = response.controller
+    envelope["error"] = None if response.error is None else response.error.as_json()
+    envelope["headers"] = _shown_headers(response.headers) if response.headers else {}
+    if "index" in args:
+        envelope["index"] = args["index"]
+    envelope["node"] = node
+    envelope["requestId"] = response.request_id
+    if response.has_result:
+        envelope["result"] = response.result
+    envelope["status"] = response.status
+    envelope["volatile"] = request.volatile
+    if request.origin is _WEBSOCKET and request.has_room:
+        envelope["room"] = response.request_id
+    if not request.is_pretty:
+        return _write_json(envelope)
+    # Parts that were written before are indented too once all is read again.
+    return _write_json(orjson.loads(_write_json(envelope)), orjson.OPT_INDENT_2)
+
+
+def write_plain(request: Request, response: Response, node: str) -> bytes:
+    """Give the envelope of a plain success to a request without arguments, as `write_envelope`
+    does.
+
+    It is what most answers are, and decides how fast the server is.
+    """
+    if type(response.result) is Kept and request.volatile is None:
+        return write_kept(request, response.request_id, response.result, node)
+    envelope = {
+        "action": response.action,
+        "controller": response.controller,
+        "error": None,
+        "headers": {},
+        "node": node,
+        "requestId": response.request_id,
+        "result": response.result,
+        "status": 200,
+        "volatile": request.volatile,
+    }
+    if request.origin is _WEBSOCKET:
+        envelope["room"] = response.request_id
+    try:
+        return orjson.dumps(envelope, default=_write_kept)
+    except orjson.JSONEncodeError as reason:
+        raise LocalError("a result that is not JSON") from reason
+
+
+def write_kept(request: Request, request_id: str, kept: Kept, node: str) -> bytes:
+    """Give the envelope of a plain success with a kept result, as `write_plain` does, to a request
+    without arguments and `volatile`."""
+    before, after = kept.around(request.action, request.controller, node)
+    shown_id = orjson.dumps(request_id)
+    if request.origin is _HTTP:
+        return b"%b%b%b}" % (before, shown_id, after)
+    return b'%b%b%b,"room":%b}' % (before, shown_id, after, shown_id)
+
+
+def _write_kept(result: object) -> orjson.Fragment:
+    if isinstance(result, Kept):
+        return orjson.Fragment(result.json)
+    raise TypeError
+
+
+def _shown_headers(headers: dict[str, str]) -> dict[str, str]:
+    """Leave the cookie out: scripts must not see what is in it."""
+    return {name: value for name, value in headers.items() if name != "set-cookie"}
+
+
+def _write_json(value: object, option: int = 0) -> bytes:
+    try:
+        return orjson.dumps(value, default=_write_kept, option=option)
+    except orjson.JSONEncodeError as reason:
+        raise LocalError("a result that is not JSON") from reason
+
+
+def _write_raw(request: Request, response: Response) -> bytes:
+    result = response.result
+    if request.origin is _WEBSOCKET:
+        if isinstance(result, dict):
+            result = {**result, "room": response.request_id}
+        return _write_json(result)
+    if result is None:
+        return b""
+    return result.encode() if isinstance(result, str) else _write_json(result)

@@ -1,0 +1,215 @@
+"""The answers one connection owes, and how they leave.
+
+HTTP answers leave in the order of their requests (RFC 9112 §9.3.2), WebSocket answers when they are
+ready. Reading is `connection.py`'s, which builds on this.
+"""
+
+from protocol.api.envelope import Kept, write_envelope, write_kept
+from protocol.api.http_response import write_answer, write_plain_answer
+from protocol.api.request import Origin, Request, Response
+from protocol.byte_budget import COUNTED_FROM_BYTES
+from protocol.config import Wire
+from protocol.http11.head import CONTINUE
+from protocol.state import Phase
+from protocol.websocket.frames import Opcode, write_frame
+from protocol.websocket.messages import WebSocket, write_text
+
+# Names of the module are found ten times sooner than members of an enum.
+_HEAD, _SWITCHING, _SOCKET, _ENDING = Phase.HEAD, Phase.SWITCHING, Phase.SOCKET, Phase.ENDING
+_WEBSOCKET, _TEXT = Origin.WEBSOCKET, int(Opcode.TEXT)
+_PING = write_frame(Opcode.PING, b"")
+REQUEST_BYTES = 1024
+"""What a request takes in memory beside its head and payload."""
+
+
+class Owing:
+    """The sending side of one connection. `phase` tells what is awaited of the peer."""
+
+    __slots__ = (
+        "_awaited",
+        "_charged_bytes",
+        "_client",
+        "_early",
+        "_early_bytes",
+        "_farewell",
+        "_out",
+        "_owes_continue",
+        "_websocket",
+        "_weight_bytes",
+        "_wire",
+        "phase",
+        "unsent_bytes",
+    )
+
+    def __init__(self, wire: Wire) -> None:
+        self.phase = _HEAD
+        self._wire = wire
+        self._websocket: WebSocket | None = None
+        self._out: list[bytes] = []
+        # Taken and not yet answered, in order. A deque would take a fifth of an idle socket's
+        # memory.
+        self._awaited: list[Request] = []
+        self._weight_bytes = 0  # of all whose answers have not been made
+        self._charged_bytes = 0  # what `Wire.received` counts for this connection
+        self._client: bytes | None = None  # under which key
+        self._early: dict[Request, bytes] = {}  # HTTP answers that wait for earlier ones
+        self._early_bytes = 0
+        self.unsent_bytes = 0  # of answers made since `bytes_to_send` and of early ones
+        self._farewell = b""  # a Close that waits for the answers before it
+        self._owes_continue = False
+
+    @property
+    def is_full(self) -> bool:
+        """Whether answers must leave before more is read."""
+        wire = self._wire
+        awaited = self._awaited
+        most = 1 if self.phase is _SWITCHING else wire.in_flight
+        if len(awaited) >= most:
+            return True
+        # Requests of a closed WebSocket may go on, but nothing has to wait for them.
+        return self._weight_bytes >= wire.in_flight_bytes and bool(awaited)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the connection can be closed once what is to be sent has left."""
+        return self.phase is _ENDING and not self._awaited
+
+    @property
+    def awaits_answers(self) -> bool:
+        """Whether requests were taken whose answers have not been sent."""
+        return bool(self._awaited)
+
+    def send(self, request: Request, response: Response) -> None:
+        """Answer a request that `receive` gave; each is answered once.
+
+        After a LocalError (see `write_answer`) the request still waits for an answer. A WebSocket
+        that is closing gets none.
+        """
+        awaited = self._awaited
+        if request.origin is _WEBSOCKET:
+            websocket = self._websocket
+            if websocket is not None and (self.phase is _SOCKET or self._farewell):
+                envelope = write_envelope(request, response, self._wire.node)
+                awaited.remove(request)
+                agreement = None if response.is_private else websocket.agreement
+                message = write_text(envelope, agreement)
+                self._out.append(message)
+                self.unsent_bytes += len(message)
+                self._take_leave()
+            self._weight_bytes -= request.weight_bytes
+            return
+        is_last = self.phase is _ENDING and awaited[-1] is request
+        closes = is_last or not request.head.keep_alive
+        answer = write_answer(request, response, self._wire, closes=closes)
+        self._weight_bytes -= request.weight_bytes
+        self.unsent_bytes += len(answer)
+        if awaited[0] is not request:
+            self._early[request] = answer
+            self._early_bytes += len(answer)
+            return
+        del awaited[0]
+        self._out.append(answer)
+        while awaited and self._early and (ready := self._early.pop(awaited[0], None)) is not None:
+            del awaited[0]
+            self._out.append(ready)
+            self._early_bytes -= len(ready)
+        if self._owes_continue and not awaited:
+            self._owes_continue = False
+            self._out.append(CONTINUE)
+
+    def drop(self, request: Request) -> None:
+        """Take back a request that `receive` gave: it has no answer, or nobody to send it to."""
+        self._weight_bytes -= request.weight_bytes
+        if self._charged_bytes:
+            self._lower_charge()
+
+    def send_kept(self, request: Request, request_id: str, kept: Kept) -> None:
+        """Answer with a kept result as `send` does with a plain success. Where nothing else is in
+        progress, as nearly always, that takes half the time."""
+        awaited, wire, websocket = self._awaited, self._wire, self._websocket
+        if len(awaited) == 1 and not request.is_pretty:
+            if self.phase is _SOCKET and websocket is not None:
+                envelope = write_kept(request, request_id, kept, wire.node)
+                self._out.append(write_text(envelope, websocket.agreement))
+                awaited.clear()
+                self._weight_bytes = 0
+                return
+            if self.phase is _HEAD and request.head.is_plain:
+                envelope = write_kept(request, request_id, kept, wire.node)
+                self._out.append(write_plain_answer(request_id, envelope, wire))
+                awaited.clear()
+                self._weight_bytes = 0
+                return
+        self.send(request, Response(request_id, request.controller, request.action, kept))
+
+    def push(self, text: bytes) -> None:
+        """Send a text message nobody asked for; nothing unless this is an open WebSocket."""
+        if self.phase is _SOCKET:
+            self._out.append(write_frame(_TEXT, text))
+
+    def ping(self) -> None:
+        """Ask an open WebSocket for a sign of life (RFC 6455 §5.5.2)."""
+        if self.phase is _SOCKET:
+            self._out.append(_PING)
+
+    def bytes_to_send(self) -> bytes:
+        """Give what is to be written now, once."""
+        out = self._out
+        if self.unsent_bytes:
+            self.unsent_bytes = self._early_bytes
+        if self._charged_bytes:
+            self._lower_charge()
+        if len(out) == 1:
+            return out.pop()
+        data = b"".join(out)
+        out.clear()
+        return data
+
+    def _take_leave(self) -> None:
+        """Send the Close that waits, if there is one, once no answer does."""
+        if self._farewell and not self._awaited:
+            self._out.append(self._farewell)
+            self._farewell = b""
+
+    def _drop_awaited(self) -> None:
+        """RFC 6455 §5.5.1: no data frame follows a Close. Their weight counts until they are done:
+        what works on them holds them as long."""
+        self._awaited.clear()
+
+    def _drop_all(self) -> None:
+        """Owe nobody anything any more."""
+        self._drop_awaited()
+        self._early.clear()
+        self._early_bytes = self.unsent_bytes = 0
+        self._out.clear()
+        self._farewell = b""
+
+    def _give(self, request: Request, size_bytes: int, requests: list[Request]) -> None:
+        weight_bytes = REQUEST_BYTES + size_bytes
+        if request.origin is not _WEBSOCKET:  # whose head is that of the whole connection
+            weight_bytes += request.head.size_bytes
+        if request.unread is not None:
+            # A payload left unread may grow when it is inflated and parsed: it counts for all there
+            # is.
+            weight_bytes = max(weight_bytes, self._wire.in_flight_bytes)
+        request.weight_bytes = weight_bytes
+        self._weight_bytes += weight_bytes
+        self._awaited.append(request)
+        requests.append(request)
+
+    @property
+    def held_bytes(self) -> int:
+        """What is held of requests that are not answered, whole or not."""
+        return self._weight_bytes
+
+    def _lower_charge(self) -> None:
+        """Give back to the budget what is no longer held; growing is for `receive`."""
+        now_bytes = counted(self.held_bytes)
+        if now_bytes < self._charged_bytes:
+            self._wire.received.resize(self._client, self._charged_bytes, now_bytes)
+            self._charged_bytes = now_bytes
+
+
+def counted(held_bytes: int) -> int:
+    """Return what a connection that holds so much is counted with."""
+    return held_bytes if held_bytes > COUNTED_FROM_BYTES else 0

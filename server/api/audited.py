@@ -1,0 +1,105 @@
+"""Runs the actions that are audited, and says what a request shows of itself.
+
+Knows requests, which `server.auth` does not; what an action found out it tells by
+`server.auth.audit.events.tell`.
+"""
+
+import logging
+from collections.abc import Callable
+
+from protocol.api.request import Json, Request
+from protocol.errors import ApiError
+from server.api.actions import Action, Outcome
+from server.api.context import Services
+from server.auth.audit.events import Event, Line, Source, carry
+from server.auth.audit.log import Trail
+from server.auth.sessions.principal import Caller
+from server.config.model import Config
+from server.core.ids import is_id
+from server.storage.base import Storage
+from server.system.logs import log_facts
+
+_LOG = logging.getLogger("manykeys.audit")
+
+
+def source_of(services: Services, request: Request) -> Source:
+    """Give where a request came from."""
+    return Source(services.addresses.of(request), request.headers.get("user-agent", ""))
+
+
+async def run_audited(
+    services: Services, action: Action, caller: Caller, request: Request
+) -> Json | Outcome:
+    """Do what was asked for, and see to it that the trail tells of it, however it ends, and the
+    operator's systems what they must know."""
+    line = _begin(services, action, caller, request)
+    try:
+        result = await carry(line, action.handler(services, caller, request))
+    except ApiError as refused:
+        services.trail.refuse(line, refused)
+        services.notifier.note(line)
+        raise
+    services.trail.finish(line)
+    services.notifier.note(line)
+    return result
+
+
+def note_refusal(
+    services: Services, action: Action, caller: Caller, request: Request, refused: ApiError
+) -> None:
+    """Note a request for an audited action that was refused before the action began."""
+    services.trail.refuse(_begin(services, action, caller, request), refused)
+
+
+def make_trail(config: Config, storage: Storage, *, clock_ms: Callable[[], int]) -> Trail:
+    """Give the configured audit trail."""
+    given = config.security.audit
+    return Trail(
+        storage,
+        clock_ms=clock_ms,
+        is_on=given.enabled,
+        retention_ms=given.retention_ms,
+        most_events=given.max_events,
+        on_event=log_event if config.logs.audit else None,
+    )
+
+
+def log_event(event: Event) -> None:
+    """Write an event to the log, for who keeps the trail elsewhere."""
+    log_facts(
+        _LOG,
+        event.kind,
+        {
+            "outcome": event.ending.value,
+            "reason": event.reason,
+            "subject": event.subject,
+            "target": event.target,
+            "actor": event.actor,
+            "address": event.address,
+            "userAgent": event.user_agent,
+            "strategy": event.strategy,
+            "count": event.count,
+        },
+    )
+
+
+def _begin(services: Services, action: Action, caller: Caller, request: Request) -> Line:
+    named = request.args.get("strategy")
+    return services.trail.begin(
+        action.full_name,
+        actor=caller.kuid,
+        source=source_of(services, request),
+        subject=_subject(action, caller, request),
+        # Any other text could be anything, a password too.
+        strategy=next((name for name in services.strategies.names() if name == named), ""),
+    )
+
+
+def _subject(action: Action, caller: Caller, request: Request) -> str:
+    """Give whom or what an action is about as far as the request shows it."""
+    if action.controller == "auth":
+        return "" if "anonymous" in action.granted or caller.is_anonymous else caller.kuid
+    named = request.args.get("userId") or request.args.get("_id")
+    if not isinstance(named, str) or not is_id(named) or caller.is_anonymous:
+        return ""
+    return named

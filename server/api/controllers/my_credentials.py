@@ -1,0 +1,156 @@
+"""The `auth` controller's part about the caller's own credentials (contract/02 §4, contract/05
+§1.5)."""
+
+from dataclasses import replace
+from functools import partial
+
+from protocol.api.request import Json, Request
+from server.api.actions import Outcome, action
+from server.api.arguments import read_body, read_flag
+from server.api.context import Services
+from server.api.login_steps import enter_claim, principal_of, read_attempt, send_on
+from server.api.results import read_credential_id, read_strategy
+from server.auth.assurance import Principal, TokenKind
+from server.auth.login.flow import Visit
+from server.auth.login.mfa import NextStep
+from server.auth.login.pending import Linking
+from server.auth.sessions.principal import Caller
+
+
+@action(
+    "auth:createMyCredentials",
+    "POST /_me/credentials/:strategy/_create",
+    deprecated=("POST /credentials/:strategy/_me/_create",),
+    granted=("default",),
+    needs_user=True,
+    is_audited=True,
+    hashes=True,
+)
+async def create_my_credentials(
+    services: Services, caller: Caller, request: Request
+) -> Json | Outcome:
+    """Give the caller credentials of a further strategy. Where it wants them proved, this goes on
+    in steps as a login does."""
+    name, given = read_strategy(services, request), read_body(request)
+    by = principal_of(services, caller, request)
+    if services.logins.proves(name):
+        by = await services.credentials.check(name, caller.kuid, by)
+        return await _link(services, request, await _linking_by(services, caller, by))
+    return await services.credentials.create(name, caller.kuid, given, by)
+
+
+@action(
+    "auth:updateMyCredentials",
+    "PUT /_me/credentials/:strategy/_update",
+    deprecated=("PUT /credentials/:strategy/_me/_update",),
+    granted=("default",),
+    needs_user=True,
+    is_audited=True,
+    query=("revokeTokens",),
+    hashes=True,
+)
+async def update_my_credentials(
+    services: Services, caller: Caller, request: Request
+) -> Json | Outcome:
+    """Change the caller's credentials. `revokeTokens` ends his other sessions, API keys stay; where
+    the server asks for it, `currentPassword` in the body is the present password. Where the
+    strategy wants credentials proved, this goes on in steps as a login does."""
+    name, revokes = read_strategy(services, request), read_flag(request, "revokeTokens")
+    given, by = read_body(request), principal_of(services, caller, request)
+    if services.logins.proves(name):
+        by = await services.credentials.check(name, caller.kuid, by, is_present=True)
+        linking = replace(await _linking_by(services, caller, by), is_update=True, revokes=revokes)
+        return await _link(services, request, linking)
+    return await services.credentials.update(name, caller.kuid, given, by, revokes=revokes)
+
+
+@action(
+    "auth:validateMyCredentials",
+    "POST /_me/credentials/:strategy/_validate",
+    deprecated=("POST /credentials/:strategy/_me/_validate",),
+    granted=("default",),
+    needs_user=True,
+    is_audited=True,
+    hashes=True,
+)
+async def validate_my_credentials(services: Services, caller: Caller, request: Request) -> Json:
+    """Return whether the body could be the caller's credentials; nothing is changed. Names that are
+    taken count as failed attempts: after a few of them the caller has to wait."""
+    strategy = services.strategies.get(read_strategy(services, request))
+    check = partial(strategy.validate, read_body(request), caller.kuid, False)
+    await services.logins.probe(caller.kuid, services.addresses.of(request), check)
+    return True
+
+
+@action(
+    "auth:credentialsExist",
+    "GET /_me/credentials/:strategy/_exists",
+    deprecated=("GET /credentials/:strategy/_me/_exists",),
+    granted=("default",),
+    needs_user=True,
+)
+async def credentials_exist(services: Services, caller: Caller, request: Request) -> Json:
+    """Tell whether the caller has credentials of a strategy."""
+    return await services.strategies.get(read_strategy(services, request)).exists(caller.kuid)
+
+
+@action(
+    "auth:getMyCredentials",
+    "GET /_me/credentials/:strategy",
+    deprecated=("GET /credentials/:strategy/_me",),
+    granted=("default",),
+    needs_user=True,
+)
+async def get_my_credentials(services: Services, caller: Caller, request: Request) -> Json:
+    """Show the caller's credentials of a strategy, without secrets."""
+    return await services.credentials.show(read_strategy(services, request), caller.kuid)
+
+
+@action(
+    "auth:deleteMyCredentials",
+    "DELETE /_me/credentials/:strategy",
+    deprecated=("DELETE /credentials/:strategy/_me",),
+    granted=("default",),
+    needs_user=True,
+    is_audited=True,
+    query=("credentialId",),
+    hashes=True,
+)
+async def delete_my_credentials(services: Services, caller: Caller, request: Request) -> Json:
+    """Remove the caller's credentials of a strategy, unless they are his last; with `credentialId`
+    only one of several keys. Where the server asks for it, the argument `password` is the present
+    password."""
+    name, one = read_strategy(services, request), read_credential_id(request)
+    by = principal_of(services, caller, request)
+    await services.credentials.delete(name, caller.kuid, by, one=one, keeps_a_way_in=True)
+    return {"acknowledged": True}
+
+
+async def _linking_by(services: Services, caller: Caller, by: Principal) -> Linking:
+    """Give a linking that is over with the session or the key that asks for it, as the principal
+    `by` that was checked."""
+    family, key = "", caller.token_hash.hex()
+    if caller.kind is not TokenKind.API_KEY:
+        # A token for one request has no session any more: what goes on later needs another one.
+        family = await services.tokens.family_of(caller.token_hash) or caller.session_id
+        key = ""
+    return Linking(
+        caller.kuid,
+        family,
+        key,
+        amr=by.assurance.amr,
+        authenticated_at_ms=by.assurance.authenticated_at_ms,
+        asked_at_ms=services.clock_ms(),
+        is_confirmed=by.is_confirmed,
+    )
+
+
+async def _link(services: Services, request: Request, linking: Linking) -> Json | Outcome:
+    """Have the caller prove credentials, and enter them after the last step."""
+    name = read_strategy(services, request)
+    browser = services.browsers.of(request)
+    visit = Visit(browser.secret, {})
+    found = await services.logins.link(name, read_attempt(services, request), visit, linking)
+    if isinstance(found, NextStep):
+        return send_on(services, request, browser, found)
+    return Outcome(await enter_claim(services, name, found), is_private=True)

@@ -1,0 +1,83 @@
+"""What goes on, now and lately: the `server` controller's statistics (contract/04, "Statistics
+frame")."""
+
+from datetime import UTC, datetime
+from math import inf, isfinite
+
+from protocol.api.request import Json, Request
+from protocol.errors import ApiError, error
+from server.api.actions import action
+from server.api.context import Services
+from server.api.metrics import Counting
+from server.auth.sessions.principal import Caller
+
+_LONGEST_TIME_CHARACTERS = 64
+
+
+@action("server:metrics", "GET /_metrics")
+async def metrics(services: Services, caller: Caller, request: Request) -> Json:
+    """Tell how many requests are in progress and how many connections are open."""
+    return services.counting.metrics()
+
+
+@action("server:getLastStats", deprecated=("GET /_getLastStats",))
+async def get_last_stats(services: Services, caller: Caller, request: Request) -> Json:
+    """Give the last frame of statistics: requests answered and failed in its time, requests in
+    progress and connections open at its end."""
+    return _find_counting(services).last()
+
+
+@action("server:getAllStats", deprecated=("GET /_getAllStats",))
+async def get_all_stats(services: Services, caller: Caller, request: Request) -> Json:
+    """Give all frames of statistics that are kept, oldest first, the present one at the end."""
+    hits = _find_counting(services).between(-inf, inf)
+    return {"hits": hits, "total": len(hits)}
+
+
+@action("server:getStats", deprecated=("GET /_getStats",), query=("startTime", "stopTime"))
+async def get_stats(services: Services, caller: Caller, request: Request) -> Json:
+    """Give the frames of statistics from `startTime` to `stopTime`, which are numbers of ms since
+    1970 or ISO 8601 dates; without them all that are kept."""
+    start_ms = _read_time_ms(request, "startTime", -inf)
+    stop_ms = _read_time_ms(request, "stopTime", inf)
+    hits = _find_counting(services).between(start_ms, stop_ms)
+    return {"hits": hits, "total": len(hits)}
+
+
+def _find_counting(services: Services) -> Counting:
+    if not services.config.stats.enabled:
+        raise error("core.fatal.service_unavailable", "stats.enabled is false")
+    return services.counting
+
+
+def _read_time_ms(request: Request, name: str, default: float) -> float:
+    value = request.args.get(name)
+    if value is None or value == "":
+        return default
+    if isinstance(value, str):
+        value = _parse_time_ms(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _no_time(name)
+    return value
+
+
+def _parse_time_ms(text: str) -> float | None:
+    """Read a number of ms or a date, in UTC unless it says otherwise."""
+    if len(text) > _LONGEST_TIME_CHARACTERS:
+        return None
+    try:
+        number_ms = float(text)
+    except ValueError:
+        pass
+    else:
+        return number_ms if isfinite(number_ms) else None
+    try:
+        date = datetime.fromisoformat(text)
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() * 1000
+    except (ValueError, OverflowError):
+        return None
+
+
+def _no_time(name: str) -> ApiError:
+    message = f'"{name}" is not acceptable: expected ms since 1970, or an ISO 8601 date'
+    return error("api.assert.invalid_argument", name, "number", message=message)

@@ -1,0 +1,148 @@
+"""What more than one controller reads or answers."""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+
+from protocol.api.request import Json, Request
+from protocol.errors import ApiError, error
+from server.api.actions import Outcome
+from server.api.arguments import body_names, read_body, read_text
+from server.api.context import Services
+from server.auth.access.documents import Document
+from server.auth.access.permissions import Rights
+from server.auth.audit.events import MOST_USER_AGENT_CHARACTERS
+from server.auth.identity.user import User
+from server.auth.sessions.issuer import Issued
+from server.auth.sessions.principal import Caller
+from server.core.durations import NEVER
+
+
+def write_login(
+    services: Services,
+    request: Request,
+    issued: Issued,
+    *,
+    in_cookie: bool = False,
+    more: Mapping[str, Json] = MappingProxyType({}),
+    cookies: tuple[str, ...] = (),
+) -> Outcome:
+    """Hand out a session token (contract/02 §4 login), in a cookie alone where that is wanted by
+    this request, or was by an earlier step of the login; `more` stands beside it, and so do further
+    `cookies`."""
+    result: dict[str, Json] = {"_id": issued.kuid, "expiresAt": issued.expires_at_ms}
+    headers: dict[str, str] = {}
+    if in_cookie or services.cookies.is_wanted(request):
+        headers = services.cookies.write(request, issued)
+    else:
+        result["jwt"] = issued.token
+    result["ttl"] = issued.ttl_ms
+    return Outcome({**result, **more}, headers=headers, cookies=cookies, is_private=True)
+
+
+def shown_expiry(caller: Caller) -> int:
+    """Give when a token expires as the wire says it: ms since 1970, -1 without end."""
+    ends = caller.expires_at_ms
+    return NEVER if ends == float("inf") else int(ends)
+
+
+def describe_session(
+    services: Services, request: Request, strategy: str, factor: str = ""
+) -> dict[str, object]:
+    """Give what the list of sessions tells about one that this request begins; `factor` is the
+    second one, where one was asked for."""
+    return {
+        "address": services.addresses.of(request),
+        "userAgent": request.headers.get("user-agent", "")[:MOST_USER_AGENT_CHARACTERS],
+        "strategy": strategy,
+        **({"secondFactor": factor} if factor else {}),
+    }
+
+
+def read_strategy(services: Services, request: Request) -> str:
+    """Give the name of the strategy a request is about; ApiError 400 for one there is not."""
+    name = read_text(request, "strategy")
+    services.strategies.get(name)
+    return name
+
+
+def read_credential_id(request: Request) -> str | None:
+    """Give the id of the one key that is to be removed; None for all of them. A mistake in it must
+    not cost somebody all his keys."""
+    return read_text(request, "credentialId") if "credentialId" in request.args else None
+
+
+def write_user(user: User) -> Json:
+    """Give a user as the API shows him, `disabled` only if he is."""
+    shown: dict[str, Json] = {"_id": user.kuid, "_source": user.source()}
+    return {**shown, "disabled": True} if user.is_disabled else shown
+
+
+def write_document(document: Document) -> Json:
+    """Give a role or a profile as the API shows it."""
+    return {"_id": document.id, "_source": document.source()}
+
+
+def write_check(rights: Rights, request: Request) -> Json:
+    """Tell whether these rights allow the request in the body; whether there is such an action does
+    not matter. A name of another type counts as absent (contract/02 §4 checkRights)."""
+    body = read_body(request)
+    controller, name = body.get("controller"), body.get("action")
+    if not isinstance(controller, str):
+        raise error("api.assert.missing_argument", "body.controller")
+    if not isinstance(name, str):
+        raise error("api.assert.missing_argument", "body.action")
+    return {"allowed": rights.allows(controller, name, body)}
+
+
+def read_ids(request: Request, most: int, refusal: str) -> list[str]:
+    """Give the ids in the body, each once; ApiError `refusal` if there are more than `most`."""
+    return limit_ids(body_names(request, "ids"), most, refusal)
+
+
+def limit_ids(ids: Iterable[str], most: int, refusal: str) -> list[str]:
+    """Give ids, each once; ApiError `refusal` if there are more than `most`."""
+    different = list(dict.fromkeys(ids))
+    if len(different) > most:
+        raise error(refusal)
+    return different
+
+
+async def give_each(
+    services: Services,
+    request: Request,
+    get_all: Callable[[Sequence[str]], Awaitable[Iterable[Document]]],
+) -> Json:
+    """Give the roles or profiles that the body's `ids` name."""
+    most = services.config.limits.documents_fetch_count
+    ids = read_ids(request, most, "services.storage.get_limit_exceeded")
+    return {"hits": [write_document(found) for found in await get_all(ids)]}
+
+
+async def delete_each(
+    services: Services, request: Request, delete: Callable[[str], Awaitable[None]]
+) -> Outcome:
+    """Delete what the body's `ids` name, one after the other: what can't be deleted keeps nothing
+    else from it."""
+    most = services.config.limits.documents_write_count
+    deleted: list[str] = []
+    failed: list[tuple[str, ApiError]] = []
+    for name in read_ids(request, most, "services.storage.write_limit_exceeded"):
+        try:
+            await delete(name)
+        except ApiError as refused:
+            failed.append((name, refused))
+        else:
+            deleted.append(name)
+    return write_deleted(deleted, failed)
+
+
+def write_deleted(deleted: list[str], failed: Iterable[tuple[str, ApiError]]) -> Outcome:
+    """Give the ids that are gone and, with status 206, why others are not (contract/03 §7.8)."""
+    nested = []
+    for name, refused in failed:
+        refused.more |= {"document": {"_id": name}, "reason": refused.message}
+        nested.append(refused)
+    if not nested:
+        return Outcome(deleted)
+    partial = error("services.storage.incomplete_delete", nested=tuple(nested))
+    return Outcome(deleted, status=partial.status, error=partial)

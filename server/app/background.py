@@ -1,0 +1,51 @@
+"""What a server does again and again, as long as it runs."""
+
+import asyncio
+import logging
+from email.utils import formatdate
+
+from protocol.config import Wire
+from server.api.context import Services
+from server.storage.base import Unavailable
+
+_LOG = logging.getLogger("manykeys.app")
+_AUDIT_S = 1.0
+_SWEEP_S = 60.0
+_DATE_S = 1.0
+_ENDS_S = 0.1
+
+
+async def keep_date(wire: Wire) -> None:
+    """Renew the Date of all answers once a second."""
+    while True:
+        wire.set_date(formatdate(usegmt=True))
+        await asyncio.sleep(_DATE_S)
+
+
+async def sweep(services: Services) -> None:
+    """Forget expired sessions now and then."""
+    while True:
+        await asyncio.sleep(_SWEEP_S)
+        try:
+            await services.tokens.write_uses()
+            await services.tokens.sweep()
+            await services.trail.sweep()
+        except Unavailable as reason:
+            _LOG.warning("what has expired was not swept: %s", reason)
+
+
+async def keep_trail(services: Services) -> None:
+    """Store what the audit trail has gathered."""
+    while True:
+        await asyncio.sleep(_AUDIT_S)
+        try:
+            await services.trail.flush()
+        except Unavailable as reason:
+            _LOG.warning("audit events wait for the store: %s", reason)
+
+
+async def tell_ends(services: Services) -> None:
+    """Tell sockets whose tokens have ended."""
+    while True:
+        await asyncio.sleep(_ENDS_S)
+        services.links.tick()

@@ -1,0 +1,384 @@
+"""Parts of a server as its configuration wants them, each from its own settings.
+
+Knows no other part: what belongs together is put together by `app.py`.
+"""
+
+import logging
+import os
+from collections.abc import Callable
+from functools import partial
+from math import ceil
+from time import monotonic
+
+from protocol.byte_budget import ByteBudget
+from protocol.config import Wire
+from protocol.errors import LocalError
+from protocol.http11.body import BodyLimits
+from protocol.http11.chunked import ChunkLimits
+from protocol.http11.head import Head, HeadLimits
+from protocol.websocket.messages import MessageLimits
+from server.api.actions import all_actions
+from server.api.cors import make_origin_check, make_trust_check
+from server.api.device_cookie import Devices
+from server.api.local_origin import find_foreign, is_local_origin
+from server.api.metrics import Counting
+from server.api.router import Router
+from server.api.session_cookie import Cookies
+from server.api.setup_code import FirstAdmin
+from server.auth.accounts.step_up import StepUp
+from server.auth.accounts.users import Users
+from server.auth.assurance import DEFAULT_RECENT_MS, MfaPolicy
+from server.auth.audit.notifier import Notifier
+from server.auth.limits.rate_limits import MessageBudget
+from server.auth.passwords.breaches import BreachCheck, make_breach_check
+from server.auth.passwords.hasher import Passwords
+from server.auth.passwords.policies import read_policies, read_whom
+from server.auth.passwords.rules import (
+    STRICT_LEAST_CHARACTERS,
+    STRICT_RESET_MS,
+    PasswordRules,
+    read_common_passwords,
+)
+from server.auth.search.mappings import Mappings
+from server.auth.search.scrolls import Scrolls
+from server.auth.search.service import Searches
+from server.auth.sessions.api_keys import ApiKeys
+from server.auth.sessions.expiry_push import Links
+from server.auth.sessions.keyring import Keyring, Signing
+from server.auth.sessions.known_devices import KnownDevices
+from server.auth.sessions.lifetimes import TokenLimits
+from server.auth.strategies.local import Local
+from server.auth.strategies.registry import Strategies
+from server.config.model import Config
+from server.core.durations import NEVER
+from server.core.limit_counters import Limit
+from server.messaging.delivery import Command, Post, Way, read_url
+from server.net.bind import Place, inherited_fd
+from server.net.client_address import Addresses
+from server.net.timeouts import Timeouts
+from server.net.tls import Tls
+from server.storage.base import Storage
+
+_LOG = logging.getLogger("manykeys.app")
+# What the chunks of a large body have at least on average: what clients write at a time.
+_CHUNK_BYTES, _FREE_CHUNKS = 4096, 64
+
+
+def make_api_keys(
+    config: Config,
+    storage: Storage,
+    keyring: Keyring,
+    step_up: StepUp,
+    clock_ms: Callable[[], int],
+) -> ApiKeys:
+    """Give what makes API keys and knows them."""
+    most_ms = int(config.security.api_key.max_ttl_ms)
+    return ApiKeys(storage, keyring, step_up, clock_ms=clock_ms, max_ttl_ms=most_ms)
+
+
+def make_counting(config: Config, clock_ms: Callable[[], int]) -> Counting:
+    """Give what counts; without `stats.enabled` it keeps no frames."""
+    given = config.stats
+    return Counting(frames=ceil(given.ttl_s / given.stats_interval_s), clock_ms=clock_ms)
+
+
+async def make_first_admin(
+    config: Config, users: Users, strategies: Strategies, *, is_open: bool
+) -> FirstAdmin:
+    """Return who may create the first administrator: programs on this machine need no code unless
+    there are proxies, which make every client look local, or `security.strict` is set. The strict
+    password rules hold for administrators in any case, but not with `--open` (`is_open`)."""
+    server = config.server
+    is_proxied = bool(server.trusted_proxies) or server.proxy_protocol
+    first_admin = FirstAdmin(
+        strategies,
+        None if is_open else make_password_rules(config, None, is_strict=True),
+        accepts_local=not is_proxied and not config.security.strict,
+        admin_exists=users.admin_exists,
+    )
+    await first_admin.refresh()
+    return first_admin
+
+
+def make_signing(config: Config) -> Signing:
+    """Give how session tokens are signed."""
+    given = config.security.auth_token
+    return Signing(given.algorithm, given.secret, given.issuer, given.audience)
+
+
+def make_links(config: Config, clock_ms: Callable[[], int]) -> Links:
+    """Give what tells sockets of the ends of their tokens."""
+    warn_before_ms = config.security.auth_token.warn_before_ms
+    return Links(config.server.node, clock_ms=clock_ms, warn_before_ms=warn_before_ms)
+
+
+def make_searches(
+    config: Config,
+    storage: Storage,
+    field_mappings: Mappings,
+    counting: Counting,
+    clock_ms: Callable[[], int],
+) -> Searches:
+    """Give what finds users, profiles and roles."""
+    ttl_ms = int(config.services.storage_engine.defaults.scroll_ttl_ms)
+    scrolls = Scrolls(clock_ms=clock_ms, ttl_ms=ttl_ms)
+    most_hits = config.limits.documents_fetch_count
+    on_limit = counting.limits.count
+    return Searches(storage, field_mappings, scrolls, most_hits=most_hits, on_limit=on_limit)
+
+
+def make_step_up(
+    config: Config,
+    storage: Storage,
+    strategies: Strategies,
+    clock_ms: Callable[[], int],
+    *,
+    open_mode: bool = False,
+) -> StepUp:
+    """Give what requires second factors and recent logins."""
+    policy = make_mfa_policy(config, open_mode=open_mode)
+    return StepUp(storage, strategies, policy, clock_ms=clock_ms)
+
+
+def make_mfa_policy(config: Config, *, open_mode: bool = False) -> MfaPolicy:
+    """Give who must have a second factor, which there are, and what needs a recent login."""
+    given, recent_ms = config.security.mfa, config.security.mfa.recent_login_ms
+    return MfaPolicy(
+        read_whom(given.required_for),
+        given.factors,
+        frozenset(given.exempt),
+        DEFAULT_RECENT_MS if recent_ms is None else recent_ms,
+        keys_need_it=given.api_keys == "require",
+        is_portable=given.portable,
+        covers_all=config.security.strict or recent_ms is not None,
+        keys_change_others=config.security.api_key.credential_changes != "none",
+        keys_change_own=config.security.api_key.credential_changes == "all",
+        is_open=open_mode,
+    )
+
+
+def make_notifier(config: Config, users: Users, clock_ms: Callable[[], int]) -> Notifier:
+    """Give what tells the operator's systems of what users must know."""
+    given = config.security.notify
+    timeout_s = given.timeout_ms / 1000
+    ways: list[Way] = []
+    if given.command:
+        ways.append(Command(given.command, timeout_s))
+    if given.url:
+        ways.append(Post(read_url("security.notify.url", given.url), timeout_s))
+    return Notifier(ways, owner_of=users.owner_of, clock_ms=clock_ms)
+
+
+def make_passwords(
+    config: Config, on_limit: Callable[[Limit], None] = lambda limit: None
+) -> Passwords:
+    """Give what hashes; one thread for each core this process may use unless the configuration says
+    otherwise."""
+    given = config.security.passwords
+    threads = given.threads or _count_cores()
+    return Passwords(cost=given.cost, threads=threads, queue=given.queue, on_limit=on_limit)
+
+
+def _count_cores() -> int:
+    # Fewer than the machine has in a container or under taskset; not every system can tell.
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def make_local(
+    config: Config,
+    storage: Storage,
+    passwords: Passwords,
+    rules: PasswordRules,
+    clock_ms: Callable[[], int],
+) -> Local:
+    """Give the strategy of user names and passwords."""
+    given = config.plugins.local
+    return Local(
+        storage,
+        passwords,
+        clock_ms=clock_ms,
+        require_password=given.require_password or config.security.strict,
+        rules=rules,
+        policies=read_policies(given.password_policies),
+        reset_ttl_ms=reset_ttl_ms(config),
+    )
+
+
+def reset_ttl_ms(config: Config) -> float:
+    """Give the life of a reset token; in strict mode every one has an end."""
+    given = config.plugins.local.reset_password_expires_in_ms
+    return STRICT_RESET_MS if given == NEVER and config.security.strict else given
+
+
+def make_token_limits(config: Config) -> TokenLimits:
+    """Give the configured lifetimes of session tokens."""
+    given = config.security.auth_token
+    return TokenLimits(
+        default_ttl_ms=int(given.expires_in_ms),
+        max_ttl_ms=int(given.max_ttl_ms),
+        max_age_ms=int(given.max_age_ms),
+        idle_ms=int(given.idle_ms),
+        grace_ms=int(given.grace_period_ms),
+        live=config.limits.live_sessions,
+        sessions=given.max_sessions,
+        prefix=given.prefix,
+    )
+
+
+def make_breaches(config: Config) -> BreachCheck | None:
+    """Give what knows breached passwords, None where no source of them is configured."""
+    given = config.security.passwords
+    return make_breach_check(given.breach_file, given.breach_url)
+
+
+def make_password_rules(
+    config: Config, breaches: BreachCheck | None, *, is_strict: bool = False
+) -> PasswordRules:
+    """Return the configured rules for new passwords; `security.strict`, or `is_strict` for the
+    passwords of administrators, adds its own."""
+    given = config.security.passwords
+    if config.security.strict and not is_strict and breaches is None:
+        _LOG.warning("security.strict: breached passwords pass, no source of them is configured")
+    is_strict = is_strict or config.security.strict
+    least = max(given.min_length, STRICT_LEAST_CHARACTERS if is_strict else 0)
+    refuses_common = given.forbid_common or is_strict
+    return PasswordRules(
+        least_characters=least,
+        common=read_common_passwords() if refuses_common else frozenset(),
+        forbids_context=given.forbid_context,
+        breaches=breaches,
+    )
+
+
+def make_place(config: Config) -> Place:
+    """Give where to listen."""
+    given = config.server
+    fd = given.fd if given.fd >= 0 else inherited_fd(os.environ, os.getpid())
+    return Place(given.host, given.port, given.uds, fd)
+
+
+def make_tls(config: Config) -> Tls | None:
+    """Give certificate and key, None where there are none configured."""
+    given = config.server.tls
+    if not given.cert:
+        for name, file in (("key", given.key), ("clientCa", given.client_ca)):
+            if file:
+                raise LocalError(f"server.tls.{name}: expected server.tls.cert beside it")
+        return None
+    return Tls(given.cert, given.key, given.min_version, given.client_ca)
+
+
+def make_cookies(config: Config, addresses: Addresses) -> Cookies:
+    """Give what reads and writes the session cookie."""
+    return Cookies(
+        addresses,
+        is_enabled=config.http.cookie_authentication,
+        trusts_origin=make_trust_check(config.http),
+    )
+
+
+def make_devices(
+    config: Config,
+    storage: Storage,
+    keyring: Keyring,
+    addresses: Addresses,
+    clock_ms: Callable[[], int],
+) -> Devices:
+    """Return what knows the devices that have logged in before."""
+    known = KnownDevices(storage, keyring, clock_ms=clock_ms)
+    return Devices(known, addresses, make_cookies(config, addresses))
+
+
+def make_wire(
+    config: Config,
+    node: str,
+    *,
+    clock_s: Callable[[], float] = monotonic,
+    is_open: bool = False,
+    on_limit: Callable[[Limit], None] = lambda limit: None,
+) -> Wire:
+    """Give what the connections of a server share. With `is_open` only pages of this machine are
+    allowed, whatever is configured."""
+    http, protocols, limits = config.http, config.server.protocols, config.limits
+    fields = {
+        "X-Kuzzle-Node": node,
+        "Accept-Encoding": "gzip,deflate,identity"
+        if protocols.http.allow_compression
+        else "identity",
+        "Access-Control-Allow-Headers": http.access_control_allow_headers,
+        "Access-Control-Allow-Methods": http.access_control_allow_methods,
+        "X-Content-Type-Options": "nosniff",
+    }
+    strict_s = int(http.strict_transport_security_ms) // 1000
+    if config.server.tls.cert and strict_s:
+        fields["Strict-Transport-Security"] = f"max-age={strict_s}"
+    most_bytes = config.server.max_request_size_bytes
+    return Wire(
+        routes=Router(all_actions()),
+        node=node,
+        fields="".join(f"{name}: {value}\r\n" for name, value in fields.items()).encode(),
+        allows_origin=is_local_origin
+        if is_open
+        else make_origin_check(
+            http.access_control_allow_origin, http.access_control_allow_origin_use_reg_exp
+        ),
+        trusts_origin=make_trust_check(http),
+        head_limits=HeadLimits(
+            protocols.http.max_url_length,
+            protocols.http.max_header_size_bytes,
+            protocols.http.max_headers,
+        ),
+        body_limits=BodyLimits(
+            most_bytes,
+            protocols.http.max_form_file_size_bytes,
+            protocols.http.max_encoding_layers,
+            protocols.http.max_ratio,
+            protocols.http.max_inflated_size_bytes,
+            json_values=limits.json_values,
+            more_types=tuple(protocols.http.additional_content_types),
+            allow_compression=protocols.http.allow_compression,
+        ),
+        chunk_limits=ChunkLimits(_FREE_CHUNKS + most_bytes // _CHUNK_BYTES),
+        message_limits=MessageLimits(
+            most_bytes, protocols.websocket.max_frames, protocols.websocket.max_ratio
+        ),
+        compresses_messages=protocols.websocket.compression,
+        in_flight=limits.pipelined,
+        received=make_received(config, on_limit),
+        websocket_enabled=protocols.websocket.enabled,
+        accepts_upgrade=_is_local if is_open else lambda head: True,
+        message_budget=partial(MessageBudget, protocols.websocket.rate_limit, clock_s)
+        if protocols.websocket.rate_limit
+        else None,
+        control_budget=partial(MessageBudget, protocols.websocket.control_rate_limit, clock_s)
+        if protocols.websocket.control_rate_limit
+        else None,
+    )
+
+
+def _is_local(head: Head) -> bool:
+    return find_foreign(head.headers) is None
+
+
+def make_received(config: Config, on_limit: Callable[[Limit], None]) -> ByteBudget:
+    """Give what counts the bytes of requests that are not answered."""
+    refused = partial(on_limit, Limit.UNFINISHED_SIZE)
+    return ByteBudget(config.limits.unfinished_size_bytes, on_refusal=refused)
+
+
+def make_timeouts(config: Config) -> Timeouts:
+    """Give the configured deadlines in seconds."""
+    given, websocket = config.timeouts, config.server.protocols.websocket
+    idle_s, pings = websocket.idle_timeout_ms / 1000, websocket.send_pings_automatically
+    return Timeouts(
+        head_s=given.head_ms / 1000,
+        body_s=given.body_ms / 1000,
+        idle_s=given.idle_ms / 1000,
+        socket_s=idle_s / 2 if pings else idle_s,
+        pong_s=idle_s / 2 if pings else 0.0,
+        renews_on_push=websocket.reset_idle_timeout_on_send,
+        write_s=given.write_ms / 1000,
+        grace_s=given.grace_ms / 1000,
+    )

@@ -1,0 +1,106 @@
+"""Built-in roles and profiles, and how they get into an empty store (contract/03 §4).
+
+What each role may do at first is said where the actions are declared; here is only the shape around
+it.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
+
+from server.core.ids import ADMIN, ANONYMOUS, DEFAULT
+from server.storage.base import Change, DeleteAll, Exists, Insert, Note, Noted, Put, Storage
+from server.storage.rows import Row, Table
+
+BUILTIN = (ADMIN, DEFAULT, ANONYMOUS)
+"""Ids of the roles, and of the profiles with one of these roles each."""
+
+_RATE_LIMITS = {ADMIN: 0, DEFAULT: 10, ANONYMOUS: 200}
+"""Requests a second; 0 is no limit."""
+_SETTING = "defaults"
+_VERSION = 1
+
+
+class Declared(Protocol):
+    """An action, as far as rights go."""
+
+    @property
+    def controller(self) -> str:
+        """Its controller's name."""
+
+    @property
+    def name(self) -> str:
+        """Its own name."""
+
+    @property
+    def granted(self) -> tuple[str, ...]:
+        """Built-in roles that may do it at first."""
+
+
+def builtin_roles(actions: Iterable[Declared], open_mode: bool) -> dict[str, dict[str, object]]:
+    """Give the built-in roles by id; in open mode each of them may do everything."""
+    everything = {"*": {"actions": {"*": True}}}
+    granted: dict[str, dict[str, dict[str, dict[str, bool]]]] = {DEFAULT: {}, ANONYMOUS: {}}
+    for declared in actions:
+        for role in declared.granted:
+            controller = granted[role].setdefault(declared.controller, {"actions": {}})
+            controller["actions"][declared.name] = True
+    return {
+        role: {"controllers": everything if open_mode or role == ADMIN else granted[role]}
+        for role in BUILTIN
+    }
+
+
+def builtin_profiles(open_mode: bool = False) -> dict[str, dict[str, object]]:
+    """Give the built-in profiles by id; in open mode none has a rate limit."""
+    return {
+        profile: {
+            "policies": [{"roleId": profile}],
+            "rateLimit": 0 if open_mode else _RATE_LIMITS[profile],
+        }
+        for profile in BUILTIN
+    }
+
+
+async def install(
+    storage: Storage, actions: Iterable[Declared], clock_ms: Callable[[], int]
+) -> None:
+    """Write the built-in roles and profiles a new store lacks, once in its life: what an operator
+    makes of them later is his. Open mode is never written."""
+    info: Row = {"author": None, "createdAt": clock_ms(), "updatedAt": None, "updater": None}
+    while await storage.get(Table.SETTINGS, name=_SETTING) is None:
+        changes: list[Change] = [
+            Insert(Table.SETTINGS, {"name": _SETTING, "value": {"version": _VERSION}})
+        ]
+        for table, name, row in _builtin_rows(actions, info):
+            if not await storage.exists(table, id=name):
+                changes += [Insert(table, row), *_entries_of(table, name)]
+        try:
+            await storage.apply(changes)
+        except Exists:
+            continue  # another process was faster with some of it
+
+
+def restrict(actions: Iterable[Declared], now_ms: int) -> list[Change]:
+    """Give what writes the built-in roles and profiles anew, whatever an operator made of them."""
+    info: Row = {"author": None, "createdAt": now_ms, "updatedAt": now_ms, "updater": None}
+    changes: list[Change] = []
+    for table, name, row in _builtin_rows(actions, info):
+        changes += [Put(table, row), *_entries_of(table, name)]
+    return changes
+
+
+def _builtin_rows(actions: Iterable[Declared], info: Row) -> Iterator[tuple[Table, str, Row]]:
+    bodies = {Table.ROLES: builtin_roles(actions, False), Table.PROFILES: builtin_profiles()}
+    for table, by_id in bodies.items():
+        for name, body in by_id.items():
+            row: Row = {"id": name, "body": body, "info": info}
+            yield table, name, row
+
+
+def _entries_of(table: Table, name: str) -> list[Change]:
+    """Give what goes with a built-in role or profile: a profile has the role of its name."""
+    changes: list[Change] = [Note(Noted.RIGHTS, name)]
+    if table is Table.PROFILES:
+        changes.append(DeleteAll(Table.PROFILE_ROLES, {"profile_id": name}))
+        changes.append(Insert(Table.PROFILE_ROLES, {"profile_id": name, "role_id": name}))
+    return changes

@@ -1,0 +1,257 @@
+"""Credentials of users who are there already: added, changed, removed, shown (contract/02 §4,
+contract/03 §7.6).
+
+What credentials are is each strategy's business. Here is what all have in common: one transaction
+for each change, and never credentials without their user.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol, runtime_checkable
+
+from protocol.errors import error, plain_error
+from server.auth.accounts.step_up import StepUp
+from server.auth.assurance import Principal
+from server.auth.audit.events import tell
+from server.auth.audit.notices import CHANGED, ENROLLED, REMOVED
+from server.auth.sessions.api_keys import MOST_KEYS
+from server.auth.sessions.pending_ends import end_seconds
+from server.auth.sessions.sessions import end_all
+from server.auth.strategies.base import Prepared, Strategy
+from server.auth.strategies.registry import Strategies
+from server.storage.base import Change, Exists, Missing, Note, Noted, Present, Storage
+from server.storage.rows import Row, Table
+
+# Each is lost only to somebody else who changes the same credentials in the same moment.
+_ATTEMPTS = 5
+
+
+@runtime_checkable
+class Informs(Protocol):
+    """A strategy that can show what it keeps of a user."""
+
+    async def get_info(self, kuid: str) -> dict[str, object]:
+        """Give it, without secrets."""
+
+
+@runtime_checkable
+class InformsById(Protocol):
+    """A strategy that can show what it keeps under an identifier of its own."""
+
+    async def get_by_id(self, identifier: str) -> dict[str, object]:
+        """Give it, without secrets."""
+
+
+@runtime_checkable
+class MakesResets(Protocol):
+    """A strategy whose users can set new credentials with a token."""
+
+    async def make_reset_token(self, kuid: str) -> str:
+        """Give such a token. ApiError for a user who has no credentials."""
+
+
+@runtime_checkable
+class HasSeveral(Protocol):
+    """A strategy of which a user may have several keys."""
+
+    async def delete_one(self, kuid: str, identifier: str) -> Prepared:
+        """Prepare the end of one of them. ApiError if it is not his."""
+
+
+class OwnSessions(Protocol):
+    """Ends the other sessions of somebody who changes his own credentials."""
+
+    async def family_of(self, token_hash: bytes) -> str:
+        """Give the session that asks with this token, "" for none."""
+
+    async def ends_of_others(self, kuid: str, family: str) -> list[Change]:
+        """Give what ends some of the others, nothing when there are none."""
+
+    async def revoke_others(self, kuid: str, family: str) -> None:
+        """End all of them."""
+
+
+class Credentials:
+    """Changes and shows credentials by the name of their strategy; ApiError 400 for an unknown one,
+    403 for a principal who may not (see `StepUp`), and whatever the strategy refuses."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        strategies: Strategies,
+        tokens: OwnSessions,
+        step_up: StepUp,
+        *,
+        clock_ms: Callable[[], int],
+    ) -> None:
+        self._storage = storage
+        self._strategies = strategies
+        self._tokens = tokens
+        self._step_up = step_up
+        self._clock_ms = clock_ms
+
+    async def check(
+        self, name: str, kuid: str, by: Principal, *, is_present: bool = False
+    ) -> Principal:
+        """See `StepUp.check_method`; for a change that begins now and is completed later."""
+        return await self._step_up.check_method(by, kuid, name, is_present=is_present)
+
+    async def create(
+        self,
+        name: str,
+        kuid: str,
+        given: Mapping[str, object],
+        by: Principal,
+        *,
+        guards: Sequence[Change] = (),
+    ) -> dict[str, object]:
+        """Give a user his first credentials of a strategy, and what it shows of them. ApiError 404
+        if he is gone, 401 if the session or the key is that `guards` want."""
+        strategy = self._strategies.get(name)
+        await self._step_up.check_method(by, kuid, name, is_present=False)
+
+        async def prepare() -> Prepared:
+            await strategy.validate(given, kuid, False)
+            return await strategy.create(given, kuid, by.kuid)
+
+        return await self._apply(kuid, prepare, guards, notice=ENROLLED)
+
+    async def update(
+        self,
+        name: str,
+        kuid: str,
+        given: Mapping[str, object],
+        by: Principal,
+        *,
+        revokes: bool,
+        asks_with: str | None = None,
+        guards: Sequence[Change] = (),
+    ) -> dict[str, object]:
+        """Change a user's credentials, and give what the strategy shows of them. With `revokes` his
+        sessions end, but for the one that asks: the principal's, unless it is `asks_with` that the
+        user himself has asked with; the result then names the user's authentication methods, which
+        stay. ApiError as for `create`."""
+        strategy = self._strategies.get(name)
+        await self._step_up.check_method(by, kuid, name, is_present=True)
+        is_own = kuid == by.kuid
+        if asks_with is None:
+            asks_with = await self._tokens.family_of(by.token_hash) if revokes and is_own else ""
+        family = asks_with
+
+        async def prepare() -> Prepared:
+            await strategy.validate(given, kuid, True)
+            prepared = await strategy.update(given, kuid, by.kuid)
+            ends: list[Change] = []
+            if revokes and is_own:
+                ends = await self._tokens.ends_of_others(kuid, family)
+            elif revokes:
+                ends = end_all(kuid, self._clock_ms())
+            return Prepared(prepared.shown, [*prepared.changes, *ends])
+
+        shown = await self._apply(kuid, prepare, guards, notice=CHANGED)
+        if revokes and is_own:
+            # Those that began since, or were too many for one transaction. With the old password
+            # none can begin any more.
+            await self._tokens.revoke_others(kuid, family)
+        return {**shown, **await self._methods_of(kuid)} if revokes else shown
+
+    async def _methods_of(self, kuid: str) -> dict[str, object]:
+        """Return what a user can still log in or ask with, for them to look for what a thief may
+        have added: names of strategies, and the number of API keys."""
+        strategies = (await self._strategies.ways_of(kuid)).names
+        keys = await self._storage.find(Table.API_KEYS, limit=MOST_KEYS, kuid=kuid)
+        return {"strategies": strategies, "apiKeys": len(keys)}
+
+    async def make_reset_token(self, name: str, kuid: str, by: Principal) -> str:
+        """Give a token with which a user sets new credentials of this strategy: it is worth as much
+        as they are. ApiError 400 for a strategy without such tokens."""
+        strategy = self._strategies.get(name)
+        if not isinstance(strategy, MakesResets):
+            raise error("security.credentials.unknown_strategy", name)
+        await self._step_up.check_method(by, kuid, name, is_present=True)
+        return await strategy.make_reset_token(kuid)
+
+    async def delete(
+        self, name: str, kuid: str, by: Principal, *, one: str | None = None, keeps_a_way_in: bool
+    ) -> None:
+        """Remove a user's credentials, or `one` of several keys; with `keeps_a_way_in` ApiError 412
+        if he has no others."""
+        strategy = self._strategies.get(name)
+        await self._step_up.check_method(by, kuid, name, is_present=True)
+        if one is not None and not isinstance(strategy, HasSeveral):
+            raise plain_error(400, f"credentials of {name} are removed as a whole")
+
+        async def prepare() -> Prepared:
+            if one is not None and isinstance(strategy, HasSeveral):
+                prepared = await strategy.delete_one(kuid, one)
+            else:
+                prepared = await strategy.delete(kuid)
+            is_last = keeps_a_way_in and not prepared.left
+            guards = await self._other_way_in(name, kuid) if is_last else []
+            return Prepared({}, [*guards, *prepared.changes])
+
+        await self._apply(kuid, prepare, notice=REMOVED)
+
+    async def show(self, name: str, kuid: str) -> dict[str, object]:
+        """Give what may be shown of a user's credentials, {} where the strategy shows nothing."""
+        strategy = self._strategies.get(name)
+        return await strategy.get_info(kuid) if isinstance(strategy, Informs) else {}
+
+    async def show_by_id(self, name: str, identifier: str) -> dict[str, object]:
+        """Give what may be shown of the credentials with the strategy's own identifier."""
+        strategy = self._strategies.get(name)
+        return await strategy.get_by_id(identifier) if isinstance(strategy, InformsById) else {}
+
+    async def _other_way_in(self, name: str, kuid: str) -> list[Change]:
+        """Give what makes sure that a user can still log in without this strategy; ApiError 412 if
+        he could not.
+
+        API keys don't count: they can't be renewed without logging in.
+        """
+        for other in self._strategies.names():
+            if other == name or not _logs_in(self._strategies.get(other)):
+                continue
+            kept: Row = {"kuid": kuid, "strategy": other}
+            if await self._storage.exists(Table.CREDENTIALS, **kept):
+                return [Present(Table.CREDENTIALS, kept)]
+        # A strategy may keep its credentials elsewhere; only it can tell.
+        for other in (await self._strategies.ways_of(kuid)).names:
+            if other != name and _logs_in(self._strategies.get(other)):
+                return []
+        raise plain_error(412, "these are the last credentials: add others before removing them")
+
+    async def _apply(
+        self,
+        kuid: str,
+        prepare: Callable[[], Awaitable[Prepared]],
+        guards: Sequence[Change] = (),
+        *,
+        notice: str,
+    ) -> dict[str, object]:
+        """Make prepared changes, prepared again if somebody else was faster; `notice` is what the
+        operator's systems are told."""
+        for _ in range(_ATTEMPTS):
+            prepared = await prepare()
+            owner = Present(Table.USERS, {"kuid": kuid})
+            try:
+                await self._storage.apply(
+                    [
+                        *(owner, *guards, *prepared.changes),
+                        *(end_seconds(kuid), Note(Noted.USER, kuid)),
+                    ]
+                )
+            except Exists:
+                continue
+            except Missing as missing:
+                if missing.table is Table.USERS:
+                    raise error("security.user.not_found", kuid) from None
+                if missing.table in (Table.SESSIONS, Table.API_KEYS):
+                    raise error("security.token.invalid") from None
+                continue
+            tell(notice=notice)
+            return prepared.shown
+        raise error("services.storage.too_many_changes")
+
+
+def _logs_in(strategy: Strategy) -> bool:
+    """Tell whether its credentials alone let somebody in."""
+    return getattr(strategy, "logs_in", True) is not False

@@ -1,0 +1,19 @@
+"""What `server.auth.audit.events.tell` may say as a `notice`, for the operator's systems (security
+check A16).
+
+Those of changes count unless their action is refused; everything else is a suspicion, and always
+counts.
+Strategies may have words of their own.
+"""
+
+ENROLLED = "credentialsAdded"
+CHANGED = "credentialsChanged"
+REMOVED = "credentialsRemoved"
+KEY_ADDED = "apiKeyAdded"
+KEY_REMOVED = "apiKeyRemoved"
+RESET_MADE = "resetTokenMade"
+RECOVERED = "recoveryCodeUsed"
+REUSED = "reusedCode"
+THROTTLED = "throttled"
+CLONED = "possibleClone"
+"""A passkey whose counter went back."""

@@ -1,0 +1,487 @@
+"""One login attempt from a strategy's outcome to a user, in one step or in several (contract/05 §3,
+§4; design §6). Somebody who is logged in already proves further credentials in the same way.
+
+Strategies may come from anybody: each attempt runs in a task of its own, and what it gives is
+checked before it counts.
+"""
+
+import asyncio
+import logging
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field, replace
+from random import SystemRandom
+from typing import Protocol, TypeVar, cast, runtime_checkable
+
+from protocol.errors import ApiError, error
+from server.auth.accounts.users import Users
+from server.auth.audit.events import Ending, aside, tell
+from server.auth.audit.notices import THROTTLED
+from server.auth.identity.user import User
+from server.auth.limits.anonymous_writes import AnonymousWrites
+from server.auth.limits.throttle import Attempt, Throttle
+from server.auth.login.account_names import (
+    LoginAccounts,
+    entry_account,
+    own_account,
+    second_factor_account,
+    typed_account,
+)
+from server.auth.login.mfa import LoggedIn, NextStep, SecondFactors
+from server.auth.login.pending import Linking, PendingLogins, Step, is_second_state, make_state
+from server.auth.sessions.known_devices import Device
+from server.auth.sessions.token_forms import owner_guard
+from server.auth.strategies.base import (
+    Authenticated,
+    Challenge,
+    LoginAttempt,
+    Newcomer,
+    Proven,
+    Proves,
+    Redirect,
+    Refused,
+    Resumes,
+    Strategy,
+)
+from server.auth.strategies.registry import Strategies
+from server.auth.strategies.sandbox import is_sound
+from server.core.ids import ANONYMOUS_ID
+from server.core.limit_counters import Limit
+from server.core.outcomes import DISABLED, WRONG
+from server.storage.base import Change, Entry, Noted, Present, Unavailable
+from server.storage.rows import Row, Table
+
+_LOG = logging.getLogger("manykeys.logins")
+_RANDOM, _LONGEST_PAUSE_S = SystemRandom(), 0.004
+_pause = asyncio.sleep
+# Each is lost only to somebody else who comes for the first time in the same moment.
+_ATTEMPTS = 3
+
+T = TypeVar("T")
+
+
+@runtime_checkable
+class Refreshes(Protocol):
+    """A strategy that decides whether the sessions of its users may go on."""
+
+    async def refresh_token(self, kuid: str) -> Mapping[str, object] | None:
+        """Give None, or `expiresIn`, the life of the next token; anything raised is a refusal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """What a login attempt came with beside what its strategy sees: `binding` is the secret that
+    tells this browser or socket from all others, `wishes` is what the login is to end with;
+    `devices` are those it is proved to come from."""
+
+    binding: str = field(repr=False)
+    wishes: Mapping[str, object]
+    devices: tuple[Device, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Credentials that somebody who is logged in has proved to be his, as long as `guards` hold."""
+
+    linking: Linking
+    credentials: Mapping[str, object] = field(repr=False)
+    guards: tuple[Change, ...]
+
+
+class Logins:
+    """Runs strategies, as often as the throttle lets them."""
+
+    __slots__ = (
+        "_accounts",
+        "_on_limit",
+        "_pending",
+        "_second_factors",
+        "_strategies",
+        "_throttle",
+        "_unlocking",
+        "_users",
+        "_writes",
+    )
+
+    def __init__(
+        self,
+        strategies: Strategies,
+        users: Users,
+        throttle: Throttle,
+        pending: PendingLogins,
+        second_factors: SecondFactors,
+        writes: AnonymousWrites,
+        *,
+        on_limit: Callable[[Limit], None],
+    ) -> None:
+        self._accounts = LoginAccounts(strategies, users, throttle)
+        self._writes = writes
+        self._on_limit = on_limit
+        self._unlocking: set[asyncio.Task[None]] = set()
+        self._strategies = strategies
+        self._users = users
+        self._throttle = throttle
+        self._pending = pending
+        self._second_factors = second_factors
+
+    async def attempt(
+        self, name: str, attempt: LoginAttempt, visit: Visit
+    ) -> LoggedIn | NextStep | Claim:
+        """Give who logged in, or the next step of a login with several. A linking that was sent
+        elsewhere comes back here, too: a Claim.
+
+        400 for an unknown strategy, 401 `plugin.strategy.missing_user` for a refusal and for a
+        state that is not his, 429 for one too many refusals before, 500 for a faulty strategy.
+        """
+        strategy, state = self._strategies.get(name), _state_of(attempt)
+        if is_second_state(state):
+            return await self._take_second(name, attempt, visit)
+        if state and isinstance(strategy, (Resumes, Proves)):
+            step = await self._find(name, attempt, visit)
+        else:
+            step = Step({}, _account_of(name, strategy, attempt), visit.wishes)
+        found = await self._run(name, strategy, attempt, step, visit)
+        if isinstance(found, LoggedIn):
+            return await self.admit(found, visit, attempt.address)
+        return found
+
+    async def admit(
+        self, found: LoggedIn, visit: Visit, address: str, *, ending: Ending = Ending.PENDING
+    ) -> LoggedIn | NextStep:
+        """Let in who has shown a first factor, or ask him for a second one; `ending` is what the
+        audit trail is told then."""
+        return await self._second_factors.follow(found, visit.binding, address, ending)
+
+    async def _take_second(
+        self, name: str, attempt: LoginAttempt, visit: Visit
+    ) -> LoggedIn | NextStep:
+        """Go on with a login that waits for a second factor."""
+        step = await self._find(name, attempt, visit)
+        kuid = step.kuid or ""
+        tell(subject=kuid)
+        device = next((one.id for one in visit.devices if one.kuid == kuid), "")
+        begun = await self._begin(second_factor_account(kuid), attempt.address, device=device)
+        async with _settling(begun):
+            taken = self._second_factors.take(name, attempt, step, visit.binding)
+            found = await _in_task(taken, f"second factor {name}")
+            if isinstance(found, LoggedIn):
+                begun.succeeded()
+                tell(actor=kuid)
+            return found
+
+    async def _find(
+        self, name: str, attempt: LoginAttempt, visit: Visit, kuid: str | None = None
+    ) -> Step:
+        """Find the step an attempt goes on with."""
+        return await self._pending.find(
+            _state_of(attempt),
+            name,
+            binding=visit.binding,
+            kuid=kuid,
+            form_key=attempt.args.get("form"),
+        )
+
+    async def unlock(self, kuid: str) -> None:
+        """Forget the failed logins of a user in this process, with whatever strategy."""
+        self._throttle.unlock(await self._accounts.of(kuid))
+
+    def count_registration(self, address: str) -> None:
+        """Count a user who is about to be created by a client that is not logged in; ApiError 429
+        for one too many."""
+        self._writes.count(address, "api.process.too_many_requests")
+
+    def notice(self, entries: Sequence[Entry]) -> None:
+        """Unlock whom journal entries name."""
+        for entry in entries:
+            if entry.noted is Noted.UNLOCKED:
+                task = asyncio.create_task(self._unlock_noted(entry.subject), name="unlock")
+                self._unlocking.add(task)
+                task.add_done_callback(self._unlocking.discard)
+
+    async def _unlock_noted(self, kuid: str) -> None:
+        try:
+            await self.unlock(kuid)
+        except Unavailable as reason:
+            _LOG.warning("user %r is not unlocked: %s", kuid, reason)
+
+    async def _begin(
+        self, account: str | None, address: str, *, device: str = "", is_guess: bool = True
+    ) -> Attempt:
+        """Begin an attempt, as often as the throttle lets somebody."""
+        try:
+            return await self._throttle.begin(account, address, device=device, is_guess=is_guess)
+        except ApiError:
+            self._on_limit(Limit.FAILED_LOGINS)
+            # What was typed: for whom it may be, and never kept.
+            tell(notice=THROTTLED, suspect=(account or "").partition("\0")[2])
+            raise
+
+    def proves(self, name: str) -> bool:
+        """Tell whether a strategy wants credentials proved by `link`; ApiError 400 for an unknown
+        one."""
+        return isinstance(self._strategies.get(name), Proves)
+
+    async def link(
+        self, name: str, attempt: LoginAttempt, visit: Visit, linking: Linking
+    ) -> Claim | NextStep:
+        """Give the credentials that somebody who is logged in has proved to be his, or the next
+        step; ApiError as for `attempt`."""
+        strategy, state = self._strategies.get(name), _state_of(attempt)
+        if state:
+            step = await self._find(name, attempt, visit, linking.kuid)
+        else:
+            is_factor = self._second_factors.is_factor(name)
+            named = second_factor_account(linking.kuid) if is_factor else None
+            account = named or _account_of(name, strategy, attempt)
+            step = Step({}, account, visit.wishes, linking)
+        found = await self._run(name, strategy, attempt, step, visit)
+        return cast("Claim | NextStep", found)
+
+    async def _run(
+        self, name: str, strategy: Strategy, attempt: LoginAttempt, step: Step, visit: Visit
+    ) -> LoggedIn | NextStep | Claim:
+        """Take a step, as often as the throttle lets somebody."""
+        is_guess = step.account is not None or not getattr(strategy, "asks_elsewhere", False)
+        device = await self._accounts.device_of(name, step.account, visit.devices)
+        begun = await self._begin(step.account, attempt.address, device=device, is_guess=is_guess)
+        async with _settling(begun):
+            with self._counting_step(strategy, attempt.address, step) as write:
+                # In a task of its own: what third parties write may use what only works in one.
+                taken = self._take(name, strategy, attempt, step, visit)
+                outcome = await _in_task(taken, f"login with {name}")
+                write.is_made = isinstance(outcome, NextStep)
+            if isinstance(outcome, NextStep):
+                tell(ending=Ending.PENDING)
+                return outcome
+            if isinstance(outcome, Refused) and outcome.entry and step.account is not None:
+                begun.identify(step.account, entry_account(name, str(outcome.entry)))
+            found = await self._conclude(name, strategy, outcome, step)
+            begun.succeeded()
+            if step.token_hash and step.linking is None:
+                self._writes.take_back(attempt.address)  # what was begun has led to a login
+            return found
+
+    @contextmanager
+    def _counting_step(
+        self, strategy: Strategy, address: str, step: Step
+    ) -> Iterator["_StepWrite"]:
+        """Count a login step that a client who is not logged in may be about to have stored; before
+        the strategy is asked, which takes time. ApiError 429 for one too many."""
+        write = _StepWrite(is_counted=isinstance(strategy, Resumes) and _is_first(step))
+        if write.is_counted:
+            self._writes.count(address)
+        try:
+            yield write
+        finally:
+            if write.is_counted and not write.is_made:
+                self._writes.take_back(address)
+
+    async def put_aside(
+        self, name: str, state: object, form: Mapping[str, object], address: str
+    ) -> str:
+        """Keep what a provider's page has posted until who began comes for it, and give the key
+        that he must bring as the argument `form`; 401 for a state that no step has, or that a form
+        has come for."""
+        key = await self._pending.put_aside(state, name, form, address=address)
+        tell(ending=Ending.PENDING)
+        return key
+
+    async def confirm(self, kuid: str, address: str, check: Callable[[], Awaitable[None]]) -> None:
+        """Run a check of something only this user should know, throttled as logins are."""
+        begun = await self._begin(own_account(kuid), address)
+        async with _settling(begun):
+            await check()
+            begun.succeeded()
+
+    async def probe(self, kuid: str, address: str, check: Callable[[], Awaitable[None]]) -> None:
+        """Run a check whose refusal 412 says what another user has, like a name: each such refusal
+        counts as a failed attempt of the user who asks, and of their address."""
+        begun = await self._begin(f"\0probe\0{kuid}", address)
+        async with _settling(begun, counted=(412,)):
+            await check()
+
+    async def refresh(self, name: str, kuid: str) -> Mapping[str, object]:
+        """Ask a strategy whether a user's session may go on; what it gives may hold `expiresIn`
+        (contract/05 §2.1).
+
+        401 `security.token.refresh_forbidden` if it has no say in that, or fails.
+        """
+        strategy = self._strategies.get(name) if name in self._strategies.names() else None
+        if not isinstance(strategy, Refreshes):
+            raise error("security.token.refresh_forbidden", f"{name!r} refreshes no token")
+        asked = cast(
+            "Coroutine[object, object, Mapping[str, object] | None]", strategy.refresh_token(kuid)
+        )
+        try:
+            given = await _in_task(asked, f"refresh with {name}")
+            kind = type(given).__name__
+        except Exception as fault:
+            given, kind = (), type(fault).__name__
+        if given is None:
+            return {}
+        if not isinstance(given, Mapping):
+            _LOG.warning("strategy %s refreshed no token: %s", name, kind)
+            raise error("security.token.refresh_forbidden", f"{name!r} refuses")
+        return given
+
+    async def _take(
+        self, name: str, strategy: Strategy, attempt: LoginAttempt, step: Step, visit: Visit
+    ) -> object:
+        """Take one step of a login; give the outcome, or what follows from it."""
+        attempt = replace(attempt, state=make_state(), body={**attempt.body, **step.form})
+        if step.token_hash:
+            await self._pending.use_up(step)
+        outcome = await _ask(strategy, attempt, step)
+        if not isinstance(outcome, (Redirect, Challenge)):
+            return outcome
+        goes_on = Resumes if step.linking is None else Proves
+        if not isinstance(strategy, goes_on) or not is_sound(outcome):
+            raise error("plugin.strategy.invalid_verify_resolve", name)
+        is_portable = isinstance(outcome, Challenge) and outcome.is_portable
+        ends_ms = await self._pending.keep(
+            attempt.state,
+            name,
+            replace(step, kept=outcome.kept, token_hash=b""),
+            binding=None if is_portable and not step.ends_in_cookie else visit.binding,
+            address=attempt.address,
+        )
+        return NextStep(outcome, attempt.state, ends_ms)
+
+    async def _conclude(
+        self, name: str, strategy: Strategy, outcome: object, step: Step
+    ) -> LoggedIn | Claim:
+        """Give who it is, or what is his, after the last step."""
+        if isinstance(outcome, Refused):
+            message = outcome.message if isinstance(outcome.message, str) else ""
+            raise error("plugin.strategy.missing_user", message or WRONG)
+        if step.linking is not None:
+            if not isinstance(outcome, Proven):
+                raise error("plugin.strategy.invalid_verify_resolve", name)
+            tell(actor=step.linking.kuid, subject=step.linking.kuid)
+            return Claim(step.linking, outcome.credentials, _guards_of(step.linking, outcome))
+        if isinstance(outcome, Newcomer):
+            outcome = await self._welcome(name, outcome)
+        if not isinstance(outcome, Authenticated):
+            raise error("plugin.strategy.invalid_verify_resolve", name)
+        user = await self._find_user(name, outcome.kuid)
+        tell(actor=user.kuid)
+        return LoggedIn(user, outcome.guards, step.wishes, name)
+
+    async def _welcome(self, name: str, newcomer: Newcomer) -> Authenticated:
+        """Make a user of somebody nobody knew, unless he was made in this moment."""
+        for _ in range(_ATTEMPTS):
+            known = await self._users.owner_of(name, newcomer.identifier)
+            if known is not None:
+                return Authenticated(known)
+            try:
+                user = await self._users.create(
+                    kuid=None,
+                    kind="human",
+                    profile_ids=list(newcomer.profile_ids),
+                    content=dict(newcomer.content),
+                    credentials={name: dict(newcomer.credentials)},
+                    author=ANONYMOUS_ID,
+                )
+            except ApiError as refused:
+                if refused.id == "security.profile.not_found":
+                    _LOG.error("strategy %s: a new user has no such profile: %s", name, refused)
+                    tell(reason="unknown profile")
+                    raise error("plugin.strategy.missing_user", WRONG) from None
+                if refused.status == 412:
+                    continue  # taken since it was looked for, or by what only the strategy knows
+                raise
+            return Authenticated(user.kuid)
+        raise error("plugin.strategy.missing_user", WRONG)
+
+    async def _find_user(self, name: str, kuid: object) -> User:
+        if not isinstance(kuid, str):
+            raise error("plugin.strategy.invalid_kuid", name)
+        user = await self._users.get(kuid)
+        if user is None:
+            raise error("plugin.strategy.unknown_kuid", name)
+        if user.is_disabled:
+            tell(subject=kuid, reason=DISABLED)
+            raise error("plugin.strategy.missing_user", WRONG)
+        return user
+
+
+async def _in_task(work: Coroutine[object, object, T], name: str) -> T:
+    """Wait for a task of its own, which must have no other name: one that fails keeps its error,
+    whose traceback keeps the frame that waits, and so every name in it."""
+    return await asyncio.create_task(work, name=name, context=aside())
+
+
+@dataclass(slots=True)
+class _StepWrite:
+    """Whether a step was counted, and whether it is stored."""
+
+    is_counted: bool
+    is_made: bool = False
+
+
+@asynccontextmanager
+async def _settling(begun: Attempt, counted: tuple[int, ...] = (401, 403)) -> AsyncIterator[None]:
+    """Count a refusal with a `counted` status as a failed attempt, and anything else but a success
+    as none at all.
+
+    A refusal that hands out something, like a reset token, followed a right password. All others
+    wait for a random moment: what is found in the store on the way to one takes microseconds, which
+    nobody should be able to see.
+    """
+    try:
+        yield
+    except ApiError as refused:
+        if refused.status in counted and not refused.more:
+            tell(slowed=[slowed.value for slowed in begun.failed()])
+            await _pause(_RANDOM.uniform(0, _LONGEST_PAUSE_S))
+        raise
+    finally:
+        begun.cancelled()
+
+
+async def _ask(strategy: Strategy, attempt: LoginAttempt, step: Step) -> object:
+    """Give what a strategy makes of this step."""
+    if step.linking is not None:
+        proving = cast(Proves, strategy)
+        if step.token_hash:
+            return await proving.resume_proof(attempt, step.kept, step.linking.kuid)
+        return await proving.prove(attempt, step.linking.kuid)
+    if step.token_hash:
+        return await cast(Resumes, strategy).resume(attempt, step.kept)
+    return await strategy.verify(attempt)
+
+
+def _guards_of(linking: Linking, proven: Proven) -> tuple[Change, ...]:
+    """Give what must hold when proved credentials are stored: who began must still be there."""
+    begun_by: tuple[Change, ...] = ()
+    if linking.family:
+        newest: Row = {"family": linking.family, "refreshed_at": None}
+        begun_by = (Present(Table.SESSIONS, newest),)
+    elif linking.key:
+        begun_by = (Present(Table.API_KEYS, {"token_hash": bytes.fromhex(linking.key)}),)
+    return (*owner_guard(linking.kuid), *begun_by, *proven.guards)
+
+
+def _state_of(attempt: LoginAttempt) -> object:
+    return attempt.body.get("state") or attempt.args.get("state")
+
+
+def _account_of(name: str, strategy: Strategy, attempt: LoginAttempt) -> str | None:
+    """Name the account that is tried, if the strategy tells; the names of one are not another's.
+    Those that are too long to be anybody's are cut."""
+    account_of = getattr(strategy, "account_of", None)
+    account = None if account_of is None else account_of(attempt)
+    return typed_account(name, account) if isinstance(account, str) else None
+
+
+def _is_first(step: Step) -> bool:
+    """Tell whether this begins a login: it does not go on with one, and links nothing."""
+    return not step.token_hash and step.linking is None

@@ -1,0 +1,56 @@
+"""Whom hashing is attributed to: an account and the address of a client.
+
+`server.api.dispatcher` names the owner of everything an action hashes; it gets there as audit lines
+do, by the context of the task, because strategies are not given the request. A strategy that knows
+the account better, like a login, passes an owner to `Passwords`.
+"""
+
+import asyncio
+from collections.abc import Awaitable
+from contextvars import ContextVar, copy_context
+from dataclasses import dataclass
+from typing import TypeVar
+
+from server.core.ids import ANONYMOUS_ID
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkOwner:
+    """An account, by any name that is always the same, and a client's address; "" where there is
+    none."""
+
+    account: str
+    address: str
+
+
+UNATTRIBUTED = WorkOwner("", "")
+"""Owner of what no request asked for, like an import from the command line."""
+_OWNER: ContextVar[WorkOwner] = ContextVar("owner of hashing", default=UNATTRIBUTED)
+
+
+def owner_of(user_id: str, address: str) -> WorkOwner:
+    """Return the owner of what a user asks for. Unauthenticated clients at one address share an
+    account, those at another address have a different one."""
+    account = f"{user_id}\0{address}" if user_id == ANONYMOUS_ID else user_id
+    return WorkOwner(account, address)
+
+
+def current_owner() -> WorkOwner:
+    """Return the owner of what is hashed here and now."""
+    return _OWNER.get()
+
+
+async def attribute(owner: WorkOwner, work: Awaitable[T]) -> T:
+    """Run something whose hashing belongs to `owner`.
+
+    In a task of its own, whose context ends with it: no other request inherits the owner.
+    """
+    context = copy_context()
+    context.run(_OWNER.set, owner)
+    return await asyncio.create_task(_finish(work), context=context)
+
+
+async def _finish(work: Awaitable[T]) -> T:
+    return await work

@@ -1,0 +1,288 @@
+"""Which sockets use which token, so that they are told when it ends (contract/01 §8; design §4).
+
+A socket is linked to the last token it used. Ends come from the clock and from the journal, so it
+does not matter which process ended a token. Knows sockets only as something to push text to.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from math import ceil
+from typing import Protocol
+
+import orjson
+
+from server.auth.sessions.expiry_calendar import Calendar
+from server.auth.sessions.principal import Caller, TokenKind
+from server.core.durations import NEVER
+from server.storage.base import Entry, Noted, Storage, Unavailable
+from server.storage.rows import Table
+
+# Sockets are told a few at a time: everybody else is answered in between. How many from one pause
+# to the next, follows from how many there are and how soon the last one should know; a pause is
+# what timers can do.
+_TOLD_AT_ONCE = 4
+_PAUSE_S = 0.001
+_MOST_PAUSES = 500
+_MOST_TOLD = 64
+_CHECKED_AT_ONCE = 500
+_RETRY_S = 1.0
+_ROOM = "kuzzle:notification:server"
+
+
+class Linkable(Protocol):
+    """A socket; `linked` is the hash of the token it is linked to, b"" for none."""
+
+    linked: bytes
+
+    def push(self, text: bytes) -> None:
+        """Send a message nobody asked for."""
+
+
+@dataclass(slots=True, eq=False)
+class _Link:
+    """One token that sockets are linked to."""
+
+    kuid: str
+    expires_at_ms: float
+    sockets: set[Linkable] = field(default_factory=set)
+
+
+@dataclass(slots=True, eq=False)
+class _Telling:
+    """Sockets that are to hear of something about a token, unless they use another one by then."""
+
+    token_hash: bytes
+    sockets: set[Linkable]
+    text: bytes
+    is_end: bool
+
+
+class Links:
+    """All links of one process. With `warn_before_ms`, sockets are told that long before the
+    end."""
+
+    def __init__(
+        self, node: str, *, clock_ms: Callable[[], int], warn_before_ms: float = 0
+    ) -> None:
+        self._node = node
+        self._clock_ms = clock_ms
+        self._warn_before_ms = warn_before_ms
+        self._links: dict[bytes, _Link] = {}
+        self._sessions_of: dict[str, set[bytes]] = {}  # without API keys and what has ended
+        self._ends, self._warnings = Calendar(), Calendar()
+        self._expired = self._write("TokenExpired")
+        # Where thousands of tokens end at once, all else would have to wait for them: their sockets
+        # are looked up and told little by little.
+        self._over: deque[set[bytes]] = deque()
+        self._tellings: deque[_Telling] = deque()
+        self._untold = 0
+        self._told_between = 0  # two pauses
+        self._till_pause = 0
+        self._is_telling = False
+        self._is_lost = asyncio.Event()
+
+    def link(self, socket: Linkable, caller: Caller) -> None:
+        """Link a socket to the token it just used; it has one link at a time."""
+        is_key = caller.kind is TokenKind.API_KEY
+        self._link(socket, caller.token_hash, caller.kuid, is_key, caller.expires_at_ms)
+
+    def link_login(
+        self, socket: Linkable, kuid: str, token_hash: bytes, expires_at_ms: float
+    ) -> None:
+        """Link a socket to the token of a login on it; if it was linked to another one of the same
+        user, all sockets of that one move along."""
+        ends_ms = float("inf") if expires_at_ms == NEVER else expires_at_ms
+        old = self._links.get(socket.linked)
+        goes_on = old is not None and old.expires_at_ms > self._clock_ms()
+        if goes_on and socket.linked in self._sessions_of.get(kuid, ()):
+            self._move(socket.linked, token_hash, ends_ms)
+        else:
+            self._link(socket, token_hash, kuid, False, ends_ms)
+
+    def unlink(self, socket: Linkable) -> None:
+        """Forget a socket's link: it is gone, or ends its token itself and needs no telling."""
+        link = self._links.get(socket.linked)
+        if link is not None:
+            link.sockets.discard(socket)
+            if not link.sockets:
+                self._forget(socket.linked, link)
+        socket.linked = b""
+
+    def notice(self, entries: Sequence[Entry]) -> None:
+        """Follow the journal: tell the sockets of tokens that were ended, move those of tokens that
+        were refreshed."""
+        for entry in entries:
+            if entry.noted in (Noted.SESSION, Noted.API_KEY):
+                self._end_one(bytes.fromhex(entry.subject))
+            elif entry.noted is Noted.SESSIONS:
+                self._end_soon(self._sessions_of.pop(entry.subject, set()))
+            elif entry.noted is Noted.ALL_SESSIONS:
+                kept = frozenset(map(bytes.fromhex, entry.subject.split(":")))
+                for hashes in self._sessions_of.values():
+                    self._end_soon(hashes - kept)
+                    hashes &= kept
+            elif entry.noted is Noted.LOST:
+                self._is_lost.set()
+            elif entry.noted is Noted.REFRESHED:
+                old, new, ends_ms = entry.subject.split(":")
+                self._move(bytes.fromhex(old), bytes.fromhex(new), float(ends_ms))
+        self._begin_telling()
+
+    async def check_lost(self, storage: Storage) -> None:
+        """Look up, each time the journal could not say what ended, which tokens of sockets are
+        still stored, and notify the sockets of the others; until cancelled."""
+        while True:
+            await self._is_lost.wait()
+            self._is_lost.clear()
+            linked = list(self._links)
+            for at in range(0, len(linked), _CHECKED_AT_ONCE):
+                some = linked[at : at + _CHECKED_AT_ONCE]
+                try:
+                    stored = await _stored_of(storage, some)
+                except Unavailable:
+                    self._is_lost.set()
+                    await asyncio.sleep(_RETRY_S)
+                    break
+                for token_hash in some:
+                    if token_hash not in stored:
+                        self._end_one(token_hash)
+                self._begin_telling()
+
+    def tick(self) -> None:
+        """Tell the sockets of tokens that have ended, or are about to, by the clock."""
+        now_ms = self._clock_ms()
+        for hashes in self._ends.take_due(now_ms):
+            self._end_soon(hashes)
+        for hashes in self._warnings.take_due(now_ms):
+            for token_hash in hashes:
+                link = self._links[token_hash]
+                text = self._write("TokenExpiring", expiresAt=int(link.expires_at_ms))
+                self._tell(_Telling(token_hash, set(link.sockets), text, is_end=False))
+        self._begin_telling()
+
+    def _link(
+        self, socket: Linkable, token_hash: bytes, kuid: str, is_key: bool, ends_ms: float
+    ) -> None:
+        if socket.linked == token_hash:
+            return
+        self.unlink(socket)
+        link = self._links.get(token_hash)
+        if link is None:
+            link = self._links[token_hash] = _Link(kuid, ends_ms)
+            if not is_key:
+                self._sessions_of.setdefault(kuid, set()).add(token_hash)
+            self._ends.enter(token_hash, ends_ms)
+            if self._warn_before_ms > 0:
+                self._warnings.enter(token_hash, ends_ms - self._warn_before_ms)
+        link.sockets.add(socket)
+        socket.linked = token_hash
+
+    def _move(self, old: bytes, new: bytes, ends_ms: float) -> None:
+        link = self._links.get(old)
+        for socket in list(link.sockets) if link is not None else ():
+            self._link(socket, new, link.kuid if link is not None else "", False, ends_ms)
+
+    def _forget(self, token_hash: bytes, link: _Link) -> None:
+        del self._links[token_hash]
+        his = self._sessions_of.get(link.kuid, set())
+        his.discard(token_hash)
+        if not his:
+            self._sessions_of.pop(link.kuid, None)
+        self._ends.leave(token_hash, link.expires_at_ms)
+        self._warnings.leave(token_hash, link.expires_at_ms - self._warn_before_ms)
+
+    def _end_one(self, token_hash: bytes) -> None:
+        link = self._links.get(token_hash)
+        if link is not None:
+            self._sessions_of.get(link.kuid, set()).discard(token_hash)
+            self._end_soon({token_hash})
+
+    def _end_soon(self, hashes: set[bytes]) -> None:
+        if hashes:
+            self._over.append(hashes)
+            self._untold += len(hashes)
+
+    def _end(self, token_hash: bytes) -> None:
+        link = self._links.get(token_hash)
+        if link is not None:
+            self._forget(token_hash, link)
+            self._tell(_Telling(token_hash, link.sockets, self._expired, is_end=True))
+
+    def _tell(self, telling: _Telling) -> None:
+        self._tellings.append(telling)
+        self._untold += len(telling.sockets)
+
+    def _begin_telling(self) -> None:
+        if self._untold and not self._is_telling:
+            self._is_telling = True
+            asyncio.get_running_loop().call_soon(self._tell_some)
+
+    def _tell_some(self) -> None:
+        """Tell a few, and see to it that the next few are told: after a pause, if it is time for
+        one, else as soon as everybody has been answered who asked meanwhile."""
+        if self._till_pause == 0:
+            # Grows with what is still to come, and never shrinks before all is said.
+            wanted = min(_MOST_TOLD, max(_TOLD_AT_ONCE, ceil(self._untold / _MOST_PAUSES)))
+            self._told_between = max(self._told_between, wanted)
+            self._till_pause = self._told_between
+        left = self._till_pause = max(0, self._till_pause - _TOLD_AT_ONCE)
+        told = 0
+        try:
+            while told < _TOLD_AT_ONCE and (self._tellings or self._over):
+                told += self._tell_next(self._tellings[0]) if self._tellings else self._end_next()
+        finally:  # a socket that fails silences nobody else
+            loop = asyncio.get_running_loop()
+            if not self._tellings and not self._over:
+                self._is_telling = False
+                self._told_between, self._till_pause, self._untold = 0, 0, 0
+            elif left:
+                loop.call_soon(self._tell_some)
+            else:
+                loop.call_later(_PAUSE_S, self._tell_some)
+
+    def _end_next(self) -> int:
+        """End one token; give how many sockets that told, which is none yet."""
+        hashes = self._over[0]
+        self._untold -= 1
+        self._end(hashes.pop())
+        if not hashes:
+            self._over.popleft()
+        return 0
+
+    def _tell_next(self, telling: _Telling) -> int:
+        """Tell one socket, or pass it over; give how many that were."""
+        if not telling.sockets:
+            self._tellings.popleft()
+            return 0
+        socket = telling.sockets.pop()
+        self._untold -= 1
+        if socket.linked == telling.token_hash:
+            if telling.is_end:
+                socket.linked = b""
+            socket.push(telling.text)
+        return 1
+
+    def _write(self, kind: str, **more: object) -> bytes:
+        ended = kind == "TokenExpired"
+        notification: dict[str, object] = {
+            "status": 200,
+            "info": "This is an automated server notification",
+            "message": "Authentication Token Expired" if ended else "Authentication Token Expires",
+            "type": kind,
+            **more,
+            "node": self._node,
+            "room": _ROOM,
+        }
+        return orjson.dumps(notification)
+
+
+async def _stored_of(storage: Storage, hashes: Sequence[bytes]) -> set[object]:
+    """Return those hashes that a stored session or API key has."""
+    keys = [(token_hash,) for token_hash in hashes]
+    found: set[object] = set()
+    for table in (Table.SESSIONS, Table.API_KEYS):
+        rows = await storage.find_each(table, ("token_hash",), keys)
+        found |= {row["token_hash"] for row in rows}
+    return found

@@ -1,0 +1,95 @@
+"""Credentials kept in the server's own store, one row for each user of a strategy.
+
+What derives from `CredentialRows` says what its rows hold, and how they prove who somebody is.
+"""
+
+from collections.abc import Mapping
+from typing import cast
+
+from protocol.errors import error, plain_error
+from server.auth.strategies.base import Authenticated, Parts, Prepared
+from server.core.ids import MOST_ID_BYTES, is_id
+from server.storage.base import Change, Delete, DeleteAll, Insert, Present
+from server.storage.rows import Row, Table
+
+
+class CredentialRows:
+    """The part of a strategy that keeps rows. `name` is the one it is configured under."""
+
+    def __init__(self, name: str, parts: Parts) -> None:
+        self.name = name
+        self._storage = parts.storage
+        self._clock_ms = parts.clock_ms
+
+    async def exists(self, kuid: str) -> bool:
+        """See `Strategy`."""
+        return await self._storage.exists(Table.CREDENTIALS, kuid=kuid, strategy=self.name)
+
+    async def delete(self, kuid: str) -> Prepared:
+        """See `Strategy`."""
+        row = await self.of(kuid)
+        owned: Row = {"kuid": kuid, "strategy": self.name}
+        return Prepared({}, [present(row), DeleteAll(Table.CREDENTIALS, owned)])
+
+    async def find(self, identifier: object) -> Row | None:
+        """Give the row with an identifier, None where there can be none with it."""
+        if not isinstance(identifier, str) or not is_id(identifier):
+            return None
+        return await self._storage.get(Table.CREDENTIALS, strategy=self.name, id=identifier)
+
+    async def of(self, kuid: str | None) -> Row:
+        """Give a user's row; ApiError 412 if he has none."""
+        row = None
+        if kuid is not None:
+            row = await self._storage.get(Table.CREDENTIALS, kuid=kuid, strategy=self.name)
+        if row is None:
+            raise plain_error(412, f"the user has no credentials of {self.name}")
+        return row
+
+    async def check_free(self, identifier: object, kuid: str | None, argument: str) -> str:
+        """Give an identifier that this user can have; ApiError 400 for what is none, 412 for what
+        is somebody else's."""
+        if not isinstance(identifier, str) or not is_id(identifier):
+            limit = f"1 to {MOST_ID_BYTES} bytes of text without control characters"
+            raise error("api.assert.invalid_argument", argument, limit)
+        row = await self.find(identifier)
+        if row is not None and row["kuid"] != kuid:
+            raise plain_error(412, f"the {argument} is taken")
+        return identifier
+
+    def inserted(self, identifier: str, kuid: str, data: Mapping[str, object]) -> Change:
+        """Give the change that enters a user's row; `Exists` where he or somebody has it."""
+        row: Row = {
+            "strategy": self.name,
+            "id": identifier,
+            "kuid": kuid,
+            "data": dict(data),
+            "created_at": self._clock_ms(),
+            "updated_at": None,
+        }
+        return Insert(Table.CREDENTIALS, row)
+
+    def updated(self, row: Row, identifier: str, data: Mapping[str, object]) -> list[Change]:
+        """Give the changes that replace what a row holds, as long as it is as it was read."""
+        # Never the same twice: it tells whether a row is still the one that was read.
+        last_ms = cast(int, row["updated_at"] or row["created_at"])
+        changed_at_ms = max(self._clock_ms(), last_ms + 1)
+        new: Row = {**row, "id": identifier, "data": dict(data), "updated_at": changed_at_ms}
+        key: Row = {"strategy": self.name, "id": row["id"]}
+        return [present(row), Delete(Table.CREDENTIALS, key), Insert(Table.CREDENTIALS, new)]
+
+
+def owner_of(row: Row) -> Authenticated:
+    """Give the outcome of a login by a row: its user, if it is still so when his token is made."""
+    return Authenticated(cast(str, row["kuid"]), (present(row),))
+
+
+def data_of(row: Row) -> dict[str, object]:
+    """Give what a row holds."""
+    return cast("dict[str, object]", row["data"])
+
+
+def present(row: Row) -> Change:
+    """Give the guard that a row is as it was read."""
+    names = ("strategy", "id", "kuid", "updated_at")
+    return Present(Table.CREDENTIALS, {name: row[name] for name in names})

@@ -1,0 +1,179 @@
+"""The kind `magic`: a code, or a link with one, that is sent to somebody's address and good for one
+login.
+
+Whoever names an address is answered alike, at once, whether anybody has it or not; the letter goes
+out a moment later, so that the answer's time tells nothing either. A code is good for one attempt,
+right or wrong, and the throttle counts the wrong ones. Whoever adds an address is sent a code to
+it, whether it is somebody's or not, and has it once he brings that back.
+"""
+
+import hmac
+import secrets
+from collections.abc import Mapping
+from typing import cast
+
+from protocol.errors import error, plain_error
+from server.auth.audit.events import tell
+from server.auth.limits.throttle import Throttle
+from server.auth.strategies.base import (
+    Challenge,
+    LoginAttempt,
+    Outcome,
+    Parts,
+    Prepared,
+    Proof,
+    Proven,
+    Refused,
+    StrategyKind,
+)
+from server.auth.strategies.credential_rows import CredentialRows, owner_of
+from server.auth.strategies.magic.messages import Letter, Letters, examine
+from server.auth.strategies.magic.settings import MagicSettings
+from server.core.ids import MOST_ID_BYTES, is_id
+from server.core.outcomes import WRONG
+from server.storage.rows import Row, Table
+
+WRONG_CODE = "wrong code"
+_LINK_BYTES = 24  # more than anybody guesses: it stands in a URL, nobody types it
+
+
+class Magic(CredentialRows):
+    """Sends codes to `address`, which identifies the credentials."""
+
+    fields = ("address",)
+
+    def __init__(self, name: str, settings: MagicSettings, parts: Parts) -> None:
+        super().__init__(name, parts)
+        self._settings = settings
+        self._sent = Throttle(
+            # An address is sent no more codes because many clients ask for them.
+            settings.most_codes,
+            clock_s=lambda: parts.clock_ms() / 1000,
+            account_factor=1,
+        )
+        self._letters = Letters(name, settings, parts.login_ms)
+
+    async def verify(self, attempt: LoginAttempt) -> Outcome:
+        """Send a code to who has this address, and ask everybody for one. 429 for too many."""
+        address = self.account_of(attempt)
+        if address is None:
+            tell(reason="no address")
+            return Refused("address is required")
+        await self._count(f"to\0{address}", attempt.address)
+        code, long_code = self._make_code(), secrets.token_urlsafe(_LINK_BYTES)
+        row = await self.find(address)
+        kuid = "" if row is None else str(row["kuid"])
+        owner = await self._storage.get(Table.USERS, kuid=kuid)
+        tell(subject=kuid)
+        if owner is not None and not owner["disabled"]:
+            link = self._letters.write_link(attempt.state, long_code)
+            self._send(Letter(address, code, link))
+        proofs = [_prove(attempt.state, one) for one in (code, long_code)]
+        good = proofs if self._settings.link_url else proofs[:1]
+        kept = {"address": address, "kuid": kuid, "proofs": good}
+        return Challenge({"next": "code"}, kept, self._settings.is_portable)
+
+    async def resume(self, attempt: LoginAttempt, kept: Mapping[str, object]) -> Outcome:
+        """Compare the code; the address must still be whose it was."""
+        is_same = _is_proved(attempt, kept)
+        row = await self.find(kept["address"])
+        tell(subject="" if row is None else str(row["kuid"]))
+        is_his = row is not None and row["kuid"] == kept["kuid"]
+        if row is None or not is_his or not is_same:
+            tell(reason=WRONG_CODE if is_his else "unknown address")
+            return Refused(WRONG)
+        return owner_of(row)
+
+    async def prove(self, attempt: LoginAttempt, kuid: str) -> Proof:
+        """Send a code to an address that this user adds, whether it is somebody's or not. It is no
+        link: whoever opens one he did not ask for must not give his address away. 429 for too
+        many."""
+        address = self._check(attempt.body.get("address") or attempt.args.get("address"))
+        await self._count(f"by\0{kuid}", "")
+        await self._count(f"to\0{address}", attempt.address)
+        code = self._make_code()
+        self._send(Letter(address, code, is_proof=True))
+        kept = {"address": address, "proofs": [_prove(attempt.state, code)]}
+        return Challenge({"next": "code"}, kept, self._settings.is_portable)
+
+    async def resume_proof(
+        self, attempt: LoginAttempt, kept: Mapping[str, object], kuid: str
+    ) -> Proof:
+        """Compare the code; the address is the one it was sent to."""
+        if _is_proved(attempt, kept):
+            return Proven({"address": kept["address"]})
+        tell(reason=WRONG_CODE)
+        return Refused(WRONG_CODE)
+
+    def account_of(self, attempt: LoginAttempt) -> str | None:
+        """Give the address that is tried."""
+        address = attempt.body.get("address") or attempt.args.get("address")
+        # One character more than anybody has: what is too long is kept like all others.
+        return address[: MOST_ID_BYTES + 1] if isinstance(address, str) and address else None
+
+    async def validate(
+        self, credentials: Mapping[str, object], kuid: str | None, is_update: bool
+    ) -> None:
+        """See `Strategy`. Whether an address is somebody's is not told here, where everybody may
+        ask, but to who has proved that it is his."""
+        self._check(credentials.get("address"))
+
+    async def create(self, credentials: Mapping[str, object], kuid: str, by: str) -> Prepared:
+        """See `Strategy`."""
+        address = await self.check_free(credentials.get("address"), kuid, "address")
+        if await self.exists(kuid):
+            raise plain_error(412, f"the user has credentials of {self.name} already")
+        return Prepared({"address": address, "kuid": kuid}, [self.inserted(address, kuid, {})])
+
+    async def update(self, credentials: Mapping[str, object], kuid: str, by: str) -> Prepared:
+        """See `Strategy`."""
+        address = await self.check_free(credentials.get("address"), kuid, "address")
+        changes = self.updated(await self.of(kuid), address, {})
+        return Prepared({"address": address, "kuid": kuid}, changes)
+
+    async def get_info(self, kuid: str) -> dict[str, object]:
+        """Give a user's address; ApiError 412 if he has none."""
+        return _shown(await self.of(kuid))
+
+    async def after_register(self) -> None:
+        """Deliver letters until the strategy is removed."""
+        await self._letters.run()
+
+    def _check(self, address: object) -> str:
+        """Give an address that somebody can have; ApiError 400 for what is none."""
+        if address is None:
+            raise error("api.assert.missing_argument", "address")
+        if not isinstance(address, str) or not is_id(address) or not self._letters.takes(address):
+            raise error("api.assert.invalid_argument", "address", "an address letters are sent to")
+        return address
+
+    async def _count(self, what: str, client: str) -> None:
+        """Count a letter; ApiError 429 for one too many."""
+        begun = await self._sent.begin(what, client)
+        begun.failed()  # what counts is that one was asked for
+
+    def _make_code(self) -> str:
+        return "".join(secrets.choice("0123456789") for _ in range(self._settings.digits))
+
+    def _send(self, letter: Letter) -> None:
+        self._letters.put(letter)
+
+
+def _prove(state: str, code: str) -> str:
+    """Give what is kept of a code: nothing to try codes on for who does not know the state."""
+    return hmac.digest(state.encode(), code.encode(errors="replace"), "sha256").hex()
+
+
+def _is_proved(attempt: LoginAttempt, kept: Mapping[str, object]) -> bool:
+    """Tell whether an attempt has one of the codes that were sent for it."""
+    state = attempt.body.get("state") or attempt.args.get("state")
+    code = attempt.body.get("code") or attempt.args.get("code")
+    proof, proofs = _prove(str(state), str(code)), cast("list[str]", kept["proofs"])
+    return any([hmac.compare_digest(one, proof) for one in proofs])
+
+
+def _shown(row: Row) -> dict[str, object]:
+    return {"address": row["id"], "kuid": row["kuid"]}
+
+
+KIND = StrategyKind(MagicSettings, Magic, examine=examine)

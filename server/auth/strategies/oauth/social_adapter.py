@@ -1,0 +1,226 @@
+"""What social-auth-core asks of the program it runs in: settings, a session, a store.
+
+One `Visit` is one step of one login. It keeps nothing: its session goes along with the pending
+login, and where the library would run its pipeline the provider's word is handed back instead.
+"""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from time import time
+from types import SimpleNamespace
+from typing import Any, TypeAlias, cast
+from urllib.parse import urlsplit
+
+from social_core.backends.base import BaseAuth
+from social_core.storage import BaseStorage
+from social_core.strategy import BaseStrategy
+from social_core.utils import setting_name
+
+from server.auth.strategies.oauth.http_client import Web
+
+_CALLBACK = "CALLBACK"  # where a backend wants to be told what it is told anyway
+_NONCES, _ASSOCIATIONS = "nonces", "associations"
+
+
+@dataclass(frozen=True, slots=True)
+class Away:
+    """He must go to this address."""
+
+    url: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """He must be shown a page, which is of no use here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a provider has told of somebody, after all checks of its backend: a mapping, or the
+    message of an OpenID provider."""
+
+    response: Any = field(repr=False)
+
+
+Answer: TypeAlias = Away | Page | Told
+Session = dict[str, Any]
+
+
+class Visit(BaseStrategy[Answer]):
+    """One step: `values` are the settings by the names the library asks for, `home` is where the
+    provider sends browsers back to, `state` is the name of the login, `data` is what came with the
+    request, `session` what was kept of the last one."""
+
+    def __init__(
+        self,
+        values: Mapping[str, object],
+        home: str,
+        state: str,
+        data: Mapping[str, str],
+        session: Session,
+    ) -> None:
+        super().__init__()
+        self.state = state
+        self.session = session
+        self._values = values
+        self._home = home
+        self._data = dict(data)
+        self._store = cast("type[BaseStorage]", _Store(session))
+
+    @property
+    def storage(self) -> type[BaseStorage]:
+        """What it takes for a database."""
+        return self._store
+
+    def get_setting(self, name: str) -> object:
+        """Give a setting; KeyError for one that is not set."""
+        if name == _CALLBACK:
+            return self._home
+        return self._values[name]
+
+    def setting(self, name: str, default: Any = None, backend: BaseAuth[Any] | None = None) -> Any:
+        """Give a setting, or the default: it is kept under one of the names it may have, and each
+        login wants dozens."""
+        try:
+            return self.get_setting(name)
+        except KeyError:
+            return default
+
+    def redirect(self, url: str) -> Answer:
+        """Send somebody away."""
+        return Away(url)
+
+    def html(self, content: str) -> Answer:
+        """Show somebody a page."""
+        return Page()
+
+    def authenticate(self, backend: BaseAuth[Any], *args: Any, **kwargs: Any) -> Any:
+        """Take what a provider has told, in the place of a pipeline that stores users."""
+        return Told(kwargs.get("response"))
+
+    def get_request_data(self, merge: bool = True) -> dict[str, Any]:
+        """Give what came with the request."""
+        return self._data
+
+    def request_get(self) -> dict[str, Any]:
+        """See `get_request_data`."""
+        return self._data
+
+    def request_post(self) -> dict[str, Any]:
+        """See `get_request_data`."""
+        return self._data
+
+    def random_string(self, length: int = 12, chars: str = BaseStrategy.ALLOWED_CHARS) -> str:
+        """Give a text nobody can guess."""
+        if chars == self.ALLOWED_CHARS:
+            return secrets.token_hex((length + 1) // 2)[:length]  # one call in the place of many
+        return "".join(secrets.choice(chars) for _ in range(length))
+
+    def session_get(self, name: str, default: Any = None) -> Any:
+        """Give what is kept."""
+        return self.session.get(name, default)
+
+    def session_set(self, name: str, value: Any) -> None:
+        """Keep something, as JSON knows it."""
+        self.session[name] = value
+
+    def session_pop(self, name: str) -> Any:
+        """Keep something no more, and give it."""
+        return self.session.pop(name, None)
+
+    def openid_store(self) -> Any:
+        """Keep no shared secrets of OpenID: the provider is asked about each answer."""
+        return None
+
+    def build_absolute_uri(self, path: str | None = None) -> str:
+        """Give an address of ours."""
+        if path and "://" in path:
+            return path
+        home = urlsplit(self._home)
+        return f"{home.scheme}://{home.netloc}{path or '/'}"
+
+    def request_host(self) -> str:
+        """Give our own name and port."""
+        return urlsplit(self._home).netloc
+
+    def request_is_secure(self) -> bool:
+        """Tell whether we are reached by TLS."""
+        return self._home.startswith("https:")
+
+    def request_path(self) -> str:
+        """Give the path of the callback."""
+        return urlsplit(self._home).path
+
+    def request_port(self) -> int:
+        """Give our own port."""
+        home = urlsplit(self._home)
+        return home.port or (443 if home.scheme == "https" else 80)
+
+
+class OnlineVisit(Visit):
+    """A step in which the provider is asked."""
+
+    def __init__(self, web: Web, *given: Any) -> None:
+        super().__init__(*given)
+        self.web = web
+
+
+def settings_by_name(backend: str, given: Mapping[str, object]) -> dict[str, object]:
+    """Give settings by the names the library looks for, the most particular one of each."""
+    own, shared = setting_name(backend) + "_", setting_name() + "_"
+    values: dict[str, object] = {}
+    for written, value in given.items():
+        name = written.upper()
+        name = name.removeprefix(own) if name.startswith(own) else name.removeprefix(shared)
+        values[name] = value
+    return values
+
+
+class _Store:
+    """What the library writes down between two steps: both kinds are values for one use."""
+
+    def __init__(self, session: Session) -> None:
+        self.nonce = _Nonces(session)
+        self.association = _Associations(session)
+
+
+class _Nonces:
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def use(self, server_url: str, timestamp: int, salt: str) -> bool:
+        kept: list[list[object]] = self._session.setdefault(_NONCES, [])
+        kept.append([server_url, timestamp, salt])
+        return True
+
+    def consume(self, server_url: str, timestamp: int, salt: str) -> bool:
+        kept: list[list[object]] = self._session.get(_NONCES, [])
+        try:
+            kept.remove([server_url, timestamp, salt])
+        except ValueError:
+            return False
+        return True
+
+
+class _Associations:
+    """The nonces of OpenID Connect, which the library keeps as if they were associations."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def store(self, server_url: str, association: Any) -> None:
+        kept = self._session.setdefault(_ASSOCIATIONS, {})
+        ends_s = association.issued + association.lifetime
+        kept[association.handle] = [server_url, ends_s, association.assoc_type]
+
+    def get(self, server_url: str | None = None, handle: str | None = None) -> list[Any]:
+        known = self._session.get(_ASSOCIATIONS, {}).get(handle)
+        if known is None or known[0] != server_url:
+            return []
+        is_over = known[1] <= time()
+        return [SimpleNamespace(id=handle, assoc_type=known[2], is_expired=lambda: is_over)]
+
+    def remove(self, ids_to_delete: list[str]) -> None:
+        for handle in ids_to_delete:
+            self._session.get(_ASSOCIATIONS, {}).pop(handle, None)

@@ -1,0 +1,58 @@
+"""Lifetimes as people write them (`1h`, `1.5 days`, `90s`), in milliseconds (contract/02 §1.3)."""
+
+import re
+
+NEVER = -1
+"""A lifetime or an expiry on the wire: without end."""
+
+
+SECOND_MS = 1000
+MINUTE_MS = 60 * SECOND_MS
+HOUR_MS = 60 * MINUTE_MS
+DAY_MS = 24 * HOUR_MS
+WEEK_MS = 7 * DAY_MS
+YEAR_MS = 365 * DAY_MS + DAY_MS // 4
+
+_UNITS_MS = {
+    name: unit_ms
+    for names, unit_ms in (
+        ("ms msec msecs millisecond milliseconds", 1),
+        ("s sec secs second seconds", SECOND_MS),
+        ("m min mins minute minutes", MINUTE_MS),
+        ("h hr hrs hour hours", HOUR_MS),
+        ("d day days", DAY_MS),
+        ("w week weeks", WEEK_MS),
+        ("y yr yrs year years", YEAR_MS),
+    )
+    for name in names.split()
+}
+_WRITTEN_MS = {"d": DAY_MS, "h": HOUR_MS, "m": MINUTE_MS, "s": SECOND_MS}
+_MOST_CHARACTERS = 100
+_MOST_MS = 2**53  # stricter than the reference: beyond it JSON's readers lose single milliseconds
+# ASCII only: ignoring case in Unicode would take the long s for an s.
+_DURATION = re.compile(r"(-?[0-9]*\.?[0-9]+) *([a-z]*)", re.ASCII | re.IGNORECASE)
+
+
+def parse_duration_ms(text: str) -> int | float | None:
+    """Give the milliseconds a text stands for, negative ones too; None for any other text.
+
+    Whole numbers come as int. A number without a unit counts milliseconds.
+    """
+    if len(text) > _MOST_CHARACTERS:
+        return None
+    match = _DURATION.fullmatch(text)
+    unit_ms = _UNITS_MS.get(match[2].lower() or "ms") if match else None
+    if match is None or unit_ms is None:
+        return None
+    duration_ms = float(match[1]) * unit_ms
+    if abs(duration_ms) > _MOST_MS:
+        return None
+    return int(duration_ms) if duration_ms.is_integer() else duration_ms
+
+
+def write_duration(duration_ms: int | float) -> str | int | float:
+    """Give a duration as people write it, like "1h"; as a number where not even seconds fit."""
+    for unit, unit_ms in _WRITTEN_MS.items():
+        if duration_ms > 0 and duration_ms % unit_ms == 0:
+            return f"{int(duration_ms // unit_ms)}{unit}"
+    return duration_ms

@@ -1,0 +1,230 @@
+"""Where peers come in: the listening socket, the count of them, their deadlines, the end of all.
+
+What a single socket does is in `server.net.connection`.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from protocol.api.envelope import Kept
+from protocol.api.request import Request
+from protocol.config import Wire
+from server.core.limit_counters import Limit
+from server.net.bind import Place
+from server.net.client_address import Addresses
+from server.net.client_connections import ClientConnections, ClientKeys
+from server.net.connection import Answering, Peer
+from server.net.timeouts import Timeouts
+from server.net.tls import Tls
+from server.net.tls_handshake import Handshakes
+from server.net.unsent_answers import UnsentAnswers
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """Open connections."""
+
+    http: int = 0
+    websocket: int = 0
+
+
+_LOG = logging.getLogger("manykeys.net")
+_LONGEST_TICK_S = 1.0
+_BACKLOG = 1024
+_DROPPED_AT_ONCE = 64
+_MEBIBYTE = 1024 * 1024
+
+
+class Listener:
+    """All peers of one server."""
+
+    def __init__(
+        self,
+        wire: Wire,
+        answer: Callable[[Request], Answering],
+        answer_now: Callable[[Request], tuple[str, Kept] | None],
+        timeouts: Timeouts,
+        *,
+        connections: int,
+        unsent_bytes: int = 1024 * 1024,
+        make_peer: Callable[["Listener"], Peer] | None = None,
+        unlink: Callable[[Peer], None] = lambda peer: None,
+        on_limit: Callable[[Limit], None] = lambda limit: None,
+        connections_per_client: int = 0,
+        client_keys: ClientKeys | None = None,
+        unsent_total_bytes: int = 256 * _MEBIBYTE,
+        unsent_bytes_per_connection: int = 64 * 1024,
+        clock_s: Callable[[], float] | None = None,
+        is_proxy: Callable[[str], bool] = lambda address: False,
+    ) -> None:
+        self.unlink = unlink
+        self.on_limit = on_limit
+        self.wire = wire
+        self.answer = answer
+        self.answer_now = answer_now
+        self.timeouts = timeouts
+        self.loop = asyncio.get_running_loop()
+        self.peers: set[Peer] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.paused: set[Peer] = set()  # not read for a moment, see `server.net.refusals`
+        self.is_proxy = is_proxy
+        self.clock_s = clock_s or self.loop.time
+        self.now_s = self.clock_s()  # of the last tick, near enough for deadlines
+        self.unsent_bytes = unsent_bytes
+        self.unsent_bytes_per_connection = unsent_bytes_per_connection
+        self.unsent: UnsentAnswers[Peer] = UnsentAnswers(unsent_total_bytes, drop=self._drop_unread)
+        self.client_keys = client_keys or ClientKeys(Addresses(()))
+        self._clients = ClientConnections(
+            connections_per_client or max(1, connections // 4),
+            on_refusal=partial(on_limit, Limit.CONNECTIONS_PER_ADDRESS),
+        )
+        self._connections = connections
+        self._make_peer = make_peer or Peer
+        self._server: asyncio.Server | None = None
+        self._place: Place | None = None
+        self._handshakes: Handshakes | None = None
+        self._late: list[Peer] = []
+        self._empty = asyncio.Event()
+        self._tick_s = min(_LONGEST_TICK_S, timeouts.head_s / 4, timeouts.idle_s / 4)
+        self._ticking: asyncio.TimerHandle | None = None
+
+    async def listen(self, place: Place, tls: Tls | None = None) -> object:
+        """Begin to accept, with TLS where it is given; give what the socket calls itself.
+
+        OSError or LocalError if the place can't be had.
+        """
+        opened = place.open()
+
+        def make_peer() -> Peer:
+            return self._make_peer(self)
+
+        make: Callable[[], asyncio.Protocol] = make_peer
+        if tls is not None:
+            self._handshakes = Handshakes(
+                tls,
+                make_peer,
+                self._has_room,
+                self._clients,
+                self.client_keys.of_address,
+                timeout_s=self.timeouts.head_s,
+            )
+            make = self._handshakes.admit
+        if opened is None:
+            server = await self.loop.create_server(make, place.host, place.port, backlog=_BACKLOG)
+        elif opened.family == socket.AF_UNIX:
+            server = await self.loop.create_unix_server(make, sock=opened, backlog=_BACKLOG)
+        else:
+            server = await self.loop.create_server(make, sock=opened, backlog=_BACKLOG)
+        self._server, self._place = server, place
+        self._tick()
+        bound: object = server.sockets[0].getsockname()
+        return bound
+
+    async def stop(self) -> None:
+        """Accept nobody more, let everybody finish what is in progress, then cut off who has not
+        after the grace."""
+        if self._server is not None:
+            self._server.close()
+        if self._place is not None:
+            self._place.close()
+        if self._handshakes is not None:
+            self._handshakes.stop()
+        for peer in tuple(self.peers):
+            peer.finish()
+        try:
+            async with asyncio.timeout(self.timeouts.grace_s):
+                while self.peers:
+                    self._empty.clear()
+                    await self._empty.wait()
+        except TimeoutError:
+            _LOG.warning("%d connections were cut off after the grace", len(self.peers))
+        self.cut_off()
+        for task in tuple(self.tasks):
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        if self._ticking is not None:
+            self._ticking.cancel()
+
+    def cut_off(self) -> None:
+        """Drop everybody now."""
+        for peer in tuple(self.peers):
+            peer.abort()
+
+    def admit(self, peer: Peer) -> bool:
+        """Count a new peer in, unless there are too many, in all or of its client."""
+        client = self.client_keys.of_address(peer.address)
+        if not self._has_room() or not self.count_client(peer, client):
+            return False
+        self.peers.add(peer)
+        return True
+
+    def count_client(self, peer: Peer, client: bytes | None) -> bool:
+        """Count a peer, which was not yet, among the connections of a client; return False if the
+        client has too many."""
+        if not self._clients.add(client):
+            return False
+        peer.client = client
+        return True
+
+    def released_bytes(self) -> int:
+        """Return how many bytes of requests and answers were held and are no longer, since the
+        start."""
+        return self.wire.received.released_bytes + self.unsent.released_bytes
+
+    def _has_room(self) -> bool:
+        begun = 0 if self._handshakes is None else len(self._handshakes)
+        if len(self.peers) + begun < self._connections:
+            return True
+        self.on_limit(Limit.CONNECTIONS)
+        return False
+
+    def _drop_unread(self, peer: Peer) -> None:
+        """Drop a peer that does not read, in a turn of its own: this may be said while something is
+        written to it."""
+        self.on_limit(Limit.UNSENT_SIZE)
+        self.loop.call_soon(peer.abort)
+
+    def forget(self, peer: Peer) -> None:
+        """Count a peer out."""
+        self.peers.discard(peer)
+        self.unsent.resize(peer, None, 0)
+        self._clients.remove(peer.client)
+        peer.client = None
+        self.paused.discard(peer)
+        self._empty.set()
+
+    def count(self) -> Connections:
+        """Give how many connections are open: a pass over all of them, so that opening and
+        upgrading one costs nothing."""
+        sockets = sum(peer.is_socket for peer in self.peers)
+        return Connections(len(self.peers) - sockets, sockets)
+
+    def check_deadlines(self) -> None:
+        """Cut off the peers whose deadline has passed. One pass over all is cheaper than a timer
+        for each."""
+        now_s = self.now_s = self.clock_s()
+        for peer in [one for one in self.paused if one.paused_until_s <= now_s]:
+            self.paused.discard(peer)
+            peer.read_again()
+        is_dropping = bool(self._late)
+        self._late = [peer for peer in self.peers if peer.deadline_s <= now_s]
+        if not is_dropping:
+            self._drop_some()
+
+    def _drop_some(self) -> None:
+        """Thousands may be late in the same moment: others have their turn in between."""
+        some = self._late[-_DROPPED_AT_ONCE:]
+        del self._late[-_DROPPED_AT_ONCE:]
+        for peer in some:
+            if peer.deadline_s <= self.now_s:
+                peer.miss_deadline()
+        if self._late:
+            self.loop.call_soon(self._drop_some)
+
+    def _tick(self) -> None:
+        self.check_deadlines()
+        self._ticking = self.loop.call_later(self._tick_s, self._tick)

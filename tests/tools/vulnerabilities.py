@@ -1,0 +1,106 @@
+"""Looks known faults of the product's parts up, in the data of PyPI's security advisories.
+
+`python -m tests.tools.vulnerabilities` ends with 1 if a part has a known fault that a later version
+mends. What can't be looked up, because the service does not answer or does not know a part, is said
+and is no failure: a network that is down must not stop anybody's work. Asks through pip-audit,
+whose further options may follow.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from tests.tools import sbom as parts
+
+MOST_S = 30
+"""How long all questions may take together."""
+_ANSWER_S = 5
+IGNORED: Mapping[str, str] = MappingProxyType({})
+"""Faults that stop nothing, by their id or another name of theirs, each with the reason why it does
+no harm here and until when that is so."""
+
+
+@dataclass(slots=True)
+class Findings:
+    """What came of an audit, as lines to print: `faults` stop CI, nothing else does. `looked_up` is
+    how many parts the service knew."""
+
+    looked_up: int = 0
+    faults: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+    trouble: str = ""
+
+
+def ask(pinned: Sequence[str], options: Sequence[str] = (), most_s: float = MOST_S) -> Findings:
+    """Have parts looked up, each as `name==version`."""
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+        file.write("\n".join(pinned))
+        file.flush()
+        command = [sys.executable, "-m", "pip_audit", "-r", file.name, "--no-deps", "--disable-pip"]
+        command += ["--format", "json", "--progress-spinner", "off", "--timeout", str(_ANSWER_S)]
+        try:
+            ended = subprocess.run(
+                [*command, *options], capture_output=True, text=True, timeout=most_s, check=False
+            )
+        except subprocess.TimeoutExpired:
+            return Findings(trouble=f"no answer within {most_s:g} s")
+    try:
+        found = json.loads(ended.stdout)
+    except ValueError:
+        words = ended.stderr.strip().splitlines() or ["it said nothing"]
+        return Findings(trouble=words[-1])
+    return read(found["dependencies"])
+
+
+def read(answers: Sequence[Mapping[str, object]], ignored: Mapping[str, str] = IGNORED) -> Findings:
+    """Judge what pip-audit says of each part."""
+    findings = Findings()
+    for one in answers:
+        if "skip_reason" in one:
+            findings.unknown.append(str(one["name"]))
+            continue
+        findings.looked_up += 1
+        faults: list[dict[str, list[str]]] = one["vulns"]  # type: ignore[assignment]
+        for fault in faults:
+            names = [str(fault["id"]), *fault["aliases"]]
+            line = f"{one['name']} {one['version']}: {' = '.join(names)}"
+            reasons = [ignored[name] for name in names if name in ignored]
+            if reasons:
+                findings.others.append(f"{line}: ignored, {reasons[0]}")
+            elif not fault["fix_versions"]:
+                findings.others.append(f"{line}: no version mends it yet")
+            else:
+                findings.faults.append(f"{line}: mended in {', '.join(fault['fix_versions'])}")
+    return findings
+
+
+def tell(findings: Findings) -> str:
+    """Give the findings for people."""
+    if not findings.looked_up:
+        why = findings.trouble or "the service knows none of these versions"
+        return f"NOT AUDITED: known faults could not be looked up: {why}"
+    lines = [f"audited: {findings.looked_up} parts, {len(findings.faults)} to be replaced"]
+    lines += [f"FAULT {line}" for line in findings.faults]
+    lines += [f"known {line}" for line in findings.others]
+    if findings.unknown:
+        lines.append(f"NOT AUDITED, unknown to the service: {', '.join(findings.unknown)}")
+    return "\n".join(lines)
+
+
+def main(options: Sequence[str]) -> int:
+    """Audit what is installed here; give the exit code."""
+    found = parts.find()
+    if found.missing:
+        print(f"NOT AUDITED, not installed here: {', '.join(sorted(found.missing))}")
+    findings = ask([f"{one.name}=={one.version}" for one in found.parts.values()], options)
+    print(tell(findings))
+    return 1 if findings.faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
