@@ -156,32 +156,32 @@ def read_json(raw: bytes, most_values: int = JSON_VALUES) -> Body:
 def parse_json(raw: bytes, most_values: int = JSON_VALUES, place: str = "body") -> object:
     """Give what a JSON text says; ValueError when it is malformed or nested too deeply, ApiError
     400 when it holds more than so many values, which is seen before it is read."""
-    marks = count_values(raw, most_values, place)
+    containers = count_values(raw, most_values, place)
     value: object = orjson.loads(raw)
-    check_nesting(raw, value, marks)
+    check_nesting(raw, value, containers)
     return value
 
 
 def count_values(raw: bytes, most: int, place: str) -> int | None:
-    """Give how many brackets, braces and commas stand in a JSON text, wherever that is; None for
-    one that is too short for more than `most`.
+    """Count brackets, braces and commas in a JSON text, wherever they stand: ApiError 400 above
+    `most`, which names the text as `place`.
 
-    ApiError 400 above `most`; `place` names the text in it.
+    Give how many are brackets and braces; None for a text that is too short for so many.
     """
     if len(raw) <= most:
         return None
-    marks = len(raw.translate(None, _NOT_BEGINNINGS))
-    if marks > most:
+    marks = raw.translate(None, _NOT_BEGINNINGS)
+    if len(marks) > most:
         raise error("api.assert.too_many_arguments", place, most, limit=JSON_LIMIT)
-    return marks
+    return marks.count(b"[") + marks.count(b"{")
 
 
-def check_nesting(raw: bytes, value: object, marks: int | None = None) -> None:
+def check_nesting(raw: bytes, value: object, containers: int | None = None) -> None:
     """Raise ValueError if `value`, which `raw` says, is nested too deeply to be written again;
-    `marks` is what `count_values` gave for it."""
-    if marks is None:
-        marks = raw.count(b"[") + raw.count(b"{")
-    if marks > _NESTING and _is_deep(value):
+    `containers` is what `count_values` gave for it."""
+    if containers is None:
+        containers = raw.count(b"[") + raw.count(b"{")
+    if containers > _NESTING and _is_deep(value):
         raise ValueError("nested too deeply")
 
 

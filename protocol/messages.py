@@ -300,14 +300,15 @@ def _read_query(request: Request, payload: Body) -> None:
 
 def _read_message(request: Request, raw: bytes, most_values: int) -> None:
     try:
-        marks = count_values(raw, most_values, "request")
+        is_long = len(raw) > most_values  # which nearly none is
+        containers = count_values(raw, most_values, "request") if is_long else None
         payload: object = orjson.loads(raw)
         if not isinstance(payload, dict):
             raise error("api.assert.invalid_type", "request", "object")
         request.request_id = _pop_request_id(payload)
         _read_payload(request, payload)
         if request.body or request.volatile or request.args:
-            check_nesting(raw, [request.volatile, request.body, request.args], marks)
+            check_nesting(raw, [request.volatile, request.body, request.args], containers)
     except ValueError:
         request.refused = error("network.websocket.unexpected_error", "malformed text")
         request.volatile, request.body, request.args = None, None, {}
