@@ -183,7 +183,10 @@ async def statuses(server: Running, *tokens: str) -> list[object]:
 @pytest.mark.parametrize("algorithm", ["ES256", "RS256", "EdDSA"])
 async def test_no_start_with_a_secret_and_key_pairs(tmp_path: Path, algorithm: str) -> None:
     """T8: both settings are named, the secret is not shown."""
-    given = (f"algorithm={algorithm}", f"secret={SECRET}")
+    secret = tmp_path / "secret"
+    secret.write_text(SECRET)
+    secret.chmod(0o600)
+    given = (f"algorithm={algorithm}", f"secret.file={secret}")
     flags = [part for one in given for part in ("--set", f"security.authToken.{one}")]
     code, printed = await manykeys("serve", "--port", "0", "--data", str(tmp_path / "k.db"), *flags)
     assert code == REFUSED and len(printed.splitlines()) == 1
