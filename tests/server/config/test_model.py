@@ -237,7 +237,7 @@ def test_unknown_key_is_refused_without_its_value(name: str) -> None:
         f"{LOCAL}.stretching",
         "security.jwt.expiresIn",
         "security.standard.roles",
-        "server.system.logs.transports",
+        "server.logs.transports",
     ],
 )
 def test_settings_without_effect_are_told(name: str) -> None:

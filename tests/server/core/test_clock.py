@@ -135,7 +135,8 @@ async def test_a_server_keeps_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
             cheap_config(),
             data=":memory:",
             open_mode=False,
-            on_ready=lambda address, code: ready.set_result(address),
+            on_ready=ready.set_result,
+            on_code=lambda code: None,
         )
     )
     port = int((await in_time(ready)).rpartition(":")[2])

@@ -243,7 +243,7 @@ async def test_who_has_no_rights_learns_nothing(server: Running, transport: str)
         assert answer["error"]["props"] == [*full_name.split(":"), "user"]
 
 
-@pytest.mark.parametrize("kuid", ["a/b", "a b#c", "İ" * 256, "%2e%2e", "..", "_id", "\u202e"])
+@pytest.mark.parametrize("kuid", ["a/b", "a b#c", "İ" * 256, "_id", "\u202e"])
 async def test_any_id_means_its_own_user(server: Running, kuid: str) -> None:
     """Issue 4's identifiers: never confused, on any transport."""
     admin = await server.create_admin()

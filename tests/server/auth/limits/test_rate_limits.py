@@ -283,7 +283,7 @@ async def test_first_admin_of_a_client_on_the_proxys_machine_is_refused(
     proxy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A7, F1: nor by a client on the machine of a proxy, this one or another."""
-    for module in ("net", "proxied"):
+    for module in ("net.connection", "net.proxy_protocol"):
         monkeypatch.setattr(f"server.{module}.peer_address", lambda transport: proxy)
     config = proxied(cheap_config(), proxy_protocol=True)
     config = replace(config, server=replace(config.server, trusted_proxies=(proxy,)))
