@@ -24,7 +24,7 @@ ADDRESS_SPACE_BYTES = 2**30
 PROBES = 50
 BODY = b"a" * 999_000
 # A name of this machine, as `--open` asks for.
-UPGRADE = ANY_UPGRADE.replace(b"Host: a\r\n", b"Host: localhost\r\n")
+UPGRADE = ANY_UPGRADE.replace(b"Host: x\r\n", b"Host: localhost\r\n")
 POST = b"POST /_query HTTP/1.1\r\nHost: localhost\r\n"
 UNFINISHED = {
     "length": (b"", POST + b"Content-Length: 1000000\r\n\r\n" + BODY),
