@@ -1,5 +1,5 @@
 """Which built-in roles and profiles there are, and when they are written (docs/api/security.md,
-design §4)."""
+docs/api/differences.md)."""
 
 import asyncio
 from dataclasses import dataclass

@@ -1,5 +1,5 @@
 """Strategies come and go while the server runs, and a user has several (docs/api/strategies.md;
-design §6)."""
+docs/architecture.md)."""
 
 from collections.abc import AsyncIterator
 
