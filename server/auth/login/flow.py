@@ -266,7 +266,7 @@ class Logins:
             found = await self._conclude(name, strategy, outcome, step)
             begun.succeeded()
             if step.token_hash and step.linking is None:
-                    self._writes.take_back(attempt.address)  # the pending step has become a login
+                self._writes.take_back(attempt.address)  # the pending step has become a login
             return found
 
     @contextmanager

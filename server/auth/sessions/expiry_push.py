@@ -1,7 +1,9 @@
-"""Which sockets use which token, so that they are told when it ends (contract/01 §8; design §4).
+"""Token expiry notifications: which sockets use which token, to notify them when it expires or is
+revoked.
 
-A socket is linked to the last token it used. Ends come from the clock and from the journal, so it
-does not matter which process ended a token. Knows sockets only as something to push text to.
+A socket is linked to the last token it used. Expiry comes from the clock, revocation from the
+journal, so it does not matter which process revoked a token. A socket is here only something to
+push text to.
 """
 
 import asyncio
@@ -19,9 +21,9 @@ from server.core.durations import NEVER
 from server.storage.base import Entry, Noted, Storage, Unavailable
 from server.storage.rows import Table
 
-# Sockets are told a few at a time: everybody else is answered in between. How many from one pause
-# to the next, follows from how many there are and how soon the last one should know; a pause is
-# what timers can do.
+# Sockets are notified a few at a time: other requests are answered in between. How many from one
+# pause to the next follows from how many there are and how soon the last one should be notified; a
+# pause is as short as timers allow.
 _TOLD_AT_ONCE = 4
 _PAUSE_S = 0.001
 _MOST_PAUSES = 500
@@ -37,7 +39,7 @@ class Linkable(Protocol):
     linked: bytes
 
     def push(self, text: bytes) -> None:
-        """Send a message nobody asked for."""
+        """Send an unsolicited message."""
 
 
 @dataclass(slots=True, eq=False)
@@ -51,7 +53,7 @@ class _Link:
 
 @dataclass(slots=True, eq=False)
 class _Telling:
-    """Sockets that are to hear of something about a token, unless they use another one by then."""
+    """Sockets to be notified about a token, unless they use another one by then."""
 
     token_hash: bytes
     sockets: set[Linkable]
@@ -60,8 +62,8 @@ class _Telling:
 
 
 class Links:
-    """All links of one process. With `warn_before_ms`, sockets are told that long before the
-    end."""
+    """All links of one process. With `warn_before_ms`, sockets are notified that long before the
+    expiry."""
 
     def __init__(
         self, node: str, *, clock_ms: Callable[[], int], warn_before_ms: float = 0
@@ -70,11 +72,11 @@ class Links:
         self._clock_ms = clock_ms
         self._warn_before_ms = warn_before_ms
         self._links: dict[bytes, _Link] = {}
-        self._sessions_of: dict[str, set[bytes]] = {}  # without API keys and what has ended
+        self._sessions_of: dict[str, set[bytes]] = {}  # without API keys and expired tokens
         self._ends, self._warnings = Calendar(), Calendar()
         self._expired = self._write("TokenExpired")
-        # Where thousands of tokens end at once, all else would have to wait for them: their sockets
-        # are looked up and told little by little.
+        # Where thousands of tokens expire at once, all else would have to wait for them: their
+        # sockets are looked up and notified a few at a time.
         self._over: deque[set[bytes]] = deque()
         self._tellings: deque[_Telling] = deque()
         self._untold = 0
@@ -102,7 +104,7 @@ class Links:
             self._link(socket, token_hash, kuid, False, ends_ms)
 
     def unlink(self, socket: Linkable) -> None:
-        """Forget a socket's link: it is gone, or ends its token itself and needs no telling."""
+        """Forget a socket's link: it is gone, or revokes its own token and needs no notice."""
         link = self._links.get(socket.linked)
         if link is not None:
             link.sockets.discard(socket)
@@ -111,8 +113,8 @@ class Links:
         socket.linked = b""
 
     def notice(self, entries: Sequence[Entry]) -> None:
-        """Follow the journal: tell the sockets of tokens that were ended, move those of tokens that
-        were refreshed."""
+        """Process journal entries: notify the sockets of tokens that were revoked, move those of
+        tokens that were refreshed."""
         for entry in entries:
             if entry.noted in (Noted.SESSION, Noted.API_KEY):
                 self._end_one(bytes.fromhex(entry.subject))
@@ -131,8 +133,8 @@ class Links:
         self._begin_telling()
 
     async def check_lost(self, storage: Storage) -> None:
-        """Look up, each time the journal could not say what ended, which tokens of sockets are
-        still stored, and notify the sockets of the others; until cancelled."""
+        """Look up, each time the journal could not say what was revoked, which tokens of sockets
+        are still stored, and notify the sockets of the others; until cancelled."""
         while True:
             await self._is_lost.wait()
             self._is_lost.clear()
@@ -151,7 +153,7 @@ class Links:
                 self._begin_telling()
 
     def tick(self) -> None:
-        """Tell the sockets of tokens that have ended, or are about to, by the clock."""
+        """Notify the sockets of tokens that have expired, or are about to, by the clock."""
         now_ms = self._clock_ms()
         for hashes in self._ends.take_due(now_ms):
             self._end_soon(hashes)
@@ -220,10 +222,10 @@ class Links:
             asyncio.get_running_loop().call_soon(self._tell_some)
 
     def _tell_some(self) -> None:
-        """Tell a few, and see to it that the next few are told: after a pause, if it is time for
-        one, else as soon as everybody has been answered who asked meanwhile."""
+        """Notify a few, and schedule the next few: after a pause, if it is time for one, else as
+        soon as all requests that came meanwhile have been answered."""
         if self._till_pause == 0:
-            # Grows with what is still to come, and never shrinks before all is said.
+            # Grows with what is still to come, and never shrinks before all are notified.
             wanted = min(_MOST_TOLD, max(_TOLD_AT_ONCE, ceil(self._untold / _MOST_PAUSES)))
             self._told_between = max(self._told_between, wanted)
             self._till_pause = self._told_between
@@ -232,7 +234,7 @@ class Links:
         try:
             while told < _TOLD_AT_ONCE and (self._tellings or self._over):
                 told += self._tell_next(self._tellings[0]) if self._tellings else self._end_next()
-        finally:  # a socket that fails silences nobody else
+        finally:  # a socket that fails does not keep others from being notified
             loop = asyncio.get_running_loop()
             if not self._tellings and not self._over:
                 self._is_telling = False
@@ -243,7 +245,7 @@ class Links:
                 loop.call_later(_PAUSE_S, self._tell_some)
 
     def _end_next(self) -> int:
-        """End one token; give how many sockets that told, which is none yet."""
+        """End one token; return how many sockets that notified, which is none yet."""
         hashes = self._over[0]
         self._untold -= 1
         self._end(hashes.pop())
@@ -252,7 +254,7 @@ class Links:
         return 0
 
     def _tell_next(self, telling: _Telling) -> int:
-        """Tell one socket, or pass it over; give how many that were."""
+        """Notify one socket, or skip it; return how many that were."""
         if not telling.sockets:
             self._tellings.popleft()
             return 0
