@@ -1,7 +1,7 @@
-"""How what an audited action does gets into the audit trail: in the same transaction.
+"""Audit storage: writes the audit event of an action in the same transaction as its changes.
 
-The first write of an action for each of its subjects takes the event along, so that neither is ever
-there without the other. Which users, roles and profiles a write is about, it says itself.
+The first write of an action for each of its subjects includes the event, so that neither is ever
+stored without the other. The users, roles and profiles concerned are derived from the write itself.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -30,7 +30,7 @@ MOST_SUBJECTS = 1000
 
 
 class Recorder:
-    """A `Storage`; `on_event` is called with each event that is stored."""
+    """A `Storage` that adds audit events; `on_event` is called with each event that is stored."""
 
     def __init__(
         self,
@@ -136,8 +136,8 @@ class Recorder:
 
 
 def _events(line: Line, changes: list[Change]) -> list[Event]:
-    """Give one event for each subject the changes name; one for the line's own if they name none
-    and nothing was told yet, if they name too many to tell of each, or mean everybody."""
+    """Return one event for each subject the changes name; one for the line's own if they name none
+    and nothing was recorded yet, if they name too many, or concern every user."""
     named = dict.fromkeys(found for change in changes if (found := _subject_of(change)))
     if not named and line.told:
         return []
