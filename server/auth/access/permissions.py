@@ -19,11 +19,11 @@ _ALIASES = {"ms": "memoryStorage", "memoryStorage": "ms"}
 _NO_ARGS: Mapping[str, object] = MappingProxyType({})
 _NO_ACTIONS: Mapping[str, bool] = MappingProxyType({})
 # Sets of profiles in use at one time; far more than any installation needs, and little memory.
-_MOST_COMPILED = 1024
+_MAX_COMPILED = 1024
 # Of actions and collections in all of them, some 100 MiB: one role may have tens of thousands.
-_MOST_NAMES = 500_000
+_MAX_NAMES = 500_000
 # Of all combinations of action and place that a user's rights are listed as.
-_MOST_LISTED = 50_000
+_MAX_LISTED = 50_000
 
 Controllers = Mapping[str, Mapping[str, bool]]
 _EVERYTHING: Controllers = {"*": {"*": True}}
@@ -118,7 +118,7 @@ class Rights:
 
         ApiError 413 where actions times places are more than a response may contain.
         """
-        if sum(policy.size() for policy in self._policies) > _MOST_LISTED:
+        if sum(policy.size() for policy in self._policies) > _MAX_LISTED:
             raise error("services.storage.get_limit_exceeded")
         values: dict[tuple[str, str, str, str], bool] = {}
         for policy in self._policies:
@@ -308,7 +308,7 @@ class Rulebook:
         """Keep what was compiled, in place of as many older ones as its size requires."""
         kept = self._compiled
         names = sum(older.names for older in kept.values()) + rights.names
-        while kept and (len(kept) >= _MOST_COMPILED or names > _MOST_NAMES):
+        while kept and (len(kept) >= _MAX_COMPILED or names > _MAX_NAMES):
             names -= kept.pop(next(iter(kept))).names
         kept[wanted] = rights
 

@@ -42,7 +42,7 @@ MOST_POLICIES = 100
 MOST_RESTRICTIONS = 1000
 """Of one policy."""
 MOST_RATE = 2**53 - 1
-_TAKEN_AT_ONCE = 10_000
+_UNASSIGNED_AT_ONCE = 10_000
 """Users who lose a profile in one transaction: some tens of milliseconds for which others wait."""
 # Each is lost only to another request that changes the same rows at the same moment.
 _ATTEMPTS = 5
@@ -131,8 +131,8 @@ class Profiles:
             Note(Noted.RIGHTS, profile_id),
         ]
         if takes_away:
-            await self._take_from_many(profile_id)
-            changes.insert(0, Unassign(profile_id, ANONYMOUS, _TAKEN_AT_ONCE))
+            await self._unassign_from_many(profile_id)
+            changes.insert(0, Unassign(profile_id, ANONYMOUS, _UNASSIGNED_AT_ONCE))
         try:
             await self._storage.apply(changes)
         except Missing:
@@ -140,14 +140,17 @@ class Profiles:
         except Exists:
             raise error("security.profile.in_use") from None
 
-    async def _take_from_many(self, profile_id: str) -> None:
+    async def _unassign_from_many(self, profile_id: str) -> None:
         """Remove a profile from users until few enough have it to remove it from the rest and
         delete it in one transaction."""
-        most, table = _TAKEN_AT_ONCE, Table.USER_PROFILES
-        while len(await self._storage.find(table, limit=most + 1, profile_id=profile_id)) > most:
-            taken = Unassign(profile_id, ANONYMOUS, most)
+        max_users, table = _UNASSIGNED_AT_ONCE, Table.USER_PROFILES
+        while (
+            len(await self._storage.find(table, limit=max_users + 1, profile_id=profile_id))
+            > max_users
+        ):
+            unassigned = Unassign(profile_id, ANONYMOUS, max_users)
             # The one note makes every user be read again, these users among them.
-            await self._storage.apply([taken, Note(Noted.RIGHTS, profile_id)])
+            await self._storage.apply([unassigned, Note(Noted.RIGHTS, profile_id)])
 
     async def _write(self, change: Change, profile: Document, *guards: Change) -> None:
         """Write a profile and its references to roles. ApiError 404 for an unknown role, `Missing`

@@ -150,13 +150,13 @@ def check_role(
     return body
 
 
-def _full_object(value: object, name: str, most: int = MOST_ACTIONS) -> dict[str, object]:
+def _full_object(value: object, name: str, max_members: int = MOST_ACTIONS) -> dict[str, object]:
     if not isinstance(value, dict):
         raise error("api.assert.invalid_type", name, "object")
     if not value:
         raise error("api.assert.empty_argument", name)
-    if len(value) > most:
-        raise error("api.assert.too_many_arguments", name, most)
+    if len(value) > max_members:
+        raise error("api.assert.too_many_arguments", name, max_members)
     return value
 
 

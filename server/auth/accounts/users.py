@@ -21,7 +21,7 @@ from server.auth.identity.user import (
     read_user,
     row_of,
 )
-from server.auth.sessions.sessions import _MOST_KEYS, ends_of
+from server.auth.sessions.sessions import _MAX_KEYS, ends_of
 from server.auth.strategies.base import Strategy
 from server.auth.strategies.registry import Strategies
 from server.core.documents import Weight, make_info
@@ -53,7 +53,7 @@ _PROFILES_ARGUMENT = "body.content.profileIds"
 # Each is lost only to another request that changes the same rows at the same moment.
 _ATTEMPTS = 5
 # Sessions and one-time tokens are deleted by `ends_of`.
-_HIS = (Table.USER_PROFILES, Table.CREDENTIALS, Table.PASSKEYS, Table.API_KEYS)
+_OWNED_TABLES = (Table.USER_PROFILES, Table.CREDENTIALS, Table.PASSKEYS, Table.API_KEYS)
 
 
 _ANONYMOUS_USER = User(ANONYMOUS_ID, (ANONYMOUS,), {"name": "Anonymous"})
@@ -121,7 +121,7 @@ class Users:
         """Return the identifiers of a user's credentials of a strategy that keeps them in the
         store."""
         rows = await self._storage.find(
-            Table.CREDENTIALS, limit=_MOST_KEYS, kuid=kuid, strategy=strategy
+            Table.CREDENTIALS, limit=_MAX_KEYS, kuid=kuid, strategy=strategy
         )
         return [cast(str, row["id"]) for row in rows]
 
@@ -179,7 +179,7 @@ class Users:
         for name in await self.strategies_of(kuid):
             changes += await self._prepare_removal(name, kuid)
         changes += await ends_of(self._storage, kuid, self._clock_ms())
-        for table in _HIS:
+        for table in _OWNED_TABLES:
             changes.append(DeleteAll(table, {"kuid": kuid}))
         changes.append(Note(Noted.USER, kuid))
         try:

@@ -19,7 +19,7 @@ from server.core.ids import ANONYMOUS_ID, MOST_ID_BYTES
 from server.storage.rows import Row
 
 MOST_USER_AGENT_CHARACTERS = 256
-_MOST_REASON_CHARACTERS = 128
+_MAX_REASON_CHARACTERS = 128
 _RANDOM_BYTES = 4
 # Control characters, line ends among them, and lone surrogates.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -122,7 +122,7 @@ class Line:
             address=_clean(self.source.address, MOST_USER_AGENT_CHARACTERS),
             user_agent=_clean(self.source.user_agent, MOST_USER_AGENT_CHARACTERS),
             strategy=_clean(self.strategy, MOST_ID_BYTES),
-            reason=_clean(self.reason, _MOST_REASON_CHARACTERS),
+            reason=_clean(self.reason, _MAX_REASON_CHARACTERS),
         )
 
 
@@ -190,5 +190,5 @@ async def _finished(work: Awaitable[T]) -> T:
     return await work
 
 
-def _clean(text: str, most: int) -> str:
-    return _UNSAFE.sub("\ufffd", text[:most])
+def _clean(text: str, max_characters: int) -> str:
+    return _UNSAFE.sub("\ufffd", text[:max_characters])

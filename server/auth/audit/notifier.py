@@ -36,7 +36,7 @@ MOST_WAITING = 1000
 """Messages that may wait for the program, and as many for the service."""
 QUIET_MS = 600_000
 """Minimum time before the same suspicion is sent again."""
-_MOST_TOLD = 10_000
+_MAX_REMEMBERED = 10_000
 _WORKERS = 4
 _LAST_S = 2.0
 _LONGEST_PAUSE_S = 0.5
@@ -50,7 +50,7 @@ OwnerOf = Callable[[str, str], Awaitable[str | None]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _Message:
     """A message, and the account to find the user of, if the user is not known yet."""
 
     message: Mapping[str, object]
@@ -123,7 +123,7 @@ class Notifier:
             return False
         self._told[key] = now_ms + QUIET_MS
         self._told.move_to_end(key)
-        if len(self._told) > _MOST_TOLD:
+        if len(self._told) > _MAX_REMEMBERED:
             self._told.popitem(last=False)
         return True
 
@@ -142,9 +142,9 @@ class Notifier:
                 "userAgent": line.source.user_agent[:MOST_USER_AGENT_CHARACTERS],
             }
             for box in self._boxes:
-                box.put(_Told(message, line.strategy, "" if subject else line.suspect))
+                box.put(_Message(message, line.strategy, "" if subject else line.suspect))
 
-    async def _send(self, way: Way, told: _Told) -> None:
+    async def _send(self, way: Way, told: _Message) -> None:
         """Send a message; nothing for an account without an owner."""
         user = told.message["user"]
         if not user and told.suspect:

@@ -49,9 +49,9 @@ class Recorder:
         if line is None:
             await self._storage.apply(changes)
             return
-        made = list(changes)
-        events = [event for event in _events(line, made) if event.subject not in line.told]
-        await self._storage.apply([*made, *(Insert(Table.AUDIT, one.row()) for one in events)])
+        applied = list(changes)
+        events = [event for event in _events(line, applied) if event.subject not in line.told]
+        await self._storage.apply([*applied, *(Insert(Table.AUDIT, one.row()) for one in events)])
         for event in events:
             line.told.add(event.subject)
             if self._on_event is not None:
@@ -141,7 +141,7 @@ def _events(line: Line, changes: list[Change]) -> list[Event]:
     named = dict.fromkeys(found for change in changes if (found := _subject_of(change)))
     if not named and line.told:
         return []
-    if len(named) > MOST_SUBJECTS or any(_is_about_everybody(change) for change in changes):
+    if len(named) > MOST_SUBJECTS or any(_concerns_every_user(change) for change in changes):
         return [line.event(line.subject)]
     if len(named) > 1:
         return [line.event(subject) for subject in named]
@@ -150,7 +150,7 @@ def _events(line: Line, changes: list[Change]) -> list[Event]:
     return [line.event(subject, "" if target == subject else target)]
 
 
-def _is_about_everybody(change: Change) -> bool:
+def _concerns_every_user(change: Change) -> bool:
     return isinstance(change, Note) and change.noted is Noted.ALL_SESSIONS
 
 

@@ -18,7 +18,7 @@ LONGEST_WAIT_S = 900.0
 MOST_WAITING = 1024
 """Attempts that may wait for those in progress under one counter; further ones are refused. Far
 more than one account needs: load benchmarks log in with a single one."""
-_MOST_DOUBLINGS = 10  # 1,024 s: beyond the longest wait, more failures would only decay later
+_MAX_DOUBLINGS = 10  # 1,024 s: beyond the longest wait, more failures would only decay later
 
 
 @dataclass(slots=True, eq=False)
@@ -116,7 +116,7 @@ class BackoffTable:
         if counter.failures == 0:
             counter.forgiving_from_s = now_s
         was_slowed = counter.failures >= self._allowance
-        doublings = min(counter.failures + 1 - self._allowance, _MOST_DOUBLINGS)
+        doublings = min(counter.failures + 1 - self._allowance, _MAX_DOUBLINGS)
         counter.failures = self._allowance + doublings
         if doublings >= 0:
             wait_s = min(FIRST_WAIT_S * 2.0**doublings, self._longest_wait_s)

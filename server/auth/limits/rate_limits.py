@@ -146,8 +146,8 @@ class RequestLimits:
         `address` is the client's, for those without a token.
         """
         if full_name == "auth:login":
-            most = self.logins_per_second
-            if most and self._logins.count(connection) > most:
+            limit = self.logins_per_second
+            if limit and self._logins.count(connection) > limit:
                 name = "api.process.too_many_logins_requests"
                 raise error(name, retry_after_s=_NEXT_WINDOW_S)
         elif full_name == "auth:logout" and not is_anonymous:

@@ -143,7 +143,7 @@ class Logins:
         """
         strategy, state = self._strategies.get(name), _state_of(attempt)
         if is_second_state(state):
-            return await self._take_second(name, attempt, visit)
+            return await self._continue_second(name, attempt, visit)
         if state and isinstance(strategy, (Resumes, Proves)):
             step = await self._find(name, attempt, visit)
         else:
@@ -160,7 +160,7 @@ class Logins:
         the outcome for the audit log in that case."""
         return await self._second_factors.follow(found, visit.binding, address, ending)
 
-    async def _take_second(
+    async def _continue_second(
         self, name: str, attempt: LoginAttempt, visit: Visit
     ) -> LoggedIn | NextStep:
         """Continue a login that waits for a second factor."""
@@ -170,8 +170,8 @@ class Logins:
         device = next((one.id for one in visit.devices if one.kuid == kuid), "")
         begun = await self._begin(second_factor_account(kuid), attempt.address, device=device)
         async with _settling(begun):
-            taken = self._second_factors.take(name, attempt, step, visit.binding)
-            found = await _in_task(taken, f"second factor {name}")
+            running = self._second_factors.take(name, attempt, step, visit.binding)
+            found = await _in_task(running, f"second factor {name}")
             if isinstance(found, LoggedIn):
                 begun.succeeded()
                 tell(actor=kuid)
@@ -255,8 +255,8 @@ class Logins:
         async with _settling(begun):
             with self._counting_step(strategy, attempt.address, step) as write:
                 # In a task of its own: third-party code may use what works once per task only.
-                taken = self._take(name, strategy, attempt, step, visit)
-                outcome = await _in_task(taken, f"login with {name}")
+                running = self._run_step(name, strategy, attempt, step, visit)
+                outcome = await _in_task(running, f"login with {name}")
                 write.is_made = isinstance(outcome, NextStep)
             if isinstance(outcome, NextStep):
                 tell(ending=Ending.PENDING)
@@ -332,7 +332,7 @@ class Logins:
             raise error("security.token.refresh_forbidden", f"{name!r} refused")
         return given
 
-    async def _take(
+    async def _run_step(
         self, name: str, strategy: Strategy, attempt: LoginAttempt, step: Step, visit: Visit
     ) -> object:
         """Run one step of a login; return the outcome, or what follows from it."""
@@ -368,14 +368,14 @@ class Logins:
             tell(actor=step.linking.kuid, subject=step.linking.kuid)
             return Claim(step.linking, outcome.credentials, _guards_of(step.linking, outcome))
         if isinstance(outcome, Newcomer):
-            outcome = await self._welcome(name, outcome)
+            outcome = await self._create_user(name, outcome)
         if not isinstance(outcome, Authenticated):
             raise error("plugin.strategy.invalid_verify_resolve", name)
         user = await self._find_user(name, outcome.kuid)
         tell(actor=user.kuid)
         return LoggedIn(user, outcome.guards, step.wishes, name)
 
-    async def _welcome(self, name: str, newcomer: Newcomer) -> Authenticated:
+    async def _create_user(self, name: str, newcomer: Newcomer) -> Authenticated:
         """Create the user of a first login, unless they were created at this moment."""
         for _ in range(_ATTEMPTS):
             known = await self._users.owner_of(name, newcomer.identifier)

@@ -47,10 +47,10 @@ MOST_FORMS = 1000
 """Steps that a form has been posted for, of one address and of all; beyond that they are deleted in
 the same way."""
 MOST_FORM_BYTES = 65_536
-_MOST_STATE_CHARACTERS = 256
+_MAX_STATE_CHARACTERS = 256
 _STATE_BYTES = 32
 _SECOND_MARK = "2."  # no other state has a dot
-_OVER = "This sign-in has expired or was already used. Please try again."
+_EXPIRED = "This sign-in has expired or was already used. Please try again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,15 +179,15 @@ class PendingLogins:
         """Return the step of this name; ApiError 401 unless it is valid, of this strategy and of
         this client, with a `kuid` a linking of this user. Where a form was stored for it, only the
         browser that posted it has the key."""
-        row = await self._living(state, strategy, is_linking=kuid is not None)
+        row = await self._find_valid(state, strategy, is_linking=kuid is not None)
         data = cast("dict[str, object]", row["data"])
         bound = data["binding"]
         if isinstance(bound, str) and not hmac.compare_digest(bound, _hashed(binding)):
-            raise _over("foreign state")
+            raise _refused("foreign state")
         if kuid is not None and kuid != row["kuid"]:
-            raise _over("another user's state")
+            raise _refused("another user's state")
         if "form" in data and not _is_key(form_key, data["form_key"]):
-            raise _over("a form from another browser")
+            raise _refused("a form from another browser")
         linking = cast("dict[str, Any] | None", data.get("linking"))
         return Step(
             cast("dict[str, object]", data["kept"]),
@@ -209,12 +209,12 @@ class PendingLogins:
         The form may be posted by another person than the one who began, lured to the provider:
         without the key, the one who began would be logged in as the other (login CSRF).
         """
-        row = await self._living(state, strategy)
+        row = await self._find_valid(state, strategy)
         data, token_hash = cast("dict[str, object]", row["data"]), cast(bytes, row["token_hash"])
         if "form" in data:
-            raise _over("a second form")
+            raise _refused("a second form")
         if len(orjson.dumps(form)) > MOST_FORM_BYTES:
-            raise _over("a form that is too large")
+            raise _refused("a form that is too large")
         now_ms, ends_ms = self._clock_ms(), cast(int, row["expires_at"])
         dropped = self._forms.enter(address_key(address) or b"", token_hash, ends_ms, now_ms)
         gone = [DeleteAll(Table.ONE_TIME, {"token_hash": one}) for one in dropped]
@@ -224,18 +224,18 @@ class PendingLogins:
         try:
             await self._storage.apply([*gone, Unchanged(Table.ONE_TIME, row), changed])
         except Missing:
-            raise _over("state was used") from None
+            raise _refused("state was used") from None
         return key
 
-    async def _living(self, state: object, strategy: str, *, is_linking: bool = False) -> Row:
+    async def _find_valid(self, state: object, strategy: str, *, is_linking: bool = False) -> Row:
         row = None
-        if isinstance(state, str) and len(state) <= _MOST_STATE_CHARACTERS and state.isascii():
+        if isinstance(state, str) and len(state) <= _MAX_STATE_CHARACTERS and state.isascii():
             row = await self._storage.get(Table.ONE_TIME, token_hash=hash_token(state))
         is_second = is_second_state(state) and not is_linking
         if row is None or row["kind"] != (_SECOND_KIND if is_second else _kind(strategy)):
-            raise _over("unknown state")
+            raise _refused("unknown state")
         if cast(int, row["expires_at"]) <= self._clock_ms():
-            raise _over("expired state")
+            raise _refused("expired state")
         return row
 
     async def use_up(self, step: Step) -> None:
@@ -243,7 +243,7 @@ class PendingLogins:
         try:
             await self._storage.apply([Delete(Table.ONE_TIME, {"token_hash": step.token_hash})])
         except Missing:
-            raise _over("state was used") from None
+            raise _refused("state was used") from None
         self._counts.leave(step.token_hash)
         self._forms.leave(step.token_hash)
 
@@ -254,7 +254,7 @@ class PendingLogins:
             row = await self._storage.get(Table.ONE_TIME, token_hash=step.token_hash)
             data = {} if row is None else cast("dict[str, Any]", row["data"])
             if row is None or data["tries"] >= MOST_TRIES:
-                raise _over("state was used" if row is None else "too many tries")
+                raise _refused("state was used" if row is None else "too many tries")
             counted: Row = {"data": {**data, "tries": data["tries"] + 1}}
             key: Row = {"token_hash": step.token_hash}
             try:
@@ -264,7 +264,7 @@ class PendingLogins:
             except Missing:
                 continue  # another attempt was counted at the same moment
             return
-        raise _over("too many tries")
+        raise _refused("too many tries")
 
     def end(self, step: Step) -> Change:
         """Return the change that deletes a step, for the transaction that stores its result;
@@ -279,8 +279,8 @@ class _Counts:
     an attacker can keep the index full."""
 
     def __init__(self, of_address: int, in_all: int) -> None:
-        self._most_of_address = of_address
-        self._most = in_all
+        self._max_of_address = of_address
+        self._max = in_all
         self._of: dict[bytes, OrderedDict[bytes, int]] = {}
         self._where: OrderedDict[bytes, bytes] = OrderedDict()
         self._by_count: dict[int, dict[bytes, None]] = {}  # addresses by their number of steps
@@ -290,31 +290,31 @@ class _Counts:
         dropped = []
         self.leave(token_hash)
         self._expire(now_ms)
-        if len(self._of.get(key, ())) >= self._most_of_address:
+        if len(self._of.get(key, ())) >= self._max_of_address:
             dropped.append(self._drop_oldest(key))
-        if len(self._where) >= self._most:
+        if len(self._where) >= self._max:
             dropped.append(self._drop_oldest(next(iter(self._by_count[max(self._by_count)]))))
-        his = self._of.setdefault(key, OrderedDict())
-        his[token_hash] = ends_ms
+        steps = self._of.setdefault(key, OrderedDict())
+        steps[token_hash] = ends_ms
         self._where[token_hash] = key
-        self._recount(key, len(his) - 1, len(his))
+        self._recount(key, len(steps) - 1, len(steps))
         return dropped
 
     def leave(self, token_hash: bytes) -> None:
         """Remove a step from the index, if it is there."""
         key = self._where.pop(token_hash, None)
         if key is not None:
-            his = self._of[key]
-            del his[token_hash]
-            self._recount(key, len(his) + 1, len(his))
-            if not his:
+            steps = self._of[key]
+            del steps[token_hash]
+            self._recount(key, len(steps) + 1, len(steps))
+            if not steps:
                 del self._of[key]
 
     def _recount(self, key: bytes, before: int, now: int) -> None:
         if before:
-            alike = self._by_count[before]
-            del alike[key]
-            if not alike:
+            addresses = self._by_count[before]
+            del addresses[key]
+            if not addresses:
                 del self._by_count[before]
         if now:
             self._by_count.setdefault(now, {})[key] = None
@@ -352,7 +352,7 @@ def _check_size(data: Row, strategy: str) -> None:
         raise error("plugin.strategy.invalid_verify_resolve", strategy)
 
 
-def _over(reason: str) -> ApiError:
+def _refused(reason: str) -> ApiError:
     """Return the same error for every reason; the audit log contains the reason."""
     tell(reason=reason)
-    return error("plugin.strategy.missing_user", _OVER)
+    return error("plugin.strategy.missing_user", _EXPIRED)

@@ -20,9 +20,9 @@ from protocol.errors import LocalError
 
 _LOG = logging.getLogger("manykeys.breaches")
 TIMEOUT_S = 2.0
-_MOST_WAITING = 32
-_MOST_ANSWER_BYTES = 1024 * 1024
-_MOST_LINE_BYTES = 256
+_MAX_WAITING = 32
+_MAX_ANSWER_BYTES = 1024 * 1024
+_MAX_LINE_BYTES = 256
 _PREFIX_DIGITS, _DIGITS = 5, 40
 
 Lookup = Callable[[str], bool]
@@ -43,7 +43,7 @@ class BreachCheck:
 
     async def is_breached(self, password: str) -> bool:
         """See `server.auth.passwords.rules.Breaches`."""
-        if self._waiting >= _MOST_WAITING:
+        if self._waiting >= _MAX_WAITING:
             return self._fail_open("too many passwords wait to be checked")
         # Not for security: it is the format of such lists.
         digest = hashlib.sha1(password.encode(), usedforsecurity=False).hexdigest().upper()
@@ -103,8 +103,8 @@ def range_lookup(url: str) -> Lookup:
             answer = connection.getresponse()
             if answer.status != 200:
                 raise ValueError(f"the service answered {answer.status}")
-            body = answer.read(_MOST_ANSWER_BYTES)
-            if answer.length or len(body) == _MOST_ANSWER_BYTES:
+            body = answer.read(_MAX_ANSWER_BYTES)
+            if answer.length or len(body) == _MAX_ANSWER_BYTES:
                 raise ValueError("the service's answer is incomplete or too long")
         finally:
             connection.close()
@@ -154,5 +154,5 @@ def _line_after(file: BinaryIO, offset: int) -> str:
     """Return the first line that begins at or after an offset; empty at the end of the file."""
     file.seek(max(offset - 1, 0))
     if offset:
-        file.readline(_MOST_LINE_BYTES)
-    return file.readline(_MOST_LINE_BYTES).decode("ascii", "replace").rstrip()
+        file.readline(_MAX_LINE_BYTES)
+    return file.readline(_MAX_LINE_BYTES).decode("ascii", "replace").rstrip()

@@ -29,7 +29,7 @@ MOST_BCRYPT_COST = 16
 MOST_ITERATIONS = 3_000_000
 """Of PBKDF2: one to two seconds."""
 _MOST_ARGON2_KIB, _MOST_ARGON2_PASSES, _MOST_ARGON2_LANES = 262_144, 16, 16
-_MOST_SALT_CHARACTERS = 4096
+_MAX_SALT_CHARACTERS = 4096
 _BCRYPT_BYTES = 72
 _KUZZLE_ITERATIONS = 10_000
 
@@ -128,14 +128,14 @@ def _find_kuzzle(record: Record) -> Check | None:
     if match is None or not isinstance(stored, str) or not isinstance(salt, str):
         return None
     expected = _decode(stored, record.get("digest", "hex"))
-    derive = _find_kuzzle_way(salt, match[1].lower(), record)
+    derive = _find_kuzzle_derivation(salt, match[1].lower(), record)
     # A pepper was never stored with the record, so nothing can be verified with one.
     if expected is None or derive is None or record.get("pepper"):
         return None
     return partial(_verify_kuzzle, derive, expected)
 
 
-def _find_kuzzle_way(salt: str, name: str, record: Record) -> Derive | None:
+def _find_kuzzle_derivation(salt: str, name: str, record: Record) -> Derive | None:
     """Return how Kuzzle derived a password's hash; the salt is used as a string, although it looks
     like hexadecimal."""
     encryption = record.get("encryption") or "hmac"
@@ -143,7 +143,7 @@ def _find_kuzzle_way(salt: str, name: str, record: Record) -> Derive | None:
         key = salt.encode()
     except UnicodeEncodeError:
         return None
-    if len(salt) > _MOST_SALT_CHARACTERS:
+    if len(salt) > _MAX_SALT_CHARACTERS:
         return None
     if record.get("stretching"):
         length = _KUZZLE_BYTES[name]

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from protocol.errors import error
 
 _LOG = logging.getLogger("manykeys.patterns")
-_MOST_S = 2.0
-_MOST_PROCESSES, _MOST_WAITING = 2, 32
+_TIMEOUT_S = 2.0
+_MAX_PROCESSES, _MAX_WAITING = 2, 32
 _RETRY_AFTER_S = 1
 _FOUND, _NOT_FOUND = 10, 11  # exit codes that Python does not use by itself
 _SEPARATOR = b"\0"
@@ -63,15 +63,15 @@ def _is_unicode(text: str) -> bool:
 class Matcher:
     """Searches strings for patterns, a limited number at a time and each within a time limit."""
 
-    def __init__(self, *, most_s: float = _MOST_S) -> None:
+    def __init__(self, *, most_s: float = _TIMEOUT_S) -> None:
         self._most_s = most_s
-        self._places = asyncio.Semaphore(_MOST_PROCESSES)
+        self._places = asyncio.Semaphore(_MAX_PROCESSES)
         self._waiting = 0
 
     async def is_found(self, pattern: Pattern, text: str) -> bool:
         """Return whether the string contains a match. ApiError 503 if that was not found out in
         time."""
-        if self._waiting >= _MOST_WAITING:
+        if self._waiting >= _MAX_WAITING:
             raise error("api.process.overloaded", retry_after_s=_RETRY_AFTER_S)
         self._waiting += 1
         try:

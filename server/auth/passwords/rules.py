@@ -17,7 +17,7 @@ STRICT_RESET_MS = 3_600_000
 _COMMON = Path(__file__).with_name("common_passwords.txt")
 _PRODUCT_WORDS = ("manykeys", "kuzzle")
 # A shorter name may be part of any word; it is only refused as the whole password.
-_LEAST_NAME_CHARACTERS = 4
+_MIN_NAME_CHARACTERS = 4
 
 
 class Breaches(Protocol):
@@ -56,7 +56,7 @@ def read_common_passwords() -> frozenset[str]:
 
 
 def _is_made_of_context(folded: str, username: str) -> bool:
-    words = [*_PRODUCT_WORDS, *([username] if len(username) >= _LEAST_NAME_CHARACTERS else [])]
+    words = [*_PRODUCT_WORDS, *([username] if len(username) >= _MIN_NAME_CHARACTERS else [])]
     return folded == username or any(word in folded for word in words)
 
 

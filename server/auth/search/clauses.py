@@ -161,10 +161,10 @@ class Clauses:
         words = words_of(self._budget.scalar(options.get("query")))
         self._budget.count(len(words))
         field = self._budget.field(field)
-        least = len(words)
+        minimum = len(words)
         if operator == "or":
-            least = read_least(options.get("minimum_should_match"), len(words), default=1)
-        return SomeOf(tuple(InWords(field, (word,)) for word in words), max(least, 1))
+            minimum = read_least(options.get("minimum_should_match"), len(words), default=1)
+        return SomeOf(tuple(InWords(field, (word,)) for word in words), max(minimum, 1))
 
     def _match_phrase(self, name: str, given: object, level: int) -> Query:
         field, value = only_member(name, given)

@@ -112,8 +112,8 @@ class _Parser:
         if parts["should"]:
             default = 0 if parts["must"] or parts["filter"] else 1
             given = options.get("minimum_should_match")
-            least = read_least(given, len(parts["should"]), default)
-            needed.append(SomeOf(parts["should"], least))
+            minimum = read_least(given, len(parts["should"]), default)
+            needed.append(SomeOf(parts["should"], minimum))
         return AllOf(tuple(needed))
 
     def _clauses_in(self, given: object, level: int) -> tuple[Query, ...]:

@@ -47,7 +47,7 @@ from server.storage.base import (
 )
 from server.storage.rows import Row, Table
 
-_MOST_TOKEN_CHARACTERS = 8192
+_MAX_TOKEN_CHARACTERS = 8192
 _SWEPT_AT_ONCE = 1000
 _ENDED_AT_ONCE = 1000
 _WRITTEN_AT_ONCE = 200
@@ -97,7 +97,7 @@ class Tokens:
         self._tokens: dict[bytes, str] = {}  # token hash → live token
         self._sessions_of: dict[str, set[bytes]] = {}  # kuid → hashes of its live session tokens
         # Hashes of live tokens whose users' sessions were all revoked.
-        self._over: list[set[bytes]] = []
+        self._revoked: list[set[bytes]] = []
         # By kuid, and whether their tokens are sufficient where a second factor is required.
         self._people: WeakValueDictionary[tuple[str, bool], Person] = WeakValueDictionary()
         # Grows with every journal entry. What was read before an entry and is kept after it could
@@ -130,7 +130,7 @@ class Tokens:
             await self._storage.catch_up()
         if token is None:
             return self.live(None) or await self._verify_anonymous()
-        if len(token) > _MOST_TOKEN_CHARACTERS:
+        if len(token) > _MAX_TOKEN_CHARACTERS:
             raise error("security.token.invalid")
         is_key = token.startswith(API_KEY_PREFIX)
         if not is_key:
@@ -220,9 +220,9 @@ class Tokens:
             elif entry.noted is Noted.REFRESHED:
                 self._drop(bytes.fromhex(entry.subject.partition(":")[0]))
             elif entry.noted is Noted.SESSIONS:
-                self._end_sessions(entry.subject)
+                self._drop_sessions(entry.subject)
             elif entry.noted is Noted.ALL_SESSIONS:
-                self._end_all_sessions(map(bytes.fromhex, entry.subject.split(":")))
+                self._drop_all_sessions(map(bytes.fromhex, entry.subject.split(":")))
             elif entry.noted is Noted.USER:
                 self._forget_person(entry.subject)
             elif entry.noted is Noted.LOST:
@@ -230,7 +230,7 @@ class Tokens:
 
     def forget_all(self) -> None:
         """Drop every live token and every user, so that each is read again at its next request."""
-        self._live, self._tokens, self._sessions_of, self._over = {}, {}, {}, []
+        self._live, self._tokens, self._sessions_of, self._revoked = {}, {}, {}, []
         for kuid, _ in list(self._people):
             self._forget_person(kuid)
 
@@ -332,10 +332,10 @@ class Tokens:
             raise error("security.token.invalid")
         line = Line(now_ms, REUSED, source=source, subject=cast(str, row["kuid"]))
         line.ending, line.reason = Ending.REFUSED, "refreshed before: its session was revoked"
-        await carry(line, self._end_family(cast(str, row["family"])))
+        await carry(line, self._revoke_family(cast(str, row["family"])))
         raise error("security.token.invalid")
 
-    async def _end_family(self, family: str) -> None:
+    async def _revoke_family(self, family: str) -> None:
         """Revoke a session with all its tokens, and the sessions that were created with them."""
         while rows := await self._storage.find(Table.SESSIONS, limit=_ENDED_AT_ONCE, family=family):
             # One of two clients has stolen a token: neither is a known device any more.
@@ -411,9 +411,9 @@ class Tokens:
         if token is None:
             return
         kuid = self._live.pop(token).kuid
-        his = self._sessions_of.get(kuid, set())
-        his.discard(token_hash)
-        if not his:
+        hashes = self._sessions_of.get(kuid, set())
+        hashes.discard(token_hash)
+        if not hashes:
             self._sessions_of.pop(kuid, None)
 
     def _forget_person(self, kuid: str) -> None:
@@ -423,34 +423,34 @@ class Tokens:
             if person is not None:
                 person.generation = STALE
 
-    def _end_sessions(self, kuid: str) -> None:
+    def _drop_sessions(self, kuid: str) -> None:
         """Revoke a user's sessions at once, however many they are; their tokens, which are not live
         any more, are forgotten a few at a time."""
         self._forget_person(kuid)
-        is_forgetting = bool(self._over)
-        his = self._sessions_of.pop(kuid, None)
-        if his:
-            self._over.append(his)
-        if self._over and not is_forgetting:
+        is_forgetting = bool(self._revoked)
+        hashes = self._sessions_of.pop(kuid, None)
+        if hashes:
+            self._revoked.append(hashes)
+        if self._revoked and not is_forgetting:
             asyncio.get_running_loop().call_soon(self._forget_some)
 
     def _forget_some(self) -> None:
         for _ in range(_FORGOTTEN_AT_ONCE):
-            if not self._over:
+            if not self._revoked:
                 return
-            self._drop(self._over[-1].pop())
-            if not self._over[-1]:
-                self._over.pop()
-        if self._over:
+            self._drop(self._revoked[-1].pop())
+            if not self._revoked[-1]:
+                self._revoked.pop()
+        if self._revoked:
             asyncio.get_running_loop().call_later(_PAUSE_S, self._forget_some)
 
-    def _end_all_sessions(self, kept: Iterable[bytes]) -> None:
+    def _drop_all_sessions(self, kept: Iterable[bytes]) -> None:
         """Drop everything but these tokens at once; API keys are verified again at their next
         request."""
         tokens = [self._tokens[token_hash] for token_hash in kept if token_hash in self._tokens]
         callers = {token: self._live[token] for token in tokens}
         going_on = [one for one in callers.items() if self._is_kept(*one)]
-        self._live, self._tokens, self._sessions_of, self._over = {}, {}, {}, []
+        self._live, self._tokens, self._sessions_of, self._revoked = {}, {}, {}, []
         for token, caller in going_on:
             self._keep(token, caller)
 

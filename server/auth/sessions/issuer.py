@@ -105,7 +105,7 @@ class Issuer:
         """
         now_ms = self._clock_ms()
         chain = _Chain(now_ms, shown or {}, assurance, parent=parent)
-        issued, row = self._make(user.kuid, ttl_ms, chain, now_ms)
+        issued, row = self._create(user.kuid, ttl_ms, chain, now_ms)
         row["single_use"] = int(single_use)
         try:
             await self._storage.apply(
@@ -145,7 +145,7 @@ class Issuer:
                 cast(str, old["family"]),
                 cast("str | None", old["parent"]),
             )
-            issued, row = self._make(caller.kuid, ttl_ms, chain, self._clock_ms())
+            issued, row = self._create(caller.kuid, ttl_ms, chain, self._clock_ms())
             try:
                 await self._storage.apply(self._replace(old, token, issued, row))
             except Missing:
@@ -153,7 +153,7 @@ class Issuer:
             return issued
         raise error("security.token.invalid")
 
-    def _make(self, kuid: str, ttl_ms: int, chain: _Chain, now_ms: int) -> tuple[Issued, Row]:
+    def _create(self, kuid: str, ttl_ms: int, chain: _Chain, now_ms: int) -> tuple[Issued, Row]:
         ends_ms = self.limits.end_ms(now_ms, ttl_ms, chain.started_at_ms)
         if ends_ms is not None:
             ttl_ms = ends_ms - now_ms

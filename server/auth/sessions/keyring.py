@@ -44,8 +44,8 @@ JOURNAL_S = 0.1
 SETTLE_S = 2 * JOURNAL_S
 """How long a new key only verifies: no server signs with it before all others can verify it."""
 _RETRY_S = 1.0
-_MOST_HEADER_CHARACTERS = 512
-_MOST_UNKNOWN = 1024
+_MAX_HEADER_CHARACTERS = 512
+_MAX_UNKNOWN = 1024
 """Headers that are remembered as unknown."""
 FIND_PAUSE_S = 0.05
 """Minimum time between two reads of the store for unknown keys, however many forged tokens come."""
@@ -88,7 +88,7 @@ class Keyring:
 
         All sessions are revoked if the configured secret is not the one of the last start.
         """
-        await self._end_other_secret()
+        await self._revoke_other_secret()
         self._signer = await self._read()
         self._is_stale.set()  # journal entries before anyone listens are in the store only
 
@@ -116,12 +116,12 @@ class Keyring:
         process may have created it a moment ago. However many ask, the store is read once per
         `FIND_PAUSE_S` at most, and for the same header not again until keys change."""
         header = token.partition(".")[0]
-        if header in self._keys or header in self._unknown or len(header) > _MOST_HEADER_CHARACTERS:
+        if header in self._keys or header in self._unknown or len(header) > _MAX_HEADER_CHARACTERS:
             return header in self._keys
         if self._finding is None:
             self._finding = asyncio.create_task(self._find_keys(), name="find keys")
         await asyncio.shield(self._finding)
-        if header not in self._keys and len(self._unknown) < _MOST_UNKNOWN:
+        if header not in self._keys and len(self._unknown) < _MAX_UNKNOWN:
             self._unknown.add(header)
         return header in self._keys
 
@@ -214,7 +214,7 @@ class Keyring:
                 self._keys = {key.header: key for key in (*stored, signer)}
                 return signer
 
-    async def _end_other_secret(self) -> None:
+    async def _revoke_other_secret(self) -> None:
         """Revoke all sessions if the configured secret changed; API keys only stop verifying."""
         row = await self._storage.get(Table.SETTINGS, name=_LAST_SECRET)
         last = None if row is None else row["value"]

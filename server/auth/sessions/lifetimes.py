@@ -7,7 +7,7 @@ from protocol.errors import error
 from server.core.durations import NEVER, parse_duration_ms
 
 # A thousand years: every date stays one that all calendars can format.
-_MOST_LIFETIME_MS = 1000 * 365 * 24 * 3600 * 1000
+_MAX_LIFETIME_MS = 1000 * 365 * 24 * 3600 * 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def read_lifetime(wanted: object) -> int:
         parsed = None
     if parsed == NEVER:
         return NEVER
-    if parsed is None or not 1 <= parsed <= _MOST_LIFETIME_MS:
+    if parsed is None or not 1 <= parsed <= _MAX_LIFETIME_MS:
         accepted = 'milliseconds, or a string such as "2h"'
         raise error("api.assert.invalid_argument", "expiresIn", accepted)
     return int(parsed)

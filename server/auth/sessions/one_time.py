@@ -17,7 +17,7 @@ from server.storage.rows import Row, Table
 
 _KIND = "reset"
 _TOKEN_BYTES = 32
-_MOST_CHARACTERS = 256
+_MAX_CHARACTERS = 256
 _PREFIX = "plugin.kuzzle-plugin-auth-passport-local."
 
 
@@ -51,7 +51,7 @@ class Resets:
     async def find(self, token: str) -> str:
         """Return the token's user. ApiError 400 `invalid_token`, 401 `expired_token`."""
         row = None
-        if len(token) <= _MOST_CHARACTERS and token.isascii():
+        if len(token) <= _MAX_CHARACTERS and token.isascii():
             row = await self._storage.get(Table.ONE_TIME, token_hash=hash_token(token))
         if row is None or row["kind"] != _KIND:
             raise error(_PREFIX + "invalid_token")

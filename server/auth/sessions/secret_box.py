@@ -84,10 +84,10 @@ async def stored_secret(storage: Storage, setting: str) -> str:
     once: of several processes that do so at the same time, one succeeds."""
     row = await storage.get(Table.SETTINGS, name=setting)
     if row is None:
-        made = secrets.token_hex(_KEY_BYTES)
+        secret = secrets.token_hex(_KEY_BYTES)
         try:
-            await storage.apply([Insert(Table.SETTINGS, {"name": setting, "value": made})])
+            await storage.apply([Insert(Table.SETTINGS, {"name": setting, "value": secret})])
         except Exists:
             return await stored_secret(storage, setting)
-        return made
+        return secret
     return cast(str, row["value"])

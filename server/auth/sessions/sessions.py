@@ -192,13 +192,13 @@ def _shown(row: Row, current_id: str) -> dict[str, object]:
 
 
 # Keys whose sockets are notified at once; those of further ones learn it at their next request.
-_MOST_KEYS = 1000
+_MAX_KEYS = 1000
 
 
 async def ends_of(storage: Storage, kuid: str, now_ms: int) -> list[Change]:
     """Return the changes that revoke a user's sessions and one-time tokens, and notify the sockets
     that use one of their API keys."""
     changes = [*end_all(kuid, now_ms), DeleteAll(Table.ONE_TIME, {"kuid": kuid})]
-    for key in await storage.find(Table.API_KEYS, limit=_MOST_KEYS, kuid=kuid):
+    for key in await storage.find(Table.API_KEYS, limit=_MAX_KEYS, kuid=kuid):
         changes.append(Note(Noted.API_KEY, cast(bytes, key["token_hash"]).hex()))
     return changes

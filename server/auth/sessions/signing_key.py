@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from protocol.errors import LocalError
 
 # RFC 7518 §3.2: an HMAC secret is at least as long as the hash output.
-_LEAST_SECRET_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
+_MIN_SECRET_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
 _SECRET_BYTES = 64
 _RSA_BITS = 2048
 _KID_BYTES = 8
@@ -63,7 +63,7 @@ class SigningKey:
 
     def public_jwk(self) -> dict[str, str] | None:
         """Return the public key for verifiers (RFC 7517 §4); None for HMAC, which has none."""
-        if self.algorithm in _LEAST_SECRET_BYTES:
+        if self.algorithm in _MIN_SECRET_BYTES:
             return None
         jwk = jwt.get_algorithm_by_name(self.algorithm).to_jwk(self._public, as_dict=True)
         public = {name: str(jwk[name]) for name in _PUBLIC_MEMBERS if name in jwk}
@@ -96,7 +96,7 @@ def make_kid() -> str:
 def load_stored(kid: str, algorithm: str, secret: str, created_at_ms: int) -> SigningKey:
     """Return the key of a string from `make_secret`; LocalError if it is not one, or too weak."""
     try:
-        if algorithm in _LEAST_SECRET_BYTES:
+        if algorithm in _MIN_SECRET_BYTES:
             return _hmac_key(kid, algorithm, bytes.fromhex(secret), created_at_ms)
         private = jwt.get_algorithm_by_name(algorithm).prepare_key(secret)
         if isinstance(private, rsa.RSAPrivateKey) and private.key_size < _RSA_BITS:
@@ -113,24 +113,24 @@ def load_configured(algorithm: str, secret: str) -> SigningKey:
     LocalError if the algorithm does not use a secret, or requires a longer one.
     """
     setting = "security.authToken.secret"
-    least_bytes = _LEAST_SECRET_BYTES.get(algorithm)
-    if least_bytes is None:
+    min_bytes = _MIN_SECRET_BYTES.get(algorithm)
+    if min_bytes is None:
         raise LocalError(
             f"{setting}: cannot be used with security.authToken.algorithm = {algorithm}, whose "
-            "keys are generated; expected one of " + ", ".join(_LEAST_SECRET_BYTES)
+            "keys are generated; expected one of " + ", ".join(_MIN_SECRET_BYTES)
         )
     text = secret.encode()
-    if len(text) < least_bytes:
+    if len(text) < min_bytes:
         raise LocalError(
             f"{setting}: too short for security.authToken.algorithm = {algorithm}; "
-            f"expected {least_bytes} bytes or more"
+            f"expected {min_bytes} bytes or more"
         )
     kid = hashlib.sha256(algorithm.encode() + b"\0" + text).hexdigest()[: 2 * _KID_BYTES]
     return _hmac_key(kid, algorithm, text, 0)
 
 
 def _hmac_key(kid: str, algorithm: str, secret: bytes, created_at_ms: int) -> SigningKey:
-    if len(secret) < _LEAST_SECRET_BYTES[algorithm]:
+    if len(secret) < _MIN_SECRET_BYTES[algorithm]:
         raise LocalError(f"the signing key {kid} is too short for {algorithm}")
     return SigningKey(kid, algorithm, created_at_ms, _write_header(kid, algorithm), secret, secret)
 
