@@ -185,7 +185,7 @@ class Credentials:
             else:
                 prepared = await strategy.delete(kuid)
             is_last = keeps_a_way_in and not prepared.left
-            guards = await self._other_way_in(name, kuid) if is_last else []
+            guards = await self._other_login_method(name, kuid) if is_last else []
             return Prepared({}, [*guards, *prepared.changes])
 
         await self._apply(kuid, prepare, notice=REMOVED)
@@ -200,7 +200,7 @@ class Credentials:
         strategy = self._strategies.get(name)
         return await strategy.get_by_id(identifier) if isinstance(strategy, InformsById) else {}
 
-    async def _other_way_in(self, name: str, kuid: str) -> list[Change]:
+    async def _other_login_method(self, name: str, kuid: str) -> list[Change]:
         """Return guards that a user can still log in without this strategy; ApiError 412 if they
         could not.
 

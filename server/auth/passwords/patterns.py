@@ -43,12 +43,12 @@ class Pattern:
 def read_pattern(written: str) -> Pattern | None:
     """Parse a pattern, bare or as `/pattern/flags`; None for one that is not valid."""
     delimited = _DELIMITED.fullmatch(written)
-    text, letters = (delimited[1], delimited[2]) if delimited else (written, "")
-    if "\0" in text or not _is_unicode(text) or not set(letters) <= _FLAGS.keys():
+    text, flag_names = (delimited[1], delimited[2]) if delimited else (written, "")
+    if "\0" in text or not _is_unicode(text) or not set(flag_names) <= _FLAGS.keys():
         return None
     flags = int(_BASE)
-    for letter in letters:
-        flags |= _FLAGS[letter]
+    for flag_name in flag_names:
+        flags |= _FLAGS[flag_name]
     try:
         re.compile(text, flags)
     except (re.error, RecursionError, OverflowError):
