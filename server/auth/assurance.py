@@ -20,8 +20,8 @@ Confirm = Callable[[Callable[[], Awaitable[None]]], Awaitable[None]]
 
 
 class TokenKind(Enum):
-    """What a token is; one kind never passes for another. `OPERATOR` is no token: it stands for the
-    command line."""
+    """The kind of a token; one kind is never accepted as another. `OPERATOR` is not a token: it
+    represents the command line."""
 
     NONE = "no token"
     SESSION = "session"
@@ -52,17 +52,17 @@ STEP_UP = frozenset(
         *("credentialsExist", "getMyCredentials", "createMyCredentials"),
     )
 )
-"""What a session without a required second factor may still do: find out, log in again, add the
-factor, log out."""
+"""What a session without a required second factor may still do: read, log in again, add the factor,
+log out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who asks for a change, and with what assurance.
+    """The user or client that asks for a change, and with what assurance.
 
-    `password` is the present password as it was sent, `confirm` checks it. A change that is
-    completed later, by a provider's answer, is made by the principal that began it: `asked_at_ms`
-    says when, and `is_confirmed` whether the present password was right then. None: now.
+    `password` is the current password as it was sent, `confirm` checks it. A change that is
+    completed later, by a provider's response, is made by the principal that began it: `asked_at_ms`
+    says when, and `is_confirmed` whether the current password was correct then. None: now.
     """
 
     kuid: str
@@ -81,10 +81,10 @@ class Principal:
 
 
 class AssuranceRules(Protocol):
-    """What sessions and API keys ask of the rules on second factors; see `StepUp`."""
+    """Rules on second factors as sessions and API keys use them; see `StepUp`."""
 
     def is_sufficient(self, assurance: Assurance, kind: TokenKind) -> bool:
-        """Return whether a token is enough where a second factor is required."""
+        """Return whether a token is sufficient where a second factor is required."""
 
     async def is_required(self, kuid: str, profile_ids: Iterable[str]) -> bool:
         """Return whether a user must have a second factor."""
@@ -98,9 +98,9 @@ class MfaPolicy:
     """`[security.mfa]` with what `security.strict` and `security.apiKey` add to it.
 
     With `covers_all` a recent login is required to change any authentication method, else only for
-    second factors and what stands in for one. `keys_change_others` lets API keys do what needs it
-    to other users, `keys_change_own` lets them change how their own user logs in. `is_open` means
-    that everyone may do everything.
+    second factors and what replaces one. `keys_change_others` allows API keys what needs a recent
+    login for other users, `keys_change_own` allows them to change how their own user logs in.
+    `is_open` means that everyone may do everything.
     """
 
     required_for: Scope = NOBODY
@@ -115,14 +115,14 @@ class MfaPolicy:
     is_open: bool = False
 
     def is_sufficient(self, assurance: Assurance, kind: TokenKind) -> bool:
-        """Tell whether a token is enough where a second factor is required; no token always is,
-        since it proves nobody."""
+        """Return whether a token is sufficient where a second factor is required; the absence of a
+        token always is, since it authenticates no user."""
         if self.required_for == NOBODY or self.is_open or kind is TokenKind.NONE:
             return True
         is_key = kind is TokenKind.API_KEY or BY_API_KEY in assurance.amr
         return (is_key and not self.keys_need_it) or self.has_factor(assurance)
 
     def has_factor(self, assurance: Assurance) -> bool:
-        """Tell whether a second factor, or a strategy that needs none, is among the methods."""
+        """Return whether a second factor, or a strategy that needs none, is among the methods."""
         first, seconds = assurance.amr[:1], assurance.amr[1:]
         return not self.exempt.isdisjoint(first) or not set(self.factors).isdisjoint(seconds)

@@ -481,7 +481,7 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
         ),
         Bound(
             "characters of a token",
-            "server.auth.sessions.authenticator._MOST_TOKEN_CHARACTERS",
+            "server.auth.sessions.authenticator._MAX_TOKEN_CHARACTERS",
             "401 `security.token.invalid`",
             "server/api/test_auth_actions.py::test_token_that_is_no_good",
         ),

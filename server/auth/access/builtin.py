@@ -1,7 +1,7 @@
-"""Built-in roles and profiles, and how they get into an empty store (contract/03 §4).
+"""Built-in roles and profiles, and their installation in an empty store.
 
-What each role may do at first is said where the actions are declared; here is only the shape around
-it.
+The first rights of each role are declared with the actions; this module contains only their
+structure.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -12,20 +12,20 @@ from server.storage.base import Change, DeleteAll, Exists, Insert, Note, Noted, 
 from server.storage.rows import Row, Table
 
 BUILTIN = (ADMIN, DEFAULT, ANONYMOUS)
-"""Ids of the roles, and of the profiles with one of these roles each."""
+"""IDs of the roles, and of the profiles with one of these roles each."""
 
 _RATE_LIMITS = {ADMIN: 0, DEFAULT: 10, ANONYMOUS: 200}
-"""Requests a second; 0 is no limit."""
+"""Requests per second; 0 means no limit."""
 _SETTING = "defaults"
 _VERSION = 1
 
 
 class Declared(Protocol):
-    """An action, as far as rights go."""
+    """An action, as far as permissions are concerned."""
 
     @property
     def controller(self) -> str:
-        """Its controller's name."""
+        """The name of its controller."""
 
     @property
     def name(self) -> str:
@@ -33,11 +33,11 @@ class Declared(Protocol):
 
     @property
     def granted(self) -> tuple[str, ...]:
-        """Built-in roles that may do it at first."""
+        """Built-in roles that may run it at first."""
 
 
 def builtin_roles(actions: Iterable[Declared], open_mode: bool) -> dict[str, dict[str, object]]:
-    """Give the built-in roles by id; in open mode each of them may do everything."""
+    """Return the built-in roles by ID; in open mode each of them may do everything."""
     everything = {"*": {"actions": {"*": True}}}
     granted: dict[str, dict[str, dict[str, dict[str, bool]]]] = {DEFAULT: {}, ANONYMOUS: {}}
     for declared in actions:
@@ -51,7 +51,7 @@ def builtin_roles(actions: Iterable[Declared], open_mode: bool) -> dict[str, dic
 
 
 def builtin_profiles(open_mode: bool = False) -> dict[str, dict[str, object]]:
-    """Give the built-in profiles by id; in open mode none has a rate limit."""
+    """Return the built-in profiles by ID; in open mode none has a rate limit."""
     return {
         profile: {
             "policies": [{"roleId": profile}],
@@ -64,8 +64,8 @@ def builtin_profiles(open_mode: bool = False) -> dict[str, dict[str, object]]:
 async def install(
     storage: Storage, actions: Iterable[Declared], clock_ms: Callable[[], int]
 ) -> None:
-    """Write the built-in roles and profiles a new store lacks, once in its life: what an operator
-    makes of them later is his. Open mode is never written."""
+    """Write the built-in roles and profiles that a new store lacks, once in its life: later changes
+    by an operator are kept. Open mode is never written."""
     info: Row = {"author": None, "createdAt": clock_ms(), "updatedAt": None, "updater": None}
     while await storage.get(Table.SETTINGS, name=_SETTING) is None:
         changes: list[Change] = [
@@ -77,11 +77,12 @@ async def install(
         try:
             await storage.apply(changes)
         except Exists:
-            continue  # another process was faster with some of it
+            continue  # another process has written some of it first
 
 
 def restrict(actions: Iterable[Declared], now_ms: int) -> list[Change]:
-    """Give what writes the built-in roles and profiles anew, whatever an operator made of them."""
+    """Return the changes that reset the built-in roles and profiles, replacing any changes by an
+    operator."""
     info: Row = {"author": None, "createdAt": now_ms, "updatedAt": now_ms, "updater": None}
     changes: list[Change] = []
     for table, name, row in _builtin_rows(actions, info):
@@ -98,7 +99,7 @@ def _builtin_rows(actions: Iterable[Declared], info: Row) -> Iterator[tuple[Tabl
 
 
 def _entries_of(table: Table, name: str) -> list[Change]:
-    """Give what goes with a built-in role or profile: a profile has the role of its name."""
+    """Return the rows beside a built-in role or profile: a profile has the role of its name."""
     changes: list[Change] = [Note(Noted.RIGHTS, name)]
     if table is Table.PROFILES:
         changes.append(DeleteAll(Table.PROFILE_ROLES, {"profile_id": name}))

@@ -1,7 +1,7 @@
-"""What roles and profiles have in common: a document under an id, bounded in size, with its
-`_kuzzle_info` (contract/03 §1).
+"""Documents of roles and profiles: what both have in common, a body with an ID, a size limit and
+`_kuzzle_info`.
 
-Knows nothing of what such a document may say.
+Knows nothing of the content of such a document.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -18,7 +18,7 @@ from server.storage.rows import Row, Table
 
 MOST_DOCUMENT_BYTES = 256 * 1024
 """Of one role or profile, as JSON without spaces."""
-# The id stands beside the document, and who wrote it when in a column of its own.
+# The ID is shown beside the document, and its author and time are in a column of their own.
 _NOT_CONTENT = ("_id", "_kuzzle_info")
 
 
@@ -31,16 +31,16 @@ class Document:
     info: dict[str, object]
 
     def source(self) -> dict[str, object]:
-        """Give it as the API shows it as `_source`."""
+        """Return the document the API shows as `_source`."""
         return {**self.body, "_kuzzle_info": self.info}
 
     def row(self) -> Row:
-        """Give it as it is stored."""
+        """Return the document as stored."""
         return {"id": self.id, "body": self.body, "info": self.info}
 
 
 async def read_document(storage: Storage, table: Table, name: str) -> Document | None:
-    """Give a stored document, or None."""
+    """Return a stored document, or None."""
     row = await storage.get(table, id=name) if is_id(name) else None
     if row is None:
         return None
@@ -49,7 +49,7 @@ async def read_document(storage: Storage, table: Table, name: str) -> Document |
 
 
 async def get_each(get: Callable[[str], Awaitable[Document]], ids: Iterable[str]) -> list[Document]:
-    """Give the documents with these ids, as long as one answer has room for them."""
+    """Return the documents with these IDs, up to the size limit of one response."""
     weight, found = Weight(), []
     for name in ids:
         found.append(await get(name))
@@ -58,7 +58,8 @@ async def get_each(get: Callable[[str], Awaitable[Document]], ids: Iterable[str]
 
 
 def content_of(given: Mapping[str, object]) -> dict[str, object]:
-    """Give what a caller may write of a document; ApiError 400 if it is too much."""
+    """Return the members of a document that a client may write; ApiError 400 if they are too
+    large."""
     content = {name: value for name, value in given.items() if name not in _NOT_CONTENT}
     if len(orjson.dumps(content)) > MOST_DOCUMENT_BYTES:
         limit = f"a document of at most {MOST_DOCUMENT_BYTES} bytes"
@@ -67,5 +68,5 @@ def content_of(given: Mapping[str, object]) -> dict[str, object]:
 
 
 def make_replaced_info(author: str, now_ms: int) -> dict[str, object]:
-    """Give the `_kuzzle_info` of what was written whole, whether it was there before or not."""
+    """Return the `_kuzzle_info` of a document that was replaced, whether it existed or not."""
     return {"author": author, "createdAt": now_ms, "updatedAt": now_ms, "updater": author}

@@ -1,8 +1,7 @@
-"""Who may do what: roles and profiles compiled into one answer per set of profiles (contract/03 §3,
-§5, §6).
+"""Permissions: roles and profiles compiled into the rights of each set of profiles.
 
-The rule of the reference, in short: a user may if any policy of any of his profiles lets him.
-`false` in a role only means that this role does not grant.
+Kuzzle's rule, in short: a request is allowed if any policy of any of the user's profiles allows it.
+`false` in a role only means that this role does not grant the action.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,12 +18,12 @@ from server.storage.rows import Table
 _ALIASES = {"ms": "memoryStorage", "memoryStorage": "ms"}
 _NO_ARGS: Mapping[str, object] = MappingProxyType({})
 _NO_ACTIONS: Mapping[str, bool] = MappingProxyType({})
-# Sets of profiles in use at one time; far more than anybody needs, small enough to forget about.
-_MOST_COMPILED = 1024
+# Sets of profiles in use at one time; far more than any installation needs, and little memory.
+_MAX_COMPILED = 1024
 # Of actions and collections in all of them, some 100 MiB: one role may have tens of thousands.
-_MOST_NAMES = 500_000
-# Of all combinations of action and place somebody's rights are listed as.
-_MOST_LISTED = 50_000
+_MAX_NAMES = 500_000
+# Of all combinations of action and place that a user's rights are listed as.
+_MAX_LISTED = 50_000
 
 Controllers = Mapping[str, Mapping[str, bool]]
 _EVERYTHING: Controllers = {"*": {"*": True}}
@@ -34,13 +33,13 @@ Places = Mapping[str, frozenset[str]]
 
 @dataclass(frozen=True, slots=True)
 class _Policy:
-    """One role of a profile, and the places it is good for."""
+    """One role of a profile, and the places where it is valid."""
 
     controllers: Controllers
     places: Places
 
     def grants(self, controller: str, action: str) -> bool:
-        """An exact name hides what `*` would say, also where it says nothing about this action."""
+        """An exact name overrides `*`, even where it does not mention this action."""
         actions = self.controllers.get(controller)
         if actions is None and controller in _ALIASES:
             actions = self.controllers.get(_ALIASES[controller])
@@ -54,7 +53,7 @@ class _Policy:
         return actions + sum(map(len, self.places.values())) + len(self.places)
 
     def size(self) -> int:
-        """Count what it is listed as."""
+        """Count the entries it is listed as."""
         places = sum(max(1, len(collections)) for collections in self.places.values())
         return max(1, places) * sum(len(actions) for actions in self.controllers.values())
 
@@ -72,8 +71,8 @@ def _covers(places: Places, index: object, collection: object) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """What the owner of some profiles may do. `rate_limit` is in requests a second, 0 is none;
-    `names` counts the actions and collections that are kept."""
+    """Rights of the users with a set of profiles. `rate_limit` is in requests per second, 0 for
+    none; `names` counts the actions and collections that are kept."""
 
     rate_limit: int = 0
     is_admin: bool = False
@@ -84,7 +83,7 @@ class Rights:
     _grants_all: bool = False
 
     def allows(self, controller: str, action: str, args: Mapping[str, object] = _NO_ARGS) -> bool:
-        """Tell whether a request may be done; `index`, `collection` and `targets` of `args` say
+        """Return whether a request is allowed; `index`, `collection` and `targets` of `args` say
         where it acts."""
         targets = args.get("targets")
         if not targets and (self._grants_all or (controller, action) in self._granted):
@@ -96,7 +95,7 @@ class Rights:
         return not targets or _all_covered(targets, [policy.places for policy in granting])
 
     def limited_to(self, names: Iterable[tuple[str, str]]) -> "Rights":
-        """Return what is left of these rights if only these actions (controller, name) count."""
+        """Return these rights limited to these actions (controller, name)."""
         wanted = frozenset(names)
         policies = []
         for policy in self._policies:
@@ -115,11 +114,11 @@ class Rights:
         return Rights(self.rate_limit, False, self.names, tuple(policies), granted)
 
     def listed(self) -> list[dict[str, object]]:
-        """Give all rights as the API lists them: once each, "allowed" where any policy allows it.
+        """Return all rights as the API lists them: once each, "allowed" where any policy allows it.
 
-        ApiError 413 where actions times places come to more than anybody could read.
+        ApiError 413 where actions times places are more than a response may contain.
         """
-        if sum(policy.size() for policy in self._policies) > _MOST_LISTED:
+        if sum(policy.size() for policy in self._policies) > _MAX_LISTED:
             raise error("services.storage.get_limit_exceeded")
         values: dict[tuple[str, str, str, str], bool] = {}
         for policy in self._policies:
@@ -146,8 +145,8 @@ class Rights:
 
 
 def _all_covered(targets: object, allowed: Iterable[Places]) -> bool:
-    """Tell whether each target lies within some policy's places. Incomplete targets are skipped; a
-    `*` in a name, or anything that is no list of targets, is refused."""
+    """Return whether each target lies within the places of some policy. Incomplete targets are
+    skipped; a `*` in a name, or anything but a list of targets, is refused."""
     missing = _read_targets(targets)
     if missing is None:
         return False
@@ -163,7 +162,7 @@ def _all_covered(targets: object, allowed: Iterable[Places]) -> bool:
 
 
 def _read_targets(targets: object) -> dict[str, set[str]] | None:
-    """Give the collections that targets name, by index; None for what can't be targets."""
+    """Return the collections that targets name, by index; None if they are not valid targets."""
     named: dict[str, set[str]] = {}
     if not isinstance(targets, list | tuple):
         return None
@@ -186,7 +185,7 @@ def compile_rights(
     profiles: Mapping[str, Mapping[str, object]],
     roles: Mapping[str, Mapping[str, object]],
 ) -> Rights:
-    """Make the rights of these profiles out of the documents by id; one that is not there grants
+    """Compile the rights of these profiles from the documents by ID; an unknown one grants
     nothing."""
     wanted = tuple(profile_ids)
     bodies = [profiles[profile_id] for profile_id in wanted if profile_id in profiles]
@@ -196,7 +195,7 @@ def compile_rights(
     for body in bodies:
         for role_id, places in _read_policies(body):
             if role_id not in controllers_of or (not places and role_id in unplaced):
-                continue  # the same role everywhere, said again, grants nothing more
+                continue  # the same role everywhere, repeated, grants nothing more
             if not places:
                 unplaced[role_id] = controllers_of[role_id]
             policies.append(_Policy(controllers_of[role_id], places))
@@ -221,7 +220,7 @@ def _read_rate_limit(profile: Mapping[str, object]) -> int:
 
 
 def _read_policies(profile: Mapping[str, object]) -> list[tuple[str, Places]]:
-    """Give role ids and places. Where a stored document is not what validation lets in, it grants
+    """Return role IDs and places. A stored document that validation would not accept grants
     nothing."""
     read = []
     policies = profile.get("policies")
@@ -254,7 +253,7 @@ def _read_places(restrictions: object) -> Places | None:
 
 
 def _read_controllers(role: Mapping[str, object]) -> Controllers:
-    """Give the actions of each controller; only `true` itself allows."""
+    """Return the actions of each controller; only `true` itself allows."""
     read: dict[str, Mapping[str, bool]] = {}
     controllers = role.get("controllers")
     for name, controller in controllers.items() if isinstance(controllers, dict) else ():
@@ -268,20 +267,19 @@ def _read_controllers(role: Mapping[str, object]) -> Controllers:
 
 @dataclass(slots=True, eq=False)
 class _Documents:
-    """What one compilation has read so far; built-in documents of open mode are there from the
-    start."""
+    """The documents that one compilation has read so far; built-in documents of open mode are there
+    from the start."""
 
     profiles: dict[str, Mapping[str, object]] = field(default_factory=dict)
     roles: dict[str, Mapping[str, object]] = field(default_factory=dict)
 
 
 class Rulebook:
-    """Compiles roles and profiles from the store, and remembers the result until one of them
-    changes.
+    """Compiles roles and profiles from the store, and caches the result until one of them changes.
 
-    In open mode the built-in roles and profiles let everybody do everything, whatever the store
-    says of them. `generation` grows with every change: rights are worth keeping as long as it stays
-    the same.
+    In open mode the built-in roles and profiles allow everything to everyone, whatever the store
+    says of them. `generation` grows with every change: rights may be cached as long as it stays the
+    same.
     """
 
     def __init__(self, storage: Storage, *, open_mode: bool = False) -> None:
@@ -294,7 +292,7 @@ class Rulebook:
         self._compiled: dict[tuple[str, ...], Rights] = {}
 
     async def rights_of(self, profile_ids: Sequence[str]) -> Rights:
-        """Give the rights of a user with these profiles."""
+        """Return the rights of a user with these profiles."""
         wanted = tuple(profile_ids)
         while True:
             rights = self._compiled.get(wanted)
@@ -307,22 +305,22 @@ class Rulebook:
                 self._remember(wanted, rights)
 
     def _remember(self, wanted: tuple[str, ...], rights: Rights) -> None:
-        """Keep what was compiled, in place of as many older ones as it takes."""
+        """Keep what was compiled, in place of as many older ones as its size requires."""
         kept = self._compiled
         names = sum(older.names for older in kept.values()) + rights.names
-        while kept and (len(kept) >= _MOST_COMPILED or names > _MOST_NAMES):
+        while kept and (len(kept) >= _MAX_COMPILED or names > _MAX_NAMES):
             names -= kept.pop(next(iter(kept))).names
         kept[wanted] = rights
 
     def notice(self, entry: Entry) -> None:
-        """Follow the journal: forget everything compiled when a role or profile has changed. Where
-        strategies come or go, everybody is read again too: what is kept of him shows them."""
+        """Follow the journal: forget everything compiled when a role or profile has changed. When
+        strategies are added or removed, every user is read again too: their cache shows them."""
         if entry.noted in (Noted.RIGHTS, Noted.STRATEGY, Noted.LOST):
             self.generation += 1
             self._compiled.clear()
 
     async def profile_exists(self, profile_id: str) -> bool:
-        """Tell whether users can have this profile."""
+        """Return whether users can have this profile."""
         if profile_id in self._overlay.profiles:
             return True
         return is_id(profile_id) and await self._storage.exists(Table.PROFILES, id=profile_id)
@@ -344,7 +342,7 @@ class Rulebook:
 
 
 async def check_profiles_exist(rulebook: Rulebook, profile_ids: Iterable[str]) -> None:
-    """Raise ApiError 404 for a profile that is not there."""
+    """Raise ApiError 404 for an unknown profile."""
     for profile_id in profile_ids:
         if not await rulebook.profile_exists(profile_id):
             raise error("security.profile.not_found", profile_id)

@@ -1,8 +1,7 @@
-"""Profiles: roles, each good everywhere or in some places, that users are given (contract/03 §2.3,
-§7.5).
+"""Profiles: sets of roles, each valid everywhere or in some places, that are assigned to users.
 
-The reference's `optimizedPolicies` are left out: they are a cache of its own, and no client reads
-them. Knows nothing of requests; how profiles decide is said in `rights`.
+Kuzzle's `optimizedPolicies` are left out: they are an internal cache, and no client reads them.
+Knows nothing of requests; `server.auth.access.permissions` evaluates profiles.
 """
 
 import asyncio
@@ -43,37 +42,37 @@ MOST_POLICIES = 100
 MOST_RESTRICTIONS = 1000
 """Of one policy."""
 MOST_RATE = 2**53 - 1
-_TAKEN_AT_ONCE = 10_000
+_UNASSIGNED_AT_ONCE = 10_000
 """Users who lose a profile in one transaction: some tens of milliseconds for which others wait."""
-# Each is lost only to somebody else who changes the same rows in the same moment.
+# Each is lost only to another request that changes the same rows at the same moment.
 _ATTEMPTS = 5
 
 
 class Profiles:
-    """Reads, writes and deletes profiles. A change is in force for every next request."""
+    """Reads, writes and deletes profiles. A change applies to all following requests."""
 
     def __init__(self, storage: Storage, *, clock_ms: Callable[[], int]) -> None:
         self._storage = storage
         self._clock_ms = clock_ms
-        # A merge reads, then writes: one's own requests need not compete.
+        # A merge reads, then writes: requests in this process need not compete.
         self._updating = asyncio.Lock()
 
     async def get(self, profile_id: str) -> Document:
-        """Give a profile; ApiError 404 for an unknown one."""
+        """Return a profile; ApiError 404 for an unknown one."""
         profile = await read_document(self._storage, Table.PROFILES, profile_id)
         if profile is None:
             raise error("security.profile.not_found", profile_id)
         return profile
 
     async def get_all(self, profile_ids: Iterable[str]) -> list[Document]:
-        """Give these profiles. ApiError 404 if one is unknown, 413 if they weigh too much."""
+        """Return these profiles. ApiError 404 if one is unknown, 413 if they are too large."""
         return await get_each(self.get, profile_ids)
 
     async def create(
         self, profile_id: str, given: Mapping[str, object], author: str, *, strict: bool
     ) -> Document:
-        """Make a profile; `strict` wants the places it names to be there. ApiError 400 for what is
-        no profile and for an id that is taken, 404 for an unknown role."""
+        """Create a profile; `strict` requires that the places it names exist. ApiError 400 for a
+        document that is not valid and for an ID that is taken, 404 for an unknown role."""
         info = make_info(author, self._clock_ms())
         body = check_profile(check_id(profile_id), given, strict=strict)
         profile = Document(profile_id, body, info)
@@ -86,7 +85,7 @@ class Profiles:
     async def create_or_replace(
         self, profile_id: str, given: Mapping[str, object], author: str, *, strict: bool
     ) -> Document:
-        """Write a profile, whether it was there before or not."""
+        """Write a profile, whether it existed or not."""
         info = make_replaced_info(author, self._clock_ms())
         body = check_profile(check_id(profile_id), given, strict=strict)
         profile = Document(profile_id, body, info)
@@ -111,15 +110,16 @@ class Profiles:
                 try:
                     await self._write(put, profile, guard)
                 except Missing:
-                    continue  # somebody else wrote it since it was read
+                    continue  # another request wrote it since it was read
                 return profile
         raise error("services.storage.too_many_changes")
 
     async def delete(self, profile_id: str, *, takes_away: bool = False) -> None:
         """Delete a profile. ApiError 400 for a built-in one, 404 for an unknown one, 412 for one
-        that users have, unless it `takes_away` theirs: who had no other becomes anonymous.
+        that users have, unless `takes_away` removes it from them: users without another one become
+        anonymous.
 
-        Of very many users some may have lost it even if this fails; none has one that is not there.
+        Of very many users some may have lost it even if this fails; none has one that is deleted.
         """
         if profile_id in BUILTIN:
             raise error("security.profile.cannot_delete")
@@ -131,8 +131,8 @@ class Profiles:
             Note(Noted.RIGHTS, profile_id),
         ]
         if takes_away:
-            await self._take_from_many(profile_id)
-            changes.insert(0, Unassign(profile_id, ANONYMOUS, _TAKEN_AT_ONCE))
+            await self._unassign_from_many(profile_id)
+            changes.insert(0, Unassign(profile_id, ANONYMOUS, _UNASSIGNED_AT_ONCE))
         try:
             await self._storage.apply(changes)
         except Missing:
@@ -140,18 +140,21 @@ class Profiles:
         except Exists:
             raise error("security.profile.in_use") from None
 
-    async def _take_from_many(self, profile_id: str) -> None:
-        """Take a profile away until few enough users have it to be done in one transaction with its
-        end."""
-        most, table = _TAKEN_AT_ONCE, Table.USER_PROFILES
-        while len(await self._storage.find(table, limit=most + 1, profile_id=profile_id)) > most:
-            taken = Unassign(profile_id, ANONYMOUS, most)
-            # The one note makes everybody be read again, these users among them.
-            await self._storage.apply([taken, Note(Noted.RIGHTS, profile_id)])
+    async def _unassign_from_many(self, profile_id: str) -> None:
+        """Remove a profile from users until few enough have it to remove it from the rest and
+        delete it in one transaction."""
+        max_users, table = _UNASSIGNED_AT_ONCE, Table.USER_PROFILES
+        while (
+            len(await self._storage.find(table, limit=max_users + 1, profile_id=profile_id))
+            > max_users
+        ):
+            unassigned = Unassign(profile_id, ANONYMOUS, max_users)
+            # The one note makes every user be read again, these users among them.
+            await self._storage.apply([unassigned, Note(Noted.RIGHTS, profile_id)])
 
     async def _write(self, change: Change, profile: Document, *guards: Change) -> None:
-        """Write a profile and its references to roles. ApiError 404 for a role that is not there,
-        `Missing` for what a guard wants."""
+        """Write a profile and its references to roles. ApiError 404 for an unknown role, `Missing`
+        if a guard does not hold."""
         own: Row = {"profile_id": profile.id}
         changes = [*guards, change, DeleteAll(Table.PROFILE_ROLES, own)]
         role_ids = roles_of(profile.body)
@@ -168,13 +171,13 @@ class Profiles:
             except Missing as missing:
                 if missing.table is not Table.ROLES:
                     raise
-                continue  # a role that was there is gone; the next check says which
+                continue  # a role was deleted meanwhile; the next check says which
             return
         raise error("services.storage.too_many_changes")
 
 
 def roles_of(body: Mapping[str, object]) -> list[str]:
-    """Give the ids of the roles a checked profile has, each once."""
+    """Return the IDs of the roles a validated profile has, without duplicates."""
     policies = cast("list[dict[str, str]]", body["policies"])
     return list(dict.fromkeys(policy["roleId"] for policy in policies))
 
@@ -182,10 +185,10 @@ def roles_of(body: Mapping[str, object]) -> list[str]:
 def check_profile(
     profile_id: str, given: Mapping[str, object], *, strict: bool = False
 ) -> dict[str, object]:
-    """Give a profile's document, `policies` and `rateLimit` first. ApiError 400 for what is no
-    profile, 404 for a policy without a role.
+    """Return a profile's document, `policies` and `rateLimit` first. ApiError 400 for a document
+    that is not valid, 404 for a policy without a role.
 
-    With `strict` a place that is not there is refused (412): here are no indexes, so that is any.
+    With `strict` an unknown place is refused (412): this server has no indexes, so that is any.
     """
     content = content_of(given)
     rate_limit = _check_rate_limit(content.pop("rateLimit", None))
@@ -253,7 +256,7 @@ def _check_restriction(restriction: object, name: str, strict: bool) -> dict[str
 
 
 def _members(value: object, name: str, known: tuple[str, ...]) -> dict[str, object]:
-    """Give an object that has no other members than these."""
+    """Return an object that has no other members than these."""
     if not isinstance(value, dict):
         raise error("api.assert.invalid_type", name, "object")
     for member in value:

@@ -1,6 +1,6 @@
-"""Roles: which actions of which controllers somebody may do (contract/03 §2.2, §7.4).
+"""Roles: which actions of which controllers are allowed.
 
-Knows nothing of requests; how roles decide is said in `rights`.
+Knows nothing of requests; `server.auth.access.permissions` evaluates roles.
 """
 
 from collections.abc import Callable, Container, Iterable, Mapping
@@ -36,19 +36,19 @@ MOST_CONTROLLERS = 500
 """Of one role."""
 MOST_ACTIONS = 1000
 """Of one controller in one role."""
-# Controllers of the reference that this server does not have: roles written for it name them, with
-# actions only it knows.
+# Kuzzle's controllers that this server does not have: roles written for Kuzzle name them, with
+# actions unknown here.
 _ELSEWHERE = frozenset(
     "admin bulk cluster collection debug document index memoryStorage ms realtime".split()
 )
 _NO_SUGGESTION = ""
 
 Native = Mapping[str, Container[str]]
-"""The names of the actions there are, by controller."""
+"""The names of the actions, by controller."""
 
 
 class Roles:
-    """Reads, writes and deletes roles. A change is in force for every next request."""
+    """Reads, writes and deletes roles. A change applies to all following requests."""
 
     def __init__(self, storage: Storage, native: Native, *, clock_ms: Callable[[], int]) -> None:
         self._storage = storage
@@ -56,21 +56,21 @@ class Roles:
         self._clock_ms = clock_ms
 
     async def get(self, role_id: str) -> Document:
-        """Give a role; ApiError 404 for an unknown one."""
+        """Return a role; ApiError 404 for an unknown one."""
         role = await read_document(self._storage, Table.ROLES, role_id)
         if role is None:
             raise error("security.role.not_found", role_id)
         return role
 
     async def get_all(self, role_ids: Iterable[str]) -> list[Document]:
-        """Give these roles. ApiError 404 if one is unknown, 413 if they weigh too much."""
+        """Return these roles. ApiError 404 if one is unknown, 413 if they are too large."""
         return await get_each(self.get, role_ids)
 
     async def create(
         self, role_id: str, given: Mapping[str, object], author: str, *, force: bool
     ) -> Document:
-        """Make a role; `force` lets it name controllers nobody knows. ApiError 400 for what is no
-        role, and for an id that is taken."""
+        """Create a role; `force` allows unknown controllers. ApiError 400 for a document that is
+        not valid, and for an ID that is taken."""
         info = make_info(author, self._clock_ms())
         role = Document(check_id(role_id), self._check(role_id, given, force), info)
         try:
@@ -82,7 +82,7 @@ class Roles:
     async def create_or_replace(
         self, role_id: str, given: Mapping[str, object], author: str, *, force: bool
     ) -> Document:
-        """Write a role, whether it was there before or not."""
+        """Write a role, whether it existed or not."""
         role = self._whole(check_id(role_id), given, author, force)
         await self._write(Put(Table.ROLES, role.row()), role_id)
         return role
@@ -90,7 +90,7 @@ class Roles:
     async def replace(
         self, role_id: str, given: Mapping[str, object], author: str, *, force: bool
     ) -> Document:
-        """Write a role that was there before; ApiError 404 if it was not."""
+        """Replace an existing role; ApiError 404 for an unknown one."""
         role = self._whole(check_id(role_id, is_new=False), given, author, force)
         values: Row = {"body": role.body, "info": role.info}
         try:
@@ -129,7 +129,7 @@ class Roles:
 def check_role(
     role_id: str, given: Mapping[str, object], native: Native, *, force: bool = False
 ) -> dict[str, object]:
-    """Give a role's document, `controllers` first; ApiError 400 for what is no role."""
+    """Return a role's document, `controllers` first; ApiError 400 if it is not valid."""
     content = content_of(given)
     name = f"{role_id}.controllers"
     if "controllers" in content and content["controllers"] is None:
@@ -150,21 +150,21 @@ def check_role(
     return body
 
 
-def _full_object(value: object, name: str, most: int = MOST_ACTIONS) -> dict[str, object]:
+def _full_object(value: object, name: str, max_members: int = MOST_ACTIONS) -> dict[str, object]:
     if not isinstance(value, dict):
         raise error("api.assert.invalid_type", name, "object")
     if not value:
         raise error("api.assert.empty_argument", name)
-    if len(value) > most:
-        raise error("api.assert.too_many_arguments", name, most)
+    if len(value) > max_members:
+        raise error("api.assert.too_many_arguments", name, max_members)
     return value
 
 
 def _check_names(
     role_id: str, controller: str, actions: Iterable[str], native: Native, force: bool
 ) -> None:
-    """Refuse names that mean nothing: a misspelt one would grant less, or later more, than its
-    writer believes."""
+    """Refuse unknown names: a misspelt one would grant less, or later more, than its author
+    expects."""
     named = [action for action in actions if action != "*"]
     if controller == "*":
         if named:
@@ -179,7 +179,7 @@ def _check_names(
 
 
 def _allows_login(body: dict[str, object]) -> bool:
-    """Stricter than the reference, which overlooks an exact name that hides a `*`: it would lock
-    everybody out for good."""
+    """Return whether anonymous clients can log in. Stricter than Kuzzle, which overlooks an exact
+    name that overrides a `*`: it would lock every user out permanently."""
     rights = compile_rights([ANONYMOUS], builtin_profiles(), {ANONYMOUS: body})
     return rights.allows("auth", "login")

@@ -1,8 +1,7 @@
-"""Credentials of users who are there already: added, changed, removed, shown (contract/02 §4,
-contract/03 §7.6).
+"""Credentials of existing users: created, updated, deleted and shown.
 
-What credentials are is each strategy's business. Here is what all have in common: one transaction
-for each change, and never credentials without their user.
+The form of credentials is defined by each strategy. This module contains what all have in common:
+one transaction for each change, and never credentials without their user.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -21,24 +20,24 @@ from server.auth.strategies.registry import Strategies
 from server.storage.base import Change, Exists, Missing, Note, Noted, Present, Storage
 from server.storage.rows import Row, Table
 
-# Each is lost only to somebody else who changes the same credentials in the same moment.
+# Each is lost only to another request that changes the same credentials at the same moment.
 _ATTEMPTS = 5
 
 
 @runtime_checkable
 class Informs(Protocol):
-    """A strategy that can show what it keeps of a user."""
+    """A strategy that can show what it stores of a user."""
 
     async def get_info(self, kuid: str) -> dict[str, object]:
-        """Give it, without secrets."""
+        """Return the stored information, without secrets."""
 
 
 @runtime_checkable
 class InformsById(Protocol):
-    """A strategy that can show what it keeps under an identifier of its own."""
+    """A strategy that can show what it stores under an identifier of its own."""
 
     async def get_by_id(self, identifier: str) -> dict[str, object]:
-        """Give it, without secrets."""
+        """Return the stored information, without secrets."""
 
 
 @runtime_checkable
@@ -46,7 +45,7 @@ class MakesResets(Protocol):
     """A strategy whose users can set new credentials with a token."""
 
     async def make_reset_token(self, kuid: str) -> str:
-        """Give such a token. ApiError for a user who has no credentials."""
+        """Return such a token. ApiError for a user without credentials."""
 
 
 @runtime_checkable
@@ -54,25 +53,25 @@ class HasSeveral(Protocol):
     """A strategy of which a user may have several keys."""
 
     async def delete_one(self, kuid: str, identifier: str) -> Prepared:
-        """Prepare the end of one of them. ApiError if it is not his."""
+        """Prepare the deletion of one of them. ApiError if it is not the user's."""
 
 
 class OwnSessions(Protocol):
-    """Ends the other sessions of somebody who changes his own credentials."""
+    """Revokes the other sessions of a user who changes their own credentials."""
 
     async def family_of(self, token_hash: bytes) -> str:
-        """Give the session that asks with this token, "" for none."""
+        """Return the session of the request with this token, "" for none."""
 
     async def ends_of_others(self, kuid: str, family: str) -> list[Change]:
-        """Give what ends some of the others, nothing when there are none."""
+        """Return changes that revoke some of the others, none if there are no others."""
 
     async def revoke_others(self, kuid: str, family: str) -> None:
-        """End all of them."""
+        """Revoke all of them."""
 
 
 class Credentials:
     """Changes and shows credentials by the name of their strategy; ApiError 400 for an unknown one,
-    403 for a principal who may not (see `StepUp`), and whatever the strategy refuses."""
+    403 for a principal who may not (see `StepUp`), and all errors of the strategy."""
 
     def __init__(
         self,
@@ -104,8 +103,8 @@ class Credentials:
         *,
         guards: Sequence[Change] = (),
     ) -> dict[str, object]:
-        """Give a user his first credentials of a strategy, and what it shows of them. ApiError 404
-        if he is gone, 401 if the session or the key is that `guards` want."""
+        """Create a user's first credentials of a strategy, and return what it shows of them.
+        ApiError 404 if the user no longer exists, 401 if the session or key in `guards` is gone."""
         strategy = self._strategies.get(name)
         await self._step_up.check_method(by, kuid, name, is_present=False)
 
@@ -126,10 +125,10 @@ class Credentials:
         asks_with: str | None = None,
         guards: Sequence[Change] = (),
     ) -> dict[str, object]:
-        """Change a user's credentials, and give what the strategy shows of them. With `revokes` his
-        sessions end, but for the one that asks: the principal's, unless it is `asks_with` that the
-        user himself has asked with; the result then names the user's authentication methods, which
-        stay. ApiError as for `create`."""
+        """Update a user's credentials, and return what the strategy shows of them. With `revokes`
+        the user's sessions are revoked, except the one that asks: the principal's, or `asks_with`
+        if the user asked with that one; the result then lists the user's authentication methods,
+        which stay. ApiError as for `create`."""
         strategy = self._strategies.get(name)
         await self._step_up.check_method(by, kuid, name, is_present=True)
         is_own = kuid == by.kuid
@@ -149,20 +148,20 @@ class Credentials:
 
         shown = await self._apply(kuid, prepare, guards, notice=CHANGED)
         if revokes and is_own:
-            # Those that began since, or were too many for one transaction. With the old password
-            # none can begin any more.
+            # Those that began since, or were too many for one transaction. The old password can
+            # no longer begin any.
             await self._tokens.revoke_others(kuid, family)
         return {**shown, **await self._methods_of(kuid)} if revokes else shown
 
     async def _methods_of(self, kuid: str) -> dict[str, object]:
-        """Return what a user can still log in or ask with, for them to look for what a thief may
-        have added: names of strategies, and the number of API keys."""
+        """Return the user's remaining authentication methods, for them to look for any that a thief
+        may have added: names of strategies, and the number of API keys."""
         strategies = (await self._strategies.ways_of(kuid)).names
         keys = await self._storage.find(Table.API_KEYS, limit=MOST_KEYS, kuid=kuid)
         return {"strategies": strategies, "apiKeys": len(keys)}
 
     async def make_reset_token(self, name: str, kuid: str, by: Principal) -> str:
-        """Give a token with which a user sets new credentials of this strategy: it is worth as much
+        """Return a token with which a user sets new credentials of this strategy: it is as powerful
         as they are. ApiError 400 for a strategy without such tokens."""
         strategy = self._strategies.get(name)
         if not isinstance(strategy, MakesResets):
@@ -173,12 +172,12 @@ class Credentials:
     async def delete(
         self, name: str, kuid: str, by: Principal, *, one: str | None = None, keeps_a_way_in: bool
     ) -> None:
-        """Remove a user's credentials, or `one` of several keys; with `keeps_a_way_in` ApiError 412
-        if he has no others."""
+        """Delete a user's credentials, or `one` of several keys; with `keeps_a_way_in` ApiError 412
+        if the user has no others to log in with."""
         strategy = self._strategies.get(name)
         await self._step_up.check_method(by, kuid, name, is_present=True)
         if one is not None and not isinstance(strategy, HasSeveral):
-            raise plain_error(400, f"credentials of {name} are removed as a whole")
+            raise plain_error(400, f"credentials of {name} can only be deleted together")
 
         async def prepare() -> Prepared:
             if one is not None and isinstance(strategy, HasSeveral):
@@ -186,26 +185,26 @@ class Credentials:
             else:
                 prepared = await strategy.delete(kuid)
             is_last = keeps_a_way_in and not prepared.left
-            guards = await self._other_way_in(name, kuid) if is_last else []
+            guards = await self._other_login_method(name, kuid) if is_last else []
             return Prepared({}, [*guards, *prepared.changes])
 
         await self._apply(kuid, prepare, notice=REMOVED)
 
     async def show(self, name: str, kuid: str) -> dict[str, object]:
-        """Give what may be shown of a user's credentials, {} where the strategy shows nothing."""
+        """Return what may be shown of a user's credentials, {} where the strategy shows nothing."""
         strategy = self._strategies.get(name)
         return await strategy.get_info(kuid) if isinstance(strategy, Informs) else {}
 
     async def show_by_id(self, name: str, identifier: str) -> dict[str, object]:
-        """Give what may be shown of the credentials with the strategy's own identifier."""
+        """Return what may be shown of the credentials with the strategy's own identifier."""
         strategy = self._strategies.get(name)
         return await strategy.get_by_id(identifier) if isinstance(strategy, InformsById) else {}
 
-    async def _other_way_in(self, name: str, kuid: str) -> list[Change]:
-        """Give what makes sure that a user can still log in without this strategy; ApiError 412 if
-        he could not.
+    async def _other_login_method(self, name: str, kuid: str) -> list[Change]:
+        """Return guards that a user can still log in without this strategy; ApiError 412 if they
+        could not.
 
-        API keys don't count: they can't be renewed without logging in.
+        API keys do not count: they cannot be renewed without logging in.
         """
         for other in self._strategies.names():
             if other == name or not _logs_in(self._strategies.get(other)):
@@ -213,7 +212,7 @@ class Credentials:
             kept: Row = {"kuid": kuid, "strategy": other}
             if await self._storage.exists(Table.CREDENTIALS, **kept):
                 return [Present(Table.CREDENTIALS, kept)]
-        # A strategy may keep its credentials elsewhere; only it can tell.
+        # A strategy may keep its credentials elsewhere; only the strategy knows.
         for other in (await self._strategies.ways_of(kuid)).names:
             if other != name and _logs_in(self._strategies.get(other)):
                 return []
@@ -227,8 +226,8 @@ class Credentials:
         *,
         notice: str,
     ) -> dict[str, object]:
-        """Make prepared changes, prepared again if somebody else was faster; `notice` is what the
-        operator's systems are told."""
+        """Apply prepared changes, prepared again if another request was faster; `notice` is sent to
+        the operator's systems."""
         for _ in range(_ATTEMPTS):
             prepared = await prepare()
             owner = Present(Table.USERS, {"kuid": kuid})
@@ -253,5 +252,5 @@ class Credentials:
 
 
 def _logs_in(strategy: Strategy) -> bool:
-    """Tell whether its credentials alone let somebody in."""
+    """Return whether its credentials alone are sufficient to log in."""
     return getattr(strategy, "logs_in", True) is not False

@@ -1,8 +1,8 @@
 """Step-up authentication: when a second factor or a recent login is required, and the checks made
 where authentication methods change (security checks A15, F2, F3).
 
-Whichever action makes a change, the check is the same: it looks at the principal and at the user
-the change is about.
+Whichever action makes a change, the check is the same: it depends on the principal and on the user
+whose methods change.
 """
 
 from collections.abc import Callable, Iterable
@@ -29,10 +29,10 @@ _REASONS = {SECOND_FACTOR: "secondFactor", _RECENT_LOGIN: "recentLogin", _API_KE
 
 @runtime_checkable
 class AsksForPassword(Protocol):
-    """A strategy that may require the present password before it is changed or removed."""
+    """A strategy that may require the current password before it is changed or removed."""
 
     async def check_present_password(self, kuid: str, password: object) -> None:
-        """Raise ApiError unless it is right, or is not required."""
+        """Raise ApiError unless the password is correct or not required."""
 
 
 @runtime_checkable
@@ -40,11 +40,11 @@ class ConfirmsPassword(Protocol):
     """A strategy that knows passwords."""
 
     async def confirm_password(self, kuid: str, password: object) -> None:
-        """Raise ApiError unless this is the user's present password."""
+        """Raise ApiError unless this is the user's current password."""
 
 
 class StepUp:
-    """Decides who needs a second factor or a recent login, and refuses changes without it."""
+    """Decides when a second factor or a recent login is required, and refuses changes without."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class StepUp:
         return self.policy.required_for != NOBODY or bool(self.factors())
 
     def factors(self) -> dict[str, SecondFactor]:
-        """Return the second factors there are now, by name."""
+        """Return the second factors available now, by name."""
         there = set(self._strategies.names())
         named = (
             (name, self._strategies.get(name)) for name in self.policy.factors if name in there
@@ -73,11 +73,11 @@ class StepUp:
         return {name: found for name, found in named if isinstance(found, SecondFactor)}
 
     def is_factor(self, name: str) -> bool:
-        """Tell whether a strategy is a second factor here."""
+        """Return whether a strategy is a second factor here."""
         return name in self.policy.factors and name in self.factors()
 
     async def is_required(self, kuid: str, profile_ids: Iterable[str]) -> bool:
-        """Tell whether a user with these profiles must have a second factor."""
+        """Return whether a user with these profiles must have a second factor."""
         scope, profiles = self.policy.required_for, tuple(profile_ids)
         if scope == NOBODY:
             return False
@@ -94,9 +94,9 @@ class StepUp:
         """Raise ApiError 403 unless this principal may change the credentials of the strategy
         `name` of a user; `is_present` where the user has some, which are changed or removed.
 
-        Return the principal as the one that has been checked, for a change that is completed later.
-        Where a strategy requires the present password of users who change their own, or where it
-        stands in for a recent login: ApiError 400 if it is missing, 403 if it is wrong.
+        Return the principal marked as checked, for a change that is completed later. Where a
+        strategy requires the current password of users who change their own, or where it replaces
+        a recent login: ApiError 400 if it is missing, 403 if it is wrong.
         """
         if by.kind is TokenKind.OPERATOR or self.policy.is_open:
             return by
@@ -128,8 +128,8 @@ class StepUp:
 
     async def check_api_key(self, by: Principal, kuid: str, profile_ids: Iterable[str]) -> None:
         """Raise ApiError 403 unless this principal may create an API key for a user. A key is never
-        asked for a second factor, so that users who must give one, or have one, need a session that
-        began with it."""
+        asked for a second factor; therefore users who must pass one, or have one, need a session
+        whose login included it."""
         if by.kind is TokenKind.OPERATOR or self.policy.is_open:
             return
         if await self._is_lacking(by):
@@ -145,8 +145,8 @@ class StepUp:
             raise forbid(SECOND_FACTOR)
 
     def _check_key(self, *, is_own: bool, needs_recent: bool) -> None:
-        """Refuse an API key where the operator has not allowed it: for its own user always, for
-        others where a recent login would be required of a user."""
+        """Refuse an API key unless the operator has allowed it: for its own user always, for others
+        where a user would need a recent login."""
         if is_own and not self.policy.keys_change_own:
             raise forbid(_API_KEY)
         if not is_own and needs_recent and not self.policy.keys_change_others:
@@ -159,8 +159,8 @@ class StepUp:
             raise forbid(_RECENT_LOGIN)
 
     async def _confirm(self, by: Principal, kuid: str, name: str, *, is_own: bool) -> Principal:
-        """Return a principal whose present password was right, in the place of a recent login; it
-        is not enough where a login would ask for a second factor too."""
+        """Return a principal confirmed by their current password in place of a recent login; it is
+        not sufficient where a login would also ask for a second factor."""
         if by.is_confirmed:
             return by
         local = self._strategies.get("local")
@@ -178,7 +178,7 @@ class StepUp:
         return self.policy.covers_all or self._stands_in(name) or self.is_factor(name)
 
     def _stands_in(self, name: str) -> bool:
-        """Tell whether no second factor is asked for after this strategy."""
+        """Return whether no second factor is asked for after this strategy."""
         return name in self.policy.exempt and self.is_on
 
     def _is_recent(self, by: Principal) -> bool:
@@ -189,7 +189,7 @@ class StepUp:
         return asked_ms - began_ms <= self.policy.recent_ms
 
     async def _is_lacking(self, by: Principal) -> bool:
-        """Tell whether a second factor is required of this principal that its token lacks."""
+        """Return whether this principal must have a second factor that its token lacks."""
         if self.is_sufficient(by.assurance, by.kind):
             return False
         row = await self._storage.get(Table.USERS, kuid=by.kuid)
@@ -197,7 +197,7 @@ class StepUp:
         return await self.is_required(by.kuid, profiles)
 
     async def _has_any(self, kuid: str) -> bool:
-        """Tell whether a user has a second factor."""
+        """Return whether a user has a second factor."""
         for name in self.factors():
             if await self._strategies.get(name).exists(kuid):
                 return True
@@ -205,7 +205,7 @@ class StepUp:
 
 
 def forbid(which: str) -> ApiError:
-    """Return the refusal of a token as it is; `reason` tells programs what it lacks."""
+    """Return the error for a token of insufficient assurance; `reason` is for programs."""
     forbidden = error(f"security.rights.{which}")
     forbidden.more["reason"] = _REASONS[which]
     tell(reason=forbidden.message)

@@ -1,8 +1,7 @@
-"""How a user changes: his content, his profiles, whether he may come in (contract/03 §1, §2.1,
-§7.2).
+"""User updates: content, profiles, disabling, enabling and unlocking.
 
-Each change is one transaction, made only if nobody has written the user since he was read; it is in
-force for the next request of every token of his.
+Each change is one transaction, applied only if the user has not been written since they were read;
+it applies to the next request with any of their tokens.
 """
 
 import asyncio
@@ -41,15 +40,15 @@ from server.storage.base import (
 from server.storage.rows import Row, Table
 
 MOST_CONTENT_BYTES = 1024 * 1024
-"""Of a document that grows by one update after the other; JSON without spaces."""
-# Each is lost only to another process that changes the same user in the same moment.
+"""Of a document that grows with each update; JSON without spaces."""
+# Each is lost only to another process that changes the same user at the same moment.
 _ATTEMPTS = 5
 _OVERTAKEN = frozenset({"security.user.not_found", "security.user.already_exists"})
-"""What an upsert hears when somebody has made or deleted the user since it looked."""
+"""Errors of an upsert when another request has created or deleted the user since it looked."""
 
 
 class UserChanges:
-    """Changes users; ApiError 404 for one who is not there. The anonymous user never changes."""
+    """Updates users; ApiError 404 for an unknown one. The anonymous user never changes."""
 
     def __init__(
         self,
@@ -65,7 +64,7 @@ class UserChanges:
         self._rulebook = rulebook
         self._step_up = step_up
         self._clock_ms = clock_ms
-        # Changes of one user in this process follow each other instead of competing.
+        # Changes of one user in this process run one after the other instead of competing.
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def update(
@@ -77,8 +76,8 @@ class UserChanges:
         *,
         argument: str = "body.profileIds",
     ) -> User:
-        """Merge into a user's content: objects member by member, everything else replaced (design
-        §4); profiles stay unless they are given, by the `argument` that errors name."""
+        """Merge into a user's content: objects member by member, everything else replaced; profiles
+        stay unless they are given, by the `argument` that errors name."""
         kept = content_of(content)
         profiles = None if profile_ids is None else check_profile_ids(profile_ids, argument)
 
@@ -97,7 +96,7 @@ class UserChanges:
     async def replace(
         self, kuid: str, content: Mapping[str, object], profile_ids: Sequence[str], by: Principal
     ) -> User:
-        """Give a user another document: nothing of the old one stays."""
+        """Replace a user's document: nothing of the old one stays."""
         kept, profiles = content_of(content), check_profile_ids(profile_ids, "body.profileIds")
         info = make_info(by.kuid, self._clock_ms())
 
@@ -116,8 +115,8 @@ class UserChanges:
         credentials: dict[str, object],
         by: Principal,
     ) -> User:
-        """Update a user, or create him with credentials and with `defaults` where `content` says
-        nothing. Of several at once one creates him, and the others update."""
+        """Update a user, or create them with credentials and with `defaults` where `content` has no
+        value. Of several requests at once one creates the user, and the others update."""
         check_kuid(kuid, is_new=False)
         argument = "body.content.profileIds"
         for _ in range(_ATTEMPTS):
@@ -139,8 +138,8 @@ class UserChanges:
         raise error("services.storage.too_many_changes")
 
     async def disable(self, kuid: str, by: Principal) -> None:
-        """Refuse a user's tokens, keys and logins from now on. His sessions are over for good, his
-        keys are good again once he is enabled."""
+        """Disable a user: refuse their tokens, API keys and logins from now on. Their sessions are
+        revoked permanently; their API keys are valid again once the user is enabled."""
 
         def change(user: User) -> User:
             return replace(user, is_disabled=True, info=self._updated(user, by.kuid))
@@ -151,7 +150,7 @@ class UserChanges:
         await self._write(kuid, by, change, more)
 
     async def enable(self, kuid: str, by: Principal) -> None:
-        """Let a user in again."""
+        """Enable a disabled user."""
 
         def change(user: User) -> User:
             return replace(user, is_disabled=False, info=self._updated(user, by.kuid))
@@ -159,7 +158,7 @@ class UserChanges:
         await self._write(kuid, by, change)
 
     async def unlock(self, kuid: str) -> None:
-        """Have every server forget the failed logins of a user."""
+        """Make every server forget the failed logins of a user."""
         if kuid in ANONYMOUS_IDS or not is_id(kuid):
             raise error("security.user.not_found", kuid)
         is_there = Present(Table.USERS, {"kuid": kuid})
@@ -178,8 +177,8 @@ class UserChanges:
         change: Callable[[User], User],
         more: Sequence[Change] = (),
     ) -> User:
-        """Store what `change` makes of a user, together with `more`, and give it; ApiError 403 for
-        a principal who may not change profiles (see `StepUp`)."""
+        """Store the user that `change` returns, together with `more`, and return it; ApiError 403
+        for a principal who may not change profiles (see `StepUp`)."""
         if kuid in ANONYMOUS_IDS or not is_id(kuid):
             raise error("security.user.not_found", kuid)
         turn = self._turns.setdefault(kuid, asyncio.Lock())
@@ -196,13 +195,13 @@ class UserChanges:
                 try:
                     await self._storage.apply([*changes_between(row, old, new), *more])
                 except Missing:
-                    continue  # the user or a profile has changed since; the next look says how
+                    continue  # the user or a profile has changed since; the next read shows how
                 return new
         raise error("services.storage.too_many_changes")
 
 
 def changes_between(row: Row, old: User, new: User) -> list[Change]:
-    """Give the changes from what was read to what shall be, the index of profiles in step."""
+    """Return the changes from the old to the new user, the index of profiles included."""
     values: Row = {
         "content": new.content,
         "info": new.info,

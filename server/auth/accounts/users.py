@@ -1,7 +1,8 @@
-"""Users: who they are, and how one comes and goes together with everything that is his (contract/03
-§2.1, §7.3). How one changes is said in `userchanges`.
+"""Users: read, created and deleted together with everything they own. For updates see
+`server.auth.accounts.user_updates`.
 
-A user and all his credentials are one transaction; so is his end, with his sessions and API keys.
+A user and all of their credentials are created in one transaction; deleting a user with their
+sessions and API keys is one transaction too.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from server.auth.identity.user import (
     read_user,
     row_of,
 )
-from server.auth.sessions.sessions import _MOST_KEYS, ends_of
+from server.auth.sessions.sessions import _MAX_KEYS, ends_of
 from server.auth.strategies.base import Strategy
 from server.auth.strategies.registry import Strategies
 from server.core.documents import Weight, make_info
@@ -49,10 +50,10 @@ from server.storage.rows import Table
 
 _READ_AT_ONCE = 16  # each may weigh a megabyte
 _PROFILES_ARGUMENT = "body.content.profileIds"
-# Each is lost only to somebody else who changes the same rows in the same moment.
+# Each is lost only to another request that changes the same rows at the same moment.
 _ATTEMPTS = 5
-# Sessions and one-time tokens are `ends_of`'s.
-_HIS = (Table.USER_PROFILES, Table.CREDENTIALS, Table.PASSKEYS, Table.API_KEYS)
+# Sessions and one-time tokens are deleted by `ends_of`.
+_OWNED_TABLES = (Table.USER_PROFILES, Table.CREDENTIALS, Table.PASSKEYS, Table.API_KEYS)
 
 
 _ANONYMOUS_USER = User(ANONYMOUS_ID, (ANONYMOUS,), {"name": "Anonymous"})
@@ -65,7 +66,7 @@ class KnowsProfiles(Protocol):
     async def validate_new(
         self, credentials: Mapping[str, object], kuid: str, profile_ids: Sequence[str]
     ) -> None:
-        """Raise ApiError if these can't become the credentials of a user to be."""
+        """Raise ApiError if these cannot become the credentials of a new user."""
 
 
 class Users:
@@ -87,15 +88,15 @@ class Users:
         self._clock_ms = clock_ms
 
     async def get(self, kuid: str) -> User | None:
-        """Give a user; "-1" and "anonymous" are the anonymous one."""
+        """Return a user; "-1" and "anonymous" are the anonymous one."""
         if kuid in ANONYMOUS_IDS:
             return _ANONYMOUS_USER
         row = await self._storage.get(Table.USERS, kuid=kuid) if is_id(kuid) else None
         return None if row is None else read_user(row)
 
     async def get_all(self, kuids: Sequence[str], weight: Weight | None = None) -> list[User]:
-        """Give those of these users who are there, each once. What they say is added to `weight`,
-        whose ApiError ends it."""
+        """Return those of these users who exist, without duplicates. Their size is added to
+        `weight`, whose ApiError aborts."""
         found: dict[str, User] = {}
         for at in range(0, len(kuids), _READ_AT_ONCE):
             wanted = kuids[at : at + _READ_AT_ONCE]
@@ -108,24 +109,24 @@ class Users:
         return list(found.values())
 
     async def admin_exists(self) -> bool:
-        """Tell whether anybody has the profile `admin`."""
+        """Return whether any user has the profile `admin`."""
         return await self._storage.exists(Table.USER_PROFILES, profile_id=ADMIN)
 
     async def strategies_of(self, kuid: str) -> list[str]:
-        """Give the names of the strategies a user has credentials for, in the order of their
+        """Return the names of the strategies a user has credentials for, in the order of their
         registration."""
         return (await self._strategies.ways_of(kuid)).names
 
     async def identifiers_of(self, strategy: str, kuid: str) -> list[str]:
-        """Return what identifies a user's credentials of a strategy that keeps them in the
+        """Return the identifiers of a user's credentials of a strategy that keeps them in the
         store."""
         rows = await self._storage.find(
-            Table.CREDENTIALS, limit=_MOST_KEYS, kuid=kuid, strategy=strategy
+            Table.CREDENTIALS, limit=_MAX_KEYS, kuid=kuid, strategy=strategy
         )
         return [cast(str, row["id"]) for row in rows]
 
     async def owner_of(self, strategy: str, identifier: str) -> str | None:
-        """Give the kuid of who has these credentials, None if nobody has."""
+        """Return the user ID of the owner of these credentials, None if no user has them."""
         row = None
         if is_id(identifier):
             row = await self._storage.get(Table.CREDENTIALS, strategy=strategy, id=identifier)
@@ -144,10 +145,10 @@ class Users:
         only_if_no_admin: bool = False,
         more: Sequence[Change] = (),
     ) -> User:
-        """Create a user and all his credentials; without a kuid one of this kind is made up.
+        """Create a user and all of their credentials; without a kuid one of this kind is generated.
 
-        Everything is checked before anything is hashed or written. ApiError for what the caller got
-        wrong, 412 for what is taken. With `only_if_no_admin`, one of several callers at once
+        Everything is checked before anything is hashed or written. ApiError for the caller's
+        mistakes, 412 for what is taken. With `only_if_no_admin`, one of several callers at once
         succeeds. `more` is changed in the same transaction. `granted_by` chose the profiles, None
         where the configuration or an operator did: ApiError 403 if they may not (see `StepUp`).
         """
@@ -165,19 +166,20 @@ class Users:
             try:
                 await self._storage.apply([*guards, *changes, *more])
             except (Exists, Missing):
-                continue  # something changed since it was checked; the next check says what
+                continue  # something changed since it was checked; the next check reports what
             return user
         raise error("services.storage.too_many_changes")
 
     async def delete(self, kuid: str) -> None:
-        """End a user, his credentials, sessions and API keys. ApiError 404 for an unknown one."""
+        """Delete a user with their credentials, sessions and API keys. ApiError 404 for an unknown
+        one."""
         if not is_id(kuid) or not await self._storage.exists(Table.USERS, kuid=kuid):
             raise error("security.user.not_found", kuid)
         changes: list[Change] = [Delete(Table.USERS, {"kuid": kuid})]
         for name in await self.strategies_of(kuid):
             changes += await self._prepare_removal(name, kuid)
         changes += await ends_of(self._storage, kuid, self._clock_ms())
-        for table in _HIS:
+        for table in _OWNED_TABLES:
             changes.append(DeleteAll(table, {"kuid": kuid}))
         changes.append(Note(Noted.USER, kuid))
         try:
@@ -188,7 +190,7 @@ class Users:
             raise error("services.storage.too_many_changes") from None
 
     def _check_credentials(self, credentials: dict[str, object]) -> dict[str, Mapping[str, object]]:
-        """Give credentials by strategy, where each is an object for a strategy there is."""
+        """Return credentials by strategy, where each is an object and its strategy exists."""
         checked: dict[str, Mapping[str, object]] = {}
         for name, given in credentials.items():
             self._strategies.get(name)
@@ -198,7 +200,7 @@ class Users:
         return checked
 
     async def _choose_kuid(self, wanted: str | None, kind: str) -> str:
-        """Give the id asked for, ApiError 412 if it is taken; without one, make up a free one."""
+        """Return the requested ID, ApiError 412 if it is taken; without one, generate one."""
         if wanted is not None:
             if await self._storage.exists(Table.USERS, kuid=check_kuid(wanted)):
                 raise error("security.user.already_exists", wanted)
@@ -213,10 +215,10 @@ class Users:
     async def _prepare(
         self, user: User, credentials: dict[str, Mapping[str, object]], author: str
     ) -> list[Change]:
-        """Check everything, then give the changes that make a user with his credentials."""
+        """Check everything, then return the changes that create a user with their credentials."""
         for name in credentials:
             if await self._strategies.get(name).exists(user.kuid):
-                # They are no orphans if somebody made this user since the id was free.
+                # Not orphans if another request created this user since the ID was free.
                 is_taken = await self._storage.exists(Table.USERS, kuid=user.kuid)
                 which = "user.already_exists" if is_taken else "credentials.database_inconsistency"
                 raise error(f"security.{which}", user.kuid)
@@ -237,7 +239,7 @@ class Users:
 
 
 async def _validate(strategy: Strategy, given: Mapping[str, object], user: User) -> None:
-    """Have the credentials of a user checked who is not stored yet."""
+    """Validate the credentials of a user who is not stored yet."""
     if isinstance(strategy, KnowsProfiles):
         await strategy.validate_new(given, user.kuid, user.profile_ids)
     else:
@@ -245,8 +247,8 @@ async def _validate(strategy: Strategy, given: Mapping[str, object], user: User)
 
 
 def _rows_of(user: User) -> list[Change]:
-    """Give the changes that enter a user without his credentials, as long as his profiles are still
-    there."""
+    """Return the changes that add a user without their credentials, as long as their profiles still
+    exist."""
     changes: list[Change] = [Insert(Table.USERS, row_of(user)), *profile_rows_of(user)]
     changes.append(Note(Noted.USER, user.kuid))
     return changes

@@ -1,8 +1,8 @@
-"""What the audit trail tells of an action.
+"""Audit events: what the audit log records of an action.
 
-While an action that is audited runs, a `Line` holds what is known about it, and its writes take an
-`Event` along (`server.auth.audit.storage`). Whoever knows more than the request shows says so with
-`tell`. Never handed to this module: passwords, tokens, bodies, and names that nobody has.
+While an audited action runs, a `Line` contains what is known about it, and its writes include an
+`Event` (`server.auth.audit.storage`). Code that knows more than the request shows reports it with
+`tell`. Never passed to this module: passwords, tokens, bodies, and names of no existing user.
 """
 
 import asyncio
@@ -19,16 +19,16 @@ from server.core.ids import ANONYMOUS_ID, MOST_ID_BYTES
 from server.storage.rows import Row
 
 MOST_USER_AGENT_CHARACTERS = 256
-_MOST_REASON_CHARACTERS = 128
+_MAX_REASON_CHARACTERS = 128
 _RANDOM_BYTES = 4
-# Control characters, line ends among them, and what is not text at all.
+# Control characters, line ends among them, and lone surrogates.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 T = TypeVar("T")
 
 
 class Ending(Enum):
-    """How an action ended; `PENDING` is a login that goes on elsewhere or in a further step."""
+    """How an action ended; `PENDING` is a login that continues elsewhere or in a further step."""
 
     OK = "ok"
     REFUSED = "refused"
@@ -48,12 +48,13 @@ NOWHERE = Source()
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One line of the audit trail.
+    """One line of the audit log.
 
-    `kind` is `controller:action`, or the like for what no request did. `subject` is the id of the
-    user, role or profile it is about, `target` the id of his key, session or credentials, "" where
-    there is none. `actor` is the kuid of who did it. `count` says how often it happened within a
-    minute of `at_ms`. Texts are of bounded size and without control characters.
+    `kind` is `controller:action`, or the like for events without a request. `subject` is the ID of
+    the user, role or profile it is about, `target` the ID of the user's key, session or
+    credentials, "" where there is none. `actor` is the kuid of the user who did it. `count` is how
+    often it happened within a minute of `at_ms`. Strings are limited in size and without control
+    characters.
     """
 
     id: str
@@ -70,7 +71,7 @@ class Event:
     count: int = 1
 
     def row(self) -> Row:
-        """Give it as `Table.AUDIT` keeps it."""
+        """Return the row of `Table.AUDIT`."""
         return {
             "id": self.id,
             "at": self.at_ms,
@@ -89,11 +90,10 @@ class Event:
 
 @dataclass(slots=True, eq=False)
 class Line:
-    """What is known so far of one action; `told` are the subjects whose event is stored,
-    `notices` what the operator's systems are to hear of it beside that
-    (`server.auth.audit.notifier`);
-    `suspect` is the account somebody named, which may be nobody's: only to find its owner; `slowed`
-    says what must wait because of it, each an event of its own."""
+    """What is known so far of one action; `told` are the subjects whose event is stored, `notices`
+    what the operator's systems are to be notified of in addition (`server.auth.audit.notifier`);
+    `suspect` is the account that the client named, which may not exist: only to find its owner;
+    `slowed` is what must wait because of it, each an event of its own."""
 
     at_ms: int
     kind: str
@@ -109,9 +109,9 @@ class Line:
     slowed: list[str] = field(default_factory=list)
 
     def event(self, subject: str, target: str = "") -> Event:
-        """Give what is to be kept of it."""
+        """Return the event to store."""
         return Event(
-            # Within a millisecond the machine's own clock tells what came first.
+            # Within a millisecond the monotonic clock orders events.
             id=f"{first_id(self.at_ms)}{monotonic_ns():016x}{secrets.token_hex(_RANDOM_BYTES)}",
             at_ms=self.at_ms,
             kind=self.kind,
@@ -122,7 +122,7 @@ class Line:
             address=_clean(self.source.address, MOST_USER_AGENT_CHARACTERS),
             user_agent=_clean(self.source.user_agent, MOST_USER_AGENT_CHARACTERS),
             strategy=_clean(self.strategy, MOST_ID_BYTES),
-            reason=_clean(self.reason, _MOST_REASON_CHARACTERS),
+            reason=_clean(self.reason, _MAX_REASON_CHARACTERS),
         )
 
 
@@ -131,7 +131,7 @@ _IS_CARRIED: ContextVar[bool] = ContextVar("audit line is carried", default=True
 
 
 def first_id(at_ms: int) -> str:
-    """Give the least id of an event of this time: ids sort as times do."""
+    """Return the least ID of an event of this time: IDs sort as times do."""
     return f"{at_ms:012x}"
 
 
@@ -146,7 +146,7 @@ def tell(
     strategy: str = "",
     slowed: Iterable[str] = (),
 ) -> None:
-    """Say more about the action that runs, for the audit trail and, as a `notice`, for the
+    """Report more about the action that runs, for the audit log and, as a `notice`, for the
     operator's systems alone; nothing if it is not audited."""
     line = _LINE.get()
     if line is None:
@@ -163,9 +163,9 @@ def tell(
 
 
 async def carry(line: Line, work: Awaitable[T]) -> T:
-    """Do something audited: its writes take the line along.
+    """Run audited work: its writes include the line.
 
-    In a task of its own, whose context ends with it: the line never gets to other requests.
+    In a task of its own, whose context ends with it: the line is never visible to other requests.
     """
     context = copy_context()
     context.run(_LINE.set, line)
@@ -174,15 +174,15 @@ async def carry(line: Line, work: Awaitable[T]) -> T:
 
 
 def aside() -> Context:
-    """Give the context for a part of an action that finds out and decides nothing yet: it may
-    `tell`, but its writes are not what the line tells of."""
+    """Return the context for a part of an action that only looks up and decides nothing yet: it may
+    `tell`, but its writes are not those of the line."""
     context = copy_context()
     context.run(_IS_CARRIED.set, False)
     return context
 
 
 def carried() -> Line | None:
-    """Give the line that writes made here and now take along."""
+    """Return the line that writes made in this context include."""
     return _LINE.get() if _IS_CARRIED.get() else None
 
 
@@ -190,5 +190,5 @@ async def _finished(work: Awaitable[T]) -> T:
     return await work
 
 
-def _clean(text: str, most: int) -> str:
-    return _UNSAFE.sub("\ufffd", text[:most])
+def _clean(text: str, max_characters: int) -> str:
+    return _UNSAFE.sub("\ufffd", text[:max_characters])

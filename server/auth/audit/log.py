@@ -1,10 +1,10 @@
-"""The audit trail: what is noted beside the writes of actions, what is swept, what is found.
+"""Audit log: record events beside the writes of actions, delete old ones, and search them.
 
-What changes nothing, above all a refusal, has no transaction to go with. Such events are gathered:
-the same one again within `WINDOW_S` only counts, and no more than `MOST_GATHERED` different ones
-are kept apart, `MOST_FROM_ONE` from one address; what is beyond is counted as well. So a flood of
-refused logins costs the login path nothing and the disk little. A crash may lose the events of the
-last second and the counts of the last minute.
+Actions that change nothing, above all refusals, have no transaction to go with. Such events are
+aggregated: the same one again within `WINDOW_S` only counts, and no more than `MOST_GATHERED`
+different ones are kept apart, `MOST_FROM_ONE` from one address; what is beyond is counted as well.
+So a flood of refused logins costs the login path nothing and the disk little. A crash may lose the
+events of the last second and the counts of the last minute.
 """
 
 from collections import Counter
@@ -24,20 +24,19 @@ WINDOW_S = 60
 MOST_GATHERED = 1000
 MOST_FROM_ONE = 100
 BLOCKED = "login:blocked"
-"""The kind of the event that says that an account, or an address, must wait from a failed login
-on."""
+"""The kind of the event that an account, or an address, must wait after a failed login."""
 DROPPED = "audit:dropped"
-"""The kind of the event that says how many were not kept."""
+"""The kind of the event that contains the number of events that were not kept."""
 _WRITTEN_AT_ONCE = 200
 _SWEPT_AT_ONCE = 200  # some 15 ms of the writing thread, for which logins wait
-_STEPS = 50  # of one sweep: more than can come until the next
-_ENDLESS_ID = "g"  # above every id, which are hexadecimal
+_STEPS = 50  # of one sweep: more than can be added until the next
+_ENDLESS_ID = "g"  # above every ID, which are hexadecimal
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a search asks for: columns that equal these values, times in ms since 1970 from `since`
-    on and before `until`, and only what is older than the event `before`."""
+    """Search criteria: columns that equal these values, times in ms since 1970 from `since` on and
+    before `until`, and only events older than the event `before`."""
 
     where: dict[str, str]
     since_ms: int | None = None
@@ -54,13 +53,13 @@ class _Gathered:
     stored: int = 0
 
     def change(self) -> Put:
-        """Give what stores it as it is now."""
+        """Return the change that stores it as it is now."""
         return Put(Table.AUDIT, replace(self.event, count=self.count).row())
 
 
 class Trail:
-    """Notes, sweeps and finds events. `retention_ms` -1 keeps them as long as there are no more
-    than `most_events`."""
+    """Records, deletes and finds events. With `retention_ms` -1 they are kept as long as there are
+    no more than `most_events`."""
 
     def __init__(
         self,
@@ -96,8 +95,8 @@ class Trail:
         return Line(self._clock_ms(), kind, actor, source, subject, strategy)
 
     def refuse(self, line: Line, refused: ApiError) -> None:
-        """Note that an action was refused, with the reason somebody told, or else the error's
-        id."""
+        """Record that an action was refused, with the reason that was reported, or else the error's
+        ID."""
         line.ending = Ending.REFUSED
         line.reason = line.reason or refused.id or f"status {refused.status}"
         self._gather(line.event(line.subject))
@@ -105,12 +104,13 @@ class Trail:
             self._gather(replace(line, kind=BLOCKED, reason=reason).event(line.subject))
 
     def finish(self, line: Line) -> None:
-        """Note an action that went well, unless a write of its took the line along."""
+        """Record a successful action, unless one of its writes included the line."""
         if not line.told:
             self._gather(line.event(line.subject))
 
     async def flush(self, *, is_last: bool = False) -> None:
-        """Store what was gathered and is not stored yet; counts when their window ends."""
+        """Store events that were aggregated and are not stored yet; counts when their window
+        ends."""
         is_over = is_last or self._clock_ms() >= self._window_ends_ms
         late = [
             one
@@ -128,10 +128,10 @@ class Trail:
             await self._close_window()
 
     async def sweep(self) -> None:
-        """Remove what is too old or too much, a bounded number of events at a time.
+        """Delete events that are too old or too many, a limited number at a time.
 
-        Of too many, those of the most frequent kind and outcome go first: a flood pushes out
-        itself, not what it hopes to hide.
+        Of too many, those of the most frequent kind and outcome go first: a flood displaces itself,
+        not what it is meant to hide.
         """
         if self._retention_ms != NEVER:
             await self._remove(before_ms=int(self._clock_ms() - self._retention_ms))
@@ -155,8 +155,8 @@ class Trail:
     async def search(
         self, wanted: Wanted, *, start: int, size: int
     ) -> tuple[list[dict[str, object]], int]:
-        """Give a page of events as the API shows them, newest first, and how many there are in all,
-        counted up to a bound."""
+        """Return a page of events as the API shows them, newest first, and the total number,
+        counted up to a limit."""
         below = _ENDLESS_ID if wanted.until_ms is None else first_id(wanted.until_ms)
         found = await self._storage.latest(
             Table.AUDIT,
@@ -188,7 +188,7 @@ class Trail:
             self._from_one[place] += 1
 
     async def _close_window(self) -> None:
-        """Forget what is stored as it is, and say how many events were not kept."""
+        """Forget what is stored as it is, and record how many events were not kept."""
         self._gathered = {key: one for key, one in self._gathered.items() if one.stored < one.count}
         self._from_one.clear()
         dropped = self._dropped

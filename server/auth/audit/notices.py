@@ -1,9 +1,8 @@
-"""What `server.auth.audit.events.tell` may say as a `notice`, for the operator's systems (security
-check A16).
+"""Names of security notices that `server.auth.audit.events.tell` may send to the operator's systems
+(security check A16).
 
 Those of changes count unless their action is refused; everything else is a suspicion, and always
-counts.
-Strategies may have words of their own.
+counts. Strategies may add their own.
 """
 
 ENROLLED = "credentialsAdded"
@@ -16,4 +15,4 @@ RECOVERED = "recoveryCodeUsed"
 REUSED = "reusedCode"
 THROTTLED = "throttled"
 CLONED = "possibleClone"
-"""A passkey whose counter went back."""
+"""A passkey whose signature counter decreased (a sign of a cloned authenticator)."""

@@ -1,9 +1,10 @@
-"""Tells the operator's systems of changed credentials and of attacks, so that they can tell the
-users (security check A16).
+"""Security event notifications: notify the operator's systems of changed credentials and of
+attacks, so that they can inform the users (security check A16).
 
-What is told comes from the lines of the audit trail (`server.auth.audit.events`), whether the trail
-is kept or not: nothing secret ever gets into one. Nobody waits for it, and each program or service
-has a bounded queue. The same suspicion of the same account is told once in a while only.
+Notifications are derived from the lines of the audit log (`server.auth.audit.events`), whether it
+is enabled or not: a line never contains secrets. No request waits for them, and each program or
+service has a limited queue. The same suspicion about the same account is repeated only after a
+while.
 """
 
 import asyncio
@@ -34,23 +35,23 @@ _LOG = logging.getLogger("manykeys.notifier")
 MOST_WAITING = 1000
 """Messages that may wait for the program, and as many for the service."""
 QUIET_MS = 600_000
-"""The same suspicion is told once in so long."""
-_MOST_TOLD = 10_000
+"""Minimum time before the same suspicion is sent again."""
+_MAX_REMEMBERED = 10_000
 _WORKERS = 4
 _LAST_S = 2.0
 _LONGEST_PAUSE_S = 0.5
 KINDS: Mapping[str, str] = MappingProxyType({"command:user reset-mfa": REMOVED})
-"""What is told of a command that went well and does not tell it itself."""
+"""Notices of commands that succeeded and do not send one themselves."""
 _OF_SUCCESS = frozenset({ENROLLED, CHANGED, REMOVED, KEY_ADDED, KEY_REMOVED, RESET_MADE, RECOVERED})
 """Notices that count unless their action is refused; all others are suspicions, and always do."""
 
 OwnerOf = Callable[[str, str], Awaitable[str | None]]
-"""Gives whose an account is, by strategy and identifier."""
+"""Returns the owner of an account, by strategy and identifier."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
-    """A message, and the account to find the user of, if he is not known yet."""
+class _Message:
+    """A message, and the account to find the user of, if the user is not known yet."""
 
     message: Mapping[str, object]
     strategy: str
@@ -58,7 +59,7 @@ class _Told:
 
 
 class Notifier:
-    """Sends what lines tell in all `ways`; without any, nothing costs anything."""
+    """Sends notifications in all `ways`; without any, it does nothing."""
 
     def __init__(
         self, ways: Sequence[Way], *, owner_of: OwnerOf, clock_ms: Callable[[], int]
@@ -80,7 +81,7 @@ class Notifier:
         ]
 
     def note(self, line: Line) -> None:
-        """Tell what is to be told of an action that has ended."""
+        """Queue the notifications of an action that has ended."""
         if not self.is_on:
             return
         kinds = set(line.notices)
@@ -93,19 +94,19 @@ class Notifier:
                 self._tell(kind, line)
 
     async def run(self) -> None:
-        """Send what comes, until cancelled."""
+        """Send queued notifications, until cancelled."""
         async with asyncio.TaskGroup() as boxes:
             for box in self._boxes:
                 boxes.create_task(box.run())
 
     async def finish(self, patience_s: float = _LAST_S) -> None:
-        """Wait for what has not been sent yet, a moment unless told otherwise; `run` must go on
+        """Wait for what has not been sent yet, a moment unless told otherwise; `run` must continue
         meanwhile."""
         await asyncio.gather(*(box.finish(patience_s) for box in self._boxes))
 
     @asynccontextmanager
     async def sending(self, patience_s: float) -> AsyncIterator[None]:
-        """Send meanwhile, and what is left at the end, for so long: for who runs no `run`."""
+        """Send meanwhile, and what is left at the end, for so long: for callers without `run`."""
         task = asyncio.create_task(self.run(), name="notices")
         try:
             yield
@@ -115,14 +116,14 @@ class Notifier:
             await asyncio.gather(task, return_exceptions=True)
 
     def _is_news(self, kind: str, line: Line) -> bool:
-        """Tell whether a suspicion was not told a short while ago."""
+        """Return whether a suspicion was not sent a short while ago."""
         now_ms = self._clock_ms()
         key = (kind, line.strategy, line.subject or line.suspect)
         if self._told.get(key, 0) > now_ms:
             return False
         self._told[key] = now_ms + QUIET_MS
         self._told.move_to_end(key)
-        if len(self._told) > _MOST_TOLD:
+        if len(self._told) > _MAX_REMEMBERED:
             self._told.popitem(last=False)
         return True
 
@@ -141,14 +142,14 @@ class Notifier:
                 "userAgent": line.source.user_agent[:MOST_USER_AGENT_CHARACTERS],
             }
             for box in self._boxes:
-                box.put(_Told(message, line.strategy, "" if subject else line.suspect))
+                box.put(_Message(message, line.strategy, "" if subject else line.suspect))
 
-    async def _send(self, way: Way, told: _Told) -> None:
-        """Send a message; nothing of an account that nobody has."""
+    async def _send(self, way: Way, told: _Message) -> None:
+        """Send a message; nothing for an account without an owner."""
         user = told.message["user"]
         if not user and told.suspect:
-            # To start a program holds up everybody for a moment: that must not tell who guesses
-            # names that this one is somebody's.
+            # Starting a program delays all requests for a moment: the delay must not reveal to a
+            # client that guesses names that this account exists.
             await asyncio.sleep(self._random.uniform(0, _LONGEST_PAUSE_S))
             user = await self._find(told.strategy, told.suspect)
         if user:

@@ -1,7 +1,7 @@
-"""How what an audited action does gets into the audit trail: in the same transaction.
+"""Audit storage: writes the audit event of an action in the same transaction as its changes.
 
-The first write of an action for each of its subjects takes the event along, so that neither is ever
-there without the other. Which users, roles and profiles a write is about, it says itself.
+The first write of an action for each of its subjects includes the event, so that neither is ever
+stored without the other. The users, roles and profiles concerned are derived from the write itself.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -30,7 +30,7 @@ MOST_SUBJECTS = 1000
 
 
 class Recorder:
-    """A `Storage`; `on_event` is called with each event that is stored."""
+    """A `Storage` that adds audit events; `on_event` is called with each event that is stored."""
 
     def __init__(
         self,
@@ -49,9 +49,9 @@ class Recorder:
         if line is None:
             await self._storage.apply(changes)
             return
-        made = list(changes)
-        events = [event for event in _events(line, made) if event.subject not in line.told]
-        await self._storage.apply([*made, *(Insert(Table.AUDIT, one.row()) for one in events)])
+        applied = list(changes)
+        events = [event for event in _events(line, applied) if event.subject not in line.told]
+        await self._storage.apply([*applied, *(Insert(Table.AUDIT, one.row()) for one in events)])
         for event in events:
             line.told.add(event.subject)
             if self._on_event is not None:
@@ -136,12 +136,12 @@ class Recorder:
 
 
 def _events(line: Line, changes: list[Change]) -> list[Event]:
-    """Give one event for each subject the changes name; one for the line's own if they name none
-    and nothing was told yet, if they name too many to tell of each, or mean everybody."""
+    """Return one event for each subject the changes name; one for the line's own if they name none
+    and nothing was recorded yet, if they name too many, or concern every user."""
     named = dict.fromkeys(found for change in changes if (found := _subject_of(change)))
     if not named and line.told:
         return []
-    if len(named) > MOST_SUBJECTS or any(_is_about_everybody(change) for change in changes):
+    if len(named) > MOST_SUBJECTS or any(_concerns_every_user(change) for change in changes):
         return [line.event(line.subject)]
     if len(named) > 1:
         return [line.event(subject) for subject in named]
@@ -150,7 +150,7 @@ def _events(line: Line, changes: list[Change]) -> list[Event]:
     return [line.event(subject, "" if target == subject else target)]
 
 
-def _is_about_everybody(change: Change) -> bool:
+def _concerns_every_user(change: Change) -> bool:
     return isinstance(change, Note) and change.noted is Noted.ALL_SESSIONS
 
 

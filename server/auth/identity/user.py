@@ -1,4 +1,4 @@
-"""A user as stored and shown."""
+"""User model: a user as stored and as shown by the API."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,15 +9,15 @@ from server.storage.base import Change, Insert, Present
 from server.storage.rows import Row, Table
 
 MOST_PROFILES = 100
-# Never part of the content: the id stands beside the document, and the other two have their own
+# Never part of the content: the ID is shown beside the document, and the other two have their own
 # columns.
 _NOT_CONTENT = frozenset({"_id", "profileIds", "_kuzzle_info"})
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A user without his credentials; `info` is `_kuzzle_info`, which the anonymous user has none
-    of."""
+    """A user without their credentials; `info` is `_kuzzle_info`, which the anonymous user does not
+    have."""
 
     kuid: str
     profile_ids: tuple[str, ...]
@@ -26,7 +26,7 @@ class User:
     is_disabled: bool = False
 
     def source(self) -> dict[str, object]:
-        """Give the document the API shows as `_source`."""
+        """Return the document the API shows as `_source`."""
         shown: dict[str, object] = {"profileIds": list(self.profile_ids), **self.content}
         if self.info:
             shown["_kuzzle_info"] = self.info
@@ -34,7 +34,7 @@ class User:
 
 
 def check_profile_ids(profile_ids: Sequence[str], argument: str) -> tuple[str, ...]:
-    """Give the ids, each once; those who call over the wire may have sent anything as a member."""
+    """Return the IDs without duplicates; a client may have sent a member of any type."""
     if set(map(type, profile_ids)) - {str}:
         raise error("api.assert.invalid_type", argument, "array of strings")
     if not profile_ids:
@@ -45,12 +45,12 @@ def check_profile_ids(profile_ids: Sequence[str], argument: str) -> tuple[str, .
 
 
 def content_of(given: Mapping[str, object]) -> dict[str, object]:
-    """Give what a caller may write of a user's content."""
+    """Return the members of a user's content that a client may write."""
     return {name: value for name, value in given.items() if name not in _NOT_CONTENT}
 
 
 def row_of(user: User) -> Row:
-    """Give a user as he is stored."""
+    """Return a user as stored."""
     return {
         "kuid": user.kuid,
         "profile_ids": list(user.profile_ids),
@@ -61,7 +61,7 @@ def row_of(user: User) -> Row:
 
 
 def profile_rows_of(user: User) -> list[Change]:
-    """Give the changes that enter which profiles a user has, as long as they are still there."""
+    """Return the changes that add a user's profiles, as long as the profiles still exist."""
     changes: list[Change] = []
     for profile_id in user.profile_ids:
         changes.append(Present(Table.PROFILES, {"id": profile_id}))
@@ -71,7 +71,7 @@ def profile_rows_of(user: User) -> list[Change]:
 
 
 def read_user(row: Row) -> User:
-    """Give a stored user."""
+    """Return a stored user."""
     return User(
         kuid=cast(str, row["kuid"]),
         profile_ids=tuple(cast(list[str], row["profile_ids"])),

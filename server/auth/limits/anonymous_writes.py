@@ -1,7 +1,7 @@
-"""Rate limit of what unauthenticated clients have the server store, by address.
+"""Rate limit of writes to the store caused by unauthenticated clients, by address.
 
-A login step that waits for the next one, like a passkey challenge or the way to an identity
-provider, is a row in the store, and so is a user who registers. An address may cause so many a
+A login step that waits for the next one, like a passkey challenge or the redirect to an identity
+provider, is a row in the store, and so is a user who registers. An address may cause so many per
 minute; beyond that the wait doubles with each one, up to a minute. IPv6 counts by /64, /56 and /48.
 """
 

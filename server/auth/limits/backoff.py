@@ -18,7 +18,7 @@ LONGEST_WAIT_S = 900.0
 MOST_WAITING = 1024
 """Attempts that may wait for those in progress under one counter; further ones are refused. Far
 more than one account needs: load benchmarks log in with a single one."""
-_MOST_DOUBLINGS = 10  # 1,024 s: beyond the longest wait, more failures would only be slower to go
+_MAX_DOUBLINGS = 10  # 1,024 s: beyond the longest wait, more failures would only decay later
 
 
 @dataclass(slots=True, eq=False)
@@ -34,7 +34,7 @@ class Counter:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is lost when it is forgotten."""
+        """Return whether nothing is lost when it is forgotten."""
         return not self.failures and not self.in_progress and not self.waiting
 
 
@@ -110,14 +110,13 @@ class BackoffTable:
         self._keep(counter, self._clock_s())
 
     def fail(self, counter: Counter) -> bool:
-        """Settle an attempt that failed. Return True if it is this one with which waiting
-        begins."""
+        """Settle an attempt that failed. Return True if the wait begins with this one."""
         now_s = self._clock_s()
         self._forgive(counter, now_s)
         if counter.failures == 0:
             counter.forgiving_from_s = now_s
         was_slowed = counter.failures >= self._allowance
-        doublings = min(counter.failures + 1 - self._allowance, _MOST_DOUBLINGS)
+        doublings = min(counter.failures + 1 - self._allowance, _MAX_DOUBLINGS)
         counter.failures = self._allowance + doublings
         if doublings >= 0:
             wait_s = min(FIRST_WAIT_S * 2.0**doublings, self._longest_wait_s)
@@ -139,7 +138,7 @@ class BackoffTable:
         return self._quiet.get(key) or self._slowed.get(key) or Counter(key)
 
     def _room(self, counter: Counter) -> int:
-        """How many more attempts may be in progress: after the limit it is one at a time."""
+        """Return how many more attempts may be in progress: after the limit one at a time."""
         left = self._allowance - counter.failures - counter.in_progress
         return max(left, 0 if counter.in_progress else 1)
 

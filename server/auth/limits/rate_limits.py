@@ -1,8 +1,8 @@
-"""How much one user, connection or socket may ask for in a second (contract/03 §6, contract/01 §7).
+"""Rate limits per user, connection and WebSocket, in requests per second.
 
-Windows are fixed: whole seconds of one clock, the same for everybody. All counts live in this
-process only and are forgotten when the second is over, those of unauthenticated clients a second
-later; within it there are at most as many as there were requests.
+Windows are fixed: whole seconds of one clock, the same for all. All counts live in this process
+only and are forgotten when the second is over, those of unauthenticated clients a second later;
+within it there are at most as many as there were requests.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from protocol.errors import error
 from server.core.client_networks import address_groups
 from server.core.limit_counters import Limit
 
-_NEXT_WINDOW_S = 1  # what Retry-After says: windows are no longer than that
+_NEXT_WINDOW_S = 1  # the value of Retry-After: windows are no longer than that
 
 
 class Windows:
@@ -25,7 +25,7 @@ class Windows:
         self._counts: dict[object, int] = {}
 
     def count(self, key: object) -> int:
-        """Count one more event and give how many there were in this second."""
+        """Count one more event and return how many there were in this second."""
         second = int(self._clock_s())
         if second != self._second:
             self._second = second
@@ -39,10 +39,10 @@ class SharedWindow:
 
     In each whole second an address gets as much as it asked for in the second before, as far as
     that goes when all are given equal amounts until nothing is left (max-min fairness); what is
-    left over goes to whoever asks first. An address whose requests so far are fewer than its equal
+    left over goes to the first requests. An address whose requests so far are fewer than its equal
     share of the limit is served in any case: in the second in which others had used up everything
     before it came, that is more than the limit, and never more than twice the limit. IPv6 addresses
-    are counted by /48, all that one customer can choose among.
+    are counted by /48, which one customer may have in full.
     """
 
     __slots__ = (
@@ -67,7 +67,7 @@ class SharedWindow:
         self._reserved = 0  # what of that has not been asked for yet, of all addresses together
 
     def is_within(self, address: str, limit: int) -> bool:
-        """Count a request, and tell whether it is within a limit of so many a second."""
+        """Count a request, and return whether it is within a limit of so many per second."""
         self._follow_clock(limit)
         key: object = address_groups(address)[-1:] or address
         before, asked = self._before.get(key, 0), self._asked.get(key, 0)
@@ -96,7 +96,7 @@ class SharedWindow:
 
 def _fair_level(demands: list[int], limit: int) -> int:
     """Return the greatest whole number such that the demands, in ascending order, each cut to it,
-    make no more than the limit together."""
+    add up to no more than the limit."""
     left = limit
     for at, demand in enumerate(demands):
         level = left // (len(demands) - at)
@@ -107,11 +107,11 @@ def _fair_level(demands: list[int], limit: int) -> int:
 
 
 class RequestLimits:
-    """Refuses requests above the limits; to be asked once a caller's rights are checked.
+    """Refuses requests above the limits; checked once a caller's rights are.
 
-    `logins_per_second` is for each connection, 0 is no limit. Logins count for their connection
+    `logins_per_second` is for each connection, 0 means no limit. Logins count for their connection
     only, all else for its user; clients without a token are one user, whose limit is shared by
-    address. A user can always log out. `on_limit` is told of refusals of the latter.
+    address. A user can always log out. `on_limit` is called for refusals of the latter.
     """
 
     __slots__ = ("_anonymous", "_logins", "_on_limit", "_requests", "logins_per_second")
@@ -141,13 +141,13 @@ class RequestLimits:
     ) -> None:
         """Count a request for `controller:action`; ApiError 429 above the limit.
 
-        `rate_limit` is the user's, in requests a second, 0 for none. `connection` is anything that
-        tells one from another; it is held until the next count in another second. `address` is
-        the client's, for those without a token.
+        `rate_limit` is the user's, in requests per second, 0 for none. `connection` is anything
+        that distinguishes one from another; it is held until the next count in another second.
+        `address` is the client's, for those without a token.
         """
         if full_name == "auth:login":
-            most = self.logins_per_second
-            if most and self._logins.count(connection) > most:
+            limit = self.logins_per_second
+            if limit and self._logins.count(connection) > limit:
                 name = "api.process.too_many_logins_requests"
                 raise error(name, retry_after_s=_NEXT_WINDOW_S)
         elif full_name == "auth:logout" and not is_anonymous:
@@ -161,7 +161,7 @@ class RequestLimits:
 
 
 class MessageBudget:
-    """How many messages a WebSocket has left in this second."""
+    """Budget of messages that a WebSocket may send in this second."""
 
     __slots__ = ("_clock_s", "_left", "_most", "_second")
 

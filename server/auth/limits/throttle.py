@@ -1,29 +1,29 @@
 """Throttling of failed logins: exponential, decaying, never permanent (NIST SP 800-63B §3.2.2).
 
 An account is a strategy with the identifier as it was given, whether any user has it or not, so
-that throttling reveals nothing. Three limits are asked before a password is looked at, each a
+that throttling reveals nothing. Three limits are checked before a password is verified, each a
 multiple of `limits.failedLogins`:
 
 - an account from one address (a device that has logged in to the account before: the account from
   this device, whatever its address) may fail that often;
 - an account from all addresses together `ACCOUNT_FACTOR` times as often, and from all known devices
-  together as often again: what guesses from many addresses use up is not the known devices' share;
+  together as often again: guesses from many addresses do not use up the known devices' share;
 - an address `NETWORK_FACTORS` times as often: IPv4 by address, IPv6 by /64, /56 and /48.
 
-So one stranger blocks an account for one address only, and many strangers never for the devices of
+So one attacker blocks an account for one address only, and many attackers never for the devices of
 its owner. A known device passes the waits of the account and of the address; its failures count for
 the address too. Clients that are refused because they come too early learn nothing, and only their
 own address is charged. A success forgets the failures of the account from this address, or device,
-and of nothing else: it gives a guesser elsewhere no new guesses.
+and nothing else: it gives an attacker elsewhere no new guesses.
 
-An attempt in progress counts as a failed one: the last ones before the limit are made one after the
-other, however many come at once. Those that wait for another site, where nothing can be guessed,
+An attempt in progress counts as a failed one: the last ones before the limit run one after the
+other, however many come at once. Attempts that wait for another site, where nothing can be guessed,
 count when they have failed: a site that hangs would keep all users behind one address from logging
 in. All counts live in this process only.
 
 What one identifier cannot show: a directory may know one entry by several names. Where a strategy
-says which entry it was, failures count for the entry as well, at the account's limit; the names are
-throttled each by itself as if they had nothing in common, or throttling would reveal that they do.
+reports which entry it was, failures count for the entry as well, at the account's limit; the names
+are throttled separately as if they had nothing in common, or throttling would reveal that they do.
 """
 
 import hashlib
@@ -52,7 +52,7 @@ _ANYWHERE = b"anywhere"  # peers without an address, like those of a Unix socket
 
 
 class Slowed(Enum):
-    """What must wait from a failed login on; the value is what the audit log says."""
+    """What must wait after a failed login; the value is what the audit log says."""
 
     FROM_ADDRESS = "too many failed logins of this account from this address"
     FROM_DEVICE = "too many failed logins of this account from this device"
@@ -62,11 +62,11 @@ class Slowed(Enum):
 
 
 Limit = tuple[BackoffTable, bytes, Slowed]
-"""A counter by its table and key, and what is said of it."""
+"""A counter by its table and key, and its reason in the audit log."""
 
 
 class Attempt:
-    """One login in progress; the first of its three ends counts."""
+    """One login in progress; the first of its three outcomes counts."""
 
     __slots__ = ("_entry", "_reserved", "_throttle", "_unreserved")
 
@@ -77,7 +77,7 @@ class Attempt:
         self._entry: tuple[str, str] | None = None
 
     async def reserve(self, limits: Iterable[Limit], later: list[Limit]) -> None:
-        """Count it in under all `limits` or none, and under `later` once it has failed. ApiError
+        """Count it under all `limits` or none, and under `later` once it has failed. ApiError
         429."""
         with ExitStack() as undo:
             undo.callback(self.cancelled)
@@ -87,7 +87,7 @@ class Attempt:
         self._unreserved = later
 
     def identify(self, account: str, entry: str) -> None:
-        """Say which entry of a directory, by an identifier that never changes, the account is."""
+        """Report which entry of a directory the account is, by an identifier that never changes."""
         self._entry = (account, entry)
 
     def failed(self) -> list[Slowed]:
@@ -100,14 +100,14 @@ class Attempt:
         return list(dict.fromkeys(begun))
 
     def succeeded(self) -> None:
-        """The credentials were right."""
+        """The credentials were correct."""
         for table, counter, slowed in self._reserved:
             is_source = slowed in (Slowed.FROM_ADDRESS, Slowed.FROM_DEVICE)
             (table.clear if is_source else table.release)(counter)
         self._forget()
 
     def cancelled(self) -> None:
-        """It was not found out."""
+        """The result is unknown."""
         for table, counter, _ in self._reserved:
             table.release(counter)
         self._forget()
@@ -142,19 +142,19 @@ class Throttle:
         self._unlocked: OrderedDict[bytes, int] = OrderedDict()
 
     def __len__(self) -> int:
-        """How many counters there are, of failures or of attempts in progress."""
+        """Return how many counters there are, of failures or of attempts in progress."""
         return sum(map(len, (self._sources, self._accounts, *self._networks)))
 
     async def begin(
         self, account: str | None, address: str, *, device: str = "", is_guess: bool = True
     ) -> Attempt:
-        """Begin an attempt, whose end must be told; it waits for others under the same limit if as
-        many are in progress as may still fail. One that is no guess waits for none, and none for
-        it: the address alone counts, once it has failed.
+        """Begin an attempt, whose outcome must be reported; it waits for others under the same
+        limit if as many are in progress as may still fail. One that is not a guess waits for none,
+        and none for it: the address alone counts, once it has failed.
 
         `device` names a device that has logged in to this account before, "" for none. Without an
-        account, or an address that can be read, the other one alone counts. ApiError 429 with the
-        seconds to wait.
+        account, or a valid address, the other one alone counts. ApiError 429 with the seconds to
+        wait.
         """
         attempt = Attempt(self)
         if not self._is_on:
@@ -193,8 +193,8 @@ class Throttle:
         return self._accounts.count_failure(self._entry_key(entry))
 
     def unlock(self, accounts: Iterable[str]) -> None:
-        """Forget the failures of accounts and of entries, from wherever they came. Those of
-        addresses stay."""
+        """Forget the failures of accounts and of entries, from all addresses. Those of addresses
+        stay."""
         for account in accounts:
             key = _account_key(account)
             self._unlocked[key] = self._unlocked.pop(key, 0) + 1
@@ -205,7 +205,7 @@ class Throttle:
         self, account: str | None, groups: tuple[bytes, ...]
     ) -> tuple[list[Limit], list[Limit]]:
         """Return the limits an attempt of an unknown device counts for, and one that is only
-        asked: that it is the same entry again is known when it has failed."""
+        checked: that it is the same entry again is known when it has failed."""
         if account is None:
             return [], []
         key, place = _account_key(account), groups[0] if groups else _ANYWHERE
@@ -236,7 +236,7 @@ class Throttle:
 
 
 def _account_key(account: str) -> bytes:
-    """Names are as long as their senders like, keys are not."""
+    """Return a key of fixed length for an account of any length."""
     return hashlib.blake2b(account.encode(errors="surrogatepass"), digest_size=16).digest()
 
 
@@ -246,8 +246,8 @@ def _network_limits(tables: Iterable[BackoffTable], groups: Iterable[bytes]) -> 
 
 
 def _charge_early(networks: list[Limit]) -> None:
-    """Count a refusal for the client's own address, unless that is what waits: asking again and
-    again during a block is not free, and yet a block of an address ends."""
+    """Count a refusal for the client's own address, unless that is what waits: repeating requests
+    during a block is not free, and yet a block of an address ends."""
     if networks and not any(table.wait_s(key) > 0 for table, key, _ in networks):
         table, key, _ = networks[0]
         table.count_failure(key)

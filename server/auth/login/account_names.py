@@ -1,9 +1,9 @@
-"""The accounts that failed logins are counted by: which ones are a user's, and which known device
-is one of an account's owner.
+"""Accounts that failed logins are counted under: the accounts of a user, and the known device of an
+account's owner.
 
-An account is a strategy's name and the identifier as it was typed; who logs in with it, if anyone,
-is never looked up: what that takes would reveal whether there is such a user. It goes the other way
-round, from a user to all accounts of theirs.
+An account is a strategy's name and the identifier as it was typed. The user behind it is never
+looked up: the time of the lookup would reveal whether there is such a user. The reverse direction,
+from a user to all of their accounts, is supported.
 """
 
 import unicodedata
@@ -23,11 +23,11 @@ class NamesAccounts(Protocol):
     """A strategy that knows all names of a user's account."""
 
     async def accounts_of(self, kuid: str) -> Sequence[str]:
-        """Return what `account_of` gives when this user logs in."""
+        """Return what `account_of` returns when this user logs in."""
 
 
 class LoginAccounts:
-    """Finds the accounts of users, with whatever strategy."""
+    """Finds the accounts of users, for all strategies."""
 
     __slots__ = ("_strategies", "_throttle", "_users")
 
@@ -62,28 +62,28 @@ class LoginAccounts:
             try:
                 given: object = await strategy.accounts_of(kuid)
             except ApiError:
-                given = ()  # its fault is in the log
+                given = ()  # its error has been logged
             named = given if isinstance(given, (list, tuple)) else ()
         return [*(typed_account(name, one) for one in named if isinstance(one, str)), *entries]
 
 
 def typed_account(name: str, given: str) -> str:
-    """Return the account of an identifier as it was typed: two spellings of one text (Unicode NFC)
-    are the same. Those that are too long to be any user's are cut."""
+    """Return the account of an identifier as it was typed: two spellings of one string (Unicode
+    NFC) are the same. Identifiers longer than any user's are cut."""
     return f"{name}\0{unicodedata.normalize('NFC', given[:MOST_ID_BYTES])}"
 
 
 def entry_account(name: str, identifier: str) -> str:
-    """Return the account of what identifies an entry of a strategy: no name that is typed looks
-    like it."""
+    """Return the account of the identifier of a strategy's entry; it cannot be the same as an
+    account that was typed."""
     return f"{name}\0\0{identifier}"
 
 
 def second_factor_account(kuid: str) -> str:
-    """Return what wrong second factors of a user are counted by."""
+    """Return the account that wrong second factors of a user are counted under."""
     return f"second factor\0{kuid}"
 
 
 def own_account(kuid: str) -> str:
-    """Return what wrong answers of a user who is logged in are counted by."""
+    """Return the account that wrong answers of a logged-in user are counted under."""
     return f"\0{kuid}"

@@ -1,8 +1,8 @@
-"""One login attempt from a strategy's outcome to a user, in one step or in several (contract/05 §3,
-§4; design §6). Somebody who is logged in already proves further credentials in the same way.
+"""Login flow: one login attempt from a strategy's outcome to a user, in one step or several. Users
+who are logged in verify further credentials in the same way.
 
-Strategies may come from anybody: each attempt runs in a task of its own, and what it gives is
-checked before it counts.
+Strategies may be third-party code: each attempt runs in a task of its own, and its result is
+validated before it is used.
 """
 
 import asyncio
@@ -62,7 +62,7 @@ from server.storage.rows import Row, Table
 _LOG = logging.getLogger("manykeys.logins")
 _RANDOM, _LONGEST_PAUSE_S = SystemRandom(), 0.004
 _pause = asyncio.sleep
-# Each is lost only to somebody else who comes for the first time in the same moment.
+# Each is lost only to another first login of the same identity at the same moment.
 _ATTEMPTS = 3
 
 T = TypeVar("T")
@@ -70,17 +70,17 @@ T = TypeVar("T")
 
 @runtime_checkable
 class Refreshes(Protocol):
-    """A strategy that decides whether the sessions of its users may go on."""
+    """A strategy that decides whether the sessions of its users may be refreshed."""
 
     async def refresh_token(self, kuid: str) -> Mapping[str, object] | None:
-        """Give None, or `expiresIn`, the life of the next token; anything raised is a refusal."""
+        """Return None, or `expiresIn`, the lifetime of the next token; any exception refuses."""
 
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """What a login attempt came with beside what its strategy sees: `binding` is the secret that
-    tells this browser or socket from all others, `wishes` is what the login is to end with;
-    `devices` are those it is proved to come from."""
+    """The context of a login attempt that its strategy does not see: `binding` is the secret that
+    distinguishes this browser or socket from all others, `wishes` are the options requested for
+    the session; `devices` are those that the request is proved to come from."""
 
     binding: str = field(repr=False)
     wishes: Mapping[str, object]
@@ -89,7 +89,7 @@ class Visit:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Credentials that somebody who is logged in has proved to be his, as long as `guards` hold."""
+    """Credentials that a logged-in user has proved to be theirs, as long as `guards` hold."""
 
     linking: Linking
     credentials: Mapping[str, object] = field(repr=False)
@@ -97,7 +97,7 @@ class Claim:
 
 
 class Logins:
-    """Runs strategies, as often as the throttle lets them."""
+    """Runs strategies, within the limits of the throttle."""
 
     __slots__ = (
         "_accounts",
@@ -135,15 +135,15 @@ class Logins:
     async def attempt(
         self, name: str, attempt: LoginAttempt, visit: Visit
     ) -> LoggedIn | NextStep | Claim:
-        """Give who logged in, or the next step of a login with several. A linking that was sent
-        elsewhere comes back here, too: a Claim.
+        """Return the user who logged in, or the next step of a login with several. Linking of
+        credentials that was continued at a provider also returns here: a Claim.
 
         400 for an unknown strategy, 401 `plugin.strategy.missing_user` for a refusal and for a
-        state that is not his, 429 for one too many refusals before, 500 for a faulty strategy.
+        state of another client, 429 for one refusal too many before, 500 for a faulty strategy.
         """
         strategy, state = self._strategies.get(name), _state_of(attempt)
         if is_second_state(state):
-            return await self._take_second(name, attempt, visit)
+            return await self._continue_second(name, attempt, visit)
         if state and isinstance(strategy, (Resumes, Proves)):
             step = await self._find(name, attempt, visit)
         else:
@@ -156,22 +156,22 @@ class Logins:
     async def admit(
         self, found: LoggedIn, visit: Visit, address: str, *, ending: Ending = Ending.PENDING
     ) -> LoggedIn | NextStep:
-        """Let in who has shown a first factor, or ask him for a second one; `ending` is what the
-        audit trail is told then."""
+        """Log in a user who has passed a first factor, or ask them for a second one; `ending` is
+        the outcome for the audit log in that case."""
         return await self._second_factors.follow(found, visit.binding, address, ending)
 
-    async def _take_second(
+    async def _continue_second(
         self, name: str, attempt: LoginAttempt, visit: Visit
     ) -> LoggedIn | NextStep:
-        """Go on with a login that waits for a second factor."""
+        """Continue a login that waits for a second factor."""
         step = await self._find(name, attempt, visit)
         kuid = step.kuid or ""
         tell(subject=kuid)
         device = next((one.id for one in visit.devices if one.kuid == kuid), "")
         begun = await self._begin(second_factor_account(kuid), attempt.address, device=device)
         async with _settling(begun):
-            taken = self._second_factors.take(name, attempt, step, visit.binding)
-            found = await _in_task(taken, f"second factor {name}")
+            running = self._second_factors.take(name, attempt, step, visit.binding)
+            found = await _in_task(running, f"second factor {name}")
             if isinstance(found, LoggedIn):
                 begun.succeeded()
                 tell(actor=kuid)
@@ -180,7 +180,7 @@ class Logins:
     async def _find(
         self, name: str, attempt: LoginAttempt, visit: Visit, kuid: str | None = None
     ) -> Step:
-        """Find the step an attempt goes on with."""
+        """Find the step that an attempt continues."""
         return await self._pending.find(
             _state_of(attempt),
             name,
@@ -190,16 +190,16 @@ class Logins:
         )
 
     async def unlock(self, kuid: str) -> None:
-        """Forget the failed logins of a user in this process, with whatever strategy."""
+        """Forget the failed logins of a user in this process, for all strategies."""
         self._throttle.unlock(await self._accounts.of(kuid))
 
     def count_registration(self, address: str) -> None:
-        """Count a user who is about to be created by a client that is not logged in; ApiError 429
-        for one too many."""
+        """Count a user who is about to be created by an unauthenticated client; ApiError 429 for
+        one too many."""
         self._writes.count(address, "api.process.too_many_requests")
 
     def notice(self, entries: Sequence[Entry]) -> None:
-        """Unlock whom journal entries name."""
+        """Unlock the users that journal entries name."""
         for entry in entries:
             if entry.noted is Noted.UNLOCKED:
                 task = asyncio.create_task(self._unlock_noted(entry.subject), name="unlock")
@@ -210,30 +210,30 @@ class Logins:
         try:
             await self.unlock(kuid)
         except Unavailable as reason:
-            _LOG.warning("user %r is not unlocked: %s", kuid, reason)
+            _LOG.warning("user %r was not unlocked: %s", kuid, reason)
 
     async def _begin(
         self, account: str | None, address: str, *, device: str = "", is_guess: bool = True
     ) -> Attempt:
-        """Begin an attempt, as often as the throttle lets somebody."""
+        """Begin an attempt, if the throttle allows it."""
         try:
             return await self._throttle.begin(account, address, device=device, is_guess=is_guess)
         except ApiError:
             self._on_limit(Limit.FAILED_LOGINS)
-            # What was typed: for whom it may be, and never kept.
+            # The identifier as typed: only to find its owner, never stored.
             tell(notice=THROTTLED, suspect=(account or "").partition("\0")[2])
             raise
 
     def proves(self, name: str) -> bool:
-        """Tell whether a strategy wants credentials proved by `link`; ApiError 400 for an unknown
+        """Return whether a strategy verifies credentials with `link`; ApiError 400 for an unknown
         one."""
         return isinstance(self._strategies.get(name), Proves)
 
     async def link(
         self, name: str, attempt: LoginAttempt, visit: Visit, linking: Linking
     ) -> Claim | NextStep:
-        """Give the credentials that somebody who is logged in has proved to be his, or the next
-        step; ApiError as for `attempt`."""
+        """Return the credentials that a logged-in user has proved to be theirs, or the next step;
+        ApiError as for `attempt`."""
         strategy, state = self._strategies.get(name), _state_of(attempt)
         if state:
             step = await self._find(name, attempt, visit, linking.kuid)
@@ -248,15 +248,15 @@ class Logins:
     async def _run(
         self, name: str, strategy: Strategy, attempt: LoginAttempt, step: Step, visit: Visit
     ) -> LoggedIn | NextStep | Claim:
-        """Take a step, as often as the throttle lets somebody."""
+        """Run a step, if the throttle allows it."""
         is_guess = step.account is not None or not getattr(strategy, "asks_elsewhere", False)
         device = await self._accounts.device_of(name, step.account, visit.devices)
         begun = await self._begin(step.account, attempt.address, device=device, is_guess=is_guess)
         async with _settling(begun):
             with self._counting_step(strategy, attempt.address, step) as write:
-                # In a task of its own: what third parties write may use what only works in one.
-                taken = self._take(name, strategy, attempt, step, visit)
-                outcome = await _in_task(taken, f"login with {name}")
+                # In a task of its own: third-party code may use what works once per task only.
+                running = self._run_step(name, strategy, attempt, step, visit)
+                outcome = await _in_task(running, f"login with {name}")
                 write.is_made = isinstance(outcome, NextStep)
             if isinstance(outcome, NextStep):
                 tell(ending=Ending.PENDING)
@@ -266,15 +266,15 @@ class Logins:
             found = await self._conclude(name, strategy, outcome, step)
             begun.succeeded()
             if step.token_hash and step.linking is None:
-                self._writes.take_back(attempt.address)  # what was begun has led to a login
+                self._writes.take_back(attempt.address)  # the pending step has become a login
             return found
 
     @contextmanager
     def _counting_step(
         self, strategy: Strategy, address: str, step: Step
     ) -> Iterator["_StepWrite"]:
-        """Count a login step that a client who is not logged in may be about to have stored; before
-        the strategy is asked, which takes time. ApiError 429 for one too many."""
+        """Count a login step that an unauthenticated client may be about to have stored; before
+        the strategy is called, which takes time. ApiError 429 for one too many."""
         write = _StepWrite(is_counted=isinstance(strategy, Resumes) and _is_first(step))
         if write.is_counted:
             self._writes.count(address)
@@ -287,9 +287,9 @@ class Logins:
     async def put_aside(
         self, name: str, state: object, form: Mapping[str, object], address: str
     ) -> str:
-        """Keep what a provider's page has posted until who began comes for it, and give the key
-        that he must bring as the argument `form`; 401 for a state that no step has, or that a form
-        has come for."""
+        """Store what a provider's page has posted until the browser that began requests it, and
+        return the key that it must send as the argument `form`; 401 for a state that no step has,
+        or that already has a form."""
         key = await self._pending.put_aside(state, name, form, address=address)
         tell(ending=Ending.PENDING)
         return key
@@ -302,21 +302,21 @@ class Logins:
             begun.succeeded()
 
     async def probe(self, kuid: str, address: str, check: Callable[[], Awaitable[None]]) -> None:
-        """Run a check whose refusal 412 says what another user has, like a name: each such refusal
-        counts as a failed attempt of the user who asks, and of their address."""
+        """Run a check whose refusal 412 reveals what another user has, like a username: each such
+        refusal counts as a failed attempt of the user who asks, and of their address."""
         begun = await self._begin(f"\0probe\0{kuid}", address)
         async with _settling(begun, counted=(412,)):
             await check()
 
     async def refresh(self, name: str, kuid: str) -> Mapping[str, object]:
-        """Ask a strategy whether a user's session may go on; what it gives may hold `expiresIn`
-        (contract/05 §2.1).
+        """Ask a strategy whether a user's session may be refreshed; the result may contain
+        `expiresIn`.
 
-        401 `security.token.refresh_forbidden` if it has no say in that, or fails.
+        401 `security.token.refresh_forbidden` if it cannot decide that, or fails.
         """
         strategy = self._strategies.get(name) if name in self._strategies.names() else None
         if not isinstance(strategy, Refreshes):
-            raise error("security.token.refresh_forbidden", f"{name!r} refreshes no token")
+            raise error("security.token.refresh_forbidden", f"{name!r} does not support refreshing")
         asked = cast(
             "Coroutine[object, object, Mapping[str, object] | None]", strategy.refresh_token(kuid)
         )
@@ -328,14 +328,14 @@ class Logins:
         if given is None:
             return {}
         if not isinstance(given, Mapping):
-            _LOG.warning("strategy %s refreshed no token: %s", name, kind)
-            raise error("security.token.refresh_forbidden", f"{name!r} refuses")
+            _LOG.warning("strategy %s refused to refresh a token: %s", name, kind)
+            raise error("security.token.refresh_forbidden", f"{name!r} refused")
         return given
 
-    async def _take(
+    async def _run_step(
         self, name: str, strategy: Strategy, attempt: LoginAttempt, step: Step, visit: Visit
     ) -> object:
-        """Take one step of a login; give the outcome, or what follows from it."""
+        """Run one step of a login; return the outcome, or what follows from it."""
         attempt = replace(attempt, state=make_state(), body={**attempt.body, **step.form})
         if step.token_hash:
             await self._pending.use_up(step)
@@ -358,7 +358,7 @@ class Logins:
     async def _conclude(
         self, name: str, strategy: Strategy, outcome: object, step: Step
     ) -> LoggedIn | Claim:
-        """Give who it is, or what is his, after the last step."""
+        """Return the user, or the credentials to link, after the last step."""
         if isinstance(outcome, Refused):
             message = outcome.message if isinstance(outcome.message, str) else ""
             raise error("plugin.strategy.missing_user", message or WRONG)
@@ -368,15 +368,15 @@ class Logins:
             tell(actor=step.linking.kuid, subject=step.linking.kuid)
             return Claim(step.linking, outcome.credentials, _guards_of(step.linking, outcome))
         if isinstance(outcome, Newcomer):
-            outcome = await self._welcome(name, outcome)
+            outcome = await self._create_user(name, outcome)
         if not isinstance(outcome, Authenticated):
             raise error("plugin.strategy.invalid_verify_resolve", name)
         user = await self._find_user(name, outcome.kuid)
         tell(actor=user.kuid)
         return LoggedIn(user, outcome.guards, step.wishes, name)
 
-    async def _welcome(self, name: str, newcomer: Newcomer) -> Authenticated:
-        """Make a user of somebody nobody knew, unless he was made in this moment."""
+    async def _create_user(self, name: str, newcomer: Newcomer) -> Authenticated:
+        """Create the user of a first login, unless they were created at this moment."""
         for _ in range(_ATTEMPTS):
             known = await self._users.owner_of(name, newcomer.identifier)
             if known is not None:
@@ -392,11 +392,11 @@ class Logins:
                 )
             except ApiError as refused:
                 if refused.id == "security.profile.not_found":
-                    _LOG.error("strategy %s: a new user has no such profile: %s", name, refused)
+                    _LOG.error("strategy %s: a new user has an unknown profile: %s", name, refused)
                     tell(reason="unknown profile")
                     raise error("plugin.strategy.missing_user", WRONG) from None
                 if refused.status == 412:
-                    continue  # taken since it was looked for, or by what only the strategy knows
+                    continue  # taken since it was looked up, or known to the strategy only
                 raise
             return Authenticated(user.kuid)
         raise error("plugin.strategy.missing_user", WRONG)
@@ -414,8 +414,8 @@ class Logins:
 
 
 async def _in_task(work: Coroutine[object, object, T], name: str) -> T:
-    """Wait for a task of its own, which must have no other name: one that fails keeps its error,
-    whose traceback keeps the frame that waits, and so every name in it."""
+    """Run work in a task of its own and wait for it. The task must have no other reference: a
+    failed task keeps its error, whose traceback keeps the waiting frame and every name in it."""
     return await asyncio.create_task(work, name=name, context=aside())
 
 
@@ -432,9 +432,9 @@ async def _settling(begun: Attempt, counted: tuple[int, ...] = (401, 403)) -> As
     """Count a refusal with a `counted` status as a failed attempt, and anything else but a success
     as none at all.
 
-    A refusal that hands out something, like a reset token, followed a right password. All others
-    wait for a random moment: what is found in the store on the way to one takes microseconds, which
-    nobody should be able to see.
+    A refusal that returns something, like a reset token, followed a valid password. All others wait
+    for a random time: a lookup in the store on the way takes microseconds, which a client must not
+    be able to measure.
     """
     try:
         yield
@@ -448,7 +448,7 @@ async def _settling(begun: Attempt, counted: tuple[int, ...] = (401, 403)) -> As
 
 
 async def _ask(strategy: Strategy, attempt: LoginAttempt, step: Step) -> object:
-    """Give what a strategy makes of this step."""
+    """Return the strategy's outcome for this step."""
     if step.linking is not None:
         proving = cast(Proves, strategy)
         if step.token_hash:
@@ -460,7 +460,8 @@ async def _ask(strategy: Strategy, attempt: LoginAttempt, step: Step) -> object:
 
 
 def _guards_of(linking: Linking, proven: Proven) -> tuple[Change, ...]:
-    """Give what must hold when proved credentials are stored: who began must still be there."""
+    """Return what must hold when proved credentials are stored: the user, session or key that
+    began must still exist."""
     begun_by: tuple[Change, ...] = ()
     if linking.family:
         newest: Row = {"family": linking.family, "refreshed_at": None}
@@ -475,13 +476,13 @@ def _state_of(attempt: LoginAttempt) -> object:
 
 
 def _account_of(name: str, strategy: Strategy, attempt: LoginAttempt) -> str | None:
-    """Name the account that is tried, if the strategy tells; the names of one are not another's.
-    Those that are too long to be anybody's are cut."""
+    """Return the account that is tried, if the strategy names one; each strategy has its own.
+    Identifiers longer than any user's are cut."""
     account_of = getattr(strategy, "account_of", None)
     account = None if account_of is None else account_of(attempt)
     return typed_account(name, account) if isinstance(account, str) else None
 
 
 def _is_first(step: Step) -> bool:
-    """Tell whether this begins a login: it does not go on with one, and links nothing."""
+    """Return whether this begins a login: it does not continue one, and links nothing."""
     return not step.token_hash and step.linking is None

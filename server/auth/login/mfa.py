@@ -1,10 +1,11 @@
-"""Second factors at login: who is asked for one, and how it is checked (security check A13).
-Who must have one is said in `stepup`.
+"""Multi-factor authentication (MFA) at login: when a second factor is required and how it is
+verified (security check A13). `server.auth.accounts.step_up` decides which users need one.
 
-A first factor that was right gives nothing but a step, which is good for a few minutes, a few tries
-and one login; what proved it is made good in the transaction that keeps the step. Strategies named
-by `security.mfa.factors` take it. Who must have a factor and has none may only enrol. Any change of
-his credentials, or his being disabled, ends the step.
+After a valid first factor the client gets only a pending step, which is valid for a few minutes, a
+few attempts and one login. The changes that consume the first factor are stored in the transaction
+that stores the step. Strategies listed in `security.mfa.factors` complete it. Users who must have a
+factor and have none may only enrol. Any change of a user's credentials, and disabling the user,
+deletes the step.
 """
 
 from collections.abc import Iterable, Mapping
@@ -35,14 +36,14 @@ from server.core.outcomes import DISABLED, WRONG
 from server.storage.base import Change, DeleteAll, Exists, Missing, Note, Noted, Storage
 from server.storage.rows import Row, Table
 
-_NOT_NOW = "this second factor can't be taken: begin the login again"
+_NOT_NOW = "This sign-in method cannot be used now. Please start again."
 
 
 @dataclass(frozen=True, slots=True)
 class LoggedIn:
-    """Who logged in, as long as `guards` hold when his token is stored; `wishes` are those of the
-    login's first step. `strategy` was the first factor, `factor` the second one, "" without.
-    `shown` is what the answer holds beside the token."""
+    """The user who logged in, as long as `guards` hold when their token is stored; `wishes` are
+    those of the login's first step. `strategy` was the first factor, `factor` the second one, ""
+    without. `shown` is what the response contains beside the token."""
 
     user: User
     guards: tuple[Change, ...]
@@ -53,13 +54,13 @@ class LoggedIn:
 
     @property
     def amr(self) -> tuple[str, ...]:
-        """The strategies that proved it, in their order."""
+        """The strategies that authenticated the user, in order."""
         return tuple(name for name in (self.strategy, self.factor) if name)
 
 
 @dataclass(frozen=True, slots=True)
 class NextStep:
-    """What he must do next, and until when; the login goes on under `state`."""
+    """The next step required, and its expiry; the login continues under `state`."""
 
     what: Redirect | Challenge
     state: str = field(repr=False)
@@ -67,7 +68,7 @@ class NextStep:
 
 
 class SecondFactors:
-    """Knows who must give which second factors, and takes them."""
+    """Decides which second factors users must pass, and verifies them."""
 
     def __init__(
         self,
@@ -82,14 +83,14 @@ class SecondFactors:
         self._step_up = step_up
 
     def is_factor(self, name: str) -> bool:
-        """Tell whether a strategy is a second factor here."""
+        """Return whether a strategy is configured as a second factor."""
         return self._step_up.is_factor(name)
 
     async def follow(
         self, found: LoggedIn, binding: str, address: str, ending: Ending = Ending.PENDING
     ) -> LoggedIn | NextStep:
-        """Give who has logged in, or the step in which he gives his second factor; 401 if he must
-        and can not."""
+        """Return the user who has logged in, or the step for their second factor; 401 if a factor
+        is required and the user cannot pass or enrol one."""
         first, state = found.strategy, make_second_state()
         what = await self._ask(first, found.user, state)
         if what is None:
@@ -102,11 +103,11 @@ class SecondFactors:
     async def take(
         self, name: str, attempt: LoginAttempt, step: Step, binding: str
     ) -> LoggedIn | NextStep:
-        """Take a step with the strategy `name`; 401 for what is wrong."""
+        """Complete a step with the strategy `name`; 401 if the step or the factor is not valid."""
         enrols = cast("list[str] | None", step.kept.get("enrols"))
         asked = cast("dict[str, object]", step.kept["factors"])
         if name not in (asked if enrols is None else enrols):
-            raise _refuse("no factor of this login")
+            raise _refuse("not a factor of this login")
         user = await self._users.get(step.kuid or "")
         if user is None or user.is_disabled:
             raise _refuse(DISABLED)
@@ -114,7 +115,7 @@ class SecondFactors:
             return await self._enrol(name, attempt, step, user, binding)
         factor = self._step_up.factors().get(name)
         if factor is None:
-            raise _refuse("no such factor any more")
+            raise _refuse("the factor no longer exists")
         await self._pending.count_try(step)
         outcome = await factor.check_second_factor(
             user.kuid, attempt, cast("dict[str, object]", asked[name])
@@ -127,7 +128,7 @@ class SecondFactors:
         return LoggedIn(user, guards, step.wishes, str(step.kept["first"]), name)
 
     async def _ask(self, first: str, user: User, state: str) -> Challenge | None:
-        """Give what a user is asked for after a first factor; None for nothing more."""
+        """Return the challenge for a user after a first factor; None if nothing is required."""
         if first in self._step_up.policy.exempt or not self._step_up.is_on:
             return None
         factors = {name: one for name, one in self._step_up.factors().items() if name != first}
@@ -157,10 +158,10 @@ class SecondFactors:
     async def _enrol(
         self, name: str, attempt: LoginAttempt, step: Step, user: User, binding: str
     ) -> LoggedIn | NextStep:
-        """Go on with the enrolment of who must have a factor; its last step logs him in."""
+        """Continue the enrolment of a user who must have a factor; its last step logs them in."""
         strategy = self._strategies.get(name)
         if not isinstance(strategy, Proves):
-            raise _refuse("no such factor any more")
+            raise _refuse("the factor no longer exists")
         state = make_second_state()
         attempt = replace(attempt, state=state, body={**attempt.body, **step.form})
         kept = cast("dict[str, object] | None", step.kept.get("proof"))
@@ -215,7 +216,7 @@ class SecondFactors:
 
 
 async def factors_of(storage: Storage, kuid: str, names: Iterable[str]) -> list[str]:
-    """Give which of these strategies a user has credentials of, as they are stored."""
+    """Return those of these strategies for which a user has stored credentials."""
     kept: list[Row] = [{"kuid": kuid, "strategy": name} for name in names]
     return [str(row["strategy"]) for row in kept if await _is_kept(storage, row)]
 
@@ -226,8 +227,8 @@ async def _is_kept(storage: Storage, row: Row) -> bool:
 
 
 async def take_away(storage: Storage, kuid: str, name: str, more: Iterable[Change] = ()) -> None:
-    """Remove a user's second factor of a strategy, with his logins that wait for one, and make
-    `more` changes. The strategy itself is not asked, and need not be there."""
+    """Remove a user's second factor of a strategy, with their pending second-factor logins, and
+    apply the changes in `more`. The strategy itself is not called, and need not be available."""
     kept: Row = {"kuid": kuid, "strategy": name}
     removals = [DeleteAll(table, kept) for table in (Table.CREDENTIALS, Table.PASSKEYS)]
     await storage.apply([*removals, end_seconds(kuid), Note(Noted.USER, kuid), *more])
@@ -239,6 +240,6 @@ def _refused(outcome: Refused) -> ApiError:
 
 
 def _refuse(reason: str) -> ApiError:
-    """One answer whatever is wrong; the audit trail knows more."""
+    """Return the same error for every reason; the audit log contains the reason."""
     tell(reason=reason)
     return error("plugin.strategy.missing_user", _NOT_NOW)

@@ -1,8 +1,8 @@
-"""Logins of several steps between two of them (contract/05 §4; security check O1).
+"""Pending login steps: state stored between two requests of a login (security check O1).
 
-A step is named by a random state, stored as SHA-256 only. It is good once, for a while, for one
-strategy, and for whoever began: the server knows him by a secret that a browser keeps in a cookie,
-or by his socket. Counts are of this process; what is kept outlives it.
+A step is named by a random state, stored as SHA-256 only. It can be used once, expires, and is
+bound to one strategy and to the client that began: the server identifies that client by a secret
+that a browser keeps in a cookie, or by its socket. Counts are per process; steps survive a restart.
 """
 
 import hashlib
@@ -35,30 +35,30 @@ from server.storage.rows import Row, Table
 
 MOST_OF_ADDRESS = 1000
 MOST_PENDING = 20_000
-"""Steps kept for one address, an IPv6 /64 counting as one, and for all; beyond that the oldest of
-the address gives way, or of the one that has most."""
+"""Steps stored for one address, an IPv6 /64 counting as one, and for all; beyond that the oldest of
+the address is deleted, or of the address that has the most."""
 MOST_KEPT_BYTES = 16_384
 SECOND_MS = 300_000
-"""Life of a step for a second factor, at most that of others."""
+"""Lifetime of a step for a second factor, at most that of others."""
 MOST_TRIES = 5
-"""Codes, say, that may be tried in one such step."""
+"""Attempts, like codes, in one such step."""
 MOST_FORMS_OF_ADDRESS = 100
 MOST_FORMS = 1000
-"""Steps that a form has been posted for, of one address and of all; beyond that they end like
-those."""
+"""Steps that a form has been posted for, of one address and of all; beyond that they are deleted in
+the same way."""
 MOST_FORM_BYTES = 65_536
-_MOST_STATE_CHARACTERS = 256
+_MAX_STATE_CHARACTERS = 256
 _STATE_BYTES = 32
 _SECOND_MARK = "2."  # no other state has a dot
-_OVER = "this login was begun elsewhere, has been finished or has taken too long: begin again"
+_EXPIRED = "This sign-in has expired or was already used. Please try again."
 
 
 @dataclass(frozen=True, slots=True)
 class Linking:
-    """Whose credentials are to be added, or with `is_update` changed, by who is logged in already:
-    the user, and the session that asked, however often it is refreshed: the `family` of its tokens;
-    "" for an API key, which `key` names then, the hexadecimal hash of its token. `revokes` ends his
-    other sessions. The other fields are those of the `Principal` that was checked."""
+    """The user whose credentials are to be added, or with `is_update` changed, and the session that
+    asked, however often it is refreshed: the `family` of its tokens; "" for an API key, which `key`
+    identifies then, by the hexadecimal hash of its token. `revokes` revokes the user's other
+    sessions. The other fields are those of the `Principal` that was checked."""
 
     kuid: str
     family: str
@@ -72,7 +72,7 @@ class Linking:
 
     @property
     def principal(self) -> Principal:
-        """Who has asked for it, as they were then."""
+        """The principal that asked for it, as it was then."""
         return Principal(
             self.kuid,
             TokenKind.API_KEY if self.key else TokenKind.SESSION,
@@ -84,9 +84,9 @@ class Linking:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What is kept of a login. `account` is what failures are counted by, `wishes` is what its
-    first request asked for; with `linking` it is no login, but a proof of credentials. `form` is
-    what a provider's page has posted for it. `kuid` says whose it is, where that is known."""
+    """The stored state of a login. `account` is what failures are counted under, `wishes` are the
+    options of its first request; with `linking` it does not log in but verifies credentials. `form`
+    is what a provider's page has posted for it. `kuid` is its user, where known."""
 
     kept: Mapping[str, object] = field(repr=False)
     account: str | None
@@ -98,28 +98,28 @@ class Step:
 
     @property
     def ends_in_cookie(self) -> bool:
-        """Whether the session will be in a cookie of whoever takes the last step: then that must be
-        the browser that began, or any page could log its visitors in as somebody else."""
+        """Whether the last step sets the session cookie: then it must come from the browser that
+        began, or any page could log its visitors in as another user (login CSRF)."""
         return self.wishes.get("cookieAuth") is True
 
 
 def make_state() -> str:
-    """Give a new name of a step."""
+    """Return a new state to name a step."""
     return secrets.token_urlsafe(_STATE_BYTES)
 
 
 def make_second_state() -> str:
-    """Give a new name of a step for a second factor."""
+    """Return a new state to name a step for a second factor."""
     return _SECOND_MARK + make_state()
 
 
 def is_second_state(state: object) -> bool:
-    """Tell whether this would be the name of a step for a second factor."""
+    """Return whether this has the form of a state for a second factor."""
     return isinstance(state, str) and state.startswith(_SECOND_MARK)
 
 
 class PendingLogins:
-    """Keeps steps for `ttl_ms`."""
+    """Stores steps for `ttl_ms`."""
 
     def __init__(self, storage: Storage, *, clock_ms: Callable[[], int], ttl_ms: float) -> None:
         self._storage = storage
@@ -138,9 +138,9 @@ class PendingLogins:
         address: str,
         guards: Iterable[Change] = (),
     ) -> int:
-        """Keep a step and give when it ends; `binding` is the secret of who may take it, None for
-        anybody. ApiError 500 for more than a step may hold; Missing or Exists where `guards`, which
-        are made in the same transaction, do not hold."""
+        """Store a step and return when it expires; `binding` is the secret of the client that may
+        continue it, None for any client. ApiError 500 for more data than a step may contain;
+        Missing or Exists where `guards`, which run in the same transaction, do not hold."""
         now_ms = self._clock_ms()
         is_second = is_second_state(state)
         ends_ms = int(now_ms + (min(self._ttl_ms, SECOND_MS) if is_second else self._ttl_ms))
@@ -176,18 +176,18 @@ class PendingLogins:
         kuid: str | None = None,
         form_key: object = None,
     ) -> Step:
-        """Give the step of this name; ApiError 401 for any other than a living one of this strategy
-        and of who asks, with a `kuid` one of a linking by this user. Where a form was put aside for
-        it, only the browser that posted it has its key."""
-        row = await self._living(state, strategy, is_linking=kuid is not None)
+        """Return the step of this name; ApiError 401 unless it is valid, of this strategy and of
+        this client, with a `kuid` a linking of this user. Where a form was stored for it, only the
+        browser that posted it has the key."""
+        row = await self._find_valid(state, strategy, is_linking=kuid is not None)
         data = cast("dict[str, object]", row["data"])
         bound = data["binding"]
         if isinstance(bound, str) and not hmac.compare_digest(bound, _hashed(binding)):
-            raise _over("foreign state")
+            raise _refused("foreign state")
         if kuid is not None and kuid != row["kuid"]:
-            raise _over("another user's state")
+            raise _refused("another user's state")
         if "form" in data and not _is_key(form_key, data["form_key"]):
-            raise _over("a form from another browser")
+            raise _refused("a form from another browser")
         linking = cast("dict[str, Any] | None", data.get("linking"))
         return Step(
             cast("dict[str, object]", data["kept"]),
@@ -202,19 +202,19 @@ class PendingLogins:
     async def put_aside(
         self, state: object, strategy: str, form: Mapping[str, object], *, address: str
     ) -> str:
-        """Keep a form for a step until who began comes for it, once, and give the key to bring
-        along. ApiError 401 for any other than a living step of this strategy, and for a form that
-        is too large.
+        """Store a form for a step until the browser that began requests it, once, and return the
+        key to send along. ApiError 401 unless the step is valid and of this strategy, and for a
+        form that is too large.
 
-        Who posts it may be somebody else than who began, lured to the provider: without the key he
-        would log in who began as himself.
+        The form may be posted by another person than the one who began, lured to the provider:
+        without the key, the one who began would be logged in as the other (login CSRF).
         """
-        row = await self._living(state, strategy)
+        row = await self._find_valid(state, strategy)
         data, token_hash = cast("dict[str, object]", row["data"]), cast(bytes, row["token_hash"])
         if "form" in data:
-            raise _over("a second form")
+            raise _refused("a second form")
         if len(orjson.dumps(form)) > MOST_FORM_BYTES:
-            raise _over("a form that is too large")
+            raise _refused("a form that is too large")
         now_ms, ends_ms = self._clock_ms(), cast(int, row["expires_at"])
         dropped = self._forms.enter(address_key(address) or b"", token_hash, ends_ms, now_ms)
         gone = [DeleteAll(Table.ONE_TIME, {"token_hash": one}) for one in dropped]
@@ -224,37 +224,37 @@ class PendingLogins:
         try:
             await self._storage.apply([*gone, Unchanged(Table.ONE_TIME, row), changed])
         except Missing:
-            raise _over("state was used") from None
+            raise _refused("state was used") from None
         return key
 
-    async def _living(self, state: object, strategy: str, *, is_linking: bool = False) -> Row:
+    async def _find_valid(self, state: object, strategy: str, *, is_linking: bool = False) -> Row:
         row = None
-        if isinstance(state, str) and len(state) <= _MOST_STATE_CHARACTERS and state.isascii():
+        if isinstance(state, str) and len(state) <= _MAX_STATE_CHARACTERS and state.isascii():
             row = await self._storage.get(Table.ONE_TIME, token_hash=hash_token(state))
         is_second = is_second_state(state) and not is_linking
         if row is None or row["kind"] != (_SECOND_KIND if is_second else _kind(strategy)):
-            raise _over("unknown state")
+            raise _refused("unknown state")
         if cast(int, row["expires_at"]) <= self._clock_ms():
-            raise _over("expired state")
+            raise _refused("expired state")
         return row
 
     async def use_up(self, step: Step) -> None:
-        """End a step that was found; ApiError 401 if somebody was faster."""
+        """Delete a step that was found; ApiError 401 if it was used in the meantime."""
         try:
             await self._storage.apply([Delete(Table.ONE_TIME, {"token_hash": step.token_hash})])
         except Missing:
-            raise _over("state was used") from None
+            raise _refused("state was used") from None
         self._counts.leave(step.token_hash)
         self._forms.leave(step.token_hash)
 
     async def count_try(self, step: Step) -> None:
-        """Count one of the `MOST_TRIES` to take a step that is not used up by a wrong one; ApiError
-        401 after the last one, and for a step that is over."""
+        """Count one of the `MOST_TRIES` attempts at a step that a wrong one does not use up;
+        ApiError 401 after the last one, and for a step that is over."""
         for _ in range(MOST_TRIES + 1):
             row = await self._storage.get(Table.ONE_TIME, token_hash=step.token_hash)
             data = {} if row is None else cast("dict[str, Any]", row["data"])
             if row is None or data["tries"] >= MOST_TRIES:
-                raise _over("state was used" if row is None else "too many tries")
+                raise _refused("state was used" if row is None else "too many tries")
             counted: Row = {"data": {**data, "tries": data["tries"] + 1}}
             key: Row = {"token_hash": step.token_hash}
             try:
@@ -262,65 +262,66 @@ class PendingLogins:
                     [Unchanged(Table.ONE_TIME, row), Update(Table.ONE_TIME, key, counted)]
                 )
             except Missing:
-                continue  # somebody tries in the same moment
+                continue  # another attempt was counted at the same moment
             return
-        raise _over("too many tries")
+        raise _refused("too many tries")
 
     def end(self, step: Step) -> Change:
-        """Give the change that ends a step, for the transaction that what it led to is stored in;
-        Missing if somebody was faster."""
+        """Return the change that deletes a step, for the transaction that stores its result;
+        Missing if it was used in the meantime."""
         self._counts.leave(step.token_hash)
         self._forms.leave(step.token_hash)
         return Delete(Table.ONE_TIME, {"token_hash": step.token_hash})
 
 
 class _Counts:
-    """Which steps there are, by address and oldest first. No step costs a look at all others: where
-    there are as many as there may be, somebody wants it so."""
+    """Index of the stored steps, by address and oldest first. No step costs a scan of all others:
+    an attacker can keep the index full."""
 
     def __init__(self, of_address: int, in_all: int) -> None:
-        self._most_of_address = of_address
-        self._most = in_all
+        self._max_of_address = of_address
+        self._max = in_all
         self._of: dict[bytes, OrderedDict[bytes, int]] = {}
         self._where: OrderedDict[bytes, bytes] = OrderedDict()
-        self._by_count: dict[int, dict[bytes, None]] = {}  # addresses with so many steps
+        self._by_count: dict[int, dict[bytes, None]] = {}  # addresses by their number of steps
 
     def enter(self, key: bytes, token_hash: bytes, ends_ms: int, now_ms: int) -> list[bytes]:
-        """Count a step, once however often it is entered, and give those that must go for it."""
+        """Count a step, once however often it is added, and return those to delete for it."""
         dropped = []
         self.leave(token_hash)
         self._expire(now_ms)
-        if len(self._of.get(key, ())) >= self._most_of_address:
+        if len(self._of.get(key, ())) >= self._max_of_address:
             dropped.append(self._drop_oldest(key))
-        if len(self._where) >= self._most:
+        if len(self._where) >= self._max:
             dropped.append(self._drop_oldest(next(iter(self._by_count[max(self._by_count)]))))
-        his = self._of.setdefault(key, OrderedDict())
-        his[token_hash] = ends_ms
+        steps = self._of.setdefault(key, OrderedDict())
+        steps[token_hash] = ends_ms
         self._where[token_hash] = key
-        self._recount(key, len(his) - 1, len(his))
+        self._recount(key, len(steps) - 1, len(steps))
         return dropped
 
     def leave(self, token_hash: bytes) -> None:
-        """Count a step no more, if it is counted."""
+        """Remove a step from the index, if it is there."""
         key = self._where.pop(token_hash, None)
         if key is not None:
-            his = self._of[key]
-            del his[token_hash]
-            self._recount(key, len(his) + 1, len(his))
-            if not his:
+            steps = self._of[key]
+            del steps[token_hash]
+            self._recount(key, len(steps) + 1, len(steps))
+            if not steps:
                 del self._of[key]
 
     def _recount(self, key: bytes, before: int, now: int) -> None:
         if before:
-            alike = self._by_count[before]
-            del alike[key]
-            if not alike:
+            addresses = self._by_count[before]
+            del addresses[key]
+            if not addresses:
                 del self._by_count[before]
         if now:
             self._by_count.setdefault(now, {})[key] = None
 
     def _expire(self, now_ms: int) -> None:
-        """Forget the oldest as long as they are over; some that end sooner stay behind others."""
+        """Forget the oldest as long as they have expired; some that expire sooner stay behind
+        others."""
         while self._where:
             oldest, key = next(iter(self._where.items()))
             if self._of[key][oldest] > now_ms:
@@ -351,7 +352,7 @@ def _check_size(data: Row, strategy: str) -> None:
         raise error("plugin.strategy.invalid_verify_resolve", strategy)
 
 
-def _over(reason: str) -> ApiError:
-    """One answer whatever is wrong; the audit trail knows more."""
+def _refused(reason: str) -> ApiError:
+    """Return the same error for every reason; the audit log contains the reason."""
     tell(reason=reason)
-    return error("plugin.strategy.missing_user", _OVER)
+    return error("plugin.strategy.missing_user", _EXPIRED)

@@ -1,9 +1,9 @@
-"""Passwords known from data breaches, by their SHA-1: a service that is asked for ranges, or a
+"""Breached passwords, looked up by their SHA-1: in a range service (like Have I Been Pwned) or in a
 file.
 
 A service learns five of the forty digits, never a password, and padding hides how many it found.
-Whatever goes wrong, a password counts as not breached: nobody must be kept from changing his
-because somebody else's service is down.
+Whatever fails, a password counts as not breached: a user must not be kept from changing their
+password because another party's service is down.
 """
 
 import asyncio
@@ -20,19 +20,19 @@ from protocol.errors import LocalError
 
 _LOG = logging.getLogger("manykeys.breaches")
 TIMEOUT_S = 2.0
-_MOST_WAITING = 32
-_MOST_ANSWER_BYTES = 1024 * 1024
-_MOST_LINE_BYTES = 256
+_MAX_WAITING = 32
+_MAX_ANSWER_BYTES = 1024 * 1024
+_MAX_LINE_BYTES = 256
 _PREFIX_DIGITS, _DIGITS = 5, 40
 
 Lookup = Callable[[str], bool]
-"""Tells whether a SHA-1 in capital hexadecimal is known; blocks, and raises OSError, ValueError or
-HTTPException."""
+"""Returns whether a SHA-1 in upper-case hexadecimal is known; blocks, and raises OSError,
+ValueError or HTTPException."""
 
 
 class BreachCheck:
-    """Asks in one thread of its own; when too many wait, or after two seconds, the password
-    passes."""
+    """Looks passwords up in one thread of its own; when too many wait, or at the timeout, the
+    password is accepted."""
 
     def __init__(self, lookup: Lookup, *, timeout_s: float = TIMEOUT_S) -> None:
         self._lookup = lookup
@@ -42,10 +42,10 @@ class BreachCheck:
         self._is_failing = False
 
     async def is_breached(self, password: str) -> bool:
-        """See `passwordrules.Breaches`."""
-        if self._waiting >= _MOST_WAITING:
-            return self._fail_open("too many passwords wait for it")
-        # Not for security: it is what such lists are made of.
+        """See `server.auth.passwords.rules.Breaches`."""
+        if self._waiting >= _MAX_WAITING:
+            return self._fail_open("too many passwords wait to be checked")
+        # Not for security: it is the format of such lists.
         digest = hashlib.sha1(password.encode(), usedforsecurity=False).hexdigest().upper()
         future = asyncio.wrap_future(self._pool.submit(self._lookup, digest))
         self._waiting += 1
@@ -61,16 +61,16 @@ class BreachCheck:
         return found
 
     def close(self) -> None:
-        """Let the thread end."""
+        """Stop the thread."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _release(self, future: asyncio.Future[bool]) -> None:
         self._waiting -= 1
         if not future.cancelled():
-            future.exception()  # who asked may have given up; somebody must look at it
+            future.exception()  # retrieved, since the caller may have given up
 
     def _fail_open(self, reason: str) -> bool:
-        """Say once, until it works again, that passwords pass unchecked."""
+        """Log once, until it works again, that passwords are accepted unchecked."""
         if not self._is_failing:
             _LOG.warning("passwords are not checked against breaches: %s", reason)
         self._is_failing = True
@@ -78,15 +78,15 @@ class BreachCheck:
 
 
 def make_breach_check(file: str, url: str) -> BreachCheck | None:
-    """Give the check against a file, else against a service, or None where neither is named."""
+    """Return the check with a file, else with a service, or None where neither is configured."""
     if file:
         return BreachCheck(file_lookup(Path(file)))
     return BreachCheck(range_lookup(url)) if url else None
 
 
 def range_lookup(url: str) -> Lookup:
-    """Look up in a service of ranges: `<url><five digits>` gives lines `<other digits>:<count>`.
-    LocalError for what is no URL."""
+    """Look up in a range service: `<url><five digits>` returns lines `<other digits>:<count>`.
+    LocalError for a URL that is not valid."""
     try:
         parts = urlsplit(url)
         host, port, path = parts.hostname or "", parts.port, parts.path or "/"
@@ -103,9 +103,9 @@ def range_lookup(url: str) -> Lookup:
             answer = connection.getresponse()
             if answer.status != 200:
                 raise ValueError(f"the service answered {answer.status}")
-            body = answer.read(_MOST_ANSWER_BYTES)
-            if answer.length or len(body) == _MOST_ANSWER_BYTES:
-                raise ValueError("the service's answer is cut short, or too long")
+            body = answer.read(_MAX_ANSWER_BYTES)
+            if answer.length or len(body) == _MAX_ANSWER_BYTES:
+                raise ValueError("the service's answer is incomplete or too long")
         finally:
             connection.close()
         wanted = digest[_PREFIX_DIGITS:]
@@ -116,7 +116,7 @@ def range_lookup(url: str) -> Lookup:
 
 
 def file_lookup(path: Path) -> Lookup:
-    """Look up in a sorted file of lines `<forty digits>:<count>`. LocalError if it can't be
+    """Look up in a sorted file of lines `<forty digits>:<count>`. LocalError if it cannot be
     read."""
     try:
         with path.open("rb") as file:
@@ -132,13 +132,13 @@ def file_lookup(path: Path) -> Lookup:
 
 
 def _is_hit(line: str, digits: str) -> bool:
-    """Tell whether a line has these digits; a count of 0 is padding."""
+    """Return whether a line has these digits; a count of 0 is padding."""
     found, _, count = line.partition(":")
     return found.upper() == digits and count.strip() != "0"
 
 
 def _is_in(file: BinaryIO, digest: str) -> bool:
-    """Halve the file until what is left begins with the line of this digest, if there is one."""
+    """Bisect the file until what is left begins with the line of this digest, if there is one."""
     low, high = 0, file.seek(0, 2)
     while low < high:
         middle = (low + high) // 2
@@ -151,8 +151,8 @@ def _is_in(file: BinaryIO, digest: str) -> bool:
 
 
 def _line_after(file: BinaryIO, offset: int) -> str:
-    """Give the first line that begins at or after an offset; nothing at the end of the file."""
+    """Return the first line that begins at or after an offset; empty at the end of the file."""
     file.seek(max(offset - 1, 0))
     if offset:
-        file.readline(_MOST_LINE_BYTES)
-    return file.readline(_MOST_LINE_BYTES).decode("ascii", "replace").rstrip()
+        file.readline(_MAX_LINE_BYTES)
+    return file.readline(_MAX_LINE_BYTES).decode("ascii", "replace").rstrip()

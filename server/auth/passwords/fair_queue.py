@@ -1,10 +1,10 @@
 """Fair queue for password hashing: the client that has used the least goes next.
 
-Of the jobs that wait, the one goes next whose account and address have had the least hashing time
-in about the last minute; places that are held count as hashing still to come. An account or an
-address holds a share of all places at most. Where there is no place for a job, the waiting one with
-the most hashing gives up its place if that is more than the new one's: a client that fills the
-queue keeps no other client out of it.
+The next job is the one whose account and address have had the least hashing time in about the last
+minute; places that are held count as hashing still to come. An account or an address may hold only
+a share of all places. If there is no place for a job, the waiting job with the most hashing time
+loses its place if that is more than the new one's: a client that fills the queue keeps no other
+client out of it.
 
 Knows neither threads nor passwords: `server.auth.passwords.hasher` runs the jobs.
 """
@@ -25,9 +25,9 @@ from server.core.limit_counters import Limit
 MAX_TALLIES = 65_536
 """Accounts, and as many networks, whose hashing time is kept: some 12 MB of each at the most."""
 DECAY_S = 60.0
-"""Hashing time counts for a third after so long."""
+"""Time constant: hashing time counts for a third after so long."""
 FIRST_EXPECTED_S = 0.25
-"""What a job is expected to take before one has been measured; bcrypt of cost 12."""
+"""Expected time of a job before one has been measured; bcrypt of cost 12."""
 MAX_RETRY_AFTER_S = 30
 ACCOUNT_SHARE = 0.5
 NETWORK_SHARES = (0.5, 0.625, 0.75)
@@ -94,7 +94,7 @@ class _Tallies:
 
 @dataclass(slots=True, eq=False)
 class Place(Generic[J]):
-    """What a job holds of the queue from its entry until it is finished or gives up."""
+    """A job's place in the queue, from its entry until it is finished or cancelled."""
 
     job: J
     number: int
@@ -102,7 +102,7 @@ class Place(Generic[J]):
     networks: tuple[_Tally, ...]
 
     def tallies(self) -> Iterator[_Tally]:
-        """Return what the job counts for."""
+        """Return the tallies that the job counts under."""
         yield self.account
         yield from self.networks
 
@@ -110,7 +110,7 @@ class Place(Generic[J]):
 class FairQueue(Generic[J]):
     """Places for `running` jobs at once and for `waiting` further ones.
 
-    `on_limit` is told of each refusal, by whichever limit was reached.
+    `on_limit` is called for each refusal, whichever limit was reached.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class FairQueue(Generic[J]):
         return len(self._accounts) + len(self._networks)
 
     def enter(self, owner: WorkOwner, job: J) -> tuple[Place[J], Place[J] | None]:
-        """Give a job a place; return it and the place that was taken from another job, if any.
+        """Give a job a place; return it and the place that another job loses for it, if any.
 
         ApiError 503 with the seconds to wait if there is no place for this job.
         """
@@ -179,20 +179,20 @@ class FairQueue(Generic[J]):
         return place
 
     def leave(self, place: Place[J]) -> None:
-        """Give up the place of a job that has not begun; nothing for one that has."""
+        """Release the place of a job that has not begun; nothing for one that has."""
         if self._waiting.pop(place.number, None) is not None:
             for tally in place.tallies():
                 tally.held -= 1
 
     def leave_all(self) -> list[J]:
-        """Give up the places of all jobs that have not begun, and return those jobs."""
+        """Release the places of all jobs that have not begun, and return those jobs."""
         left = list(self._waiting.values())
         for place in left:
             self.leave(place)
         return [place.job for place in left]
 
     def finish(self, place: Place[J], cost_s: float) -> None:
-        """Count what a job that ran has cost, in seconds of processor time."""
+        """Count the cost of a job that ran, in seconds of processor time."""
         self._running -= 1
         self._expected_s += (cost_s - self._expected_s) / _SMOOTHING
         now_s = self._clock_s()
@@ -237,9 +237,9 @@ class FairQueue(Generic[J]):
 
     def _account_of(self, owner: WorkOwner) -> _Tally:
         if not owner.account:
-            # Work of the server's own: it counts, and may take every place.
+            # The server's own work: it counts, and may use every place.
             return self._accounts.get(b"", self.places)
-        # Names are as long as their senders like, keys are not.
+        # Names may have any length, keys have a fixed one.
         named = owner.account.encode(errors="surrogatepass")
         key = hashlib.blake2b(named, digest_size=16).digest()
         return self._accounts.get(key, self._max_of_account)

@@ -1,9 +1,9 @@
-"""Passwords hashed by other programs: verified until their owner logs in, which replaces them by
-ours.
+"""Password hashes imported from other programs: verified until the first login, which replaces them
+with this server's.
 
-Read are the records of Kuzzle (contract/05 §1.4), bcrypt, Django's PBKDF2 and, where argon2-cffi is
-installed, Argon2. Each form has a bound on its work, so that no record holds a thread. Knows no
-user and no storage; runs in the threads of `passwords`.
+Supported are the records of Kuzzle, bcrypt, Django's PBKDF2 and, where argon2-cffi is installed,
+Argon2. The work of each form is limited, so that no record blocks a thread. Knows no user and no
+storage; runs in the threads of `server.auth.passwords.hasher`.
 """
 
 import base64
@@ -22,14 +22,14 @@ Record = Mapping[str, object]
 """`{"hash": notation}`, or `{"kuzzle": record}` as Kuzzle stores it, with `digest` for its
 encoding."""
 Check = Callable[[str], bool | None]
-"""Tells whether a password is the one; None if it can't."""
+"""Returns whether a password is correct; None if that cannot be checked."""
 Derive = Callable[[bytes], bytes]
 
 MOST_BCRYPT_COST = 16
 MOST_ITERATIONS = 3_000_000
 """Of PBKDF2: one to two seconds."""
 _MOST_ARGON2_KIB, _MOST_ARGON2_PASSES, _MOST_ARGON2_LANES = 262_144, 16, 16
-_MOST_SALT_CHARACTERS = 4096
+_MAX_SALT_CHARACTERS = 4096
 _BCRYPT_BYTES = 72
 _KUZZLE_ITERATIONS = 10_000
 
@@ -44,7 +44,7 @@ _ARGON2 = re.compile(
 _KUZZLE_ALGORITHM = re.compile(
     r"(?:RSA-)?(sha(?:1|224|256|384|512))(?:WithRSAEncryption)?", re.IGNORECASE
 )
-# In bytes, although the reference took them from bits: contract/05 §1.4.
+# In bytes, although Kuzzle took its own numbers as bits.
 _KUZZLE_BYTES = {"sha1": 40, "sha224": 224, "sha256": 256, "sha384": 384, "sha512": 512}
 _argon2 = (
     importlib.import_module("argon2.low_level") if importlib.util.find_spec("argon2") else None
@@ -52,14 +52,14 @@ _argon2 = (
 
 
 def verify(password: str, record: Record) -> bool | None:
-    """Tell whether this is the record's password; None for a record that can't be read, or that
-    asks for too much."""
+    """Return whether this is the record's password; None for a record that cannot be read, or that
+    exceeds the work limit."""
     check = _find_check(record)
     return None if check is None else check(password)
 
 
 def is_readable(record: Record) -> bool:
-    """Tell whether passwords can be held against a record, at no cost."""
+    """Return whether passwords can be verified with a record, without hashing."""
     return _find_check(record) is not None
 
 
@@ -89,17 +89,17 @@ def _find_check(record: Record) -> Check | None:
 
 
 def is_slow(record: Record) -> bool:
-    """Tell whether verifying takes about as long as it does with a hash of ours."""
+    """Return whether verifying takes about as long as with this server's own hashes."""
     notation = record.get("hash")
     return isinstance(notation, str) and _BCRYPT.fullmatch(notation) is not None
 
 
 def _verify_bcrypt(notation: bytes, password: str) -> bool | None:
     try:
-        # Others have ignored what follows byte 72.
+        # Other programs have ignored what follows byte 72.
         return bcrypt.checkpw(password.encode()[:_BCRYPT_BYTES], notation)
     except ValueError:
-        return None  # a salt that is not written the way bcrypt writes it
+        return None  # a salt that is not in bcrypt's notation
 
 
 def _verify_django(
@@ -128,22 +128,22 @@ def _find_kuzzle(record: Record) -> Check | None:
     if match is None or not isinstance(stored, str) or not isinstance(salt, str):
         return None
     expected = _decode(stored, record.get("digest", "hex"))
-    derive = _find_kuzzle_way(salt, match[1].lower(), record)
+    derive = _find_kuzzle_derivation(salt, match[1].lower(), record)
     # A pepper was never stored with the record, so nothing can be verified with one.
     if expected is None or derive is None or record.get("pepper"):
         return None
     return partial(_verify_kuzzle, derive, expected)
 
 
-def _find_kuzzle_way(salt: str, name: str, record: Record) -> Derive | None:
-    """Give what Kuzzle made of a password; the salt counts as text, though it looks like
-    hexadecimal."""
+def _find_kuzzle_derivation(salt: str, name: str, record: Record) -> Derive | None:
+    """Return how Kuzzle derived a password's hash; the salt is used as a string, although it looks
+    like hexadecimal."""
     encryption = record.get("encryption") or "hmac"
     try:
         key = salt.encode()
     except UnicodeEncodeError:
         return None
-    if len(salt) > _MOST_SALT_CHARACTERS:
+    if len(salt) > _MAX_SALT_CHARACTERS:
         return None
     if record.get("stretching"):
         length = _KUZZLE_BYTES[name]

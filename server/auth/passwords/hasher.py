@@ -1,5 +1,4 @@
-"""Passwords in and out of their stored form, hashed off the event loop by a few threads that yield
-to everything else.
+"""Password hashing (bcrypt) in a few low-priority threads, off the event loop.
 
 Stored form: `mk1$` and a bcrypt hash, not of the password but of its HMAC-SHA-384 in base64: 64
 characters, so that bcrypt, which stops at byte 72 or at a NUL, misses no byte. Nothing else is done
@@ -31,25 +30,25 @@ from server.core.limit_counters import Limit
 
 MOST_PASSWORD_BYTES = 4096
 LEAST_COST, MOST_COST = 4, 16
-"""bcrypt's own lower bound, and about four seconds: a stored hash may not claim more, or it would
-hold a thread."""
+"""bcrypt's own minimum, and about four seconds: a stored hash must not have a higher cost, or it
+would block a thread."""
 
 _NOTATION = "mk1$"
 _STORED = re.compile(r"mk1\$(\$2b\$([0-9]{2})\$[./A-Za-z0-9]{53})")
-# Sets our HMAC apart from any other use of the same passwords; it is no secret.
+# Separates this HMAC from any other use of the same passwords; it is not a secret.
 _DOMAIN = b"manykeys/password/1"
 THREAD_NICENESS = 10
 """Niceness of the hashing threads (setpriority(2)): a tenth of a core that is busy otherwise. With
-an idle policy (`SCHED_IDLE`) no login would end while another program keeps the core busy."""
+an idle policy (`SCHED_IDLE`) no login would complete while another program keeps the core busy."""
 
 
 def can_verify(record: Record) -> bool:
-    """Tell whether passwords can be held against a stored form, ours or another program's."""
+    """Return whether passwords can be verified with a stored form, own or imported."""
     return _find_ours(record) is not None or foreignhashes.is_readable(record)
 
 
 def _find_ours(record: Record) -> bytes | None:
-    """Give the bcrypt hash in a form of ours."""
+    """Return the bcrypt hash in this server's own form."""
     hashed = record.get("hash")
     stored = _STORED.fullmatch(hashed) if isinstance(hashed, str) else None
     if stored is None or not LEAST_COST <= int(stored[2]) <= MOST_COST:
@@ -58,7 +57,8 @@ def _find_ours(record: Record) -> bytes | None:
 
 
 def check_password(value: object, argument: str) -> str:
-    """Give a password that can be hashed. ApiError 400, naming the argument, for anything else."""
+    """Return a password that can be hashed. ApiError 400, naming the argument, for anything
+    else."""
     if not isinstance(value, str):
         raise error("api.assert.invalid_type", argument, "string")
     if not value:
@@ -84,7 +84,7 @@ class _Job:
     outcome: asyncio.Future[str | bool]
 
     def run(self) -> _Ran:
-        """Return what the work gives, or raises, and the processor time it took in seconds."""
+        """Return the result of the work, or its exception, and its processor time in seconds."""
         started_s = thread_time()
         try:
             found: str | bool | Exception = self.work()
@@ -93,7 +93,7 @@ class _Job:
         return found, thread_time() - started_s
 
     def settle(self, found: str | bool | Exception) -> None:
-        """Give the caller what was found, if it still waits."""
+        """Pass the result to the caller, if it still waits."""
         if self.outcome.done():
             return
         if isinstance(found, Exception):
@@ -106,9 +106,9 @@ class Passwords:
     """Hashes and verifies passwords; `queue` is how many may wait while all threads are busy, and
     `places` how many there may be at once.
 
-    Who goes next and who is refused, with ApiError 503 before any hashing, is up to a `FairQueue`.
-    Work belongs to the `owner`, by default the one of the action that runs. A caller that gives up
-    before a thread has begun leaves its place to others.
+    A `FairQueue` decides which job is next and which is refused, with ApiError 503 before any
+    hashing. Work belongs to the `owner`, by default the one of the action that runs. A caller that
+    gives up before a thread has begun releases its place.
     """
 
     def __init__(
@@ -127,8 +127,8 @@ class Passwords:
             running=threads, waiting=queue, clock_s=clock_s, on_limit=on_limit
         )
         self.places = self._queue.places
-        # Nobody's hash: no password is known for it, and checking against it costs what checking a
-        # real one does.
+        # A decoy hash: no password is known for it, and checking against it costs what checking a
+        # real one does, so that timing does not reveal which users exist.
         self._decoy = b"$2b$%02d$" % cost + b"." * 53
         self._pool = ThreadPoolExecutor(threads, "passwords", initializer=_lower_priority)
 
@@ -137,28 +137,28 @@ class Passwords:
         return len(self._queue)
 
     async def hash(self, password: str, *, owner: WorkOwner | None = None) -> str:
-        """Give the form to store, under a new salt."""
+        """Return the form to store, with a new salt."""
         hashed = await self._run(lambda: self._hash(password), owner)
         return str(hashed)
 
     async def verify(
         self, password: str, stored: str | Record | None, *, owner: WorkOwner | None = None
     ) -> bool:
-        """Tell whether this is the password; without a stored form, or with an unreadable one,
+        """Return whether this is the password; without a stored form, or with an unreadable one,
         after the same work.
 
-        A form of another program costs what it costs there, so whoever measures can tell such an
-        account apart until its owner has logged in.
+        A hash of another program has its own cost, so an attacker who measures time can
+        distinguish such an account until its owner has logged in.
         """
         return bool(await self._run(lambda: self._verify(password, stored), owner))
 
     def is_current(self, hashed: str) -> bool:
-        """Tell whether a stored form is in our notation and at the current cost."""
+        """Return whether a stored form is in this server's notation and at the current cost."""
         stored = _STORED.fullmatch(hashed)
         return stored is not None and int(stored[2]) == self._cost
 
     def close(self) -> None:
-        """Let the threads end; who still waits is cancelled."""
+        """Stop the threads; callers that still wait are cancelled."""
         for job in self._queue.leave_all():
             job.outcome.cancel()
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -175,14 +175,14 @@ class Passwords:
             self._queue.leave(place)
 
     def _begin_waiting(self) -> None:
-        """Give the threads that have nothing to do the next jobs."""
+        """Start waiting jobs on the threads that are idle."""
         while (place := self._queue.next()) is not None:
             running = asyncio.wrap_future(self._pool.submit(place.job.run))
             running.add_done_callback(partial(self._finish, place))
 
     def _finish(self, place: Place[_Job], ran: asyncio.Future[_Ran]) -> None:
         """Settle a job that ran, and begin the next one."""
-        if ran.cancelled():  # closed before a thread came to it
+        if ran.cancelled():  # closed before a thread began it
             place.job.outcome.cancel()
             return
         found, cost_s = ran.result()
@@ -209,8 +209,8 @@ def _condense(password: str) -> bytes:
 
 
 def _lower_priority() -> None:
-    """Let the event loop go first, on systems that know threads one by one: elsewhere the thread's
-    number might be some other process.
+    """Lower the priority below the event loop's, on systems that schedule threads one by one:
+    elsewhere the thread's number might be some other process.
 
     Never an idle priority: any other program that is busy would keep users from logging in.
     """
@@ -218,4 +218,4 @@ def _lower_priority() -> None:
         try:
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), THREAD_NICENESS)
         except OSError:
-            pass  # forbidden here; hashing is then as important as all else
+            pass  # not permitted here; hashing then has the priority of all else

@@ -1,8 +1,8 @@
-"""Regular expressions of an operator against passwords of anybody.
+"""Regular expressions of an operator, matched against passwords of users.
 
-Some patterns take forever on some texts, and while Python matches, nothing else runs in the
-process. So each match is made by a short-lived process of its own, which is ended when its time is
-over.
+Some patterns take exponential time on some strings (ReDoS), and while Python matches, nothing else
+runs in the process. So each match runs in a short-lived process of its own, which is killed at its
+timeout.
 """
 
 import asyncio
@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from protocol.errors import error
 
 _LOG = logging.getLogger("manykeys.patterns")
-_MOST_S = 2.0
-_MOST_PROCESSES, _MOST_WAITING = 2, 32
+_TIMEOUT_S = 2.0
+_MAX_PROCESSES, _MAX_WAITING = 2, 32
 _RETRY_AFTER_S = 1
-_FOUND, _NOT_FOUND = 10, 11  # none that Python gives by itself
+_FOUND, _NOT_FOUND = 10, 11  # exit codes that Python does not use by itself
 _SEPARATOR = b"\0"
-# ASCII as in the reference's language: there \d and \w know no other letters.
+# ASCII as in JavaScript, Kuzzle's language: there \d and \w match no other characters.
 _FLAGS = {"i": re.IGNORECASE, "m": re.MULTILINE, "s": re.DOTALL, "u": 0, "g": 0, "y": 0}
 _BASE = re.ASCII
 _DELIMITED = re.compile(r"/(.+)/([a-z]*)", re.DOTALL)
@@ -41,15 +41,14 @@ class Pattern:
 
 
 def read_pattern(written: str) -> Pattern | None:
-    """Give the pattern that is written, bare or as `/pattern/flags`; None for what is no
-    pattern."""
+    """Parse a pattern, bare or as `/pattern/flags`; None for one that is not valid."""
     delimited = _DELIMITED.fullmatch(written)
-    text, letters = (delimited[1], delimited[2]) if delimited else (written, "")
-    if "\0" in text or not _is_unicode(text) or not set(letters) <= _FLAGS.keys():
+    text, flag_names = (delimited[1], delimited[2]) if delimited else (written, "")
+    if "\0" in text or not _is_unicode(text) or not set(flag_names) <= _FLAGS.keys():
         return None
     flags = int(_BASE)
-    for letter in letters:
-        flags |= _FLAGS[letter]
+    for flag_name in flag_names:
+        flags |= _FLAGS[flag_name]
     try:
         re.compile(text, flags)
     except (re.error, RecursionError, OverflowError):
@@ -62,17 +61,17 @@ def _is_unicode(text: str) -> bool:
 
 
 class Matcher:
-    """Looks for patterns in texts, a bounded number at a time and each for a bounded time."""
+    """Searches strings for patterns, a limited number at a time and each within a time limit."""
 
-    def __init__(self, *, most_s: float = _MOST_S) -> None:
+    def __init__(self, *, most_s: float = _TIMEOUT_S) -> None:
         self._most_s = most_s
-        self._places = asyncio.Semaphore(_MOST_PROCESSES)
+        self._places = asyncio.Semaphore(_MAX_PROCESSES)
         self._waiting = 0
 
     async def is_found(self, pattern: Pattern, text: str) -> bool:
-        """Tell whether the text has a part that matches. ApiError 503 when that could not be found
-        out in time."""
-        if self._waiting >= _MOST_WAITING:
+        """Return whether the string contains a match. ApiError 503 if that was not found out in
+        time."""
+        if self._waiting >= _MAX_WAITING:
             raise error("api.process.overloaded", retry_after_s=_RETRY_AFTER_S)
         self._waiting += 1
         try:
@@ -90,18 +89,18 @@ class Matcher:
             async with asyncio.timeout(self._most_s):
                 await process.communicate(said)
         except TimeoutError:
-            _LOG.error("a password took too long against the pattern %r", pattern.text)
+            _LOG.error("matching a password with the pattern %r timed out", pattern.text)
             raise error("api.process.overloaded", retry_after_s=_RETRY_AFTER_S) from None
         finally:
             await _end(process)
         if process.returncode not in (_FOUND, _NOT_FOUND):
-            _LOG.error("matching %r ended with %s", pattern.text, process.returncode)
+            _LOG.error("matching the pattern %r failed with %s", pattern.text, process.returncode)
             raise error("api.process.overloaded", retry_after_s=_RETRY_AFTER_S)
         return process.returncode == _FOUND
 
 
 async def _end(process: Process) -> None:
-    """Make sure that a process is over."""
+    """Make sure that a process has exited."""
     if process.returncode is None:
         process.kill()
         await process.wait()

@@ -1,6 +1,6 @@
-"""Password policies: rules an operator sets for some or all users (contract/05 §1.6).
+"""Password policies: rules an operator sets for some or all users.
 
-Here is what they demand of whom; the strategy `local` holds passwords against it.
+This module finds the rules that apply to a user; the strategy `local` enforces them.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,8 +25,8 @@ _NO_END = float("inf")
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Whom a policy is for: everybody, or who is named by his id, one of his profiles or one of his
-    roles."""
+    """The users a policy applies to: all, or those selected by user ID, by one of their profiles or
+    by one of their roles."""
 
     everybody: bool = False
     users: frozenset[str] = frozenset()
@@ -34,7 +34,7 @@ class Scope:
     roles: frozenset[str] = frozenset()
 
     def includes(self, kuid: str | None, profiles: Iterable[str], roles: Iterable[str]) -> bool:
-        """Tell whether it is for a user with these profiles and roles."""
+        """Return whether a user with these profiles and roles is included."""
         return (
             self.everybody
             or kuid in self.users
@@ -45,9 +45,9 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Demands:
-    """What is demanded of one user's password; without any arguments, nothing.
+    """The rules that apply to one user's password; without any arguments, none.
 
-    `remembered` is how many of his passwords, the present one included, he may not choose again.
+    `remembered` is how many of the user's passwords, the current one included, cannot be reused.
     """
 
     expires_after_ms: float = _NO_END
@@ -66,7 +66,7 @@ class Policy:
 
 
 class Policies:
-    """Finds what the policies demand of a user."""
+    """Finds the rules that apply to a user."""
 
     def __init__(self, storage: Storage, policies: Sequence[Policy] = ()) -> None:
         self._storage = storage
@@ -75,7 +75,7 @@ class Policies:
     async def demands_of(
         self, kuid: str | None, profile_ids: Iterable[str] | None = None
     ) -> Demands:
-        """Give what all policies for this user demand together; None is somebody who has no id
+        """Return the rules of all policies for this user together; None is a user without an ID
         yet. `profile_ids` are those of a user who is not stored yet."""
         if not self._policies:
             return Demands()
@@ -94,7 +94,7 @@ class Policies:
 
 
 async def roles_in(storage: Storage, profiles: Iterable[str]) -> set[str]:
-    """Give the roles of these profiles, wherever they count."""
+    """Return the roles of these profiles, in whatever places they are valid."""
     roles: set[str] = set()
     for profile in profiles:
         stored = await storage.get(Table.PROFILES, id=profile)
@@ -118,8 +118,8 @@ def _join(found: Iterable[Demands], *, is_exempt: bool) -> Demands:
 
 
 def read_policies(written: Sequence[Mapping[str, object]]) -> tuple[Policy, ...]:
-    """Read the policies of the configuration. ConfigError names the key, and says what is accepted
-    there."""
+    """Read the policies of the configuration. ConfigError names the key, and the accepted
+    values."""
     return tuple(_read_policy(f"{SETTING}[{at}]", one) for at, one in enumerate(written))
 
 
@@ -161,7 +161,7 @@ NOBODY = Scope()
 WHOM: Kind[object] = Kind(
     '"*", "nobody", or a table with lists of ids: users, profiles, roles', _check_whom
 )
-"""A setting that says whom something is for."""
+"""A setting that selects users."""
 
 
 def _read_scope(name: str, written: object) -> Scope:

@@ -1,7 +1,7 @@
-"""Whom hashing is attributed to: an account and the address of a client.
+"""Owner of password hashing work: the account and the client address it is attributed to.
 
-`server.api.dispatcher` names the owner of everything an action hashes; it gets there as audit lines
-do, by the context of the task, because strategies are not given the request. A strategy that knows
+`server.api.dispatcher` sets the owner of everything an action hashes; like audit lines it is passed
+in the context of the task, because strategies do not receive the request. A strategy that knows
 the account better, like a login, passes an owner to `Passwords`.
 """
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class WorkOwner:
-    """An account, by any name that is always the same, and a client's address; "" where there is
+    """An account, by any name that is always the same, and a client's address; "" if there is
     none."""
 
     account: str
@@ -26,24 +26,24 @@ class WorkOwner:
 
 
 UNATTRIBUTED = WorkOwner("", "")
-"""Owner of what no request asked for, like an import from the command line."""
+"""Owner of work without a request, like an import from the command line."""
 _OWNER: ContextVar[WorkOwner] = ContextVar("owner of hashing", default=UNATTRIBUTED)
 
 
 def owner_of(user_id: str, address: str) -> WorkOwner:
-    """Return the owner of what a user asks for. Unauthenticated clients at one address share an
-    account, those at another address have a different one."""
+    """Return the owner of a user's work. Unauthenticated clients at one address share an account,
+    those at another address have a different one."""
     account = f"{user_id}\0{address}" if user_id == ANONYMOUS_ID else user_id
     return WorkOwner(account, address)
 
 
 def current_owner() -> WorkOwner:
-    """Return the owner of what is hashed here and now."""
+    """Return the owner of what is hashed in this context."""
     return _OWNER.get()
 
 
 async def attribute(owner: WorkOwner, work: Awaitable[T]) -> T:
-    """Run something whose hashing belongs to `owner`.
+    """Run work whose hashing belongs to `owner`.
 
     In a task of its own, whose context ends with it: no other request inherits the owner.
     """

@@ -1,4 +1,4 @@
-"""The body of a search: what is asked, in which order, and from where on (contract/03 §7.7)."""
+"""Search request body: query, sort order, and page."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ from server.storage.search import Key, Order
 MOST_ORDERS = 8
 """Fields to sort by."""
 
-# Those that only change how hits look, or how long one is willing to wait, are read over.
+# Members that only change how hits are shown, or the client's timeout, are ignored.
 _IGNORED = (
     "explain fields highlight search_timeout _name _source _source_excludes _source_includes"
 ).split()
@@ -30,7 +30,7 @@ _INT64 = 1 << 63
 
 @dataclass(frozen=True, slots=True)
 class SearchBody:
-    """What a body says; `query` and `post_filter` are still in their language, None is all."""
+    """A parsed body; `query` and `post_filter` are not parsed yet, None means all."""
 
     query: object = None
     post_filter: object = None
@@ -41,10 +41,10 @@ class SearchBody:
 
 
 def read_search_body(body: dict[str, object]) -> SearchBody:
-    """Read a body. ApiError 400 for a member searches don't have, or one that can't be read."""
+    """Parse a body. ApiError 400 for an unknown or unsupported member, or one that is not valid."""
     for name, value in body.items():
         if name in _UNANSWERED and value:
-            raise malformed(f"{name} is not answered by this server")
+            raise malformed(f"{name} is not supported by this server")
         if name not in _READ and name not in _IGNORED and name not in _UNANSWERED:
             raise error("services.storage.invalid_search_query", name)
     sort = read_sort(body.get("sort"))
@@ -59,13 +59,13 @@ def read_search_body(body: dict[str, object]) -> SearchBody:
 
 
 def read_sort(given: object) -> tuple[Order, ...]:
-    """Read an order: a field, an object of fields with directions, or an array of those."""
+    """Parse a sort order: a field, an object of fields with directions, or an array of those."""
     entries = [] if given is None else given if isinstance(given, list) else [given]
     orders: list[Order] = []
     for entry in entries[: MOST_ORDERS + 1]:
         members = {entry: "asc"} if isinstance(entry, str) else entry
         if not isinstance(members, dict) or len(members) > MOST_ORDERS:
-            raise malformed("sort has fields, or objects with fields and directions")
+            raise malformed("sort must contain fields, or objects of fields with directions")
         orders += [_read_order(field, said) for field, said in members.items()]
     if len(orders) > MOST_ORDERS:
         raise error("api.assert.too_many_arguments", "body.sort", MOST_ORDERS)
@@ -74,15 +74,15 @@ def read_sort(given: object) -> tuple[Order, ...]:
 
 def _read_order(field: str, said: object) -> Order:
     if not field or len(field) > MOST_FIELD_CHARACTERS or field.count(".") >= MOST_NAMES:
-        raise malformed("sort names a field that can't be")
+        raise malformed("sort contains a field name that is not valid")
     options = options_of("sort", said, _ORDER_OPTIONS) if isinstance(said, dict) else {}
     direction = options.get("order", "asc") if isinstance(said, dict) else said
     if not isinstance(direction, str) or direction.lower() not in _DIRECTIONS:
-        raise malformed("sort has the directions asc and desc")
+        raise malformed('the direction of sort must be "asc" or "desc"')
     if options.get("mode", _MODES[direction.lower()]) != _MODES[direction.lower()]:
-        raise malformed("sort takes the first of several values: no other mode")
+        raise malformed("sort uses the first of several values: no other mode is supported")
     if options.get("missing", "_last") != "_last":
-        raise malformed("sort puts what has no value last")
+        raise malformed('sort supports missing: "_last" only')
     return Order(field, _DIRECTIONS[direction.lower()])
 
 
@@ -91,7 +91,7 @@ def _read_after(given: object, sort: tuple[Order, ...]) -> tuple[Key, ...]:
         return ()
     values = array_of("search_after", given)
     if not sort or len(values) != len(sort):
-        raise malformed("search_after has one value for each field of sort")
+        raise malformed("search_after must have one value for each field of sort")
     return tuple(map(_read_key, values))
 
 
@@ -101,8 +101,8 @@ def _read_key(value: object) -> Key:
     if isinstance(value, bool):
         return as_text(value)
     if not isinstance(value, str | int | float):
-        raise malformed("search_after has texts, numbers, true, false and null")
-    # JSON reads integers of up to 64 bits without a sign, the store compares them as floats.
+        raise malformed("search_after must contain only strings, numbers, true, false and null")
+    # JSON has unsigned integers of up to 64 bits, the store compares them as floats.
     return float(value) if isinstance(value, int) and value >= _INT64 else value
 
 

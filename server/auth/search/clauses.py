@@ -1,7 +1,6 @@
-"""The clauses about fields, those of Elasticsearch that clients send, read into a tree's leaves
-(contract/03 §7.7).
+"""Field clauses of the query language (Elasticsearch's), parsed into the leaves of a query tree.
 
-A keyword field is compared as a whole; one whose mapping says `text` is also searched by word.
+A keyword field is compared as a whole; a `text` field is also searched by word.
 """
 
 from collections.abc import Callable, Sequence
@@ -48,38 +47,39 @@ _TYPES = ("best_fields", "most_fields", "cross_fields", "bool_prefix", *_PHRASES
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """What a mapping says of fields: which are searched by word, and which are meant where a clause
-    names none."""
+    """What a mapping says of fields: which are searched by word, and the default fields of clauses
+    without any."""
 
     by_word: frozenset[str] = frozenset()
     listed: tuple[str, ...] = (ID,)
 
 
 class Clauses:
-    """Reads clauses about fields; what they are made of is counted in `budget`."""
+    """Parses clauses about fields; their size is counted in `budget`."""
 
     def __init__(self, fields: Fields, budget: Budget) -> None:
         self._fields = fields
         self._budget = budget
 
     def read(self, name: str, given: object, level: int) -> Query:
-        """Read a clause by its name; ApiError 400 for one that is unknown."""
+        """Parse a clause by its name; ApiError 400 for an unknown one."""
         if name not in _READERS:
             raise error("services.storage.unknown_query_keyword", name)
         return _READERS[name](self, name, given, level)
 
     def term(self, name: str, given: object, level: int) -> Query:
-        """Read one value of a field."""
+        """Parse one value of a field."""
         field, value = only_member(name, given)
         return self.is_in(field, [option_of(name, value, "value")])
 
     def terms(self, name: str, given: object, level: int) -> Query:
-        """Read several values of a field, one of which will do."""
+        """Parse several values of a field, one of which must match."""
         field, values = only_member(name, given)
         return self.is_in(field, array_of(name, values))
 
     def is_in(self, name: str, values: Sequence[object]) -> Query:
-        """Give what asks for one of several values; in a field searched by word a word will do."""
+        """Return the query for one of several values; in a field searched by word a word matches
+        too."""
         field = self._budget.field(name)
         self._budget.count(len(values))
         wanted = frozenset(map(self._budget.scalar, values))
@@ -134,7 +134,7 @@ class Clauses:
         return SomeOf(tuple(self._fits(field, pattern) for pattern in patterns))
 
     def _fits(self, field: str, pattern: Pattern) -> Query:
-        """Give what asks for a pattern, in the form that is cheapest to look for."""
+        """Return the query for a pattern, in the form that is cheapest to search for."""
         if field in self._fields.by_word:
             self._budget.pattern(pattern)
             return Fits(field, pattern, by_word=True)
@@ -161,10 +161,10 @@ class Clauses:
         words = words_of(self._budget.scalar(options.get("query")))
         self._budget.count(len(words))
         field = self._budget.field(field)
-        least = len(words)
+        minimum = len(words)
         if operator == "or":
-            least = read_least(options.get("minimum_should_match"), len(words), default=1)
-        return SomeOf(tuple(InWords(field, (word,)) for word in words), max(least, 1))
+            minimum = read_least(options.get("minimum_should_match"), len(words), default=1)
+        return SomeOf(tuple(InWords(field, (word,)) for word in words), max(minimum, 1))
 
     def _match_phrase(self, name: str, given: object, level: int) -> Query:
         field, value = only_member(name, given)
@@ -185,7 +185,7 @@ class Clauses:
         options = options_of(name, given, _MULTI_OPTIONS)
         kind = options.get("type", "best_fields")
         if kind not in _TYPES:
-            raise malformed(f"{name} has one of the types {', '.join(_TYPES)}")
+            raise malformed(f"the type of {name} must be one of: {', '.join(_TYPES)}")
         fields = self._named(name, options.get("fields"))
         if isinstance(kind, str) and kind in _PHRASES:
             wanted, is_start = options.get("query"), _PHRASES[kind]
@@ -209,7 +209,7 @@ class Clauses:
         return AllOf(tuple(needed))
 
     def _term_of(self, term: Term, fields: Sequence[str]) -> Query:
-        """Give what asks for one term of a query_string."""
+        """Return the query for one term of a query_string."""
         if term.field:
             fields = [term.field]
         if term.text == "*" and not term.is_phrase:
@@ -229,7 +229,7 @@ class Clauses:
         return self._matching("query_string", field, {"query": term.text})
 
     def _named(self, name: str, given: object) -> list[str]:
-        """Give the fields a clause names, without their weights; `*` is all of the mapping."""
+        """Return the fields a clause names, without their weights; `*` is all of the mapping."""
         given = "*" if given is None else given
         names = [given] if isinstance(given, str) else array_of(name, given)
         self._budget.count(len(names))
@@ -246,15 +246,15 @@ class Clauses:
 
 
 def read_operator(name: str, given: object) -> str:
-    """Give "and" or "or", which is the default."""
+    """Return "and" or "or", which is the default."""
     operator = "or" if given is None else str(given).lower()
     if operator not in ("and", "or"):
-        raise malformed(f"the operator of {name} is and, or or")
+        raise malformed(f'the operator of {name} must be "and" or "or"')
     return operator
 
 
 Reader = Callable[[Clauses, str, object, int], Query]
-"""Reads a clause: its name, what it says, and its level."""
+"""Parses a clause: its name, its value, and its level."""
 
 _READERS: dict[str, Reader] = {
     "exists": Clauses._exists,

@@ -1,4 +1,4 @@
-"""A search in the store, with the answers to those it can't finish."""
+"""Search execution in the store, with the errors of searches that cannot be finished."""
 
 from protocol.errors import error
 from server.auth.search.terms import malformed
@@ -7,8 +7,8 @@ from server.storage.search import Found, Search, TooLarge, TooSlow
 
 
 async def look_up(storage: Storage, search: Search) -> Found:
-    """Find a page. ApiError 400 for a search that takes too long, 413 for a page that weighs too
-    much."""
+    """Find a page. ApiError 400 for a search that takes too long, 413 for a page that is too
+    large."""
     try:
         return await storage.search(search)
     except TooSlow:

@@ -1,7 +1,7 @@
-"""Mappings: what the fields of users, profiles and roles are to searches (contract/03 §7.7, §7.9).
+"""Search mappings: types of the fields of users, profiles and roles.
 
-Fields that no mapping names are found too, as keywords. Of users, the fields that a mapping names
-are found fast.
+Fields that are not in a mapping are searched too, as keywords. Fields of users that are in the
+mapping are indexed.
 """
 
 import asyncio
@@ -60,7 +60,7 @@ _POLICIES = {"properties": {"roleId": _KEYWORD, "restrictedTo": _RESTRICTIONS}}
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Collection:
-    """What can be searched under one name, and its mapping before anybody has changed it."""
+    """A searchable collection, and its initial mapping."""
 
     name: str
     view: View
@@ -78,28 +78,28 @@ COLLECTIONS = (USER_COLLECTION, PROFILE_COLLECTION, ROLE_COLLECTION)
 
 
 class Mappings:
-    """Reads and changes mappings, which live in the store."""
+    """Reads and changes mappings, which are kept in the store."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        # Spares retries within this process; the guards in `_merge` are what loses nothing.
+        # Avoids retries within this process; the guards in `_merge` are what loses nothing.
         self._updating = asyncio.Lock()
 
     async def get(self, collection: Collection) -> dict[str, object]:
-        """Give a mapping: `dynamic`, `properties`, and `_meta` where somebody gave it."""
+        """Return a mapping: `dynamic`, `properties`, and `_meta` where set."""
         row = await self._storage.get(Table.SETTINGS, name=_setting(collection))
         return _mapping_of(collection, row)
 
     async def fields(self, collection: Collection) -> Fields:
-        """Give what queries need to know of the fields."""
+        """Return what queries need to know of the fields."""
         types = dict(_types_in(_properties(await self.get(collection))))
         by_word = {name for name, kind in types.items() if kind in _BY_WORD}
         listed = [name for name, kind in types.items() if kind in _BY_WORD or kind == "keyword"]
         return Fields(frozenset(by_word), (ID, *listed))
 
     async def update(self, collection: Collection, change: dict[str, object]) -> dict[str, object]:
-        """Add to a mapping and give the whole of it. ApiError 400 for what can't be read, and for
-        another type of a field that has one."""
+        """Add to a mapping and return the whole of it. ApiError 400 for a change that is not valid,
+        and for another type of a field that has one."""
         _check(change)
         async with self._updating:
             mapping = await self._merge(collection, change)
@@ -109,7 +109,7 @@ class Mappings:
         return mapping
 
     async def _merge(self, collection: Collection, change: dict[str, object]) -> dict[str, object]:
-        """Store a mapping with what is added; another process may do the same at this moment."""
+        """Store a mapping with its additions; another process may do the same at this moment."""
         for _ in range(_ATTEMPTS):
             old = await self._storage.get(Table.SETTINGS, name=_setting(collection))
             mapping = _extended(_mapping_of(collection, old), change)
@@ -135,7 +135,7 @@ def _mapping_of(collection: Collection, row: Row | None) -> dict[str, object]:
 
 
 def _extended(mapping: dict[str, object], change: dict[str, object]) -> dict[str, object]:
-    """Return a mapping with what is added to it; ApiError 400 beyond its limits."""
+    """Return a mapping with its additions; ApiError 400 beyond its limits."""
     properties = _merged(_properties(mapping), _properties(change), "", 1)
     extended = {**mapping, "properties": properties}
     if "dynamic" in change:
@@ -155,13 +155,14 @@ def _setting(collection: Collection) -> str:
 def _check(change: dict[str, object]) -> None:
     for name in change:
         if name not in _ROOT:
-            raise error("services.storage.invalid_mapping", f"it has no member {name}")
+            raise error("services.storage.invalid_mapping", f"unknown member {name}")
     for name, kind in (("properties", dict), ("_meta", dict), ("dynamic_templates", list)):
         if not isinstance(change.get(name, kind()), kind):
             raise error("services.storage.invalid_mapping", f"{name} has the wrong type")
     dynamic = change.get("dynamic", "false")
     if not isinstance(dynamic, str | bool) or dynamic not in _DYNAMIC:
-        raise error("services.storage.invalid_mapping", 'dynamic is "true", "false" or "strict"')
+        reason = 'dynamic must be "true", "false" or "strict"'
+        raise error("services.storage.invalid_mapping", reason)
 
 
 def _properties(mapping: Mapping[str, object]) -> dict[str, object]:
@@ -171,7 +172,7 @@ def _properties(mapping: Mapping[str, object]) -> dict[str, object]:
 def _merged(
     old: Mapping[str, object], new: Mapping[str, object], path: str, level: int
 ) -> dict[str, object]:
-    """Give the definitions of fields with those that are new, objects member by member."""
+    """Return the definitions of fields with the new ones, objects member by member."""
     if level > MOST_LEVELS:
         raise error("services.storage.invalid_mapping", f"at most {MOST_LEVELS} levels")
     merged = dict(old)
@@ -192,7 +193,7 @@ def _merged(
 
 
 def _type_of(field: str, given: dict[str, object]) -> str:
-    """Give a field's type; one that has only fields in it is an object."""
+    """Return a field's type; one that only has fields in it is an object."""
     kind = given.get("type", "object" if "properties" in given else None)
     if kind is None or not isinstance(given.get("properties", {}), dict):
         raise error("services.storage.wrong_mapping_property", field)
@@ -202,7 +203,7 @@ def _type_of(field: str, given: dict[str, object]) -> str:
 
 
 def _types_in(properties: Mapping[str, object], path: str = "") -> Iterator[tuple[str, str]]:
-    """Give the fields with values of their own, as paths, with their types."""
+    """Return the fields with values of their own, as paths, with their types."""
     for name, given in properties.items():
         if isinstance(given, dict):
             if "properties" in given:

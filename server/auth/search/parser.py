@@ -1,7 +1,7 @@
-"""The two languages of searches, a part of Elasticsearch's and Koncorde, read into one kind of tree
-(contract/03 §7.7).
+"""Query parser: the two query languages, subsets of Elasticsearch's and Koncorde, parsed into one
+kind of tree.
 
-Every tree is bounded in depth, in parts and in characters.
+Every tree is limited in depth, in clauses and in characters.
 """
 
 import re
@@ -35,7 +35,7 @@ def parse_query(
     fields: Fields = _ANY_FIELDS,
     on_limit: Callable[[Limit], None] = lambda limit: None,
 ) -> Query:
-    """Give the tree of a query; nothing or an empty object is every document.
+    """Return the tree of a query; nothing or an empty object matches every document.
 
     `lang` is "elasticsearch" or "koncorde". ApiError 400 for an unknown clause, a malformed or an
     oversized query.
@@ -51,7 +51,7 @@ def parse_query(
 
 
 def count_leaves(query: Query) -> int:
-    """Count the parts of a tree that are about a field."""
+    """Count the leaves of a tree, which are about a field."""
     match query:
         case AllOf(parts) | SomeOf(parts):
             return sum(map(count_leaves, parts))
@@ -64,22 +64,22 @@ def count_leaves(query: Query) -> int:
 
 
 class _Parser:
-    """Reads one query, counting its parts."""
+    """Parses one query, counting its clauses."""
 
     def __init__(self, fields: Fields, on_limit: Callable[[Limit], None]) -> None:
         self._budget = Budget(on_limit)
         self._clause = Clauses(fields, self._budget)
 
     def elasticsearch(self, given: object, level: int) -> Query:
-        """Read a clause: an object with one member, which names it."""
+        """Parse a clause: an object with one member, which names it."""
         clause = self._enter(given, level)
         if len(clause) > 1:
-            raise malformed(f"only one clause can stand here, not {len(clause)}")
+            raise malformed(f"expected an object with one clause, not {len(clause)}")
         return self._read(clause, _CLAUSES, level)
 
     def koncorde(self, given: object, level: int) -> Query:
-        """Read a filter, of which only the first member counts; what is no operator of Koncorde is
-        a clause of the other language."""
+        """Parse a filter, of which only the first member counts; a name that is not an operator of
+        Koncorde is a clause of the other language."""
         clause = self._enter(given, level)
         if next(iter(clause), None) == "bool":
             raise error("api.assert.koncorde_restricted_keyword", "operator", "bool")
@@ -100,7 +100,7 @@ class _Parser:
 
     def _enter(self, given: object, level: int) -> dict[str, object]:
         if level > MOST_LEVELS:
-            accepted = f"at most {MOST_LEVELS} clauses inside of one another"
+            accepted = f"at most {MOST_LEVELS} nested clauses"
             raise error("api.assert.invalid_argument", "body", accepted)
         self._budget.count(1)
         return object_of("a query", given)
@@ -112,12 +112,12 @@ class _Parser:
         if parts["should"]:
             default = 0 if parts["must"] or parts["filter"] else 1
             given = options.get("minimum_should_match")
-            least = read_least(given, len(parts["should"]), default)
-            needed.append(SomeOf(parts["should"], least))
+            minimum = read_least(given, len(parts["should"]), default)
+            needed.append(SomeOf(parts["should"], minimum))
         return AllOf(tuple(needed))
 
     def _clauses_in(self, given: object, level: int) -> tuple[Query, ...]:
-        """Read the clauses of one member of `bool`: an array, or a clause alone."""
+        """Parse the clauses of one member of `bool`: an array, or a single clause."""
         clauses = [] if given is None else given if isinstance(given, list) else [given]
         return tuple(self.elasticsearch(clause, level + 1) for clause in clauses)
 
@@ -135,7 +135,7 @@ class _Parser:
         return tuple(self.koncorde(part, level + 1) for part in array_of(name, given))
 
     def _has(self, name: str, given: object, level: int) -> Query:
-        """Read `"field"`, `{"field": "field"}` or `"field[value]"`, an array with this value."""
+        """Parse `"field"`, `{"field": "field"}` or `"field[value]"`, an array with this value."""
         field = self._field_name(name, given)
         element = _ELEMENT.fullmatch(field)
         if element is None:
@@ -143,20 +143,20 @@ class _Parser:
         try:
             value = parse_json(element[2].encode())
         except ValueError:
-            raise error("api.assert.koncorde_dsl_error", f"no JSON in {field}") from None
+            raise error("api.assert.koncorde_dsl_error", f"value of {field} is not JSON") from None
         return self._clause.is_in(element[1], [value])
 
     def _lacks(self, name: str, given: object, level: int) -> Query:
         return Not(Has(self._field_name(name, given)))
 
     def _field_name(self, name: str, given: object) -> str:
-        """Give a field that stands alone or as the member `field`."""
+        """Return a field given alone or as the member `field`."""
         field = given if isinstance(given, str) else object_of(name, given).get("field")
         return self._budget.field(field)
 
 
 OwnReader = Callable[[_Parser, str, object, int], Query]
-"""Reads a clause: its name, what it says, and its level."""
+"""Parses a clause: its name, its value, and its level."""
 
 _CLAUSES: dict[str, OwnReader] = {"bool": _Parser._bool}
 _FILTERS: dict[str, OwnReader] = _CLAUSES | {

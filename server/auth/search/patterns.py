@@ -1,5 +1,5 @@
-"""Patterns in queries, read into items of `automata` (contract/03 §7.7): wildcards, and the part of
-regular expressions that needs no trying back."""
+"""Patterns in queries, parsed for the automata that match them: wildcards, and the part of regular
+expressions that needs no backtracking."""
 
 from dataclasses import replace
 
@@ -13,8 +13,8 @@ _UNSUPPORTED = frozenset('(){}~<>&@#"^$')
 
 
 def read_wildcard(written: str) -> Pattern:
-    """Read a text in which `*` is any characters, `?` is one, and a backslash takes the meaning
-    from the next one."""
+    """Parse a pattern in which `*` is any characters, `?` is one, and a backslash escapes the next
+    one."""
     items: list[Item] = []
     characters = iter(written)
     for character in characters:
@@ -29,26 +29,26 @@ def read_wildcard(written: str) -> Pattern:
 
 
 def plain_text(pattern: Pattern) -> str | None:
-    """Give the one text that has this pattern; None if others have it too."""
+    """Return the one string that matches this pattern; None if others match it too."""
     if any(item.times is not Times.ONCE or item.is_negated for item in pattern):
         return None
     return "".join(item.ranges[0][0] for item in pattern)
 
 
 def read_expressions(written: str) -> list[Pattern]:
-    """Read a regular expression into its alternatives. Literals, `.`, classes, `*`, `+`, `?`, `|`
-    and backslashes are known; 400 for anything else."""
+    """Parse a regular expression into its alternatives. Literals, `.`, classes, `*`, `+`, `?`, `|`
+    and backslashes are supported; 400 for anything else."""
     return _Expression(written).alternatives()
 
 
 class _Expression:
-    """A regular expression that is read from left to right."""
+    """A regular expression that is parsed from left to right."""
 
     def __init__(self, written: str) -> None:
         self._characters = iter(written)
 
     def alternatives(self) -> list[Pattern]:
-        """Give the patterns between the bars."""
+        """Return the patterns between the bars."""
         done: list[Pattern] = []
         items: list[Item] = []
         for character in self._characters:
@@ -58,7 +58,7 @@ class _Expression:
             elif character in "*+?":
                 _repeat(items, character)
             elif character in _UNSUPPORTED:
-                raise malformed(f"regexp knows no {character}; a backslash takes its meaning")
+                raise malformed(f"regexp does not support {character}; escape it with a backslash")
             else:
                 items.append(self._item(character))
         return [*done, _checked(items)]
@@ -71,7 +71,7 @@ class _Expression:
         return literal(self._escaped() if character == "\\" else character)
 
     def _class(self) -> Item:
-        """Read a class, whose bracket is open."""
+        """Parse a class, after its opening bracket."""
         members: list[str] = []
         ranges: list[tuple[str, str]] = []
         is_negated, is_range = False, False
@@ -94,19 +94,19 @@ class _Expression:
                 else:
                     members.append(last)
                 is_range = False
-        raise malformed("regexp has a class without an end or without members")
+        raise malformed("regexp contains a class that is empty or not closed")
 
     def _escaped(self) -> str:
         character = next(self._characters, None)
         if character is None or (character.isascii() and character.isalnum()):
-            raise malformed("regexp knows no such escape")
+            raise malformed("regexp contains an unsupported escape")
         return character
 
 
 def _repeat(items: list[Item], sign: str) -> None:
     """Let the last item be repeated."""
     if not items or items[-1].times is not Times.ONCE:
-        raise malformed(f"regexp has a {sign} with nothing before it")
+        raise malformed(f"regexp contains a {sign} with nothing before it")
     if sign == "+":
         items.append(replace(items[-1], times=Times.ANY))
     else:
@@ -115,5 +115,5 @@ def _repeat(items: list[Item], sign: str) -> None:
 
 def _checked(items: list[Item]) -> Pattern:
     if len(items) > MOST_ITEMS:
-        raise malformed(f"a pattern has at most {MOST_ITEMS} characters")
+        raise malformed(f"a pattern must have at most {MOST_ITEMS} characters")
     return tuple(items)

@@ -1,5 +1,5 @@
-"""The simple form of query_string (contract/03 §7.7): words, "phrases" and wildcards, `field:`
-before them, AND, OR and NOT between them."""
+"""Parser of simple query_string clauses: words, "phrases" and wildcards, with `field:` before them
+and AND, OR and NOT between them."""
 
 import re
 from dataclasses import dataclass, replace
@@ -12,8 +12,8 @@ _RESERVED = frozenset("()[]{}^~/<>=!&|")
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One word, phrase or wildcard; without a field it may be in any. `is_needed` ones must match,
-    of `is_refused` ones none may."""
+    """One word, phrase or wildcard; without a field any field matches. `is_needed` ones must match,
+    `is_refused` ones must not."""
 
     text: str
     field: str = ""
@@ -23,8 +23,8 @@ class Term:
 
 
 def read_terms(written: str, *, is_all: bool) -> tuple[list[Term], bool]:
-    """Read the terms, and whether all of them must match: as AND or OR between them say, else as
-    given. 400 for both of them in one, and for what else the language has."""
+    """Return the terms, and whether all of them must match: as AND or OR between them say, else as
+    given. 400 for both of them in one string, and for unsupported syntax."""
     terms: list[Term] = []
     operators: set[str] = set()
     is_refused, at = False, 0
@@ -34,7 +34,7 @@ def read_terms(written: str, *, is_all: bool) -> tuple[list[Term], bool]:
             continue
         piece = _PIECE.match(written, at)
         if piece is None:
-            raise malformed(f"query_string can't be read from {written[at : at + 20]!r} on")
+            raise malformed(f"query_string cannot be parsed from {written[at : at + 20]!r} on")
         at = piece.end()
         word = piece[0]
         if word in ("AND", "OR"):
@@ -45,7 +45,7 @@ def read_terms(written: str, *, is_all: bool) -> tuple[list[Term], bool]:
             terms.append(_term(piece, is_refused))
             is_refused = False
     if len(operators) > 1:
-        raise malformed("query_string can't have both AND and OR")
+        raise malformed("query_string cannot contain both AND and OR")
     return terms, "AND" in operators or (is_all and not operators)
 
 
@@ -56,5 +56,5 @@ def _term(piece: re.Match[str], is_refused: bool) -> Term:
     if phrase is not None:
         return term
     if set(word) & _RESERVED:
-        raise malformed(f"query_string does not know what {word!r} means; use a bool clause")
+        raise malformed(f"query_string does not support {word!r}; use a bool clause")
     return replace(term, text=word, is_phrase=False)

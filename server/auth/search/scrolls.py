@@ -1,7 +1,7 @@
-"""Searches that are continued page by page (contract/03 §7.7).
+"""Scrolls: searches that are continued page by page.
 
-Kept is where a search has come to, never its hits: what is changed in between is seen changed. They
-live in this process alone, and end with it.
+Only the position of a search is kept, never its hits: changes in between are visible. Scrolls live
+in this process only, and are lost when it stops.
 """
 
 import secrets
@@ -12,16 +12,16 @@ from protocol.errors import ApiError, error
 from server.storage.search import Key, Search
 
 MOST_SCROLLS = 500
-"""Scrolls of all users; a further one ends the oldest of the same user, or is refused."""
+"""Scrolls of all users; a further one replaces the oldest of the same user, or is refused."""
 MOST_OF_ONE = 20
-"""Scrolls of one user; a further one ends his oldest."""
+"""Scrolls of one user; a further one replaces their oldest."""
 _RETRY_AFTER_S = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Scroll:
-    """A search under way. `owner` is the kuid of who began it; `given` counts the hits up to now,
-    of `total`."""
+    """A search in progress. `owner` is the kuid of the user who began it; `given` counts the hits
+    returned so far, of `total`."""
 
     owner: str
     search: Search
@@ -31,7 +31,7 @@ class Scroll:
 
 
 class Scrolls:
-    """Keeps scrolls until their time is over; each page gives them `ttl_ms` more."""
+    """Keeps scrolls until they expire; each page extends them by `ttl_ms`."""
 
     def __init__(self, *, clock_ms: Callable[[], int], ttl_ms: int) -> None:
         self._clock_ms = clock_ms
@@ -48,8 +48,8 @@ class Scrolls:
         last: tuple[Key, ...],
         ttl_ms: int,
     ) -> str:
-        """Keep a search after its first page, whose last row has the sort keys `last`; give the id
-        it is continued by. ApiError 503 when others keep too many."""
+        """Keep a search after its first page, whose last row has the sort keys `last`; return the
+        ID to continue it with. ApiError 503 when other users keep too many."""
         self._drop_expired()
         own = [scroll_id for scroll_id, kept in self._by_id.items() if kept.owner == owner]
         is_full = len(self._by_id) >= MOST_SCROLLS
@@ -64,16 +64,16 @@ class Scrolls:
         return scroll_id
 
     def get(self, scroll_id: str, owner: str) -> Scroll:
-        """Give a scroll. ApiError 404 if there is none of this id that this user began."""
+        """Return a scroll. ApiError 404 if this user has begun none with this ID."""
         scroll = self._by_id.get(scroll_id)
         if scroll is None or scroll.owner != owner or scroll.ends_at_ms <= self._clock_ms():
             raise unknown_scroll(scroll_id)
         return scroll
 
     def go_on(self, scroll_id: str, scroll: Scroll, hits: int, last: tuple[Key, ...]) -> None:
-        """Note that a further page was given; the last page ends the scroll."""
+        """Record that a further page was returned; the last page deletes the scroll."""
         if self._by_id.get(scroll_id) is not scroll:
-            return  # somebody was faster, or it is over
+            return  # another request was faster, or it has expired
         given = scroll.given + hits
         if not hits or given >= scroll.total:
             del self._by_id[scroll_id]
@@ -90,5 +90,5 @@ class Scrolls:
 
 
 def unknown_scroll(scroll_id: str) -> ApiError:
-    """Give the error for an id that leads nowhere."""
+    """Return the error for an unknown ID."""
     return error("services.storage.unknown_scroll_id", scroll_id)

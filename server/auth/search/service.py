@@ -1,4 +1,4 @@
-"""Searches of users, profiles and roles, whole and page by page (contract/03 §7.7)."""
+"""Search service: searches of users, profiles and roles, whole and page by page."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ from server.storage.rows import Row
 from server.storage.search import Found, Search, View
 
 MOST_SKIPPED = 100_000
-"""Hits before a page that are counted off; further on lead `search_after` and scrolls."""
+"""Maximum offset of a page; beyond it use `search_after` and scrolls."""
 _INFO = "_kuzzle_info"
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Which part of the hits is wanted; `scroll_ms` None is no scroll."""
+    """The requested part of the hits; `scroll_ms` None means no scroll."""
 
     start: int
     size: int
@@ -31,7 +31,7 @@ class Page:
 
 
 class Searches:
-    """Answers searches with at most `most_hits` hits; `on_limit` hears of refused ones."""
+    """Answers searches with at most `most_hits` hits; `on_limit` is called for refused ones."""
 
     def __init__(
         self,
@@ -56,8 +56,8 @@ class Searches:
         owner: str,
         demand: Query | None = None,
     ) -> dict[str, object]:
-        """Give a page of what a body, and `demand` with it, asks for; `owner` is the kuid of who
-        may continue it."""
+        """Return a page of the hits of a body, and of `demand` with it; `owner` is the kuid of the
+        user who may continue it."""
         check_page(page.start, page.size, self._most_hits)
         fields = await self._mappings.fields(collection)
         asked = (body.query, body.post_filter)
@@ -89,8 +89,8 @@ class Searches:
         return answer
 
     async def scroll(self, collection: Collection, scroll_id: str, owner: str) -> dict[str, object]:
-        """Give the next page of a search. ApiError 404 for one that was never begun by this caller
-        here, or is over."""
+        """Return the next page of a search. ApiError 404 for one that this user has not begun in
+        this process, or that has expired."""
         scroll = self._scrolls.get(scroll_id, owner)
         if scroll.search.view is not collection.view:
             raise unknown_scroll(scroll_id)
@@ -100,11 +100,11 @@ class Searches:
 
 
 def check_page(start: int, size: int, most_hits: int) -> None:
-    """Raise ApiError 413 for more hits than allowed, 400 for a page that is too far off."""
+    """Raise ApiError 413 for more hits than allowed, 400 for a page beyond the maximum offset."""
     if size > most_hits:
         raise error("services.storage.get_limit_exceeded")
     if start > MOST_SKIPPED:
-        limit = f"at most {MOST_SKIPPED}; search_after and scroll lead further"
+        limit = f"at most {MOST_SKIPPED}; use search_after or scroll to go further"
         raise error("api.assert.invalid_argument", "from", limit)
 
 
@@ -114,7 +114,7 @@ def _answer(view: View, found: Found) -> dict[str, object]:
 
 
 def _source(view: View, row: Row) -> dict[str, object]:
-    """Give a row as the document the API shows."""
+    """Return a row as the document the API shows."""
     shown = {name: row[column] for name, column in view.documents.items() if name != _INFO}
     content = row[view.rest]
     return shown | (content if isinstance(content, dict) else {}) | {_INFO: row["info"]}

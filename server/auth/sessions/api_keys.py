@@ -1,7 +1,7 @@
-"""API keys: named tokens a user makes for his programs (contract/02 §5).
+"""API keys: named tokens that users create for their programs.
 
-A key is shown once, when it is made; stored is its SHA-256, which everybody who may list it knows
-as its fingerprint.
+A key is shown once, when it is created; only its SHA-256 is stored, which is shown as its
+fingerprint in lists.
 """
 
 import secrets
@@ -33,12 +33,12 @@ MOST_KEYS = 1000
 """Keys of one user."""
 MOST_DESCRIPTION_CHARACTERS = 4096
 SEARCHED = Fields(by_word=frozenset({"description"}), listed=("_id", "description", "userId"))
-"""What a query of keys finds by word, and where it looks unless it says so."""
+"""Fields that a query of keys searches by word, and its default fields."""
 _BY_AGE = (Order("_kuzzle_info.createdAt"),)
 
 
 class ApiKeys:
-    """Makes, lists and ends API keys."""
+    """Creates, lists and deletes API keys."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class ApiKeys:
         self._max_ttl_ms = max_ttl_ms
 
     def own_lifetime_ms(self, wanted: object) -> int:
-        """Read the lifetime of a key somebody makes for himself; 400 if it is longer than
+        """Read the lifetime of a key that a user creates for themselves; 400 if it is longer than
         allowed."""
         ttl_ms = read_key_lifetime(wanted)
         check_ttl(ttl_ms, self._max_ttl_ms)
@@ -65,11 +65,11 @@ class ApiKeys:
     async def create(
         self, user: User, description: str, ttl_ms: int, key_id: str | None, by: Principal
     ) -> dict[str, object]:
-        """Make a key for a user and give it as the API shows it, for once with its token. It has
-        the assurance of the principal: what a key may do is no more than its session could.
+        """Create a key for a user and return it as the API shows it, this once with its token. It
+        has the assurance of the principal: a key may do no more than the session that created it.
 
-        400 if the id is taken, 403 for a principal who may not (see `StepUp`), 404 if the user is
-        gone or disabled by the time it is stored.
+        400 if the ID is taken, 403 for a principal who may not (see `StepUp`), 404 if the user is
+        deleted or disabled by the time it is stored.
         """
         _check_description(description)
         await self._step_up.check_api_key(by, user.kuid, user.profile_ids)
@@ -100,8 +100,8 @@ class ApiKeys:
     async def search(
         self, kuid: str, query: Query, *, start: int, size: int
     ) -> list[dict[str, object]]:
-        """Give a page of those keys of a user that a query asks for, oldest first, expired ones
-        too."""
+        """Return a page of a user's keys that match a query, oldest first, expired ones
+        included."""
         search = Search(
             API_KEYS,
             query,
@@ -115,7 +115,7 @@ class ApiKeys:
         return [_shown(row) for row in found.rows]
 
     async def delete(self, kuid: str, key_id: str) -> None:
-        """End a key of a user's; 404 if he has no such key."""
+        """Delete an API key of a user; 404 if the user has no such key."""
         row = await self._storage.get(Table.API_KEYS, id=key_id) if is_id(key_id) else None
         if row is None or row["kuid"] != kuid:
             raise error("services.storage.not_found", key_id)
@@ -123,7 +123,7 @@ class ApiKeys:
         try:
             await self._storage.apply(
                 [
-                    # Another key may have got the id since.
+                    # Another key may have been given the ID since.
                     Present(Table.API_KEYS, {"id": key_id, "token_hash": token_hash}),
                     Delete(Table.API_KEYS, {"id": key_id}),
                     Note(Noted.API_KEY, token_hash.hex()),
@@ -131,7 +131,7 @@ class ApiKeys:
             )
         except Missing:
             raise error("services.storage.not_found", key_id) from None
-        # After it, so that none can be created with it any more.
+        # Afterwards, so that none can be created with it any more.
         await end_created_with(self._storage, parent_key(token_hash))
         tell(notice=KEY_REMOVED)
 
@@ -146,8 +146,8 @@ class ApiKeys:
 
 
 def read_key_lifetime(wanted: object) -> int:
-    """Give the lifetime of a key in ms, without end (-1) unless something was asked for; 400 for
-    what is no lifetime."""
+    """Return the lifetime of a key in ms, no expiry (-1) unless something was asked for; 400 for
+    what is not a lifetime."""
     if wanted is None or wanted == "" or (wanted == 0 and not isinstance(wanted, str)):
         return NEVER
     return read_lifetime(wanted)

@@ -1,7 +1,7 @@
-"""Tokens are verified here, remembered, and ended (contract/02 §1.5; design §4).
+"""Token authentication: verify, cache and revoke session tokens and API keys.
 
 A token that was verified once is live: until it expires or the journal drops it, it costs a look-up
-in memory, no signature and no SQL. Stored is the SHA-256 of the token, never the token.
+in memory, no signature and no SQL. Only the SHA-256 of the token is stored, never the token.
 """
 
 import asyncio
@@ -47,20 +47,20 @@ from server.storage.base import (
 )
 from server.storage.rows import Row, Table
 
-_MOST_TOKEN_CHARACTERS = 8192
+_MAX_TOKEN_CHARACTERS = 8192
 _SWEPT_AT_ONCE = 1000
 _ENDED_AT_ONCE = 1000
 _WRITTEN_AT_ONCE = 200
-# Of sessions that have all ended at once: everybody else is answered in between.
+# Of sessions that were all revoked at once: other requests are answered in between.
 _FORGOTTEN_AT_ONCE = 25
 _PAUSE_S = 0.001
-# How much later than the last use the store may say a session was used: a tenth of the idle time,
-# or, where only the list of sessions shows it, an hour. At a million sessions in use a minute's
-# precision would be 17,000 writes a second.
+# How far the stored last use of a session may lag behind: a tenth of the idle timeout, or, where
+# only the list of sessions shows it, an hour. At a million sessions in use a minute's precision
+# would be 17,000 writes a second.
 _IDLE_SHARE = 10
 _SHOWN_PRECISION_MS = 3_600_000
 REUSED = "token:reused"
-"""The kind of the audit event when a refreshed token comes back after its grace."""
+"""The kind of the audit event when a refreshed token is used after its grace period."""
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
 
@@ -68,11 +68,11 @@ class UserSource(Protocol):
     """Where the owners of tokens are read."""
 
     async def get(self, kuid: str) -> User | None:
-        """Return a user, None for one that is not there."""
+        """Return a user, None for one that does not exist."""
 
 
 class Tokens:
-    """All that is known of tokens, in memory and in the store."""
+    """All tokens, in memory and in the store."""
 
     def __init__(
         self,
@@ -95,47 +95,48 @@ class Tokens:
         self._clock_ms = clock_ms
         self._live: dict[str | None, Caller] = {}
         self._tokens: dict[bytes, str] = {}  # token hash → live token
-        self._sessions_of: dict[str, set[bytes]] = {}  # kuid → hashes of his live session tokens
-        # Hashes of live tokens whose users' sessions have all ended.
-        self._over: list[set[bytes]] = []
-        # By kuid, and whether their tokens are enough where a second factor is required.
+        self._sessions_of: dict[str, set[bytes]] = {}  # kuid → hashes of its live session tokens
+        # Hashes of live tokens whose users' sessions were all revoked.
+        self._revoked: list[set[bytes]] = []
+        # By kuid, and whether their tokens are sufficient where a second factor is required.
         self._people: WeakValueDictionary[tuple[str, bool], Person] = WeakValueDictionary()
         # Grows with every journal entry. What was read before an entry and is kept after it could
-        # be what the entry says is no longer so; whoever reads to keep compares before and after.
+        # be what the entry invalidates; code that reads to keep compares before and after.
         self._epoch = 0
         self._idle_ms = float("inf") if limits.idle_ms == NEVER else limits.idle_ms
 
     def live(self, token: str | None) -> Caller | None:
-        """Give who a token stands for if that is known without waiting; None stands for
-        anonymous."""
+        """Return the caller of a token if it is known without waiting. The token None is the
+        anonymous user's."""
         caller = self._live.get(token)
         if caller is None or caller.person.generation != self._rulebook.generation:
             return None
         if monotonic() >= self._freshness.until_s:
-            return None  # another process may have ended it: `verify` looks first
+            return None  # another process may have revoked it: `verify` looks first
         now_ms = self._clock_ms()
         if now_ms >= caller.expires_at_ms or now_ms - caller.used_at_ms >= self._idle_ms:
-            return None  # an idle anonymous caller or API key costs one look more, and goes on
+            return None  # an idle anonymous caller or API key costs one more look, and stays valid
         caller.used_at_ms = now_ms
         return caller
 
     async def verify(
         self, token: str | None, source: Source = NOWHERE, *, is_refresh: bool = False
     ) -> Caller:
-        """Give who a token stands for, or raise 401 `security.token.invalid`; a single-use token is
-        used up. `source` is who shows it; `is_refresh` says that they ask for a successor, so that
-        a token which has one already ends its whole session (see `_check_use`)."""
+        """Return the caller of a token, or raise 401 `security.token.invalid`; a single-use token
+        is used up. `source` is the client that sent it; `is_refresh` means that it asks for a
+        successor: a token that already has one then revokes its whole session (see
+        `_check_use`)."""
         if monotonic() >= self._freshness.until_s:
             await self._storage.catch_up()
         if token is None:
             return self.live(None) or await self._verify_anonymous()
-        if len(token) > _MOST_TOKEN_CHARACTERS:
+        if len(token) > _MAX_TOKEN_CHARACTERS:
             raise error("security.token.invalid")
         is_key = token.startswith(API_KEY_PREFIX)
         if not is_key:
             token = token.removeprefix(SESSION_PREFIX)
             if token.startswith(API_KEY_PREFIX):
-                raise error("security.token.invalid")  # a key under the name of a session
+                raise error("security.token.invalid")  # an API key with the prefix of a session
         caller = self.live(token) or await self._verify_again(token)
         if caller is not None:
             return caller
@@ -144,17 +145,17 @@ class Tokens:
         return await self._verify_session(token, source, is_refresh=is_refresh)
 
     async def revoke_all(self, kuid: str) -> None:
-        """End every session of a user; his API keys stay."""
+        """Revoke every session of a user; their API keys stay."""
         await self._storage.apply(end_all(kuid, self._clock_ms()))
 
     async def family_of(self, token_hash: bytes) -> str:
-        """Give what the tokens of this token's session have in common, "" for no session."""
+        """Return the family of this token's session, "" for no session."""
         own = await self._storage.get(Table.SESSIONS, token_hash=token_hash)
         return "" if own is None else cast(str, own["family"])
 
     async def parent_of(self, caller: Caller) -> tuple[str | None, tuple[Change, ...]]:
-        """Return what a session created with this token has as `parent`, and the guards that the
-        token is still there when it is stored; (None, ()) without a token."""
+        """Return the `parent` of a session created with this token, and the guards that the token
+        still exists when it is stored; (None, ()) without a token."""
         if caller.kind is TokenKind.API_KEY:
             key: Row = {"token_hash": caller.token_hash}
             return parent_key(caller.token_hash), (Present(Table.API_KEYS, key),)
@@ -164,20 +165,20 @@ class Tokens:
         return family, (Present(Table.SESSIONS, {"family": family}),)
 
     async def ends_of_others(self, kuid: str, family: str) -> list[Change]:
-        """Give what ends a user's sessions but this one, a bounded number of them; his API keys
-        stay. Nothing when there are no others."""
+        """Return changes that revoke a user's sessions except this one, a limited number of them;
+        their API keys stay. Empty when there are no others."""
         rows = await self._storage.find(Table.SESSIONS, limit=_ENDED_AT_ONCE, kuid=kuid)
         return revocations([row for row in rows if row["family"] != family])
 
     async def revoke_others(self, kuid: str, family: str) -> None:
-        """End every session of a user's but this one, and forget his known devices; his API keys
-        stay."""
+        """Revoke every session of a user except this one, and forget their known devices; their API
+        keys stay."""
         await self._storage.apply([revoke_devices(kuid, self._clock_ms())])
         while changes := await self.ends_of_others(kuid, family):
             await self._storage.apply(changes)
 
     async def sweep(self) -> None:
-        """Forget sessions and one-time tokens that have expired, a bounded number at a time."""
+        """Delete sessions and one-time tokens that have expired, a limited number at a time."""
         ended = {"expires_at": self._clock_ms()}
         await self._storage.apply(
             [
@@ -187,8 +188,8 @@ class Tokens:
         )
 
     async def write_uses(self, *, is_last: bool = False) -> None:
-        """Store when sessions were last used, those the store is behind with by the precision that
-        their use needs; all of them if this is the `is_last` time."""
+        """Store when sessions were last used, if the stored time lags by more than its precision
+        allows; all of them if this is the `is_last` time."""
         precision_ms = 1 if is_last else min(_SHOWN_PRECISION_MS, self._idle_ms / _IDLE_SHARE)
         late = [
             caller
@@ -197,7 +198,7 @@ class Tokens:
             and caller.used_at_ms - caller.written_at_ms >= precision_ms
         ]
         for at in range(0, len(late), _WRITTEN_AT_ONCE):
-            # Each by itself, since one that is gone must not keep back the others; the store
+            # One transaction each, since one that is gone must not block the others; the store
             # commits them together.
             await asyncio.gather(
                 *(self._write_use(caller) for caller in late[at : at + _WRITTEN_AT_ONCE])
@@ -211,7 +212,7 @@ class Tokens:
         caller.written_at_ms = used_at_ms
 
     def notice(self, entries: Sequence[Entry]) -> None:
-        """Drop what journal entries say is no longer so."""
+        """Drop what journal entries invalidate."""
         for entry in entries:
             self._epoch += 1
             if entry.noted in (Noted.SESSION, Noted.API_KEY):
@@ -219,17 +220,17 @@ class Tokens:
             elif entry.noted is Noted.REFRESHED:
                 self._drop(bytes.fromhex(entry.subject.partition(":")[0]))
             elif entry.noted is Noted.SESSIONS:
-                self._end_sessions(entry.subject)
+                self._drop_sessions(entry.subject)
             elif entry.noted is Noted.ALL_SESSIONS:
-                self._end_all_sessions(map(bytes.fromhex, entry.subject.split(":")))
+                self._drop_all_sessions(map(bytes.fromhex, entry.subject.split(":")))
             elif entry.noted is Noted.USER:
                 self._forget_person(entry.subject)
             elif entry.noted is Noted.LOST:
                 self.forget_all()
 
     def forget_all(self) -> None:
-        """Drop every live token and every user, so that each is read again when it comes."""
-        self._live, self._tokens, self._sessions_of, self._over = {}, {}, {}, []
+        """Drop every live token and every user, so that each is read again at its next request."""
+        self._live, self._tokens, self._sessions_of, self._revoked = {}, {}, {}, []
         for kuid, _ in list(self._people):
             self._forget_person(kuid)
 
@@ -239,8 +240,8 @@ class Tokens:
         return caller
 
     async def _verify_again(self, token: str) -> Caller | None:
-        """Go on with a live token whose user or rights may have changed: he is read again, the
-        session is not."""
+        """Verify a live token again whose user or rights may have changed: the user is read again,
+        the session is not."""
         caller = self._live.get(token)
         if caller is None:
             return None
@@ -294,7 +295,7 @@ class Tokens:
                 return caller
 
     async def _check_signature(self, token: str) -> None:
-        """Keep made-up tokens away from the store; the claims themselves decide nothing."""
+        """Keep forged tokens away from the store; the claims themselves decide nothing."""
         if _TOKEN.fullmatch(token):
             if self._key.read(token) is not None:
                 return
@@ -303,8 +304,8 @@ class Tokens:
         raise error("security.token.invalid")
 
     async def _check_parent(self, row: Row) -> float:
-        """Refuse a session that was created with an API key which is gone or over; return until
-        when it may go on, in ms since 1970, infinity for one that no key created."""
+        """Refuse a session that was created with an API key which is deleted or expired; return its
+        expiry in ms since 1970, infinity for one that no key created."""
         parent = cast("str | None", row["parent"])
         if parent is None or not parent.startswith(KEY_PARENT):
             return inf
@@ -316,11 +317,11 @@ class Tokens:
         return inf if ends is None else ends
 
     async def _check_use(self, row: Row, source: Source, *, is_refresh: bool) -> None:
-        """Refuse a session that was idle for too long, and one whose grace is over.
+        """Refuse a session that was idle for too long, and one whose grace period is over.
 
-        Only a second refresh then ends the whole session (RFC 9700 §4.14): two clients act on
-        copies of one token. Any other use, like another service's check of an old token, proves
-        nothing and changes nothing.
+        In the latter case only a second refresh revokes the whole session (RFC 9700 §4.14): two
+        clients act on copies of one token. Any other use, like another service's check of an old
+        token, proves nothing and changes nothing.
         """
         now_ms, refreshed_at = self._clock_ms(), cast("int | None", row["refreshed_at"])
         is_idle = now_ms - cast(int, row["used_at"]) >= self._idle_ms
@@ -330,12 +331,12 @@ class Tokens:
         if not is_spent or not is_refresh:
             raise error("security.token.invalid")
         line = Line(now_ms, REUSED, source=source, subject=cast(str, row["kuid"]))
-        line.ending, line.reason = Ending.REFUSED, "refreshed before: its session has ended"
-        await carry(line, self._end_family(cast(str, row["family"])))
+        line.ending, line.reason = Ending.REFUSED, "refreshed before: its session was revoked"
+        await carry(line, self._revoke_family(cast(str, row["family"])))
         raise error("security.token.invalid")
 
-    async def _end_family(self, family: str) -> None:
-        """End a session with all its tokens, and the sessions that were created with them."""
+    async def _revoke_family(self, family: str) -> None:
+        """Revoke a session with all its tokens, and the sessions that were created with them."""
         while rows := await self._storage.find(Table.SESSIONS, limit=_ENDED_AT_ONCE, family=family):
             # One of two clients has stolen a token: neither is a known device any more.
             forgotten = revoke_devices(cast(str, rows[0]["kuid"]), self._clock_ms())
@@ -362,8 +363,8 @@ class Tokens:
     async def _person(
         self, kuid: str, assurance: Assurance = UNPROVEN, kind: TokenKind = TokenKind.NONE
     ) -> Person:
-        """Give a user with the rights that a token of this assurance has; 404
-        `security.user.not_found` if he vanished, 401 if he is disabled."""
+        """Return a user with the rights that a token of this assurance has; 404
+        `security.user.not_found` if they no longer exist, 401 if they are disabled."""
         key = (kuid, self._step_up.is_sufficient(assurance, kind))
         while True:
             person = self._people.get(key)
@@ -383,8 +384,8 @@ class Tokens:
                 return self._know(key, person)
 
     def _know(self, key: tuple[str, bool], person: Person) -> Person:
-        """Give the one Person a user has for such tokens: a second one, read in the same moment,
-        would never hear of a change."""
+        """Return the one Person a user has for such tokens: a second one, read at the same moment,
+        would never be notified of a change."""
         known = self._people.get(key)
         if known is None or known.generation != person.generation:
             self._people[key] = known = person
@@ -399,7 +400,7 @@ class Tokens:
             self._sessions_of.setdefault(caller.kuid, set()).add(caller.token_hash)
 
     def _is_kept(self, token: str, caller: Caller) -> bool:
-        """Tell whether nothing has ended this live token."""
+        """Return whether this live token has not been revoked or expired."""
         if self._live.get(token) is not caller:
             return False
         is_session = caller.kind is TokenKind.SESSION
@@ -410,46 +411,46 @@ class Tokens:
         if token is None:
             return
         kuid = self._live.pop(token).kuid
-        his = self._sessions_of.get(kuid, set())
-        his.discard(token_hash)
-        if not his:
+        hashes = self._sessions_of.get(kuid, set())
+        hashes.discard(token_hash)
+        if not hashes:
             self._sessions_of.pop(kuid, None)
 
     def _forget_person(self, kuid: str) -> None:
-        """Nothing goes on with what was known of him: each of his tokens is looked at again."""
+        """Drop the cached user: each of their tokens is verified again."""
         for is_sufficient in (True, False):
             person = self._people.pop((kuid, is_sufficient), None)
             if person is not None:
                 person.generation = STALE
 
-    def _end_sessions(self, kuid: str) -> None:
-        """End a user's sessions at once, however many they are; their tokens, which are not live
-        any more, are forgotten little by little."""
+    def _drop_sessions(self, kuid: str) -> None:
+        """Revoke a user's sessions at once, however many they are; their tokens, which are not live
+        any more, are forgotten a few at a time."""
         self._forget_person(kuid)
-        is_forgetting = bool(self._over)
-        his = self._sessions_of.pop(kuid, None)
-        if his:
-            self._over.append(his)
-        if self._over and not is_forgetting:
+        is_forgetting = bool(self._revoked)
+        hashes = self._sessions_of.pop(kuid, None)
+        if hashes:
+            self._revoked.append(hashes)
+        if self._revoked and not is_forgetting:
             asyncio.get_running_loop().call_soon(self._forget_some)
 
     def _forget_some(self) -> None:
         for _ in range(_FORGOTTEN_AT_ONCE):
-            if not self._over:
+            if not self._revoked:
                 return
-            self._drop(self._over[-1].pop())
-            if not self._over[-1]:
-                self._over.pop()
-        if self._over:
+            self._drop(self._revoked[-1].pop())
+            if not self._revoked[-1]:
+                self._revoked.pop()
+        if self._revoked:
             asyncio.get_running_loop().call_later(_PAUSE_S, self._forget_some)
 
-    def _end_all_sessions(self, kept: Iterable[bytes]) -> None:
-        """Let go of everything but these tokens at once; API keys are looked at again when they
-        come."""
+    def _drop_all_sessions(self, kept: Iterable[bytes]) -> None:
+        """Drop everything but these tokens at once; API keys are verified again at their next
+        request."""
         tokens = [self._tokens[token_hash] for token_hash in kept if token_hash in self._tokens]
         callers = {token: self._live[token] for token in tokens}
         going_on = [one for one in callers.items() if self._is_kept(*one)]
-        self._live, self._tokens, self._sessions_of, self._over = {}, {}, {}, []
+        self._live, self._tokens, self._sessions_of, self._revoked = {}, {}, {}, []
         for token, caller in going_on:
             self._keep(token, caller)
 

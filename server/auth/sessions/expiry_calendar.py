@@ -1,5 +1,5 @@
-"""What ends when, for as many as there are tokens: without a timer for each, and without work for
-those that end otherwise (contract/01 §8)."""
+"""Expiry calendar: which tokens expire when, without a timer for each, and without work for those
+that are revoked before."""
 
 import heapq
 
@@ -18,7 +18,7 @@ class Calendar:
         return len(self._order) + sum(map(len, self._slots.values()))
 
     def enter(self, token_hash: bytes, at_ms: float) -> None:
-        """Enter a token; infinity is never."""
+        """Add a token; infinity means never."""
         if at_ms == float("inf"):
             return
         number = int(at_ms // _SLOT_MS)
@@ -29,7 +29,7 @@ class Calendar:
         slot[token_hash] = at_ms
 
     def leave(self, token_hash: bytes, at_ms: float) -> None:
-        """Take out a token that was entered for this moment, if it is still there."""
+        """Remove a token that was added for this moment, if it is still there."""
         number = None if at_ms == float("inf") else int(at_ms // _SLOT_MS)
         slot = None if number is None else self._slots.get(number)
         if number is None or slot is None or slot.pop(token_hash, None) is None:
@@ -40,7 +40,7 @@ class Calendar:
                 self._order = sorted(self._slots)
 
     def take_due(self, now_ms: float) -> list[set[bytes]]:
-        """Take out everything that is due."""
+        """Remove and return everything that is due."""
         due: list[set[bytes]] = []
         while self._order and self._order[0] * _SLOT_MS <= now_ms:
             slot = self._slots.get(self._order[0], {})

@@ -1,7 +1,9 @@
-"""Which sockets use which token, so that they are told when it ends (contract/01 §8; design §4).
+"""Token expiry notifications: which sockets use which token, to notify them when it expires or is
+revoked.
 
-A socket is linked to the last token it used. Ends come from the clock and from the journal, so it
-does not matter which process ended a token. Knows sockets only as something to push text to.
+A socket is linked to the last token it used. Expiry comes from the clock, revocation from the
+journal, so it does not matter which process revoked a token. A socket is here only something to
+push text to.
 """
 
 import asyncio
@@ -19,13 +21,13 @@ from server.core.durations import NEVER
 from server.storage.base import Entry, Noted, Storage, Unavailable
 from server.storage.rows import Table
 
-# Sockets are told a few at a time: everybody else is answered in between. How many from one pause
-# to the next, follows from how many there are and how soon the last one should know; a pause is
-# what timers can do.
-_TOLD_AT_ONCE = 4
+# Sockets are notified a few at a time: other requests are answered in between. How many from one
+# pause to the next follows from how many there are and how soon the last one should be notified; a
+# pause is as short as timers allow.
+_NOTIFIED_AT_ONCE = 4
 _PAUSE_S = 0.001
-_MOST_PAUSES = 500
-_MOST_TOLD = 64
+_MAX_PAUSES = 500
+_MAX_NOTIFIED = 64
 _CHECKED_AT_ONCE = 500
 _RETRY_S = 1.0
 _ROOM = "kuzzle:notification:server"
@@ -37,7 +39,7 @@ class Linkable(Protocol):
     linked: bytes
 
     def push(self, text: bytes) -> None:
-        """Send a message nobody asked for."""
+        """Send an unsolicited message."""
 
 
 @dataclass(slots=True, eq=False)
@@ -50,8 +52,8 @@ class _Link:
 
 
 @dataclass(slots=True, eq=False)
-class _Telling:
-    """Sockets that are to hear of something about a token, unless they use another one by then."""
+class _Notice:
+    """Sockets to be notified about a token, unless they use another one by then."""
 
     token_hash: bytes
     sockets: set[Linkable]
@@ -60,8 +62,8 @@ class _Telling:
 
 
 class Links:
-    """All links of one process. With `warn_before_ms`, sockets are told that long before the
-    end."""
+    """All links of one process. With `warn_before_ms`, sockets are notified that long before the
+    expiry."""
 
     def __init__(
         self, node: str, *, clock_ms: Callable[[], int], warn_before_ms: float = 0
@@ -70,17 +72,17 @@ class Links:
         self._clock_ms = clock_ms
         self._warn_before_ms = warn_before_ms
         self._links: dict[bytes, _Link] = {}
-        self._sessions_of: dict[str, set[bytes]] = {}  # without API keys and what has ended
+        self._sessions_of: dict[str, set[bytes]] = {}  # without API keys and expired tokens
         self._ends, self._warnings = Calendar(), Calendar()
         self._expired = self._write("TokenExpired")
-        # Where thousands of tokens end at once, all else would have to wait for them: their sockets
-        # are looked up and told little by little.
+        # Where thousands of tokens expire at once, all else would have to wait for them: their
+        # sockets are looked up and notified a few at a time.
         self._over: deque[set[bytes]] = deque()
-        self._tellings: deque[_Telling] = deque()
-        self._untold = 0
-        self._told_between = 0  # two pauses
+        self._notices: deque[_Notice] = deque()
+        self._unnotified = 0
+        self._notified_between = 0  # two pauses
         self._till_pause = 0
-        self._is_telling = False
+        self._is_notifying = False
         self._is_lost = asyncio.Event()
 
     def link(self, socket: Linkable, caller: Caller) -> None:
@@ -102,7 +104,7 @@ class Links:
             self._link(socket, token_hash, kuid, False, ends_ms)
 
     def unlink(self, socket: Linkable) -> None:
-        """Forget a socket's link: it is gone, or ends its token itself and needs no telling."""
+        """Forget a socket's link: it is gone, or revokes its own token and needs no notice."""
         link = self._links.get(socket.linked)
         if link is not None:
             link.sockets.discard(socket)
@@ -111,8 +113,8 @@ class Links:
         socket.linked = b""
 
     def notice(self, entries: Sequence[Entry]) -> None:
-        """Follow the journal: tell the sockets of tokens that were ended, move those of tokens that
-        were refreshed."""
+        """Process journal entries: notify the sockets of tokens that were revoked, move those of
+        tokens that were refreshed."""
         for entry in entries:
             if entry.noted in (Noted.SESSION, Noted.API_KEY):
                 self._end_one(bytes.fromhex(entry.subject))
@@ -128,11 +130,11 @@ class Links:
             elif entry.noted is Noted.REFRESHED:
                 old, new, ends_ms = entry.subject.split(":")
                 self._move(bytes.fromhex(old), bytes.fromhex(new), float(ends_ms))
-        self._begin_telling()
+        self._begin_notifying()
 
     async def check_lost(self, storage: Storage) -> None:
-        """Look up, each time the journal could not say what ended, which tokens of sockets are
-        still stored, and notify the sockets of the others; until cancelled."""
+        """Look up, each time the journal could not say what was revoked, which tokens of sockets
+        are still stored, and notify the sockets of the others; until cancelled."""
         while True:
             await self._is_lost.wait()
             self._is_lost.clear()
@@ -148,10 +150,10 @@ class Links:
                 for token_hash in some:
                     if token_hash not in stored:
                         self._end_one(token_hash)
-                self._begin_telling()
+                self._begin_notifying()
 
     def tick(self) -> None:
-        """Tell the sockets of tokens that have ended, or are about to, by the clock."""
+        """Notify the sockets of tokens that have expired, or are about to, by the clock."""
         now_ms = self._clock_ms()
         for hashes in self._ends.take_due(now_ms):
             self._end_soon(hashes)
@@ -159,8 +161,8 @@ class Links:
             for token_hash in hashes:
                 link = self._links[token_hash]
                 text = self._write("TokenExpiring", expiresAt=int(link.expires_at_ms))
-                self._tell(_Telling(token_hash, set(link.sockets), text, is_end=False))
-        self._begin_telling()
+                self._notify(_Notice(token_hash, set(link.sockets), text, is_end=False))
+        self._begin_notifying()
 
     def _link(
         self, socket: Linkable, token_hash: bytes, kuid: str, is_key: bool, ends_ms: float
@@ -186,9 +188,9 @@ class Links:
 
     def _forget(self, token_hash: bytes, link: _Link) -> None:
         del self._links[token_hash]
-        his = self._sessions_of.get(link.kuid, set())
-        his.discard(token_hash)
-        if not his:
+        hashes = self._sessions_of.get(link.kuid, set())
+        hashes.discard(token_hash)
+        if not hashes:
             self._sessions_of.pop(link.kuid, None)
         self._ends.leave(token_hash, link.expires_at_ms)
         self._warnings.leave(token_hash, link.expires_at_ms - self._warn_before_ms)
@@ -202,66 +204,70 @@ class Links:
     def _end_soon(self, hashes: set[bytes]) -> None:
         if hashes:
             self._over.append(hashes)
-            self._untold += len(hashes)
+            self._unnotified += len(hashes)
 
     def _end(self, token_hash: bytes) -> None:
         link = self._links.get(token_hash)
         if link is not None:
             self._forget(token_hash, link)
-            self._tell(_Telling(token_hash, link.sockets, self._expired, is_end=True))
+            self._notify(_Notice(token_hash, link.sockets, self._expired, is_end=True))
 
-    def _tell(self, telling: _Telling) -> None:
-        self._tellings.append(telling)
-        self._untold += len(telling.sockets)
+    def _notify(self, notice: _Notice) -> None:
+        self._notices.append(notice)
+        self._unnotified += len(notice.sockets)
 
-    def _begin_telling(self) -> None:
-        if self._untold and not self._is_telling:
-            self._is_telling = True
-            asyncio.get_running_loop().call_soon(self._tell_some)
+    def _begin_notifying(self) -> None:
+        if self._unnotified and not self._is_notifying:
+            self._is_notifying = True
+            asyncio.get_running_loop().call_soon(self._notify_some)
 
-    def _tell_some(self) -> None:
-        """Tell a few, and see to it that the next few are told: after a pause, if it is time for
-        one, else as soon as everybody has been answered who asked meanwhile."""
+    def _notify_some(self) -> None:
+        """Notify a few, and schedule the next few: after a pause, if it is time for one, else as
+        soon as all requests that came meanwhile have been answered."""
         if self._till_pause == 0:
-            # Grows with what is still to come, and never shrinks before all is said.
-            wanted = min(_MOST_TOLD, max(_TOLD_AT_ONCE, ceil(self._untold / _MOST_PAUSES)))
-            self._told_between = max(self._told_between, wanted)
-            self._till_pause = self._told_between
-        left = self._till_pause = max(0, self._till_pause - _TOLD_AT_ONCE)
-        told = 0
+            # Grows with what is still to come, and never shrinks before all are notified.
+            wanted = min(
+                _MAX_NOTIFIED, max(_NOTIFIED_AT_ONCE, ceil(self._unnotified / _MAX_PAUSES))
+            )
+            self._notified_between = max(self._notified_between, wanted)
+            self._till_pause = self._notified_between
+        left = self._till_pause = max(0, self._till_pause - _NOTIFIED_AT_ONCE)
+        notified = 0
         try:
-            while told < _TOLD_AT_ONCE and (self._tellings or self._over):
-                told += self._tell_next(self._tellings[0]) if self._tellings else self._end_next()
-        finally:  # a socket that fails silences nobody else
+            while notified < _NOTIFIED_AT_ONCE and (self._notices or self._over):
+                notified += (
+                    self._notify_next(self._notices[0]) if self._notices else self._end_next()
+                )
+        finally:  # a socket that fails does not keep others from being notified
             loop = asyncio.get_running_loop()
-            if not self._tellings and not self._over:
-                self._is_telling = False
-                self._told_between, self._till_pause, self._untold = 0, 0, 0
+            if not self._notices and not self._over:
+                self._is_notifying = False
+                self._notified_between, self._till_pause, self._unnotified = 0, 0, 0
             elif left:
-                loop.call_soon(self._tell_some)
+                loop.call_soon(self._notify_some)
             else:
-                loop.call_later(_PAUSE_S, self._tell_some)
+                loop.call_later(_PAUSE_S, self._notify_some)
 
     def _end_next(self) -> int:
-        """End one token; give how many sockets that told, which is none yet."""
+        """End one token; return how many sockets that notified, which is none yet."""
         hashes = self._over[0]
-        self._untold -= 1
+        self._unnotified -= 1
         self._end(hashes.pop())
         if not hashes:
             self._over.popleft()
         return 0
 
-    def _tell_next(self, telling: _Telling) -> int:
-        """Tell one socket, or pass it over; give how many that were."""
-        if not telling.sockets:
-            self._tellings.popleft()
+    def _notify_next(self, notice: _Notice) -> int:
+        """Notify one socket, or skip it; return how many that were."""
+        if not notice.sockets:
+            self._notices.popleft()
             return 0
-        socket = telling.sockets.pop()
-        self._untold -= 1
-        if socket.linked == telling.token_hash:
-            if telling.is_end:
+        socket = notice.sockets.pop()
+        self._unnotified -= 1
+        if socket.linked == notice.token_hash:
+            if notice.is_end:
                 socket.linked = b""
-            socket.push(telling.text)
+            socket.push(notice.text)
         return 1
 
     def _write(self, kind: str, **more: object) -> bytes:

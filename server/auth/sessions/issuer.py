@@ -1,9 +1,8 @@
-"""Session tokens are made here: at a login, on request, and as successors of others (contract/02
-§1).
+"""Session token issuer: creates tokens at login, on request and on refresh.
 
-Stored is the SHA-256 of a token, never the token. A chain of refreshes is one `family`: whoever
-uses a token that was refreshed before ends it all, since one of two people must have stolen it (RFC
-9700 §4.14).
+Only the SHA-256 of a token is stored, never the token. A chain of refreshes is one `family`: the
+reuse of a token that was refreshed before revokes it all, since one of two clients must have stolen
+it (RFC 9700 §4.14).
 """
 
 import hashlib
@@ -43,12 +42,12 @@ from server.storage.rows import Row, Table
 _ATTEMPTS = 5
 _NONCE_BYTES = 12
 _PROOFS = (Table.CREDENTIALS, Table.PASSKEYS, Table.ONE_TIME)
-"""What proves who somebody is; changed before the token is stored, it proves nothing any more."""
+"""Tables of proofs of identity; one changed before the token is stored proves nothing any more."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Issued:
-    """A new token with its lifetime in ms and its end in ms since 1970, both -1 without end."""
+    """A new token with its lifetime in ms and its expiry in ms since 1970; -1 for no expiry."""
 
     kuid: str
     token: str
@@ -58,7 +57,7 @@ class Issued:
 
 @dataclass(frozen=True, slots=True)
 class _Chain:
-    """What a session inherits from the one it follows, and what the list of sessions shows."""
+    """What a session inherits from its predecessor, and what the list of sessions shows."""
 
     started_at_ms: int
     data: Row
@@ -68,7 +67,7 @@ class _Chain:
 
 
 class Issuer:
-    """Makes session tokens and stores what makes them good."""
+    """Creates session tokens and stores their rows."""
 
     def __init__(
         self,
@@ -96,17 +95,17 @@ class Issuer:
         parent: str | None = None,
         guards: Iterable[Change] = (),
     ) -> Issued:
-        """Make a token for a user; `assurance` says how they proved who they are, `shown` is what
-        the list of their sessions tells about it, `parent` which token they created it with: see
+        """Create a token for a user; `assurance` says how they proved who they are, `shown` is what
+        the list of their sessions says about it, `parent` which token they created it with: see
         `end_created_with`.
 
-        401 if he is gone or disabled by the time it is stored, or if `guards` do not hold any more:
-        what proved that it is he was changed since. Where a user may have only so many sessions,
-        his oldest ones end.
+        401 if the user is deleted or disabled by the time it is stored, or if `guards` do not hold
+        any more: what proved the user's identity was changed since. Where the number of sessions of
+        a user is limited, their oldest ones are revoked.
         """
         now_ms = self._clock_ms()
         chain = _Chain(now_ms, shown or {}, assurance, parent=parent)
-        issued, row = self._make(user.kuid, ttl_ms, chain, now_ms)
+        issued, row = self._create(user.kuid, ttl_ms, chain, now_ms)
         row["single_use"] = int(single_use)
         try:
             await self._storage.apply(
@@ -123,11 +122,11 @@ class Issuer:
         return issued
 
     async def refresh(self, caller: Caller, token: str, ttl_ms: int) -> Issued:
-        """Make the successor of a session token; a second request for it gets the same one, for as
-        long as the old token goes on.
+        """Create the successor of a session token; a second request for it gets the same one, for
+        as long as the old token is valid.
 
-        401 `security.token.refresh_forbidden` for a token that can't have one, 401
-        `security.token.invalid` for one that is over.
+        401 `security.token.refresh_forbidden` for a token that cannot have one, 401
+        `security.token.invalid` for one that is expired or revoked.
         """
         if caller.kind is TokenKind.API_KEY:
             raise error("security.token.refresh_forbidden", "API keys are not refreshed")
@@ -136,7 +135,7 @@ class Issuer:
             if old is None:
                 break
             if old["expires_at"] is None:
-                raise error("security.token.refresh_forbidden", "this token has no end")
+                raise error("security.token.refresh_forbidden", "this token never expires")
             if old["refreshed_at"] is not None:
                 return _open_successor(old, token)
             chain = _Chain(
@@ -146,15 +145,15 @@ class Issuer:
                 cast(str, old["family"]),
                 cast("str | None", old["parent"]),
             )
-            issued, row = self._make(caller.kuid, ttl_ms, chain, self._clock_ms())
+            issued, row = self._create(caller.kuid, ttl_ms, chain, self._clock_ms())
             try:
                 await self._storage.apply(self._replace(old, token, issued, row))
             except Missing:
-                continue  # refreshed or ended by somebody else; the next look says which
+                continue  # refreshed or revoked by another request; the next look says which
             return issued
         raise error("security.token.invalid")
 
-    def _make(self, kuid: str, ttl_ms: int, chain: _Chain, now_ms: int) -> tuple[Issued, Row]:
+    def _create(self, kuid: str, ttl_ms: int, chain: _Chain, now_ms: int) -> tuple[Issued, Row]:
         ends_ms = self.limits.end_ms(now_ms, ttl_ms, chain.started_at_ms)
         if ends_ms is not None:
             ttl_ms = ends_ms - now_ms
@@ -199,7 +198,7 @@ class Issuer:
 
 
 def _cipher(token: str) -> AESGCM:
-    # Only who has the old token can read its successor; the store alone gives it to nobody.
+    # Only a holder of the old token can read its successor; the store alone reveals it to no one.
     return AESGCM(hashlib.sha256(b"manykeys/successor/1" + token.encode()).digest())
 
 

@@ -1,4 +1,4 @@
-"""All keys that sign and verify tokens, in memory, kept as the store has them (design §4).
+"""Keyring: all keys that sign and verify tokens, in memory, in step with the store.
 
 The newest key of the configured algorithm signs, or the configured secret; every key that is not
 retired verifies.
@@ -44,11 +44,11 @@ JOURNAL_S = 0.1
 SETTLE_S = 2 * JOURNAL_S
 """How long a new key only verifies: no server signs with it before all others can verify it."""
 _RETRY_S = 1.0
-_MOST_HEADER_CHARACTERS = 512
-_MOST_UNKNOWN = 1024
+_MAX_HEADER_CHARACTERS = 512
+_MAX_UNKNOWN = 1024
 """Headers that are remembered as unknown."""
 FIND_PAUSE_S = 0.05
-"""From one look at the store for unknown keys to the next, however many made-up tokens come."""
+"""Minimum time between two reads of the store for unknown keys, however many forged tokens come."""
 _LAST_SECRET = "tokenSecretKid"  # noqa: S105  (the name of a setting)
 
 
@@ -63,7 +63,7 @@ class Signing:
 
 
 class Keyring:
-    """Signs claims and reads back what it signed."""
+    """Signs claims and verifies what it signed."""
 
     def __init__(self, storage: Storage, signing: Signing, *, clock_ms: Callable[[], int]) -> None:
         self._storage = storage
@@ -77,28 +77,30 @@ class Keyring:
         self._keys: dict[str, SigningKey] = {}  # by the header their tokens have
         self._signer: SigningKey | None = None
         self._is_stale = asyncio.Event()
-        self._changes = 0  # how often the journal said that keys changed
+        self._changes = 0  # how often the journal reported changed keys
         self._unknown: set[str] = set()  # headers that no stored key has
         self._finding: asyncio.Task[None] | None = None  # has not begun to read
         self._found_at_s = 0.0
 
     async def load(self) -> None:
-        """Read the keys, making one if there is none to sign with. LocalError if one can't be read.
+        """Read the keys, creating one if there is none to sign with. LocalError if one cannot be
+        read.
 
-        All sessions end if the configured secret is not the one of the last start.
+        All sessions are revoked if the configured secret is not the one of the last start.
         """
-        await self._end_other_secret()
+        await self._revoke_other_secret()
         self._signer = await self._read()
-        self._is_stale.set()  # what the journal said until somebody listens is in the store only
+        self._is_stale.set()  # journal entries before anyone listens are in the store only
 
     def sign(self, claims: dict[str, object]) -> str:
-        """Give a token with these claims."""
+        """Return a token with these claims."""
         if self._signer is None:
             raise LocalError("the signing keys are not loaded")
         return self._signer.sign(orjson.dumps(claims | self._named))
 
     def read(self, token: str) -> dict[str, object] | None:
-        """Give the claims of a token of ours, None for any other text; the end is not looked at."""
+        """Return the claims of a token of this server, None for any other string; the expiry is not
+        checked."""
         key = self._keys.get(token.partition(".")[0])
         payload = None if key is None else key.open(token)
         if payload is None:
@@ -114,17 +116,18 @@ class Keyring:
         process may have created it a moment ago. However many ask, the store is read once per
         `FIND_PAUSE_S` at most, and for the same header not again until keys change."""
         header = token.partition(".")[0]
-        if header in self._keys or header in self._unknown or len(header) > _MOST_HEADER_CHARACTERS:
+        if header in self._keys or header in self._unknown or len(header) > _MAX_HEADER_CHARACTERS:
             return header in self._keys
         if self._finding is None:
             self._finding = asyncio.create_task(self._find_keys(), name="find keys")
         await asyncio.shield(self._finding)
-        if header not in self._keys and len(self._unknown) < _MOST_UNKNOWN:
+        if header not in self._keys and len(self._unknown) < _MAX_UNKNOWN:
             self._unknown.add(header)
         return header in self._keys
 
     async def _find_keys(self) -> None:
-        """Add what the store has; who asks once the reading has begun needs a further one."""
+        """Add the keys of the store; callers that ask once the read has begun need a further
+        one."""
         loop = asyncio.get_running_loop()
         await asyncio.sleep(max(0.0, self._found_at_s + FIND_PAUSE_S - loop.time()))
         self._found_at_s, self._finding = loop.time(), None
@@ -139,14 +142,14 @@ class Keyring:
         self._keys |= known
 
     def public_keys(self) -> dict[str, list[dict[str, str]]]:
-        """Give the JSON Web Key Set for those who verify our tokens (RFC 7517 §5)."""
+        """Return the JSON Web Key Set for services that verify the tokens (RFC 7517 §5)."""
         keys = (key.public_jwk() for key in self._keys.values())
         return {"keys": [key for key in keys if key is not None]}
 
     def notice(self, entries: Sequence[Entry]) -> bool:
-        """Take in what the journal says; True if a key that verified tokens may be retired.
+        """Process journal entries; True if a key that verified tokens may be retired.
 
-        Such a key verifies nothing until `keep_fresh` has read that it still may.
+        Such a key verifies nothing until `keep_fresh` has read that it is still valid.
         """
         kids = {entry.subject for entry in entries if entry.noted is Noted.SIGNING_KEYS}
         is_lost = any(entry.noted is Noted.LOST for entry in entries)
@@ -173,7 +176,7 @@ class Keyring:
                 if not self._is_stale.is_set():
                     self._signer = newest
             except (Unavailable, LocalError) as reason:
-                _LOG.warning("the signing keys can't be read: %s", reason)
+                _LOG.warning("cannot read the signing keys: %s", reason)
                 self._is_stale.set()
                 await asyncio.sleep(_RETRY_S)
 
@@ -188,7 +191,8 @@ class Keyring:
                 await asyncio.wait_for(self._is_stale.wait(), SETTLE_S)
 
     def _is_sound(self, claims: object) -> bool:
-        """Tell whether claims are of the kinds we write, whoever signed them with our secret."""
+        """Return whether claims have the types this server writes, even if another program signed
+        them with its secret."""
         return (
             isinstance(claims, dict)
             and type(claims.get("_id")) is str
@@ -198,7 +202,7 @@ class Keyring:
         )
 
     async def _read(self) -> SigningKey:
-        """Take over the stored keys and give the one to sign with from now on."""
+        """Load the stored keys and return the one to sign with from now on."""
         while True:
             self._is_stale.clear()
             stored = await read_keys(self._storage)
@@ -210,8 +214,8 @@ class Keyring:
                 self._keys = {key.header: key for key in (*stored, signer)}
                 return signer
 
-    async def _end_other_secret(self) -> None:
-        """contract/02 §1.6: a changed secret ends all sessions; API keys only verify no more."""
+    async def _revoke_other_secret(self) -> None:
+        """Revoke all sessions if the configured secret changed; API keys only stop verifying."""
         row = await self._storage.get(Table.SETTINGS, name=_LAST_SECRET)
         last = None if row is None else row["value"]
         kid = None if self._configured is None else self._configured.kid
@@ -220,21 +224,21 @@ class Keyring:
         changes: list[Change] = [Put(Table.SETTINGS, {"name": _LAST_SECRET, "value": kid})]
         if isinstance(last, str):
             changes += [DeleteAll(Table.SESSIONS, {}), Note(Noted.SIGNING_KEYS, last)]
-            _LOG.warning("security.authToken.secret has changed: all sessions have ended")
+            _LOG.warning("security.authToken.secret has changed: all sessions are revoked")
         await self._storage.apply(changes)
 
 
 async def open_keyring(
     storage: Storage, signing: Signing, *, clock_ms: Callable[[], int]
 ) -> Keyring:
-    """Give the loaded keys of an open store; LocalError if they or the settings are no good."""
+    """Return the loaded keys of an open store; LocalError if they or the settings are not valid."""
     keyring = Keyring(storage, signing, clock_ms=clock_ms)
     await keyring.load()
     return keyring
 
 
 async def read_keys(storage: Storage) -> list[SigningKey]:
-    """Give the stored keys that are not retired; LocalError if one can't be read."""
+    """Return the stored keys that are not retired; LocalError if one cannot be read."""
     rows = await storage.find(Table.SIGNING_KEYS, limit=MOST_KEYS, retired_at=None)
     return await asyncio.to_thread(lambda: [_load(row) for row in rows])  # RSA keys take a while
 
@@ -249,7 +253,7 @@ def _load(row: Row) -> SigningKey:
 
 
 def newest_of(keys: Iterable[SigningKey], algorithm: str | None = None) -> SigningKey | None:
-    """Give the newest key of an algorithm, or of any; None if there is none."""
+    """Return the newest key of an algorithm, or of any; None if there is none."""
     fitting = (key for key in keys if algorithm in (key.algorithm, None))
     return max(fitting, key=lambda key: (key.created_at_ms, key.kid), default=None)
 
@@ -257,7 +261,7 @@ def newest_of(keys: Iterable[SigningKey], algorithm: str | None = None) -> Signi
 async def add_key(
     storage: Storage, algorithm: str, now_ms: int, *, only_first: bool = False
 ) -> str:
-    """Make and store a key and give its kid.
+    """Create and store a key and return its kid.
 
     With `only_first`, `Exists` if its algorithm has one already.
     """

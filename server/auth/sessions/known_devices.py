@@ -1,8 +1,8 @@
 """Known devices: proof that a client has logged in to an account before (security check A5).
 
-A known device passes the waits that failed logins of others bring about. It is no credential: the
-password, or whatever else, is still asked for. There are two proofs, both valid for `LIFE_MS` and
-for one account:
+A known device is exempt from the waits that failed logins of others cause. It is not a credential:
+the password, or another factor, is still required. There are two proofs, both valid for `LIFE_MS`
+and for one account:
 
 - an entry of the device cookie, which a browser gets with each login: user ID, a random device ID
   and the time, with an HMAC by a key of the store;
@@ -34,7 +34,7 @@ MOST_COOKIE_CHARACTERS = 3500
 MOST_TOKEN_CHARACTERS = 8192
 _SETTING = "deviceKey"
 _KIND = "devices revoked"
-_ALL_USERS = ""  # no user has this id
+_ALL_USERS = ""  # no user has this ID
 _DEVICE_BYTES = 12
 _ENTRIES, _PARTS = "~", "."
 _TOKEN_MARK = "token:"  # noqa: S105  (no device ID has a colon)
@@ -42,8 +42,8 @@ _TOKEN_MARK = "token:"  # noqa: S105  (no device ID has a colon)
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A proof that is valid: whose, since when in ms since 1970, and what its failures are counted
-    by."""
+    """A valid proof: its user, since when in ms since 1970, and the ID its failures are counted
+    under."""
 
     kuid: str
     id: str
@@ -66,8 +66,8 @@ class KnownDevices:
         return self._clock_ms()
 
     async def verify(self, cookie: str, token: str) -> tuple[Device, ...]:
-        """Return the devices that a cookie and a token prove, "" for none of it. What proves
-        nothing is passed over: no answer says why."""
+        """Return the devices that a cookie and a token prove, "" for an absent one. Invalid proofs
+        are skipped: no response says why."""
         found = [*(await self._of_cookie(cookie)), *(await self._of_token(token))]
         if not found:
             return ()
@@ -75,8 +75,8 @@ class KnownDevices:
         return tuple(one for one in found if one.since_ms > revoked_ms[one.kuid])
 
     async def issue(self, kuid: str, cookie: str) -> str:
-        """Return the cookie of a browser in which this user has just logged in; `cookie` is what it
-        had before. A device that was known keeps its ID, and so the failures it is charged with."""
+        """Return the device cookie of a browser in which this user has just logged in; `cookie` is
+        the one before. A known device keeps its ID, and with it the failures it is charged with."""
         known = await self._of_cookie(cookie)
         device = next((one.id for one in known if one.kuid == kuid), "")
         device = device or secrets.token_urlsafe(_DEVICE_BYTES)
@@ -104,7 +104,7 @@ class KnownDevices:
         kuid, since_ms = cast(str, claims["_id"]), cast(int, claims["iat"]) * 1000
         if kuid == ANONYMOUS_ID or not self._is_in_time(since_ms):
             return []
-        # An API key without its prefix has a signature that is as good.
+        # An API key without its prefix has a valid signature too.
         key_hash = hash_token(API_KEY_PREFIX + bare)
         if await self._storage.exists(Table.API_KEYS, token_hash=key_hash):
             return []
@@ -136,7 +136,7 @@ class KnownDevices:
         return self._clock_ms() - LIFE_MS < since_ms <= self._clock_ms()
 
     async def _revoked(self, devices: Sequence[Device]) -> dict[str, int]:
-        """Return since when proofs of each user count, in ms since 1970."""
+        """Return since when proofs of each user are valid, in ms since 1970."""
         kuids = {one.kuid for one in devices}
         keys = [(_row_key(kuid),) for kuid in (*kuids, _ALL_USERS)]
         rows = await self._storage.find_each(Table.ONE_TIME, ("token_hash",), keys)
@@ -172,7 +172,7 @@ def _row_key(kuid: str) -> bytes:
 
 
 def _decode(shown: str) -> str:
-    """Return the text of base64url that we have written; "" for any other."""
+    """Return the string of base64url that this server has written; "" for any other."""
     try:
         return base64.urlsafe_b64decode(shown + "=" * (-len(shown) % 4)).decode()
     except (binascii.Error, ValueError):

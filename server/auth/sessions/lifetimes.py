@@ -1,5 +1,4 @@
-"""How long tokens live: what a client may ask for, and what the configuration makes of it
-(contract/02 §1.3, §1.4)."""
+"""Lifetimes of tokens: parse what a client asks for, within the configured limits."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,18 +6,18 @@ from dataclasses import dataclass
 from protocol.errors import error
 from server.core.durations import NEVER, parse_duration_ms
 
-# A thousand years: every date stays one that all calendars can write.
-_MOST_LIFETIME_MS = 1000 * 365 * 24 * 3600 * 1000
+# A thousand years: every date stays one that all calendars can format.
+_MAX_LIFETIME_MS = 1000 * 365 * 24 * 3600 * 1000
 
 
 @dataclass(frozen=True, slots=True)
 class TokenLimits:
-    """All in ms; -1 is without end or without limit, 0 turns off.
+    """All in ms; -1 means no expiry or no limit, 0 turns off.
 
     `default_ttl_ms` and `max_ttl_ms` of a session; `max_age_ms` of a chain of refreshes from its
-    first login; `idle_ms` until an unused session ends; `grace_ms` an already refreshed token goes
-    on. `live` tokens are kept in memory; `sessions` is how many a user may have, 0 for any number.
-    `prefix` is written before every session token given out.
+    first login; `idle_ms` is the idle timeout; `grace_ms` how long an already refreshed token stays
+    valid. `live` tokens are cached in memory; `sessions` is how many a user may have, 0 for any
+    number. `prefix` is prepended to every session token issued.
     """
 
     default_ttl_ms: int = 3_600_000
@@ -31,9 +30,9 @@ class TokenLimits:
     prefix: str = ""
 
     def lifetime_ms(self, wanted: object) -> int:
-        """Give the lifetime a login asks for: nothing, 0, false and null stand for the default.
+        """Return the lifetime a login asks for: nothing, 0, false and null mean the default.
 
-        400 for what is no lifetime, or longer than allowed.
+        400 for what is not a lifetime, or longer than allowed.
         """
         if wanted is None or wanted == "" or (wanted == 0 and not isinstance(wanted, str)):
             ttl_ms = self.default_ttl_ms
@@ -43,21 +42,21 @@ class TokenLimits:
         return ttl_ms
 
     def stated_lifetime_ms(self, args: Mapping[str, object], *, must_end: bool = False) -> int:
-        """Give the lifetime of a session made with another token: only an absent `expiresIn` stands
-        for the default, a blank, false or null one is no lifetime (contract/02 §1.3).
+        """Return the lifetime of a session created with another token: only an absent `expiresIn`
+        means the default, a blank, false or null one is not valid.
 
-        With `must_end`, 400 `security.token.invalid_expiration` for none without end.
+        With `must_end`, 400 `security.token.invalid_expiration` for no expiry.
         """
         is_stated = "expiresIn" in args
         ttl_ms = read_lifetime(args["expiresIn"]) if is_stated else self.default_ttl_ms
         if must_end and ttl_ms == NEVER:
-            raise error("security.token.invalid_expiration", "expiresIn", "a lifetime with an end")
+            raise error("security.token.invalid_expiration", "expiresIn", "it must expire")
         check_ttl(ttl_ms, self.max_ttl_ms)
         return ttl_ms
 
     def end_ms(self, now_ms: int, ttl_ms: int, started_at_ms: int) -> int | None:
-        """Give when a token made now ends, None for never: its lifetime, cut at the greatest age of
-        a chain that began at `started_at_ms`."""
+        """Return when a token created now expires, None for never: its lifetime, cut at the maximum
+        age of a chain that began at `started_at_ms`."""
         ends = None if ttl_ms == NEVER else now_ms + ttl_ms
         if self.max_age_ms == NEVER:
             return ends
@@ -66,13 +65,14 @@ class TokenLimits:
 
 
 def check_ttl(ttl_ms: int, most_ms: int) -> None:
-    """Raise 400 `security.token.ttl_exceeded` for a lifetime above what is allowed."""
+    """Raise 400 `security.token.ttl_exceeded` for a lifetime above the limit."""
     if most_ms != NEVER and (ttl_ms == NEVER or ttl_ms > most_ms):
         raise error("security.token.ttl_exceeded")
 
 
 def read_lifetime(wanted: object) -> int:
-    """Give a lifetime in whole ms, -1 for no end; 400 `api.assert.invalid_argument` otherwise."""
+    """Return a lifetime in whole ms, -1 for no expiry; 400 `api.assert.invalid_argument` if not
+    valid."""
     if isinstance(wanted, str):
         parsed = parse_duration_ms(wanted)
     elif isinstance(wanted, int | float) and not isinstance(wanted, bool):
@@ -81,7 +81,7 @@ def read_lifetime(wanted: object) -> int:
         parsed = None
     if parsed == NEVER:
         return NEVER
-    if parsed is None or not 1 <= parsed <= _MOST_LIFETIME_MS:
-        accepted = 'milliseconds, or text such as "2h"'
+    if parsed is None or not 1 <= parsed <= _MAX_LIFETIME_MS:
+        accepted = 'milliseconds, or a string such as "2h"'
         raise error("api.assert.invalid_argument", "expiresIn", accepted)
     return int(parsed)

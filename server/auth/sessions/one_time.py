@@ -1,7 +1,8 @@
-"""Tokens with which a user sets a new password without the old one (contract/05 §1.7, repaired).
+"""Password reset tokens: set a new password without the old one.
 
-Random, good for one use, and stored as SHA-256 only. A user has one at a time: the next one, and
-any change of his password, ends it. Nothing else takes such a token, and this takes nothing else.
+Random, valid for one use, and stored as SHA-256 only. A user has one at a time: the next one, and
+any change of their password, revokes it. It is accepted for a reset only, and a reset accepts no
+other token.
 """
 
 import secrets
@@ -16,12 +17,12 @@ from server.storage.rows import Row, Table
 
 _KIND = "reset"
 _TOKEN_BYTES = 32
-_MOST_CHARACTERS = 256
+_MAX_CHARACTERS = 256
 _PREFIX = "plugin.kuzzle-plugin-auth-passport-local."
 
 
 class Resets:
-    """Hands out reset tokens and finds whose they are; `ttl_ms` -1 lets them live until they are
+    """Issues reset tokens and finds their users; with `ttl_ms` -1 they are valid until they are
     used."""
 
     def __init__(
@@ -32,7 +33,7 @@ class Resets:
         self._ttl_ms = ttl_ms
 
     async def issue(self, kuid: str, credentials: Row) -> str:
-        """Make a token for a user, in the place of an older one. `Missing` unless there are such
+        """Create a token for a user, in place of an older one. `Missing` unless there are such
         credentials."""
         token = secrets.token_urlsafe(_TOKEN_BYTES)
         ends_ms = None if self._ttl_ms == NEVER else int(self._clock_ms() + self._ttl_ms)
@@ -48,9 +49,9 @@ class Resets:
         return token
 
     async def find(self, token: str) -> str:
-        """Give whose token it is. ApiError 400 `invalid_token`, 401 `expired_token`."""
+        """Return the token's user. ApiError 400 `invalid_token`, 401 `expired_token`."""
         row = None
-        if len(token) <= _MOST_CHARACTERS and token.isascii():
+        if len(token) <= _MAX_CHARACTERS and token.isascii():
             row = await self._storage.get(Table.ONE_TIME, token_hash=hash_token(token))
         if row is None or row["kind"] != _KIND:
             raise error(_PREFIX + "invalid_token")
@@ -61,10 +62,10 @@ class Resets:
 
 
 def use_up(token: str) -> Delete:
-    """Give the change that ends a token; `Missing` if somebody was faster."""
+    """Return the change that deletes a token; `Missing` if it was used in the meantime."""
     return Delete(Table.ONE_TIME, {"token_hash": hash_token(token)})
 
 
 def end_all(kuid: str) -> Change:
-    """Give the change that ends whatever token a user has."""
+    """Return the change that deletes any token a user has."""
     return DeleteAll(Table.ONE_TIME, {"kuid": kuid, "kind": _KIND})

@@ -1,7 +1,7 @@
-"""Who a request comes from: a `Person`, known once for all his tokens, and a `Caller`, one token of
-his.
+"""Authenticated principal of a request: a `Person`, shared by all tokens of a user, and a `Caller`,
+one of their tokens.
 
-Both are kept between requests, so that a live token costs a look-up. What they hold is dropped by
+Both are cached between requests, so that a live token costs one look-up. Entries are dropped by
 the journal, never changed in place. Knows nothing of requests or storage.
 """
 
@@ -15,16 +15,16 @@ from server.core.ids import ANONYMOUS_ID
 
 __all__ = ["STALE", "Caller", "Person", "TokenKind"]
 STALE = -1
-"""A `Person.generation` that no rulebook has: he must be read again."""
+"""A `Person.generation` that no rulebook has: the user must be read again."""
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
 class Person:
-    """One user with his compiled rights, as they were in the rulebook's `generation`.
+    """One user with their compiled rights, as they were in the rulebook's `generation`.
 
-    `permitted` holds the actions he was found to have a right to wherever they act, `kept` the
-    results of permitted ones that depend on nothing but him; a change of user, credentials or
-    rights makes a new Person.
+    `permitted` contains the actions the user was found to have a right to wherever they act, `kept`
+    the results of permitted ones that depend on nothing but the user; a change of user, credentials
+    or rights creates a new Person.
 
     Where a second factor is required, sessions without it share a Person of their own, whose rights
     are those to step up; `beyond` are the rights they would have with it, None for all others.
@@ -39,25 +39,25 @@ class Person:
 
     @property
     def kuid(self) -> str:
-        """The user's id."""
+        """The user's ID."""
         return self.user.kuid
 
     @property
     def is_anonymous(self) -> bool:
-        """Whether this is everybody who showed no token."""
+        """Whether this is the anonymous user: requests without a token."""
         return self.user.kuid == ANONYMOUS_ID
 
 
 @dataclass(slots=True, eq=False)
 class Caller:
-    """One verified token. `expires_at_ms` is infinity for a token without end; `used_at_ms`
-    is its last use, `written_at_ms` what the store knows of that; `token_hash` is its
+    """One verified token. `expires_at_ms` is infinity for a token without expiry; `used_at_ms`
+    is its last use, `written_at_ms` the last use that is stored; `token_hash` is its
     SHA-256."""
 
     person: Person
     kind: TokenKind = TokenKind.NONE
     token_hash: bytes = b""
-    session_id: str = ""  # of a session only: an API key has an id its owner chose
+    session_id: str = ""  # of a session only: an API key has an ID its owner chose
     expires_at_ms: float = float("inf")
     used_at_ms: float = 0
     written_at_ms: float = 0
@@ -65,15 +65,15 @@ class Caller:
 
     @property
     def kuid(self) -> str:
-        """The user's id."""
+        """The user's ID."""
         return self.person.user.kuid
 
     @property
     def is_anonymous(self) -> bool:
-        """Whether no token was shown, or the token of nobody in particular."""
+        """Whether there was no token, or a token of the anonymous user."""
         return self.person.user.kuid == ANONYMOUS_ID
 
     @property
     def principal(self) -> Principal:
-        """The caller as the one who asks for a change."""
+        """The caller as the principal of a change."""
         return Principal(self.kuid, self.kind, self.assurance, self.token_hash)

@@ -1,9 +1,9 @@
-"""Secrets that must be read again, like seeds of one-time codes, kept unreadable in the store.
+"""Encryption at rest of secrets that must be read again, like TOTP seeds (AES-GCM).
 
-The key is the operator's, or one that is made once and kept in the store: then a copy of the whole
-database gives the secrets, and only parts of it do not. The
-operator's older keys open what they sealed, and so does the store's where he says so. What is
-sealed is bound to what it is for: moved to another user or use it can't be opened.
+The key is the operator's, or one that is generated once and kept in the store: then a copy of the
+whole database reveals the secrets, and a copy of only some tables does not. The operator's older
+keys decrypt what they encrypted, and so does the store's key if the operator allows it. Each secret
+is bound to its use: moved to another user or use it cannot be decrypted.
 """
 
 import hashlib
@@ -23,9 +23,9 @@ _KEY_BYTES = 32
 
 
 class Sealer:
-    """Seals with the first of `keys`, the operator's, and opens with any; without any, with the
-    store's. With `opens_stored` that opens, too: not by itself, since whoever writes into the store
-    could seal with it."""
+    """Encrypts with the first of `keys`, the operator's, and decrypts with any; without any, with
+    the store's key. With `opens_stored` that one decrypts too: not by default, since an attacker
+    who can write to the store could encrypt with it."""
 
     def __init__(
         self, storage: Storage, keys: Sequence[str], *, opens_stored: bool = False
@@ -36,14 +36,14 @@ class Sealer:
         self._ciphers: list[AESGCM] = []
 
     async def seal(self, text: str, use: str) -> str:
-        """Give a text sealed for a use."""
+        """Return a string encrypted for a use."""
         nonce = secrets.token_bytes(_NONCE_BYTES)
         newest, *_ = await self.load()
         return (nonce + newest.encrypt(nonce, text.encode(), use.encode())).hex()
 
     async def open(self, sealed: object, use: str) -> str | None:
-        """Give the text again; None if it was sealed with a key that is not there, for another use,
-        or not at all."""
+        """Return the decrypted string; None if it was encrypted with a key that is not configured,
+        for another use, or not at all."""
         for cipher in await self.load():
             text = _open(cipher, sealed, use)
             if text is not None:
@@ -51,14 +51,14 @@ class Sealer:
         return None
 
     async def renew(self, sealed: object, use: str) -> object:
-        """Give what is sealed as the first key seals it, and whatever that opens, or nothing does,
-        as it is."""
+        """Return a secret encrypted with the first key again; unchanged if that key decrypts it, or
+        no key does."""
         newest, *_ = await self.load()
         text = None if _open(newest, sealed, use) is not None else await self.open(sealed, use)
         return sealed if text is None else await self.seal(text, use)
 
     async def load(self) -> list[AESGCM]:
-        """Give a cipher for each key, the newest first, making a key if there is none yet."""
+        """Return a cipher for each key, the newest first; create a key if there is none yet."""
         if not self._ciphers:
             wanted = [*self._keys]
             if self._opens_stored or not wanted:
@@ -84,10 +84,10 @@ async def stored_secret(storage: Storage, setting: str) -> str:
     once: of several processes that do so at the same time, one succeeds."""
     row = await storage.get(Table.SETTINGS, name=setting)
     if row is None:
-        made = secrets.token_hex(_KEY_BYTES)
+        secret = secrets.token_hex(_KEY_BYTES)
         try:
-            await storage.apply([Insert(Table.SETTINGS, {"name": setting, "value": made})])
+            await storage.apply([Insert(Table.SETTINGS, {"name": setting, "value": secret})])
         except Exists:
             return await stored_secret(storage, setting)
-        return made
+        return secret
     return cast(str, row["value"])

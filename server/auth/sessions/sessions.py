@@ -1,7 +1,6 @@
-"""The list of a user's sessions, and how one, all of his or everybody's end (contract/02 §1.2 has
-no such list).
+"""Sessions: list them, and revoke one, all of a user, or all of every user.
 
-A session is a chain of refreshed tokens: it began with its login, and goes by the id of its newest
+A session is a chain of refreshed tokens: it began with its login, and its ID is that of its newest
 token. Tokens themselves are never shown.
 """
 
@@ -18,26 +17,26 @@ from server.storage.base import Change, DeleteAll, Insert, Missing, Note, Noted,
 from server.storage.rows import Row, Table
 
 MOST_LISTED = 1000
-"""Sessions of one user that are listed, and tokens of one session that are ended one by one."""
+"""Sessions of one user that are listed, and tokens of one session that are revoked one by one."""
 KEY_PARENT = "key:"
-"""How the `parent` of a session begins that was created with an API key; families have no colon."""
-_ATTEMPTS = 5  # each is lost only to a refresh of the same session in the same moment
+"""Prefix of the `parent` of a session that was created with an API key; families have no colon."""
+_ATTEMPTS = 5  # each is lost only to a refresh of the same session at the same moment
 
 
 class Sessions:
-    """Lists and ends sessions."""
+    """Lists and revokes sessions."""
 
     def __init__(self, storage: Storage, *, clock_ms: Callable[[], int]) -> None:
         self._storage = storage
         self._clock_ms = clock_ms
 
     async def of(self, kuid: str, current_id: str) -> list[dict[str, object]]:
-        """Give a user's live sessions as the API shows them, newest first; `current_id` is the one
-        that asks."""
+        """Return a user's live sessions as the API shows them, newest first; `current_id` is the
+        one of this request."""
         return [_shown(row, current_id) for row in await self._live(kuid)]
 
     async def _live(self, kuid: str) -> list[Row]:
-        """Give the newest token of each of a user's sessions, the session that began last first."""
+        """Return the newest token of each of a user's sessions, the newest session first."""
         rows = await self._storage.find(
             Table.SESSIONS, limit=MOST_LISTED, kuid=kuid, refreshed_at=None
         )
@@ -46,13 +45,13 @@ class Sessions:
         return live
 
     async def keep_newest(self, kuid: str, most: int) -> None:
-        """End a user's oldest sessions beyond `most` of them."""
+        """Revoke a user's oldest sessions beyond `most` of them."""
         live = await self._live(kuid)
         for row in live[most:]:
             await self.try_to_end(kuid, cast(str, row["id"]))
 
     async def end(self, kuid: str, session_id: str) -> None:
-        """End a session of a user with every token of its chain, and the sessions created with
+        """Revoke a session of a user with every token of its chain, and the sessions created with
         them; 404 if there is no such session."""
         asked = (
             await self._storage.get(Table.SESSIONS, id=session_id) if is_id(session_id) else None
@@ -62,7 +61,7 @@ class Sessions:
         await end_created_with(self._storage, cast(str, asked["family"]))
 
     async def try_to_end(self, kuid: str, session_id: str) -> bool:
-        """End a session with every token of its chain; False if the user has no such session, or
+        """Revoke a session with every token of its chain; False if the user has no such session, or
         no more."""
         for _ in range(_ATTEMPTS if is_id(session_id) else 0):
             asked = await self._storage.get(Table.SESSIONS, id=session_id)
@@ -79,7 +78,7 @@ class Sessions:
         return False
 
     async def end_everybodys(self, token_hash: bytes) -> None:
-        """End all sessions of all users but the one with this token, where there is one; API keys
+        """Revoke all sessions of all users except the one with this token, if given; API keys
         stay."""
         for _ in range(_ATTEMPTS):
             own = await self._storage.get(Table.SESSIONS, token_hash=token_hash)
@@ -93,7 +92,7 @@ class Sessions:
         raise error("services.storage.too_many_changes")
 
     async def _chain(self, member: Row) -> tuple[Row | None, list[Row]]:
-        """Give the newest token of a session, None if it has no more, and a bounded number of all
+        """Return the newest token of a session, None if it has no more, and a limited number of all
         its tokens, this one among them."""
         family: Row = {"family": member["family"]}
         newest = await self._storage.find(Table.SESSIONS, limit=1, **family, refreshed_at=None)
@@ -102,8 +101,8 @@ class Sessions:
 
 
 def end_all(kuid: str, now_ms: int) -> list[Change]:
-    """Give what ends every session of a user, and what proves that a device is known to him; his
-    API keys stay."""
+    """Return the changes that revoke every session of a user, and the proofs of their known
+    devices; their API keys stay."""
     return [
         DeleteAll(Table.SESSIONS, {"kuid": kuid}),
         Note(Noted.SESSIONS, kuid),
@@ -118,7 +117,7 @@ def read_assurance(row: Row) -> Assurance:
 
 
 def revocations(rows: Sequence[Row]) -> list[Change]:
-    """Return the changes that end these tokens, each by name for those who follow the journal."""
+    """Return the changes that revoke these tokens, each by name for followers of the journal."""
     changes: list[Change] = []
     for row in rows:
         changes.append(DeleteAll(Table.SESSIONS, {"token_hash": row["token_hash"]}))
@@ -127,7 +126,7 @@ def revocations(rows: Sequence[Row]) -> list[Change]:
 
 
 async def end_created_with(storage: Storage, parent: str) -> None:
-    """End the sessions created with the tokens of this `parent` (a session's family, or
+    """Revoke the sessions created with the tokens of this `parent` (a session's family, or
     `parent_key`), those created with them, and so on."""
     parents, seen = [parent], {parent}
     while parents:
@@ -142,12 +141,12 @@ async def end_created_with(storage: Storage, parent: str) -> None:
 
 
 def parent_key(token_hash: bytes) -> str:
-    """Return what the sessions created with this API key have as `parent`."""
+    """Return the `parent` of the sessions created with this API key."""
     return KEY_PARENT + token_hash.hex()
 
 
 def _end(newest: Row, members: list[Row]) -> list[Change]:
-    """Give what ends a chain, as long as its newest token has no successor yet."""
+    """Return the changes that revoke a chain, as long as its newest token has no successor yet."""
     hashes = {cast(bytes, row["token_hash"]) for row in (newest, *members)}
     return [
         _is_newest(newest),
@@ -157,8 +156,8 @@ def _end(newest: Row, members: list[Row]) -> list[Change]:
 
 
 def _end_all_but(newest: Row | None, members: list[Row]) -> list[Change]:
-    """Give what ends every session but one chain, as long as its newest token has no successor yet;
-    without a newest token, every session."""
+    """Return the changes that revoke every session except one chain, as long as its newest token
+    has no successor yet; without a newest token, every session."""
     kept = {} if newest is None else {row["token_hash"]: row for row in (newest, *members)}
     hashes = ":".join(cast(bytes, token_hash).hex() for token_hash in kept)
     return [
@@ -192,14 +191,14 @@ def _shown(row: Row, current_id: str) -> dict[str, object]:
     return {"_id": row["id"], "_source": source}
 
 
-# Keys whose sockets are told at once; those of further ones learn it at their next request.
-_MOST_KEYS = 1000
+# Keys whose sockets are notified at once; those of further ones learn it at their next request.
+_MAX_KEYS = 1000
 
 
 async def ends_of(storage: Storage, kuid: str, now_ms: int) -> list[Change]:
-    """Give what ends a user's sessions and one-time tokens, and tells who uses a key of his that it
-    is refused."""
+    """Return the changes that revoke a user's sessions and one-time tokens, and notify the sockets
+    that use one of their API keys."""
     changes = [*end_all(kuid, now_ms), DeleteAll(Table.ONE_TIME, {"kuid": kuid})]
-    for key in await storage.find(Table.API_KEYS, limit=_MOST_KEYS, kuid=kuid):
+    for key in await storage.find(Table.API_KEYS, limit=_MAX_KEYS, kuid=kuid):
         changes.append(Note(Noted.API_KEY, cast(bytes, key["token_hash"]).hex()))
     return changes

@@ -1,8 +1,8 @@
-"""One key that signs tokens: JSON Web Signatures made and checked with it (RFC 7515, 7518, 8037).
+"""Signing key: sign and verify JSON Web Signatures with one key (RFC 7515, 7518, 8037).
 
 The header of a token is never parsed: it must be, byte for byte, the one its key writes. So a token
 can choose neither its algorithm nor where a key comes from (RFC 8725 §3.1, §3.10): `alg: none`,
-`jku`, `jwk`, `crit` and `zip` lead nowhere. Knows no storage.
+`jku`, `jwk`, `crit` and `zip` have no effect. Knows no storage.
 """
 
 import base64
@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from protocol.errors import LocalError
 
-# RFC 7518 §3.2: an HMAC secret is at least as long as what the hash gives.
-_LEAST_SECRET_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
+# RFC 7518 §3.2: an HMAC secret is at least as long as the hash output.
+_MIN_SECRET_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
 _SECRET_BYTES = 64
 _RSA_BITS = 2048
 _KID_BYTES = 8
@@ -38,18 +38,18 @@ class SigningKey:
     algorithm: str
     created_at_ms: int
     header: str
-    # What PyJWT's algorithms take as a key has no common type but Any.
+    # The keys of PyJWT's algorithms have no common type but Any.
     _private: Any
     _public: Any
 
     def sign(self, payload: bytes) -> str:
-        """Give the compact form of a JSON Web Token (RFC 7515 §7.1)."""
+        """Return the compact form of a JSON Web Token (RFC 7515 §7.1)."""
         signed = f"{self.header}.{_write_base64(payload)}"
         signature = jwt.get_algorithm_by_name(self.algorithm).sign(signed.encode(), self._private)
         return f"{signed}.{_write_base64(signature)}"
 
     def open(self, token: str) -> bytes | None:
-        """Give the payload of a token that this key signed, None for any other text."""
+        """Return the payload of a token that this key signed, None for any other string."""
         segments = token.split(".", 3)
         if len(segments) != 3 or segments[0] != self.header:
             return None
@@ -62,8 +62,8 @@ class SigningKey:
         return read if is_ours else None
 
     def public_jwk(self) -> dict[str, str] | None:
-        """Give what others verify with (RFC 7517 §4); None for HMAC, which has nothing public."""
-        if self.algorithm in _LEAST_SECRET_BYTES:
+        """Return the public key for verifiers (RFC 7517 §4); None for HMAC, which has none."""
+        if self.algorithm in _MIN_SECRET_BYTES:
             return None
         jwk = jwt.get_algorithm_by_name(self.algorithm).to_jwk(self._public, as_dict=True)
         public = {name: str(jwk[name]) for name in _PUBLIC_MEMBERS if name in jwk}
@@ -71,7 +71,7 @@ class SigningKey:
 
 
 def make_secret(algorithm: str) -> str:
-    """Give a new key as it is stored: an HMAC secret in hexadecimal, or a PEM text (PKCS #8).
+    """Return a new key as it is stored: an HMAC secret in hexadecimal, or a PEM string (PKCS #8).
 
     RSA takes tenths of a second: not for the event loop.
     """
@@ -89,54 +89,54 @@ def make_secret(algorithm: str) -> str:
 
 
 def make_kid() -> str:
-    """Give a name for a new key."""
+    """Return the ID of a new key."""
     return secrets.token_hex(_KID_BYTES)
 
 
 def load_stored(kid: str, algorithm: str, secret: str, created_at_ms: int) -> SigningKey:
-    """Give the key of `make_secret`'s text; LocalError if it isn't one, or is too weak."""
+    """Return the key of a string from `make_secret`; LocalError if it is not one, or too weak."""
     try:
-        if algorithm in _LEAST_SECRET_BYTES:
+        if algorithm in _MIN_SECRET_BYTES:
             return _hmac_key(kid, algorithm, bytes.fromhex(secret), created_at_ms)
         private = jwt.get_algorithm_by_name(algorithm).prepare_key(secret)
         if isinstance(private, rsa.RSAPrivateKey) and private.key_size < _RSA_BITS:
-            raise LocalError(f"the signing key {kid} has less than {_RSA_BITS} bits")
+            raise LocalError(f"the signing key {kid} has fewer than {_RSA_BITS} bits")
         public = cast(PrivateKey, private).public_key()
     except (jwt.PyJWTError, NotImplementedError, ValueError, TypeError, AttributeError):
-        raise LocalError(f"the signing key {kid} ({algorithm}) can't be read") from None
+        raise LocalError(f"cannot read the signing key {kid} ({algorithm})") from None
     return SigningKey(kid, algorithm, created_at_ms, _write_header(kid, algorithm), private, public)
 
 
 def load_configured(algorithm: str, secret: str) -> SigningKey:
-    """Give the key of a configured secret; its kid changes with the secret and the algorithm.
+    """Return the key of a configured secret; its kid changes with the secret and the algorithm.
 
-    LocalError if the algorithm has no use for a secret, or wants a longer one.
+    LocalError if the algorithm does not use a secret, or requires a longer one.
     """
     setting = "security.authToken.secret"
-    least_bytes = _LEAST_SECRET_BYTES.get(algorithm)
-    if least_bytes is None:
+    min_bytes = _MIN_SECRET_BYTES.get(algorithm)
+    if min_bytes is None:
         raise LocalError(
-            f"{setting}: not with security.authToken.algorithm = {algorithm}, whose keys are made "
-            "here; expected one of " + ", ".join(_LEAST_SECRET_BYTES)
+            f"{setting}: cannot be used with security.authToken.algorithm = {algorithm}, whose "
+            "keys are generated; expected one of " + ", ".join(_MIN_SECRET_BYTES)
         )
     text = secret.encode()
-    if len(text) < least_bytes:
+    if len(text) < min_bytes:
         raise LocalError(
             f"{setting}: too short for security.authToken.algorithm = {algorithm}; "
-            f"expected {least_bytes} bytes or more"
+            f"expected {min_bytes} bytes or more"
         )
     kid = hashlib.sha256(algorithm.encode() + b"\0" + text).hexdigest()[: 2 * _KID_BYTES]
     return _hmac_key(kid, algorithm, text, 0)
 
 
 def _hmac_key(kid: str, algorithm: str, secret: bytes, created_at_ms: int) -> SigningKey:
-    if len(secret) < _LEAST_SECRET_BYTES[algorithm]:
+    if len(secret) < _MIN_SECRET_BYTES[algorithm]:
         raise LocalError(f"the signing key {kid} is too short for {algorithm}")
     return SigningKey(kid, algorithm, created_at_ms, _write_header(kid, algorithm), secret, secret)
 
 
 def _write_header(kid: str, algorithm: str) -> str:
-    # The order of members is part of every token given out: a change would refuse them all.
+    # The order of members is part of every token issued: a change would refuse them all.
     return _write_base64(orjson.dumps({"alg": algorithm, "typ": "JWT", "kid": kid}))
 
 
@@ -145,7 +145,7 @@ def _write_base64(data: bytes) -> str:
 
 
 def _read_base64(text: str) -> bytes | None:
-    """Read base64url as RFC 7515 §2 writes it; None for every other spelling of the same bytes."""
+    """Decode base64url as RFC 7515 §2 defines it; None for every other spelling of the bytes."""
     try:
         data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
     except ValueError:

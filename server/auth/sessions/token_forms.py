@@ -1,4 +1,4 @@
-"""What session tokens and API keys share: prefixes, stored form, owner and end (contract/02 §1)."""
+"""What session tokens and API keys have in common: prefixes, stored form, owner and expiry."""
 
 from typing import cast
 
@@ -8,12 +8,12 @@ from server.storage.rows import Row, Table
 
 
 def owner_guard(kuid: str) -> list[Change]:
-    """Give what makes sure that a token's user is there and may log in; the anonymous one always
+    """Return the guard that a token's user exists and is enabled; the anonymous one always
     is."""
     return [] if kuid == ANONYMOUS_ID else [Present(Table.USERS, {"kuid": kuid, "disabled": 0})]
 
 
 def is_over(row: Row, now_ms: int) -> bool:
-    """Tell whether a stored session or key has reached its end."""
+    """Return whether a stored session or key has expired."""
     ends = cast("int | None", row["expires_at"])
     return ends is not None and ends <= now_ms

@@ -137,7 +137,7 @@ async def test_a_changed_secret_drops_sessions_cleanly(tmp_path: Path) -> None:
                 assert (await ask_me(http, await login(http)))["status"] == 200
             http.close()
             errors = await server.stop()
-        assert ("all sessions have ended" in errors) == (secret == OTHER_SECRET)
+        assert ("all sessions are revoked" in errors) == (secret == OTHER_SECRET)
         assert SECRET not in errors
 
 

@@ -204,7 +204,7 @@ def test_targets_cost_no_more_than_they_say():
 
 
 def test_what_nobody_could_read_is_not_listed(monkeypatch):
-    monkeypatch.setattr("server.auth.access.permissions._MOST_LISTED", 6)
+    monkeypatch.setattr("server.auth.access.permissions._MAX_LISTED", 6)
     two = role(document={"get": True, "delete": False})
     assert len(rights(ON_I, r=two).listed()) == 6
     with pytest.raises(ApiError) as refused:
@@ -389,7 +389,7 @@ async def test_what_was_read_before_a_change_does_not_outlive_it(storage):
 
 
 async def test_the_number_of_remembered_sets_is_bounded(storage, monkeypatch):
-    monkeypatch.setattr("server.auth.access.permissions._MOST_COMPILED", 2)
+    monkeypatch.setattr("server.auth.access.permissions._MAX_COMPILED", 2)
     rulebook = Rulebook(storage)
     first = await rulebook.rights_of(["a"])
     second = await rulebook.rights_of(["b"])
@@ -400,7 +400,7 @@ async def test_the_number_of_remembered_sets_is_bounded(storage, monkeypatch):
 
 async def test_the_names_in_remembered_sets_are_bounded(storage, monkeypatch):
     """Many profiles may have one large role, and each set of profiles is compiled for itself."""
-    monkeypatch.setattr("server.auth.access.permissions._MOST_NAMES", 25)
+    monkeypatch.setattr("server.auth.access.permissions._MAX_NAMES", 25)
     rulebook = Rulebook(storage)
     for name in "abc":
         await write(storage, name, {f"a{number}": True for number in range(10)})

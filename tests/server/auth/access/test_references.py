@@ -185,7 +185,7 @@ async def test_of_deleting_and_assigning_at_once_no_user_has_what_is_gone(
 
 async def test_of_very_many_users_some_lose_it_at_a_time(profiles, storage, users, monkeypatch):
     """Never are all of them read; the last ones lose it in the transaction of its end."""
-    monkeypatch.setattr(profiles_module, "_TAKEN_AT_ONCE", 4)
+    monkeypatch.setattr(profiles_module, "_UNASSIGNED_AT_ONCE", 4)
     await profiles.create("p", with_role("r"), "me", strict=False)
     for number in range(10):
         await add_user(users, f"u{number}", *["default", "p"][number % 2 :])
@@ -204,7 +204,7 @@ async def test_between_two_parts_rights_are_already_the_new_ones(
     profiles, storage, users, monkeypatch
 ):
     """A store that fails half way leaves nobody with a profile that is not there."""
-    monkeypatch.setattr(profiles_module, "_TAKEN_AT_ONCE", 2)
+    monkeypatch.setattr(profiles_module, "_UNASSIGNED_AT_ONCE", 2)
     await profiles.create("p", with_role("r"), "me", strict=False)
     for number in range(5):
         await add_user(users, f"u{number}", "p")
@@ -221,7 +221,7 @@ async def test_between_two_parts_rights_are_already_the_new_ones(
 async def test_those_who_get_it_while_it_is_taken_away_lose_it_too_or_keep_it(
     profiles, storage, users, monkeypatch
 ):
-    monkeypatch.setattr(profiles_module, "_TAKEN_AT_ONCE", 2)
+    monkeypatch.setattr(profiles_module, "_UNASSIGNED_AT_ONCE", 2)
     await profiles.create("p", with_role("r"), "me", strict=False)
     late = [Insert(Table.USER_PROFILES, {"kuid": f"u{n}", "profile_id": "p"}) for n in range(3)]
     storage.rushes = [late]

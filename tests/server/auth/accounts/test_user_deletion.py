@@ -365,5 +365,5 @@ async def test_everybody_may_be_many(server: Running) -> None:
     sockets = [await linked(server, token) for token in tokens]
     await server.call("query", REVOKE_ALL, token=admin)
     links = server.app.services.links
-    await until(lambda: not links._untold)
+    await until(lambda: not links._unnotified)
     assert [await opened.read() for opened in sockets] == [EXPIRED] * 20

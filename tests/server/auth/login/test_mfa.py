@@ -318,7 +318,7 @@ async def test_what_waits_for_a_factor_is_no_token(enrolled: Enrolled, transport
     body = {"state": state, "code": code}
     linking = await person.ask(CREATE, enrolled.ann, strategy="totp", body=body)
     assert told(linking)["id"] == "plugin.strategy.missing_user"
-    assert "no factor of this login" in await enrolled.reasons()
+    assert "not a factor of this login" in await enrolled.reasons()
 
 
 async def test_a_step_has_its_time(enrolled: Enrolled) -> None:

@@ -130,14 +130,14 @@ async def test_a_form_does_not_give_tries_back(
     logins: PendingLogins, storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A code that is tried while a form comes in counts all the same."""
-    state, look = await keep(logins, "192.0.2.1"), logins._living
+    state, look = await keep(logins, "192.0.2.1"), logins._find_valid
 
     async def try_meanwhile(*given: object, **more: object) -> Row:
         row = await look(*given, **more)  # type: ignore[arg-type]
         await logins.count_try(Step({}, None, {}, token_hash=row["token_hash"]))  # type: ignore[arg-type]
         return row
 
-    monkeypatch.setattr(logins, "_living", try_meanwhile)
+    monkeypatch.setattr(logins, "_find_valid", try_meanwhile)
     with pytest.raises(ApiError):
         await logins.put_aside(state, "steps", {"code": "x"}, address="192.0.2.1")
     (row,) = await storage.find(Table.ONE_TIME, limit=2)

@@ -425,4 +425,4 @@ async def test_a_pattern_that_fails_lets_nobody_pass(caplog: pytest.LogCaptureFi
     with pytest.raises(ApiError) as refused:
         await Matcher().is_found(Pattern("(", 0), "x")
     assert refused.value.status == 503
-    assert "ended with 1" in caplog.text
+    assert "failed with 1" in caplog.text

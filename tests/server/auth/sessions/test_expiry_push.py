@@ -331,7 +331,7 @@ async def test_a_socket_that_uses_another_token_by_then_is_not_told() -> None:
         assert len(late) > 50
         for opened in late:
             links.link(opened, new)
-        await until(lambda: not links._is_telling)
+        await until(lambda: not links._is_notifying)
         assert {opened.told for opened in late} == {0}
         assert {opened.linked for opened in late} == {new.token_hash}
 

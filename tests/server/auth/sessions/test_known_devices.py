@@ -411,7 +411,7 @@ async def reset_password(server: Running, admin: str, ann: str) -> None:
 async def end_family_by_reuse(server: Running, admin: str, ann: str) -> None:
     """A refreshed token comes back after its grace."""
     row = await server.app.services.storage.find(Table.SESSIONS, limit=9, kuid="ann")
-    await server.app.services.tokens._end_family(row[0]["family"])
+    await server.app.services.tokens._revoke_family(row[0]["family"])
 
 
 async def done(asked: object) -> Envelope:

@@ -365,7 +365,7 @@ def test_public_keys_do_not_sign() -> None:
     jwk = KEYS["ES256"].public_jwk()
     assert jwk is not None
     pem = jwt.PyJWK(jwk).key.public_bytes(*SPKI).decode()
-    with pytest.raises(LocalError, match="can't be read"):
+    with pytest.raises(LocalError, match="cannot read the signing key"):
         load_stored("k1", "ES256", pem, 0)
 
 
