@@ -5,6 +5,7 @@ What a single socket does is in `server.net.connection`.
 
 import asyncio
 import logging
+import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ class Connections:
 _LOG = logging.getLogger("manykeys.net")
 _LONGEST_TICK_S = 1.0
 _BACKLOG = 1024
+_ACCEPTED_PER_TURN = 16
+"""Connections accepted in one turn of the event loop at most, where it accepts one per socket."""
 _DROPPED_AT_ONCE = 64
 _MEBIBYTE = 1024 * 1024
 
@@ -84,7 +87,7 @@ class Listener:
         )
         self._connections = connections
         self._make_peer = make_peer or Peer
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._place: Place | None = None
         self._handshakes: Handshakes | None = None
         self._late: list[Peer] = []
@@ -119,16 +122,34 @@ class Listener:
             server = await self.loop.create_unix_server(make, sock=opened, backlog=_BACKLOG)
         else:
             server = await self.loop.create_server(make, sock=opened, backlog=_BACKLOG)
-        self._server, self._place = server, place
+        self._servers = [server, *await self._accept_more(make, server)]
+        self._place = place
         self._tick()
         bound: object = server.sockets[0].getsockname()
         return bound
 
+    async def _accept_more(
+        self, make: Callable[[], asyncio.Protocol], server: asyncio.Server
+    ) -> list[asyncio.Server]:
+        """Listen on copies of the same sockets too, where the event loop accepts one connection for
+        each of them in a turn (uvloop, libuv): beside busy clients turns are long, and a few idle
+        connections a second would keep everyone else waiting."""
+        if not type(self.loop).__module__.startswith("uvloop"):
+            return []
+        more = []
+        for opened in server.sockets:
+            for _ in range(_ACCEPTED_PER_TURN - 1):
+                copy = socket.socket(fileno=os.dup(opened.fileno()))
+                is_unix = copy.family == socket.AF_UNIX
+                create = self.loop.create_unix_server if is_unix else self.loop.create_server
+                more.append(await create(make, sock=copy, backlog=_BACKLOG))
+        return more
+
     async def stop(self) -> None:
         """Accept nobody more, let everybody finish what is in progress, then cut off who has not
         after the grace."""
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
         if self._place is not None:
             self._place.close()
         if self._handshakes is not None:

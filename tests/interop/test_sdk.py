@@ -196,3 +196,22 @@ def test_searches(server: Served, run_script: RunScript, transport: str) -> None
         "credentials": {"hits": [{"username": "name2", "kuid": "u2"}], "total": 1},
         "gone": {"id": "services.storage.unknown_scroll_id", "status": 404},
     }
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_spent_token_of_the_sdk_is_401_and_ends_nothing_but_by_its_own_refresh(
+    server: Served, run_script: RunScript, transport: str
+) -> None:
+    """Security check S8, with the scenario of the SDK's own tests: after a refresh the previous
+    token is invalid and the current one valid, though others ask about the previous one."""
+    invalid = "security.token.invalid"
+    assert run_script("spent.cjs", transport, server.port, PASSWORD) == {
+        "before": "admin",
+        "previousIsValid": False,
+        "currentIsValid": True,
+        "second": invalid,
+        "first": "admin",
+        "expired": [],
+        "secondRefreshes": invalid,
+        "freshIsValid": False,
+    }

@@ -336,7 +336,7 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
         ),
         Bound(
             "large payloads that are read at a time",
-            "server.api.dispatcher.READ_AT_A_TIME",
+            "server.api.pipeline.READ_AT_A_TIME",
             "the next ones wait",
             "server/app/test_memory.py::test_memory_after_floods_returns_to_its_level",
         ),

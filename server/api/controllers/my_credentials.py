@@ -36,7 +36,8 @@ async def create_my_credentials(
     if services.logins.proves(name):
         by = await services.credentials.check(name, caller.kuid, by)
         return await _link(services, request, await _linking_by(services, caller, by))
-    return await services.credentials.create(name, caller.kuid, given, by)
+    create = partial(services.credentials.create, name, caller.kuid, given, by)
+    return await services.logins.probe(caller.kuid, services.addresses.of(request), create)
 
 
 @action(
@@ -61,7 +62,8 @@ async def update_my_credentials(
         by = await services.credentials.check(name, caller.kuid, by, is_present=True)
         linking = replace(await _linking_by(services, caller, by), is_update=True, revokes=revokes)
         return await _link(services, request, linking)
-    return await services.credentials.update(name, caller.kuid, given, by, revokes=revokes)
+    update = partial(services.credentials.update, name, caller.kuid, given, by, revokes=revokes)
+    return await services.logins.probe(caller.kuid, services.addresses.of(request), update)
 
 
 @action(

@@ -19,6 +19,7 @@ from server.auth.sessions.principal import Caller
 async def create_profile(services: Services, caller: Caller, request: Request) -> Json:
     """Create a profile: roles, each good everywhere or in the places it is restricted to, and a
     limit of requests a second."""
+    await services.step_up.check_access(caller.principal)
     profile_id, strict = read_identifier(request), read_flag(request, "strict")
     body = _read_profile(request)
     return write_document(
@@ -29,6 +30,7 @@ async def create_profile(services: Services, caller: Caller, request: Request) -
 @action("security:createOrReplaceProfile", "PUT /profiles/:_id", is_audited=True, query=("strict",))
 async def create_or_replace_profile(services: Services, caller: Caller, request: Request) -> Json:
     """Write a profile, whether it is there or not."""
+    await services.step_up.check_access(caller.principal)
     profile_id, strict = read_identifier(request), read_flag(request, "strict")
     body = _read_profile(request)
     profiles = services.profiles
@@ -45,6 +47,7 @@ async def create_or_replace_profile(services: Services, caller: Caller, request:
 )
 async def update_profile(services: Services, caller: Caller, request: Request) -> Json:
     """Change what the body says of a profile, and nothing else; arrays are replaced whole."""
+    await services.step_up.check_access(caller.principal)
     profile_id, strict = read_identifier(request), read_flag(request, "strict")
     check_retries(request)
     body = read_body(request)
@@ -79,6 +82,7 @@ async def get_profile_rights(services: Services, caller: Caller, request: Reques
 async def delete_profile(services: Services, caller: Caller, request: Request) -> Json:
     """Delete a profile that no user has; with `onAssignedUsers` = `remove` those who have it lose
     it, and who had no other becomes anonymous."""
+    await services.step_up.check_access(caller.principal)
     profile_id = read_identifier(request)
     takes_away = read_text(request, "onAssignedUsers", "fail") == "remove"
     await services.profiles.delete(profile_id, takes_away=takes_away)
@@ -88,6 +92,7 @@ async def delete_profile(services: Services, caller: Caller, request: Request) -
 @action("security:mDeleteProfiles", "POST /profiles/_mDelete", is_audited=True)
 async def m_delete_profiles(services: Services, caller: Caller, request: Request) -> Outcome:
     """Delete the profiles that the body's `ids` name, and say which could not be."""
+    await services.step_up.check_access(caller.principal)
     return await delete_each(services, request, services.profiles.delete)
 
 

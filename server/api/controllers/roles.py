@@ -13,6 +13,7 @@ from server.auth.sessions.principal import Caller
 async def create_role(services: Services, caller: Caller, request: Request) -> Json:
     """Create a role: the actions it allows, by controller. With `force` it may name controllers
     this server does not know."""
+    await services.step_up.check_access(caller.principal)
     role_id, force = read_identifier(request), read_flag(request, "force")
     return write_document(
         await services.roles.create(role_id, read_body(request), caller.kuid, force=force)
@@ -22,6 +23,7 @@ async def create_role(services: Services, caller: Caller, request: Request) -> J
 @action("security:createOrReplaceRole", "PUT /roles/:_id", is_audited=True, query=("force",))
 async def create_or_replace_role(services: Services, caller: Caller, request: Request) -> Json:
     """Write a role, whether it is there or not."""
+    await services.step_up.check_access(caller.principal)
     role_id, force, body = read_identifier(request), read_flag(request, "force"), read_body(request)
     role = await services.roles.create_or_replace(role_id, body, caller.kuid, force=force)
     return write_document(role)
@@ -35,6 +37,7 @@ async def create_or_replace_role(services: Services, caller: Caller, request: Re
 )
 async def update_role(services: Services, caller: Caller, request: Request) -> Json:
     """Replace a role that is there: nothing of the old one stays."""
+    await services.step_up.check_access(caller.principal)
     role_id, force, body = read_identifier(request), read_flag(request, "force"), read_body(request)
     check_retries(request)
     return write_document(await services.roles.replace(role_id, body, caller.kuid, force=force))
@@ -55,6 +58,7 @@ async def m_get_roles(services: Services, caller: Caller, request: Request) -> J
 @action("security:deleteRole", "DELETE /roles/:_id", is_audited=True)
 async def delete_role(services: Services, caller: Caller, request: Request) -> Json:
     """Delete a role that no profile has."""
+    await services.step_up.check_access(caller.principal)
     role_id = read_identifier(request)
     await services.roles.delete(role_id)
     return {"_id": role_id}
@@ -63,11 +67,13 @@ async def delete_role(services: Services, caller: Caller, request: Request) -> J
 @action("security:mDeleteRoles", "POST /roles/_mDelete", is_audited=True)
 async def m_delete_roles(services: Services, caller: Caller, request: Request) -> Outcome:
     """Delete the roles that the body's `ids` name, and say which could not be."""
+    await services.step_up.check_access(caller.principal)
     return await delete_each(services, request, services.roles.delete)
 
 
 @action("security:restrictDefaultRights", "POST /_restrictDefaultRights", is_audited=True)
 async def restrict_default_rights(services: Services, caller: Caller, request: Request) -> Outcome:
     """Make the built-in roles and profiles what they were at first."""
+    await services.step_up.check_access(caller.principal)
     await services.storage.apply(restrict(all_actions(), services.clock_ms()))
     return Outcome(has_result=False)

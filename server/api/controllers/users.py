@@ -108,10 +108,11 @@ async def create_restricted_user(services: Services, caller: Caller, request: Re
     others. Nobody may register with credentials that are proved by logging in, like those of a
     provider's: they might be somebody else's."""
     read_optional_body(request)
-    if caller.is_anonymous:
+    if not caller.person.rights.allows("security", "createCredentials", {}):
         for name in body_object(request, "credentials", {}):
             if services.logins.proves(name):
                 raise error("api.assert.forbidden_argument", f"body.credentials.{name}")
+    if caller.is_anonymous:
         services.logins.count_registration(services.addresses.of(request))
     profile_ids = list(services.config.security.restricted_profile_ids)
     return await _create_user(services, caller, request, profile_ids)

@@ -100,6 +100,7 @@ class StepUp:
         """
         if by.kind is TokenKind.OPERATOR or self.policy.is_open:
             return by
+        _check_reusable(by)
         is_own = by.kuid == kuid
         if await self._is_lacking(by):
             may_enrol = is_own and not is_present and self.is_factor(name)
@@ -121,10 +122,16 @@ class StepUp:
         a new one."""
         if by.kind is TokenKind.OPERATOR or self.policy.is_open:
             return
+        _check_reusable(by)
         if await self._is_lacking(by):
             raise forbid(SECOND_FACTOR)
         if self.policy.covers_all:
             self._check_recent(by, is_own=by.kuid == kuid)
+
+    async def check_access(self, by: Principal) -> None:
+        """Raise ApiError 403 unless this principal may change roles and profiles: who may could
+        give any user, a new one too, every permission."""
+        await self.check_profiles(by, None)
 
     async def check_api_key(self, by: Principal, kuid: str, profile_ids: Iterable[str]) -> None:
         """Raise ApiError 403 unless this principal may create an API key for a user. A key is never
@@ -132,6 +139,7 @@ class StepUp:
         whose login included it."""
         if by.kind is TokenKind.OPERATOR or self.policy.is_open:
             return
+        _check_reusable(by)
         if await self._is_lacking(by):
             raise forbid(SECOND_FACTOR)
         is_own = by.kuid == kuid
@@ -202,6 +210,13 @@ class StepUp:
             if await self._strategies.get(name).exists(kuid):
                 return True
         return False
+
+
+def _check_reusable(by: Principal) -> None:
+    """Refuse a single-use token: it must not turn into something that lasts."""
+    if by.kind is TokenKind.SINGLE_USE:
+        message = "A single-use token cannot change authentication methods, keys or permissions"
+        raise error("security.rights.forbidden", message=message)
 
 
 def forbid(which: str) -> ApiError:

@@ -301,12 +301,12 @@ class Logins:
             await check()
             begun.succeeded()
 
-    async def probe(self, kuid: str, address: str, check: Callable[[], Awaitable[None]]) -> None:
-        """Run a check whose refusal 412 reveals what another user has, like a username: each such
-        refusal counts as a failed attempt of the user who asks, and of their address."""
+    async def probe(self, kuid: str, address: str, work: Callable[[], Awaitable[T]]) -> T:
+        """Do work whose refusal 412 says what another user has, like a name: each such refusal
+        counts as a failed attempt of the user who asks, and of their address."""
         begun = await self._begin(f"\0probe\0{kuid}", address)
         async with _settling(begun, counted=(412,)):
-            await check()
+            return await work()
 
     async def refresh(self, name: str, kuid: str) -> Mapping[str, object]:
         """Ask a strategy whether a user's session may be refreshed; the result may contain

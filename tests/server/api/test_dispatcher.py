@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from server.api import dispatcher as dispatch
+from server.api import pipeline
 from tests.support.errors import told
 from tests.support.server import TRANSPORTS, Running, cheap_config, running
 
@@ -361,9 +361,9 @@ async def test_a_fault_of_ours_tells_nothing(
     async def broken(*_: object) -> None:
         raise ZeroDivisionError("secret detail")
 
-    entry = dispatch.find("auth", "getCurrentUser")
+    entry = pipeline.find("auth", "getCurrentUser")
     assert entry is not None
-    monkeypatch.setitem(dispatch.TABLE["auth"], "getCurrentUser", replace(entry, handler=broken))
+    monkeypatch.setitem(pipeline.TABLE["auth"], "getCurrentUser", replace(entry, handler=broken))
     with caplog.at_level(logging.ERROR):
         for transport in TRANSPORTS:
             answer = await server.call(transport, "auth:getCurrentUser")
