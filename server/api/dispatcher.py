@@ -1,7 +1,7 @@
-"""From a Request to its Response, in the order the wire fixes (contract/01 §9); the only broad
-`except`.
+"""Request dispatcher: checks the origin, token, permissions and rate limits of a request, runs its
+action and builds the response. Contains the only broad `except`.
 
-Who may do it comes before whether it exists: a caller without rights learns nothing about actions.
+Permissions are checked before existence: a caller without rights learns nothing about actions.
 """
 
 import asyncio
@@ -33,24 +33,24 @@ from server.storage.base import Unavailable
 
 _LOG = logging.getLogger("manykeys.dispatch")
 
-# contract/01 §10: the oldest major version of each SDK that speaks this API.
+# The oldest major version of each SDK that supports this API.
 _OLDEST_SDK = {"js": 7, "csharp": 2, "cpp": 2, "java": 3, "android": 5, "go": 3, "php": 4}
 _SDK_NAME = re.compile(r"([a-z]{1,20})@(([0-9]{1,9})[^\s]{0,64})")
 READ_AT_A_TIME = 2
-"""Large payloads that are read at the same time, each in a thread: a thread keeps some of the
-memory it once had, and the interpreter runs one at a time anyway."""
+"""Large payloads that are parsed at the same time, each in a thread: a thread keeps some of the
+memory it once used, and the interpreter runs one at a time anyway."""
 _RETRY_S = 1
 _WEBSOCKET = Origin.WEBSOCKET
 _LOGIN = ("auth", "login")  # its failures have limits of their own
 _KEYS_LIFE_S = 300
-"""How long those who verify our tokens may keep our public keys."""
+"""How long verifiers of tokens may cache the public keys (JWKS)."""
 
 ShowPage = Callable[[Services, Request, Response], None]
-"""Makes an answer a page where a browser wants one."""
+"""Turns a response into an HTML page for a browser."""
 
 
 class Dispatcher:
-    """Answers the requests of one server."""
+    """Dispatches the requests of one server."""
 
     __slots__ = (
         "_is_open",
@@ -83,7 +83,7 @@ class Dispatcher:
         self._wire = wire
         self._log = log
         self._readiness = Readiness(services.storage.check, clock_s)
-        # Only where proxies are trusted: all other peers are clients themselves.
+        # Only with trusted proxies: all other peers are clients themselves.
         self._refused_clients = (
             RefusedClients(
                 services.addresses, clock_s=clock_s, on_limit=services.counting.limits.count
@@ -95,7 +95,7 @@ class Dispatcher:
         tallies = services.counting.tallies
         self._most_in_flight = services.config.limits.in_flight
         self._of_http, self._of_sockets = tallies[Origin.HTTP], tallies[Origin.WEBSOCKET]
-        # Actions that are not worth a line when they went well; asked for each answer.
+        # Actions whose successful requests are not logged; looked up for each response.
         self._quiet = frozenset(
             (entry.controller, entry.name)
             for entry in all_actions()
@@ -103,11 +103,11 @@ class Dispatcher:
         )
 
     def answer_now(self, request: Request) -> tuple[str, Kept] | None:
-        """Give request id and result if the answer takes no more than looking up what is kept: a
-        personal result for a live token, where nothing about the request needs a check. None: ask
+        """Return request ID and cached result if the response needs no more than a lookup: a
+        personal result for a live token, in a request without anything to check. None: call
         `answer`.
 
-        Most requests of most clients are like that; it saves them two coroutines.
+        Most requests of most clients are like that; this saves them two coroutines.
         """
         is_refused = request.refused is not None or request.unread is not None
         if (
@@ -132,13 +132,13 @@ class Dispatcher:
                 self._link(peer, caller)
         else:
             self._of_http.completed += 1
-            if self._refused_clients:  # there, and not empty
+            if self._refused_clients:  # present, and not empty
                 self._refused_clients.note(request, 200)
         return request.request_id or next(self._services.request_ids), kept
 
     async def answer(self, request: Request) -> Response:
-        """Give the answer to a request, and count it unless it is a probe's. Never raises: what
-        goes wrong becomes an error answer."""
+        """Return the response to a request, and count it unless it is a probe. Never raises: errors
+        become error responses."""
         if request.endpoint is not None and request.unread is None:
             return await self._answer(request)
         tally = self._of_sockets if request.origin is _WEBSOCKET else self._of_http
@@ -162,7 +162,7 @@ class Dispatcher:
         return response
 
     def _refuse_for_now(self, request: Request) -> Response:
-        """Answer that too much is going on, without a look at what is asked."""
+        """Return 503 without reading the request."""
         request_id = request.request_id or next(self._services.request_ids)
         response = Response(request_id, request.controller, request.action)
         _fail(response, error("api.process.overloaded", retry_after_s=_RETRY_S))
@@ -192,19 +192,19 @@ class Dispatcher:
             if not name:
                 raise error("api.assert.missing_argument", "action")
             args = request.args if "targets" not in request.args else _target_args(request.args)
-            token, is_farewell = request.token, False
+            token, is_logout = request.token, False
             if request.head.needs_check or "cookieAuth" in args:
-                token, is_farewell = self._choose_token(request)
+                token, is_logout = self._choose_token(request)
             caller = services.tokens.live(token)
             if self._refused_clients and (caller is None or caller.is_anonymous):
                 self._check_refusals(request)
             if caller is None:
-                caller = await self._verify(request, token, is_farewell)
+                caller = await self._verify(request, token, is_logout)
             if request.origin is _WEBSOCKET and request.peer is not None:
                 self._link(request.peer, caller)
             person = caller.person
-            if is_farewell:
-                action = find(controller, name)  # nobody needs a right to end his own cookie
+            if is_logout:
+                action = find(controller, name)  # deleting one's own cookie needs no permission
             else:
                 is_permitted = not args and (controller, name) in person.permitted
                 action = find(controller, name) if is_permitted else None
@@ -235,17 +235,16 @@ class Dispatcher:
         return response
 
     def _check_refusals(self, request: Request) -> None:
-        """Refuse a client without a session that has got nothing but refusals, unless it logs
-        in."""
+        """Refuse an unauthenticated client that has only got refusals so far, unless it logs in."""
         names = (request.controller, request.action)
         if self._refused_clients is not None and names != _LOGIN:
             self._refused_clients.check(request)
 
     def _choose_token(self, request: Request) -> tuple[str | None, bool]:
-        """Give the token that counts, and whether it only says farewell (see `Cookies`). ApiError
-        for an origin that may not ask."""
+        """Return the token that authenticates the request, and whether it is a logout (see
+        `Cookies`). ApiError for an origin that is not allowed."""
         if is_posted_back(self._services, request):
-            return None, False  # it is only put aside, and in nobody's name
+            return None, False  # the form is only stored, without authentication
         self._check_origin(request.head.headers.get("origin"))
         return self._services.cookies.choose_token(request)
 
@@ -266,41 +265,41 @@ class Dispatcher:
         )
 
     def _check_origin(self, origin: str | None) -> None:
-        """contract/01 §5.1: a page from elsewhere is refused before anything is looked up."""
+        """Refuse a page of an origin that is not allowed, before anything is looked up."""
         if origin and not self._wire.allows_origin(origin):
             raise error("api.process.unauthorized_origin", origin)
 
     def _check_local(self, request: Request) -> None:
-        """With `--open` every request may do everything, so 401 for those of a foreign web page, of
-        a page that found this server by a name that is not loopback (DNS rebinding), and of a
-        client that a proxy says is on another machine."""
+        """With `--open` every request is allowed, so raise 401 for requests of a foreign web page,
+        of a page that found this server by a name that is not loopback (DNS rebinding), and of a
+        client that according to a proxy is on another machine."""
         headers = request.headers
         field = find_foreign(headers)
         if field == "Origin":
             raise error("api.process.unauthorized_origin", headers["origin"])
         if field is not None:
-            message = f"--open serves pages and names of this machine only: {field} is not local"
+            message = f"--open accepts only requests of this machine: {field} is not local"
             raise error("api.process.unauthorized_origin", message=message)
         address = self._services.addresses.of(request)
         if address != UNIX_PEERS and not is_loopback(address):
-            message = "--open serves this machine only: the client is on another one"
+            message = "--open accepts only requests of this machine: the client is on another one"
             raise error("api.process.unauthorized_origin", message=message)
 
-    async def _verify(self, request: Request, token: str | None, is_farewell: bool) -> Caller:
-        """Give who a token stands for; in a farewell a token that is over stands for nobody."""
+    async def _verify(self, request: Request, token: str | None, is_logout: bool) -> Caller:
+        """Return the caller of a token; in a logout an expired token is the anonymous user's."""
         is_refresh = (request.controller, request.action) == ("auth", "refreshToken")
         try:
             source = source_of(self._services, request)
             return await self._services.tokens.verify(token, source, is_refresh=is_refresh)
         except ApiError:
-            if not is_farewell:
+            if not is_logout:
                 raise
         return await self._services.tokens.verify(None)
 
     async def _run(
         self, action: Action, caller: Caller, request: Request, response: Response
     ) -> None:
-        """Do what was asked for, or give what is kept of having done it."""
+        """Run the action, or use its cached result."""
         names, person = (action.controller, action.name), caller.person
         response.result = person.kept.get(names)
         if response.result is not None:
@@ -322,16 +321,16 @@ class Dispatcher:
             response.result = result
 
     def _link(self, peer: Connected, caller: Caller) -> None:
-        """contract/01 §8: whoever used a token on a socket is told there when it ends; anonymous
-        requests change nothing."""
+        """Link a WebSocket to the token of its request, so that it is notified when the token
+        expires; anonymous requests change nothing."""
         if not caller.is_anonymous and caller.token_hash != peer.linked:
             self._services.links.link(peer, caller)
 
     async def _check_rights(
         self, caller: Caller, request: Request, args: dict[str, object]
     ) -> None:
-        """Refuse what the caller has no right to, unless it is for everybody until there is an
-        administrator."""
+        """Raise ApiError if the caller lacks the permission, unless the action is allowed to all
+        until there is an administrator."""
         controller, name = request.controller or "", request.action or ""
         if caller.person.rights.allows(controller, name, args):
             return
@@ -366,7 +365,7 @@ class Dispatcher:
             note_refusal(self._services, action, caller, request, refused)
 
     async def _answer_endpoint(self, endpoint: str, response: Response) -> None:
-        """Answer what needs neither rights nor a controller (contract/01 §3.2, §3.6)."""
+        """Answer an endpoint without permissions and controller."""
         if endpoint in ("preflight", "root"):
             response.result = {}
         elif endpoint == "jwks":
@@ -380,7 +379,7 @@ class Dispatcher:
 
 
 def _target_args(args: dict[str, object]) -> dict[str, object]:
-    """Give arguments whose `targets` is an array: over HTTP it comes as JSON in text."""
+    """Return the arguments with `targets` as an array: over HTTP it is a string of JSON."""
     if "index" in args or "collection" in args:
         raise error("api.assert.mutually_exclusive", "index, collection", "targets")
     targets = args["targets"]
@@ -395,8 +394,7 @@ def _target_args(args: dict[str, object]) -> dict[str, object]:
 
 
 def _find_for(caller: Caller, controller: str, name: str, args: dict[str, object]) -> Action:
-    """Give the action a caller has the right to, and remember it where the right is bound to no
-    place."""
+    """Return the action, and cache the permission if it does not depend on arguments."""
     action = find(controller, name)
     if action is None:
         if controller in TABLE:
@@ -410,7 +408,7 @@ def _find_for(caller: Caller, controller: str, name: str, args: dict[str, object
 
 
 def _check_sdk(volatile: dict[str, object]) -> None:
-    """contract/01 §10: SDKs older than this API are told so; majors are compared as numbers."""
+    """Raise ApiError for an SDK older than this API; major versions are compared as numbers."""
     if volatile.get("sdkVersion"):
         raise error(
             "api.process.incompatible_sdk_version", volatile["sdkVersion"], "min: 7, max: none"
