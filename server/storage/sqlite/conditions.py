@@ -1,4 +1,4 @@
-"""A query tree as one SQL condition: every value and every name from outside a bound parameter.
+"""SQL conditions of search queries: every external value and name is a bound parameter.
 
 A field is looked up by walking the JSON of its column one name at a time, with arrays opened on the
 way. Old versions of SQLite end a text or a name at its first NUL, so those with one are not found
@@ -56,7 +56,7 @@ class Bindings:
     _last_words: tuple[str, list[str]] = ("", [])
 
     def bind(self, value: Parameter) -> str:
-        """Give the SQL of a parameter with this value."""
+        """Return the SQL of a parameter with this value."""
         self.values.append(value)
         return f"?{len(self.values)}"
 
@@ -81,7 +81,7 @@ class Bindings:
         return by_word and any(map(matcher.fits, self._words_of(value)))
 
     def _words_of(self, text: str) -> list[str]:
-        """Give the words of a text. The same one is asked for by each part of a query in turn."""
+        """Return the words of a text. The same one is asked for by each part of a query in turn."""
         known, words = self._last_words
         if text != known:
             words = words_of(text)
@@ -101,8 +101,8 @@ class _FitsAny:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """Where a field is: a plain column, as an expression, or `names` further down in the JSON of
-    one."""
+    """The location of a field: a plain column, as an expression, or the path `names` in a JSON
+    column."""
 
     sql: str
     names: tuple[str, ...] | None = None
@@ -110,7 +110,7 @@ class Column:
 
 
 def find_column(view: View, path: str) -> Column | None:
-    """Give where a field is; None where no document has it."""
+    """Return the location of a field; None if no document can have it."""
     shape = SHAPES[view.table]
     name = view.columns.get(path)
     if name is not None:
@@ -183,7 +183,7 @@ class Conditions:
         self._bindings = bindings
 
     def of(self, query: Query) -> str:
-        """Give the condition that a query is met: 1 or 0, never NULL."""
+        """Return the condition that a query is met: 1 or 0, never NULL."""
         match query:
             case Everything():
                 return "1"
@@ -197,7 +197,7 @@ class Conditions:
                 return self._of_leaf(query)
 
     def sort_key(self, path: str, is_descending: bool) -> str:
-        """Give the expression of a field's value to sort by, long texts cut; NULL where there is
+        """Return the expression of a field's value to sort by, long texts cut; NULL where there is
         none."""
         column = find_column(self._view, path)
         if column is None:
@@ -211,7 +211,7 @@ class Conditions:
         return self._unless_plain(column, _sorted_value, "NULL", walked)
 
     def sort_bound(self, path: str, last: str | float) -> str:
-        """Give the expression that keys of a field are compared with to come behind `last`."""
+        """Return the expression that keys of a field are compared with to come behind `last`."""
         column, bound = find_column(self._view, path), self._bindings.bind(last)
         is_cut = column is not None and column.names is not None and isinstance(last, str)
         return _start_of(bound) if is_cut else bound
@@ -251,7 +251,7 @@ class Conditions:
     def _unless_plain(
         self, column: Column, of_value: Callable[[str, str], str], of_nothing: str, walked: str
     ) -> str:
-        """Give an expression of a field for those documents, most of them, that have one value or
+        """Return an expression of a field for those documents, most of them, that have one value or
         none there, which are read in half the time of a walk; `walked` for the others. `of_value`
         gets the type of the value and its atom, as json_each would give them."""
         path = path_of(column.names or ())
@@ -282,7 +282,7 @@ class Conditions:
         return Walk(source, key, member)
 
     def test(self, leaf: Leaf | _FitsAny, value: str, holds: tuple[bool, bool]) -> str:
-        """Give the condition that one value, as an expression, is what a leaf asks for."""
+        """Return the condition that one value, as an expression, is what a leaf asks for."""
         match leaf:
             case Has():
                 return "1"
@@ -347,7 +347,7 @@ class Conditions:
 
 
 def _united(parts: Sequence[Query]) -> tuple[list[Query], list[_FitsAny]]:
-    """Give parts one of which is enough, with the patterns for each field put together."""
+    """Return parts one of which is enough, with the patterns for each field put together."""
     rest: list[Query] = []
     patterns: dict[tuple[str, bool], list[tuple[Item, ...]]] = {}
     for part in _flattened(parts):
@@ -359,7 +359,7 @@ def _united(parts: Sequence[Query]) -> tuple[list[Query], list[_FitsAny]]:
 
 
 def _flattened(parts: Sequence[Query]) -> Iterator[Query]:
-    """Give parts one of which is enough, with those of the same kind inside of them."""
+    """Return parts one of which is enough, with those of the same kind inside of them."""
     for part in parts:
         if isinstance(part, SomeOf) and part.least == 1:
             yield from _flattened(part.parts)
@@ -368,7 +368,7 @@ def _flattened(parts: Sequence[Query]) -> Iterator[Query]:
 
 
 def _sorted_value(kind: str, atom: str) -> str:
-    """Give a value of this type and atom as it is sorted by."""
+    """Return a value of this type and atom as it is sorted by."""
     return value_of(kind, atom, f" WHEN 'text' THEN {_start_of(atom)}")
 
 
@@ -377,7 +377,8 @@ def _start_of(text: str) -> str:
 
 
 def starts_with(value: str, text: str, bind: Callable[[Parameter], str]) -> str:
-    """Give the condition that a value begins with a text, as a range, which an index can answer."""
+    """Return the condition that a value begins with a text, as a range, which an index can
+    answer."""
     after = _next_text(text)
     if after is None:
         return f"({value} >= {bind(text)})"
@@ -385,7 +386,7 @@ def starts_with(value: str, text: str, bind: Callable[[Parameter], str]) -> str:
 
 
 def _next_text(start: str) -> str | None:
-    """Give the first text after all those with this start; None if there is none."""
+    """Return the first text after all those with this start; None if there is none."""
     start = start.rstrip("\U0010ffff")
     if not start:
         return None
