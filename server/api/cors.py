@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from server.config.server import Http
 
-_NOBODY = "https://nobody.invalid"  # RFC 2606 §2: no page has this origin
+_UNUSED_ORIGIN = "https://unused.invalid"  # RFC 2606 §2: no page has this origin
 
 
 def make_origin_check(allowed: Sequence[str], uses_patterns: bool) -> Callable[[str], bool]:
@@ -24,6 +24,6 @@ def make_trust_check(http: Http) -> Callable[[str], bool]:
     by a pattern that does not match every origin. All sandboxed pages have the origin `null`."""
     named = [origin for origin in http.access_control_allow_origin if origin != "*"]
     is_listed = make_origin_check(named, http.access_control_allow_origin_use_reg_exp)
-    if not http.cookie_authentication or is_listed(_NOBODY):
+    if not http.cookie_authentication or is_listed(_UNUSED_ORIGIN):
         return lambda origin: False
     return lambda origin: origin != "null" and is_listed(origin)

@@ -84,7 +84,7 @@ def _factors(config: Config) -> list[str]:
     for name, table in config.strategies.items():
         if table.get("use") == "totp" and name not in given.factors:
             raise ConfigError(
-                f'{_FACTORS} must list "{name}": TOTP can only be used as a second factor'
+                f'{_FACTORS}: must list "{name}": TOTP can only be used as a second factor'
             )
     return [name for name in given.factors if name not in missing]
 

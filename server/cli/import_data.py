@@ -89,7 +89,7 @@ async def import_file(
             if not is_whole:
                 print("import interrupted: run the same command to continue", file=sys.stderr)
     if report.failed:
-        raise LocalError(f"{report.failed} documents of the file were rejected")
+        raise LocalError(f"rejected documents in the file: {report.failed}")
 
 
 def _size_bytes(path: Path) -> int:

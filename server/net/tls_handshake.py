@@ -96,7 +96,7 @@ class Handshakes:
             )
         except (OSError, RuntimeError) as reason:
             if isinstance(reason, ssl.SSLCertVerificationError):
-                address = peer_address(transport) or "somebody"
+                address = peer_address(transport) or "unknown client"
                 _LOG.info("%s: client certificate rejected: %s", address, reason.verify_message)
             else:  # not TLS, timeout, disconnected; with uvloop maybe half closed
                 transport.abort()

@@ -121,7 +121,7 @@ def _summary(kind: Kind, count: int) -> logging.LogRecord:
         text = f"{count} more refused requests were not logged"
         facts["status"] = status
     else:
-        text = f"{count} more lines of this kind were not logged: {message}"
+        text = f"{count} more lines not logged: {message}"
     record = logging.LogRecord(name, level, "", 0, text, None, None)
     setattr(record, FACTS, facts)
     return record

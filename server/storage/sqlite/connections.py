@@ -89,7 +89,7 @@ class FilePlace:
                 is_up_to_date = check_ours(connection, self._name)
                 if self._turn_on_log(connection) != "wal":
                     raise LocalError(f"{self._name}: the file system does not support WAL")
-                if not is_up_to_date:  # or who only reads would wait for whoever writes
+                if not is_up_to_date:  # otherwise readers would wait for a writer
                     bring_up_to_date(connection, self._name)
             finally:
                 connection.close()
@@ -144,7 +144,7 @@ class MemoryPlace:
         bring_up_to_date(self._connection, ":memory:")
 
     def connect(self, cached_statements: int = CACHED_STATEMENTS) -> sqlite3.Connection:
-        """Return the one connection, which keeps as many statements for everybody."""
+        """Return the one connection, with the same statement cache for all callers."""
         if self._connection is None:
             raise Unavailable("the database is closed")
         return self._connection
