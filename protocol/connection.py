@@ -384,7 +384,7 @@ class Connection(Owing):
             code = NORMAL if event.code is None else event.code
             # Earlier requests are answered before our Close, as RFC 6455 §5.5.1 allows.
             self._pending_close = close_frame(code, event.reason)
-            self._take_leave()
+            self._send_pending_close()
             self._end(Step.LAST)
         return True
 
@@ -437,7 +437,7 @@ class Connection(Owing):
         if self._websocket is not None:
             if self.phase is _SOCKET:
                 self._pending_close = close_frame(close_code, reason)
-                self._take_leave()
+                self._send_pending_close()
         else:
             # With its own head, if known: a page can read the answer only by its `Origin`.
             last = Request(Origin.HTTP, self._head, self._peer, refused=refused)

@@ -95,7 +95,7 @@ class Owing:
                 message = write_text(envelope, agreement)
                 self._out.append(message)
                 self.unsent_bytes += len(message)
-                self._take_leave()
+                self._send_pending_close()
             self._weight_bytes -= request.weight_bytes
             return
         is_last = self.phase is _ENDING and awaited[-1] is request
@@ -165,7 +165,7 @@ class Owing:
         out.clear()
         return data
 
-    def _take_leave(self) -> None:
+    def _send_pending_close(self) -> None:
         """Send the pending Close, if any, once no answer is pending."""
         if self._pending_close and not self._awaited:
             self._out.append(self._pending_close)

@@ -85,14 +85,14 @@ _READING = (
     *("now", "info", "exists", "adminExists", "healthCheck", "publicApi", "openapi"),
     *("capabilities", "metrics"),
 )
-_GIVING_ACCESS = ("getResetPasswordToken",)
+_GRANTING_ACCESS = ("getResetPasswordToken",)
 
 TABLE: dict[str, dict[str, Action]] = {}
 
 
 def is_reading(name: str) -> bool:
     """Return whether an action of this name is read-only and grants no access."""
-    return name.startswith(_READING) and name not in _GIVING_ACCESS
+    return name.startswith(_READING) and name not in _GRANTING_ACCESS
 
 
 def action(

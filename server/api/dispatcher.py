@@ -316,7 +316,7 @@ class Dispatcher:
         if action.is_personal and not isinstance(result, Outcome):
             result = person.kept[names] = Kept(result)
         if isinstance(result, Outcome):
-            _take_outcome(response, result)
+            _apply_outcome(response, result)
         else:
             response.result = result
 
@@ -420,7 +420,7 @@ def _check_sdk(volatile: dict[str, object]) -> None:
         raise error("api.process.incompatible_sdk_version", sdk[2], f"min: {oldest}, max: none")
 
 
-def _take_outcome(response: Response, outcome: Outcome) -> None:
+def _apply_outcome(response: Response, outcome: Outcome) -> None:
     response.result, response.status = outcome.result, outcome.status
     response.headers = outcome.headers
     response.error = None if outcome.error is None else outcome.error.as_data()

@@ -25,8 +25,8 @@ _TLS_NAME = f"__Host-{_NAME}"
 _ERASED = "null"  # value of a deleted cookie
 _LOGOUT = "logout"
 # With `cookieAuth` these do not use the token in the cookie, so an invalid one is ignored.
-_UNHINDERED = ("login", "checkToken")
-_IN_COOKIE = (*_UNHINDERED, _LOGOUT, "refreshToken")
+_WITHOUT_TOKEN = ("login", "checkToken")
+_IN_COOKIE = (*_WITHOUT_TOKEN, _LOGOUT, "refreshToken")
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
@@ -67,8 +67,8 @@ class Cookies:
             # It comes from a provider's page, and the state identifies the login: an existing
             # session of the browser is not used.
             return request.token, False
-        is_unhindered = is_wanted and name in _UNHINDERED
-        cookie = self._read(request, is_lenient=is_unhindered or name == _LOGOUT)
+        ignores_token = is_wanted and name in _WITHOUT_TOKEN
+        cookie = self._read(request, is_lenient=ignores_token or name == _LOGOUT)
         if cookie is None and not is_wanted:
             return request.token, False
         if not self._is_enabled:
@@ -76,11 +76,11 @@ class Cookies:
         if cookie is not None and request.token is not None:
             raise error("security.token.verification_error", "a cookie came with it", status=400)
         is_logout = name == _LOGOUT and request.token is None
-        changes = cookie is not None and not is_unhindered and not is_reading(request.action or "")
+        changes = cookie is not None and not ignores_token and not is_reading(request.action or "")
         self._check_page(request, needs_proof=changes and not is_logout)
         if cookie is None:
             return request.token, is_logout
-        return (None if is_unhindered else cookie), is_logout
+        return (None if ignores_token else cookie), is_logout
 
     def is_wanted(self, request: Request) -> bool:
         """Return whether the response puts its token in a cookie, or the request is about the token

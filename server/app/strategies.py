@@ -93,7 +93,7 @@ def offers() -> dict[str, list[str]]:
     """Return the available kinds, each with its backends or providers; for one with a missing
     package, how to install it."""
     found = {}
-    for name in sorted({point.name for point in _points()}):
+    for name in sorted({point.name for point in _entry_points()}):
         try:
             kind = _find(name, name)
         except LocalError as reason:
@@ -148,11 +148,11 @@ def _read(name: str, given: Mapping[str, object]) -> tuple[StrategyKind[object],
 
 
 def _find(path: str, use: object) -> StrategyKind[object]:
-    points = {point.name: point for point in _points()} if isinstance(use, str) else {}
+    points = {point.name: point for point in _entry_points()} if isinstance(use, str) else {}
     point = points.get(str(use))
     if point is None:
         shown = "not set" if use is None else write_value(use)
-        known = ", ".join(sorted({*OURS, *(found.name for found in _points())}))
+        known = ", ".join(sorted({*OURS, *(found.name for found in _entry_points())}))
         raise ConfigError(f"{path}.use: {shown}; expected one of: {known or '(none is installed)'}")
     try:
         kind = point.load()
@@ -170,7 +170,7 @@ def _find(path: str, use: object) -> StrategyKind[object]:
     return kind
 
 
-def _points() -> Iterator[EntryPoint]:
+def _entry_points() -> Iterator[EntryPoint]:
     """Yield the available kinds; of two with one name the later one wins, the built-in one."""
     yield from entry_points(group=GROUP)
     yield from (EntryPoint(name, value, GROUP) for name, value in OURS.items())

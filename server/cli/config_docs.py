@@ -77,7 +77,7 @@ names the ones it was given. `*` matches anything that is not in a table above.
 
 """
 
-_OURS: Mapping[str, type] = MappingProxyType(
+_BUILT_IN: Mapping[str, type] = MappingProxyType(
     {
         "ldap": LdapSettings,
         "magic": MagicSettings,
@@ -88,7 +88,7 @@ _OURS: Mapping[str, type] = MappingProxyType(
         "x509": X509Settings,
     }
 )
-_INNER: Mapping[str, tuple[str, type]] = MappingProxyType(
+_NESTED: Mapping[str, tuple[str, type]] = MappingProxyType(
     {"saml": ("Each table under `providers`:", ProviderSettings)}
 )
 _HEADINGS = "| Key | Default | Accepted | |\n|---|---|---|---|\n"
@@ -112,11 +112,11 @@ def _write_tables(of: type, path: str) -> Iterator[str]:
             yield from _write_tables(one.type, f"{path}{one.name}.")
     if not path:
         yield from (_STRATEGIES.format(help=one.help) for one in settings)
-        for name, kind in _OURS.items():
+        for name, kind in _BUILT_IN.items():
             yield f'\n### use = "{name}"\n\n' + _HEADINGS
             yield from _write_rows(kind)
-            if name in _INNER:
-                text, inner = _INNER[name]
+            if name in _NESTED:
+                text, inner = _NESTED[name]
                 yield f"\n{text}\n\n{_HEADINGS}"
                 yield from _write_rows(inner)
 

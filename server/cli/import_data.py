@@ -85,7 +85,7 @@ async def import_file(
             is_whole = True
         finally:
             progress.end()
-            _tell(report, as_json=given.json)
+            _print_report(report, as_json=given.json)
             if not is_whole:
                 print("import interrupted: run the same command to continue", file=sys.stderr)
     if report.failed:
@@ -107,7 +107,7 @@ def _errors_file(path: Path | None) -> Iterator[TextIO | None]:
         yield file
 
 
-def _tell(report: Report, *, as_json: bool) -> None:
+def _print_report(report: Report, *, as_json: bool) -> None:
     """Print the result of every document type, and on stderr the first rejected documents."""
     counts = {
         kind.value: {

@@ -30,7 +30,7 @@ class SteadyClock:
     speed: an hour takes ten.
     """
 
-    __slots__ = ("_base_ms", "_elapsed_s", "_is_told", "_ms_per_s", "_wall_ms")
+    __slots__ = ("_base_ms", "_elapsed_s", "_is_logged", "_ms_per_s", "_wall_ms")
 
     def __init__(
         self, wall_ms: Callable[[], float], elapsed_s: Callable[[], float] = _ELAPSED_S
@@ -39,7 +39,7 @@ class SteadyClock:
         self._elapsed_s = elapsed_s
         self._ms_per_s = 1000.0
         self._base_ms = wall_ms() - elapsed_s() * 1000.0
-        self._is_told = False
+        self._is_logged = False
 
     def read_ms(self) -> int:
         """Return the time in ms since 1970."""
@@ -54,10 +54,10 @@ class SteadyClock:
         self._ms_per_s = 1000.0 + max(-most_ms, min(behind_ms / _FOLLOW_S, most_ms))
         self._base_ms = now_ms - elapsed_s * self._ms_per_s
         is_away = abs(behind_ms) > _NOTABLE_MS
-        if is_away and not self._is_told:
+        if is_away and not self._is_logged:
             text = "the system clock was moved by %+.1f s; token expiry follows slowly"
             _LOG.warning(text, behind_ms / 1000)
-        self._is_told = is_away
+        self._is_logged = is_away
 
     async def keep(self) -> None:
         """Follow the system's clock."""

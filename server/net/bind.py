@@ -70,7 +70,7 @@ def _unix_socket(path: str) -> socket.socket:
     """Bind a new socket to a path; a stale socket is replaced."""
     opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        if _is_left_behind(path):
+        if _is_stale(path):
             _remove(path)
         opened.bind(path)
         os.chmod(path, _SOCKET_MODE)
@@ -80,7 +80,7 @@ def _unix_socket(path: str) -> socket.socket:
     return opened
 
 
-def _is_left_behind(path: str) -> bool:
+def _is_stale(path: str) -> bool:
     """Return whether a path is a stale socket: no process listens on it."""
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):

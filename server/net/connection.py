@@ -323,15 +323,15 @@ class Peer(asyncio.Protocol):
             self._hold(FULL)
         else:
             self._release(FULL)
-        if self._can_go_on():
+        if self._can_continue():
             # In a later turn, so that one busy peer does not delay the others. Until then nothing
             # is read: the buffer would grow as fast as the peer can send.
             self._hold(BEHIND)
-            self._listener.loop.call_soon(self._go_on)
+            self._listener.loop.call_soon(self._continue)
         self._set_deadline(has_progress)
         self._count_unsent()
 
-    def _can_go_on(self) -> bool:
+    def _can_continue(self) -> bool:
         """Return whether deferred requests can be run, or deferred bytes parsed."""
         if self._waiting:
             return not self._holds & BEHIND and self._has_room()
@@ -347,7 +347,7 @@ class Peer(asyncio.Protocol):
         unsent_bytes += self._transport.get_write_buffer_size()
         self._has_unsent = self._listener.unsent.resize(self, self.client, unsent_bytes)
 
-    def _go_on(self) -> None:
+    def _continue(self) -> None:
         """Run the waiting requests, or parse the deferred bytes, unless there is no room for
         answers."""
         self._release(BEHIND)
@@ -448,7 +448,7 @@ class Peer(asyncio.Protocol):
             return
         if self._partial not in _MESSAGE_PHASES:
             if self.is_socket and self._listener.timeouts.pong_s and not self._holds:
-                self._ask_for_life()
+                self._ping_idle()
             else:
                 self.abort()
             return
@@ -458,7 +458,7 @@ class Peer(asyncio.Protocol):
             self._answer(request)
         self._flush(True)
 
-    def _ask_for_life(self) -> None:
+    def _ping_idle(self) -> None:
         """Ping an idle WebSocket, whose pong counts like any other frame."""
         self._holds |= PINGED
         self._connection.ping()

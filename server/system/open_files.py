@@ -73,7 +73,7 @@ class Exhaustion:
             os.close(os.open(os.devnull, os.O_RDONLY))
         except OSError as reason:
             if reason.errno in _EXHAUSTED:
-                self._tell(reason)
+                self._log_exhaustion(reason)
         else:
             if self._awaits_end:
                 self._awaits_end = False
@@ -84,11 +84,11 @@ class Exhaustion:
         times for one failed accept, and as often if the server has stopped since."""
         reason = context.get("exception")
         if isinstance(reason, OSError) and reason.errno in _EXHAUSTED:
-            self._tell(reason)
+            self._log_exhaustion(reason)
         elif not (isinstance(reason, ValueError) and _ACCEPTS in str(context.get("message"))):
             loop.default_exception_handler(context)
 
-    def _tell(self, reason: OSError) -> None:
+    def _log_exhaustion(self, reason: OSError) -> None:
         now_s = self._clock_s()
         if now_s - self._told_s >= TELL_EVERY_S:
             self._told_s, self._awaits_end = now_s, True

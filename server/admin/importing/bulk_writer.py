@@ -109,7 +109,7 @@ class _Plan:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _There:
+class _Existing:
     """Existing rows for some arrivals: users by ID, credentials by strategy and name, or if the
     name is not used by owner and strategy, and the existing profiles."""
 
@@ -157,12 +157,12 @@ class UserImport:
         """
         if self._expects_new:
             try:
-                await self._apply(self._enter(arrivals))
+                await self._apply(self._creations(arrivals))
             except (Exists, Missing):
                 pass  # not all are new, or not all are valid
             else:
                 return [Ending.CREATED] * len(arrivals)
-        there = await self._look(arrivals)
+        there = await self._read_existing(arrivals)
         plans = [await self._plan(arrival, there) for arrival in arrivals]
         try:
             await self._apply([change for plan in plans for change in plan.changes])
@@ -174,7 +174,7 @@ class UserImport:
 
     async def _write_alone(self, arrival: Arrival) -> Ending | ApiError:
         for _ in range(_ATTEMPTS):
-            plan = await self._plan(arrival, await self._look([arrival]))
+            plan = await self._plan(arrival, await self._read_existing([arrival]))
             try:
                 await self._apply(plan.changes)
             except (Exists, Missing):
@@ -192,7 +192,7 @@ class UserImport:
         if changes:
             await self._storage.apply(changes)
 
-    def _enter(self, arrivals: Sequence[Arrival]) -> list[Change]:
+    def _creations(self, arrivals: Sequence[Arrival]) -> list[Change]:
         """Return the changes that create new users and credentials."""
         users = [arrival for arrival in arrivals if arrival.profile_ids is not None]
         chosen = {arrival.profile_ids or () for arrival in users}
@@ -226,7 +226,7 @@ class UserImport:
         changes.append(InsertAll(Table.CREDENTIALS, held))
         return changes
 
-    async def _look(self, arrivals: Sequence[Arrival]) -> _There:
+    async def _read_existing(self, arrivals: Sequence[Arrival]) -> _Existing:
         """Read the existing rows for all arrivals."""
         storage = self._storage
         users = await storage.find_each(
@@ -234,7 +234,7 @@ class UserImport:
         )
         names = [(held.strategy, held.id) for one in arrivals for held in one.credentials]
         named = await storage.find_each(Table.CREDENTIALS, ("strategy", "id"), names)
-        there = _There(
+        there = _Existing(
             {row["kuid"]: row for row in users},
             {(row["strategy"], row["id"]): row for row in named},
         )
@@ -251,7 +251,7 @@ class UserImport:
                 there.profiles.add(profile_id)
         return there
 
-    async def _plan(self, arrival: Arrival, there: _There) -> _Plan:
+    async def _plan(self, arrival: Arrival, there: _Existing) -> _Plan:
         """Plan the changes, by the existing rows."""
         try:
             row = there.users.get(arrival.kuid)
@@ -263,19 +263,19 @@ class UserImport:
                 there.check_profiles(arrival.profile_ids)
                 if any(there.held(one, arrival.kuid) for one in arrival.credentials):
                     raise error("security.credentials.database_inconsistency", arrival.kuid)
-                return _Plan(Ending.CREATED, self._enter([arrival]))
+                return _Plan(Ending.CREATED, self._creations([arrival]))
             return await self._plan_known(arrival, row, there)
         except ApiError as refused:
             return _Plan(refused)
 
-    def _plan_credentials(self, arrival: Arrival, there: _There) -> _Plan:
+    def _plan_credentials(self, arrival: Arrival, there: _Existing) -> _Plan:
         held = [there.held(one, arrival.kuid) for one in arrival.credentials]
         if all(one is None for one in held):
-            return _Plan(Ending.CREATED, self._enter([arrival]))
+            return _Plan(Ending.CREATED, self._creations([arrival]))
         changes = self._replacements(arrival, held)
         return self._decide([*changes, Note(Noted.USER, arrival.kuid)] if changes else [])
 
-    async def _plan_known(self, arrival: Arrival, row: Row, there: _There) -> _Plan:
+    async def _plan_known(self, arrival: Arrival, row: Row, there: _Existing) -> _Plan:
         old = read_user(row)
         new = arrival.user(old)
         held = [there.held(one, arrival.kuid) for one in arrival.credentials]

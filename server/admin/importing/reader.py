@@ -98,7 +98,7 @@ def unpack(data: bytes) -> Block:
         raise OSError(*parts)
     entries, end, bad, seen, left_out = parts
     read = [
-        Entry(owner, line, _BY_NAME[kind], name, size_bytes, _said(what))
+        Entry(owner, line, _BY_NAME[kind], name, size_bytes, _unpacked(what))
         for owner, line, kind, name, size_bytes, what in entries
     ]
     return Block(read, end, bad, frozenset(_BY_NAME[kind] for kind in seen), left_out)
@@ -111,7 +111,7 @@ def _plain(what: Arrival | Record | str) -> object:
     return what if isinstance(what, str) else [what.kind.value, *what[1:]]
 
 
-def _said(what: Any) -> Arrival | Record | str:
+def _unpacked(what: Any) -> Arrival | Record | str:
     if isinstance(what, list):
         return Record(_BY_NAME[what[0]], *what[1:])
     if isinstance(what, tuple):

@@ -67,13 +67,13 @@ async def reset(services: Services, caller: Caller, request: Request) -> Outcome
     found = LoggedIn(user, (*prepared.changes, *ended), wishes, "local")
     tell(notice=CHANGED)
     try:
-        return await _enter(services, request, found, ttl_ms)
+        return await _log_in(services, request, found, ttl_ms)
     except ApiError:
         await local.find_reset(token)  # raises if it was used or has expired meanwhile
         raise
 
 
-async def _enter(services: Services, request: Request, found: LoggedIn, ttl_ms: int) -> Outcome:
+async def _log_in(services: Services, request: Request, found: LoggedIn, ttl_ms: int) -> Outcome:
     """Log in the user in the transaction that sets the new password: if the login is rejected,
     nothing is changed."""
     browser, address = services.browsers.of(request), services.addresses.of(request)

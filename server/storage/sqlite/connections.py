@@ -81,7 +81,7 @@ class FilePlace:
         try:
             _check_log(self._path, self._name)
             _create(self._path)
-            _close_to_others(self._path)
+            _restrict_permissions(self._path)
             self._main = _mark(self._path)
             connection = self.connect()
             try:
@@ -98,7 +98,7 @@ class FilePlace:
         except sqlite3.Error as exc:
             if _code(exc) in _BUSY:
                 raise Unavailable(f"{self._name}: {exc}") from exc
-            cause = _why_not_written(self._path) or exc
+            cause = _explain_unwritable(self._path) or exc
             raise LocalError(f"{self._name} cannot be used as the database: {cause}") from exc
 
     def _turn_on_log(self, connection: sqlite3.Connection) -> str:
@@ -270,7 +270,7 @@ def _size_bytes(path: str) -> int:
         return 0
 
 
-def _why_not_written(path: str) -> str | None:
+def _explain_unwritable(path: str) -> str | None:
     """Return why a database cannot be written, as SQLite's error does not; None if it can."""
     folder = os.path.dirname(path)
     if os.statvfs(folder).f_flag & os.ST_RDONLY:
@@ -281,7 +281,7 @@ def _why_not_written(path: str) -> str | None:
     return None
 
 
-def _close_to_others(path: str) -> None:
+def _restrict_permissions(path: str) -> None:
     """Remove file permissions of the log and its index beyond those of the database: they have the
     mode that the database had when they were created."""
     allowed = os.stat(path).st_mode & 0o777

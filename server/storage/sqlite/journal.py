@@ -94,7 +94,7 @@ class Follower:
                     break
                 waiting, started_s = self._take_waiting(), time.monotonic()
                 try:
-                    version, entries = self._look(version)
+                    version, entries = self._poll(version)
                 except (Unavailable, sqlite3.Error) as exc:
                     if not failing:
                         _log.warning("the journal cannot be read: %s", exc)
@@ -118,7 +118,7 @@ class Follower:
     def _take_waiting(self) -> list[asyncio.Future[None]]:
         return [self._waiting.popleft() for _ in range(len(self._waiting))]
 
-    def _look(self, known: int) -> tuple[int, list[Entry]]:
+    def _poll(self, known: int) -> tuple[int, list[Entry]]:
         """Return the version of the file, and the new entries unless it is `known`."""
         with self._link.lend() as connection:
             version = int(connection.execute("PRAGMA data_version").fetchall()[0][0])
