@@ -73,9 +73,7 @@ def _put(tree: Tree, path: list[str], value: object) -> None:
     for step in path[:-1]:
         inner = tree.setdefault(step, {})
         if not isinstance(inner, dict):
-            raise ConfigError(
-                f"{'.'.join(path)}: {step} already has a value, so it cannot be a table"
-            )
+            raise ConfigError(f"{'.'.join(path)}: {step} already has a value; expected a table")
         tree = inner
     tree[path[-1]] = value
 

@@ -42,7 +42,7 @@ def make_room(connections: int, *, is_asked_for: bool = True) -> int:
     room = int(max(limit - RESERVED_FILES, 1))
     _LOG.log(
         logging.WARNING if is_asked_for else logging.INFO,
-        "limits.connections: reduced to %d of %d: the limit of open files is %d (ulimit -n)",
+        "limits.connections: %d of %d: the limit of open files is %d (ulimit -n)",
         *(room, connections, limit),
     )
     return room
