@@ -1,1 +1,1 @@
-"""HTTP/1.1 and WebSocket as pure functions of bytes: no I/O, clock, randomness or logging."""
+"""HTTP/1.1 and WebSocket protocol without I/O, clock, randomness or logging (sans-I/O)."""

@@ -1,21 +1,21 @@
-"""Budget of the bytes that all connections together hold of requests that are not answered yet."""
+"""Byte budget: limit on the buffered bytes of unanswered requests of all connections."""
 
 from collections.abc import Callable
 
 MEBIBYTE = 1024 * 1024
 COUNTED_FROM_BYTES = 8 * 1024
-"""A connection that holds no more than this is not counted: nearly every request is smaller and
-arrives whole, and the number of connections is limited."""
+"""A connection with no more than this is not counted: nearly every request is smaller and arrives
+at once, and the number of connections is limited."""
 SMALL_BYTES = 40 * 1024
-"""A connection that holds no more than this is never refused: a body of 16 KiB, the longest head
-before it, and what the request itself takes."""
+"""A connection with no more than this is never refused: a body of 16 KiB, the longest head before
+it, and the memory of the request itself."""
 SHARES = 4
-"""One client holds at most this part of the whole."""
+"""Divisor of the total for the limit of one client."""
 
 
 class ByteBudget:
-    """Bytes held, in all and by each client, of at most `total_bytes`; a client is any key, and
-    None stands for those without a share of their own.
+    """Buffered bytes, in total and of each client, at most `total_bytes`; a client is any key, and
+    None is for clients without a limit of their own.
 
     `on_refusal` is called for each refusal.
     """
@@ -43,7 +43,7 @@ class ByteBudget:
         self._on_refusal = on_refusal
 
     def resize(self, client: bytes | None, held_bytes: int, now_bytes: int) -> bool:
-        """Return whether a connection of this client may hold `now_bytes` instead of the
+        """Return whether a connection of this client may buffer `now_bytes` instead of the
         `held_bytes` that are counted for it; if not, nothing changes."""
         growth = now_bytes - held_bytes
         if growth > 0 and now_bytes > SMALL_BYTES and not self._has_room(client, growth):
@@ -60,7 +60,7 @@ class ByteBudget:
         return True
 
     def bytes_of(self, client: bytes) -> int:
-        """Return how many bytes this client holds."""
+        """Return the number of bytes of this client."""
         return self._by_client.get(client, 0)
 
     def _has_room(self, client: bytes | None, growth: int) -> bool:

@@ -1,4 +1,4 @@
-"""What the connections of a server share, and the routes they ask for."""
+"""Settings shared by all connections of a server, and the route table interface."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from protocol.websocket.messages import MessageLimits
 
 
 class Match(NamedTuple):
-    """What a path leads to: an action, or with `endpoint` something the router itself answers."""
+    """Result of routing: an action, or with `endpoint` an endpoint without an action."""
 
     controller: str | None
     action: str | None
@@ -21,10 +21,10 @@ class Match(NamedTuple):
 
 
 class Routes(Protocol):
-    """The route table as this package needs it."""
+    """The interface of the route table."""
 
     def match(self, verb: str, path: str) -> Match:
-        """Find what a verb and a path lead to.
+        """Return the route of a verb and a path.
 
         ApiError 404 for an unknown path, 400 for a verb without routes.
         """
@@ -32,15 +32,14 @@ class Routes(Protocol):
 
 @dataclass(slots=True)
 class Wire:
-    """What all connections of a server share: routes, bounds, the constant part of every answer.
+    """Settings of all connections of a server: routes, limits, the constant part of responses.
 
-    `fields` are the header lines of every answer but Date and Content-Type; `allows_origin` says
-    which origins are echoed, `trusts_origin` whose pages may use cookies, `accepts_upgrade` which
-    heads may open a WebSocket. `set_date` is called by the shell once a second. `in_flight` and
-    `in_flight_bytes` bound the requests of one connection that wait for their answers, `received`
-    what all connections hold of theirs. `message_budget` gives each WebSocket what tells whether it
-    may send one more message now, `control_budget` whether one more ping or pong; None where all
-    may.
+    `fields` are the header lines of every response except Date and Content-Type; `allows_origin`
+    returns which origins are echoed, `trusts_origin` which may use cookies, `accepts_upgrade` which
+    heads may open a WebSocket. The server calls `set_date` once a second. `in_flight` and
+    `in_flight_bytes` limit the unanswered requests of one connection, `received` those of all
+    connections. `message_budget` returns, for each WebSocket, a function that returns whether
+    another message is allowed now, `control_budget` another ping or pong; None for no limit.
     """
 
     routes: Routes
@@ -65,7 +64,7 @@ class Wire:
     plain_head: bytes = b""
 
     def set_date(self, date: str) -> None:
-        """Renew the constant block with this IMF-fixdate (RFC 9110 §6.6.1)."""
+        """Update the constant block with this IMF-fixdate (RFC 9110 §6.6.1)."""
         self.common = b"Date: " + date.encode() + b"\r\n" + self.fields
         self.common_json = b"Content-Type: application/json\r\n" + self.common
         self.plain_head = status_line(200) + self.common_json + b"X-Kuzzle-Request-Id: "

@@ -1,8 +1,8 @@
-"""One connection: bytes received → requests, answers → bytes to send, on one table of phases.
+"""Connection state machine: bytes received → requests, responses → bytes to send.
 
-Answers are `owing.py`'s. What breaks the protocol becomes one last request, refused, so that it is
-answered behind the valid ones before it. The shell stops reading while `is_full`: that bounds what
-is held here.
+Sending is in `response_queue`. A protocol error becomes one last, refused request, so that it is
+answered after the valid ones before it. The server stops reading while `is_full`: that limits the
+buffers here.
 """
 
 from collections.abc import Callable
@@ -50,15 +50,15 @@ from protocol.websocket.messages import (
     close_frame,
 )
 
-# Looking a member up in its enum takes ten times as long as a name of the module, and these are
-# looked up several times for each request.
+# An enum member takes ten times as long to look up as a module global, and these are looked up
+# several times for each request.
 _HEAD, _SWITCHING, _SOCKET = Phase.HEAD, Phase.SWITCHING, Phase.SOCKET
 _LEAVING, _ENDING = Phase.LEAVING, Phase.ENDING
 _WEBSOCKET, _TEXT = Origin.WEBSOCKET, int(Opcode.TEXT)
 _ALONE_BYTES = COUNTED_FROM_BYTES - REQUEST_BYTES  # larger messages are counted
 _RETRY_S = 1
 KEPT_HEAD_BYTES = 2048
-"""A longer head is read anew each time: a silent connection would keep several times its size."""
+"""A longer head is always parsed: an idle connection would keep several times its size."""
 
 
 class Connection(Owing):
@@ -87,13 +87,14 @@ class Connection(Owing):
         self._budget: Callable[[], bool] | None = None
         self._control_budget: Callable[[], bool] | None = None
         self._skipped_line = False
-        self._was_cut_short = False  # something held was not looked at
+        self._was_cut_short = False  # some buffered bytes were not parsed
         self._last_raw = b""
         self._last_request: Request | None = None
         self._repeat: Repeat | None = None
 
     def receive(self, data: bytes) -> list[Request]:
-        """Take received bytes (b"" to go on with what is held); give the requests they complete."""
+        """Accept received bytes (b"" to parse the buffered ones); return the requests they
+        complete."""
         if not self._awaited and not self._buffer.held:
             request = self._take_alone(data)
             if request is not None:
@@ -116,12 +117,12 @@ class Connection(Owing):
         return requests
 
     def _take_alone(self, data: bytes) -> Request | None:
-        """Give the request that `data` is, on a connection where nothing else is in progress:
-        nearly every request comes like that. None when it has to be read in full."""
+        """Return the request in `data`, on a connection where nothing else is in progress, as
+        nearly every request arrives. None if it has to be parsed in full."""
         if self.phase is _HEAD:
             if data != self._last_raw:
                 return None
-            # The same head on an idle connection is the same request: nothing of it is read again.
+            # The same head on an idle connection is the same request: it is not parsed again.
             self._skipped_line = False
             last = self._last_request
             if last is not None:
@@ -135,7 +136,7 @@ class Connection(Owing):
         if self._repeat is not None and (again := self._repeat.take(data)) is not None:
             self._weight_bytes = again.weight_bytes
             return again
-        # Saves the buffer, the frame's head and the look for a next frame: a third of the time.
+        # Saves the buffer, the frame head and the check for a next frame: a third of the time.
         payload = take_whole_text(data)
         if (
             payload is None
@@ -159,7 +160,7 @@ class Connection(Owing):
 
     @property
     def held_bytes(self) -> int:
-        """What is held of requests that are not answered, whole or not."""
+        """Bytes of unanswered requests, complete or not."""
         held_bytes = len(self._buffer.held) + self._weight_bytes
         if self._chunked is not None:
             held_bytes += len(self._chunked.body)
@@ -168,9 +169,9 @@ class Connection(Owing):
         return held_bytes
 
     def _charge(self, requests: list[Request]) -> None:
-        """Count what is held in the budget of all connections. Where it has no room, what came last
-        is refused: whole requests one by one, and with one that is not whole the connection
-        ends."""
+        """Count the buffered bytes in the budget of all connections. If it has no room, the last
+        ones are refused: complete requests one by one; with an incomplete one the connection is
+        closed."""
         now_bytes = counted(self.held_bytes)
         if now_bytes != self._charged_bytes and not self._resize(now_bytes):
             self._refuse(requests)
@@ -187,13 +188,13 @@ class Connection(Owing):
 
     @property
     def _requested_head(self) -> Head:
-        """The head of what is received, or was received last."""
+        """The head of the present or last request."""
         return self._awaited[-1].head if self._head is NO_HEAD and self._awaited else self._head
 
     def _refuse(self, requests: list[Request]) -> None:
         refused = error("api.process.overloaded", retry_after_s=_RETRY_S)
         for at, request in enumerate(requests):
-            # Without its payload, and another object: the one given may be given again.
+            # Without its payload, and another object: the original may be returned again.
             instead = Request(
                 request.origin,
                 request.head,
@@ -215,18 +216,18 @@ class Connection(Owing):
 
     @property
     def holds_input(self) -> bool:
-        """Whether something is held that is not understood."""
+        """Whether there are unparsed bytes."""
         return len(self._buffer) > 0 or self.phase is _SWITCHING
 
     @property
     def is_behind(self) -> bool:
-        """Whether a further `receive(b"")` may understand what is held: it was not looked at, for
-        the turn was over or too many answers were awaited, and now they are not."""
+        """Whether `receive(b"")` may parse the buffered bytes: they were deferred, since the turn
+        was over or too many answers were awaited, and now they are not."""
         return self._was_cut_short and self.holds_input and not self.is_full
 
     @property
     def is_settled(self) -> bool:
-        """Whether all that arrived is understood and answered, and more may come."""
+        """Whether everything received is parsed and answered, and more may come."""
         return (
             not self._awaited
             and not self._buffer.held
@@ -235,15 +236,14 @@ class Connection(Owing):
 
     @property
     def is_within_message(self) -> bool:
-        """Whether a WebSocket's message, or a control frame, has begun and is not whole."""
+        """Whether a WebSocket message or control frame is incomplete."""
         websocket = self._websocket
         return websocket is not None and not websocket.is_between_messages
 
     def forget(self) -> None:
-        """Let go of all that is held, and of the peer: the socket is gone. Answers that come later
-        go nowhere.
+        """Drop all buffers and the peer: the socket has disconnected. Later answers are discarded.
 
-        What holds it in turn, the peer and requests in progress, would otherwise never go.
+        Otherwise reference cycles with the peer and requests in progress would not be freed.
         """
         self._end(Step.BROKEN)
         self._drop_all()
@@ -253,38 +253,38 @@ class Connection(Owing):
             self._lower_charge()
 
     def eof(self) -> None:
-        """The peer sends no more; what he asked for is still answered (RFC 9112 §9.6)."""
+        """Handle the peer's end of stream; its requests are still answered (RFC 9112 §9.6)."""
         self._end(Step.BROKEN)
 
     def finish(self) -> None:
-        """Take no further request; a WebSocket is closed with 1001, HTTP ends after its answers."""
+        """Accept no further request; a WebSocket is closed with 1001, HTTP after its answers."""
         self.close(GOING_AWAY, "shutting down")
         if self.phase is not _LEAVING:
             self._end(Step.BROKEN)
 
     def time_out(self) -> list[Request]:
-        """Give the refusal that stands for a request that takes too long (RFC 9110 §15.5.9); a
-        WebSocket is closed with 1008 instead."""
+        """Return the refusal of a request that timed out (RFC 9110 §15.5.9); a WebSocket is closed
+        with 1008 instead."""
         requests: list[Request] = []
         late = ProtocolError("took too long to arrive", status=408, close_code=POLICY_VIOLATION)
         self._break(late, requests)
         return requests
 
     def close(self, code: int, reason: str) -> None:
-        """Begin to close a WebSocket with this code; nothing for other connections."""
+        """Start to close a WebSocket with this code; nothing for other connections."""
         if self.phase is _SOCKET:
             self._out.append(close_frame(code, reason))
             self._drop_awaited()
             self.phase = NEXT[self.phase, Step.LEAVE]
 
     def _end(self, step: Step) -> None:
-        """Forget what can't be answered or read any more."""
+        """Drop requests and buffers that cannot be answered or parsed any more."""
         self._buffer.take_all()
         self._chunked = None
         self._owes_continue = False
         if self._websocket is not None:
             self._websocket.drop_message()
-            if not self._farewell:
+            if not self._pending_close:
                 self._drop_awaited()
         self.phase = NEXT[self.phase, step]
 
@@ -302,7 +302,7 @@ class Connection(Owing):
         if not buffer:
             return False
         if not self._skipped_line and buffer.peek(2) == b"\r\n":
-            # RFC 9112 §2.2: one empty line before a request is an old client's habit.
+            # RFC 9112 §2.2: old clients send an empty line before a request.
             buffer.take(2)
             self._skipped_line = True
         raw = buffer.take_through(HEAD_END)
@@ -318,7 +318,7 @@ class Connection(Owing):
             self._head = parse_head(raw, self._wire.head_limits)
         self._skipped_line = False
         wire, head = self._wire, self._head
-        # Otherwise it is answered as if nobody had asked for an upgrade (RFC 9110 §7.8).
+        # Otherwise it is answered as a request without an upgrade (RFC 9110 §7.8).
         if wire.websocket_enabled and is_upgrade(head) and wire.accepts_upgrade(head):
             self.phase = NEXT[self.phase, Step.HANDSHAKE]
         elif self._head.has_body:
@@ -340,7 +340,7 @@ class Connection(Owing):
             self.phase = NEXT[self.phase, Step.LENGTH]
         if head.expects_continue and not self._buffer:
             if self._awaited:
-                self._owes_continue = True  # its place is behind the answers before it
+                self._owes_continue = True  # sent after the answers before it
             else:
                 self._out.append(CONTINUE)
 
@@ -369,7 +369,7 @@ class Connection(Owing):
         if self._wire.message_budget is not None:
             self._budget = self._wire.message_budget()
         self.phase = NEXT[self.phase, Step.WHOLE]
-        self._last_raw, self._last_request = b"", None  # a socket may idle for hours: hold less
+        self._last_raw, self._last_request = b"", None  # a socket may be idle for hours: keep less
         return True
 
     def _read_frame(self, requests: list[Request]) -> bool:
@@ -382,14 +382,14 @@ class Connection(Owing):
             self._take_control(event)
         else:
             code = NORMAL if event.code is None else event.code
-            # What was asked before is answered before our Close, as RFC 6455 §5.5.1 allows.
-            self._farewell = close_frame(code, event.reason)
-            self._take_leave()
+            # Earlier requests are answered before our Close, as RFC 6455 §5.5.1 allows.
+            self._pending_close = close_frame(code, event.reason)
+            self._send_pending_close()
             self._end(Step.LAST)
         return True
 
     def _take_control(self, event: Ping | Pong) -> None:
-        """Neither costs its sender more than 6 bytes: a flood of them is no keeping alive."""
+        """Handle a ping or pong, with a limit: they cost their sender no more than 6 bytes."""
         if self._wire.control_budget is not None:
             if self._control_budget is None:
                 self._control_budget = self._wire.control_budget()
@@ -401,20 +401,20 @@ class Connection(Owing):
     def _take_message(self, message: Message, requests: list[Request]) -> None:
         payload = message.payload
         if self._budget is not None and payload and not self._budget():
-            # Dropped unread, so its id is not known (contract/01 §7).
+            # Dropped unparsed, so its ID is unknown.
             refused = error("network.websocket.ratelimit_exceeded")
             dropped = Request(_WEBSOCKET, self._head, self._peer, refused=refused, has_room=False)
             self._give(dropped, 0, requests)
         elif is_ping(payload):
             self._out.append(write_frame(_TEXT, PONG))
-        elif payload:  # an empty message is ignored (contract/01 §7)
+        elif payload:  # an empty message is ignored
             request = from_websocket(
                 payload, self._head, self._peer, self._wire.body_limits.json_values
             )
             self._give(request, len(payload), requests)
 
     def _skip_frames(self, requests: list[Request]) -> bool:
-        """After our Close only the peer's is of interest."""
+        """Skip frames after our Close, up to the peer's."""
         event = None if self._websocket is None else self._websocket.feed(self._buffer)
         if isinstance(event, Close):
             self._end(Step.LAST)
@@ -425,7 +425,7 @@ class Connection(Owing):
         return False
 
     def _break(self, broken: ProtocolError, requests: list[Request]) -> None:
-        """End the connection for the peer's fault."""
+        """Close the connection after a protocol error."""
         name = "request_too_large" if broken.status == 413 else "unexpected_error"
         refused = error(f"network.http.{name}", broken.reason, status=broken.status)
         self._refuse_last(refused, broken.close_code, broken.reason, requests)
@@ -433,20 +433,20 @@ class Connection(Owing):
     def _refuse_last(
         self, refused: ApiError, close_code: int, reason: str, requests: list[Request]
     ) -> None:
-        """End the connection with a Close frame, or with one last refused request."""
+        """Close the connection with a Close frame, or with one last refused request."""
         if self._websocket is not None:
             if self.phase is _SOCKET:
-                self._farewell = close_frame(close_code, reason)
-                self._take_leave()
+                self._pending_close = close_frame(close_code, reason)
+                self._send_pending_close()
         else:
-            # With its own head, if that much is known: its `Origin` lets a page read the answer.
+            # With its own head, if known: a page can read the answer only by its `Origin`.
             last = Request(Origin.HTTP, self._head, self._peer, refused=refused)
             self._awaited.append(last)
             requests.append(last)
         self._end(Step.BROKEN)
 
 
-# Each understands one more thing; False when more bytes are needed first.
+# Each handler parses one item; it returns False if more bytes are needed.
 _READERS = {
     Phase.HEAD: Connection._read_head,
     Phase.BODY: Connection._read_body,

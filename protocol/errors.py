@@ -1,9 +1,8 @@
-"""What can go wrong: id, code, class and text of every error, and the exceptions that carry them.
+"""Errors: the exception classes, and the lookup of ID, code, class and message in the error table.
 
-The rows are those of contract/06, in the order of their codes, and some of our own, whose codes end
-in 0x10 and above; ids that nothing raises here are reserved. Texts are for people: short, naming
-the argument and what would be accepted. Programs tell errors apart by id and status. Longer than
-other modules because it is one table.
+The rows are Kuzzle's, in the order of their codes, and additional ones whose codes end in 0x10 and
+above; IDs that nothing raises here are reserved. Messages are for people: short, with the argument
+and what is accepted. Programs identify errors by ID and status.
 """
 
 import re
@@ -49,14 +48,14 @@ STATUS = {
 
 _HOLE = re.compile(r"\{([0-9])\}")
 _NOT_GIVEN = "?"
-_MOST_NESTING = 8
-_MOST_BITS = 1024
+_MAX_NESTING = 8
+_MAX_BITS = 1024
 _TOO_MUCH = "…"
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One row of the table: what is fixed about an error."""
+    """One row of the error table."""
 
     id: str
     code: int
@@ -66,11 +65,12 @@ class Kind:
 
 
 class ApiError(Exception):
-    """The caller's fault, or a fault he is told about: answered, with the connection going on.
+    """An error that is returned to the caller, mostly the caller's fault; the connection stays
+    open.
 
-    `id`, `code` and `props` are None for the errors the contract leaves without an id. `more` holds
-    members beyond the usual ones (`resetToken`, `document`, `reason`), `nested` the errors that an
-    error about several things sums up. `limit` names the limit that was met, to be counted.
+    `id`, `code` and `props` are None for errors without an ID in Kuzzle. `more` contains additional
+    members (`resetToken`, `document`, `reason`), `nested` the errors that a bulk error summarizes.
+    `limit` names the limit that was exceeded, to be counted.
     """
 
     def __init__(
@@ -97,11 +97,10 @@ class ApiError(Exception):
         self.limit = limit
 
     def as_data(self) -> "ApiError":
-        """Cut it off from where it was raised, and give it: whatever keeps an error as a value
-        takes it through here.
+        """Remove the traceback and return the error: to be called before an error is stored.
 
-        Its traceback holds the frames it came through, and these the request, its body and mostly
-        the error itself: a cycle that only the cycle collector would find.
+        The traceback references its frames, and these the request, its body and mostly the error
+        itself: a cycle that only the garbage collector would find.
         """
         self.__traceback__ = self.__context__ = self.__cause__ = None
         for one in self.nested:
@@ -109,7 +108,7 @@ class ApiError(Exception):
         return self
 
     def as_json(self) -> dict[str, object]:
-        """Give the error object of an answer, keys in the wire's order."""
+        """Return the error object of a response, keys in the wire's order."""
         written: dict[str, object] = {}
         if self.id is not None:
             written = {"code": self.code, "id": self.id}
@@ -125,9 +124,9 @@ class ApiError(Exception):
 
 
 class ProtocolError(Exception):
-    """The peer broke the protocol: the connection ends.
+    """The peer violated the protocol: the connection is closed.
 
-    `status` is what HTTP answers last, `close_code` what a WebSocket says (RFC 6455 §7.4.1).
+    `status` is that of the last HTTP response, `close_code` that of a WebSocket (RFC 6455 §7.4.1).
     """
 
     def __init__(self, reason: str, *, status: int = 400, close_code: int = 1002) -> None:
@@ -138,7 +137,7 @@ class ProtocolError(Exception):
 
 
 class LocalError(Exception):
-    """Our own fault: logged in full, answered with a fixed text."""
+    """A server-side error: logged in full, answered with a fixed message."""
 
 
 def error(
@@ -152,10 +151,10 @@ def error(
     more: dict[str, object] | None = None,
     limit: str | None = None,
 ) -> ApiError:
-    """Make the error with this id; `message` and `status` replace what the table says, `limit` is
-    the name of the limit that was met.
+    """Create the error with this ID; `message` and `status` replace those of the table, `limit` is
+    the name of the limit that was exceeded.
 
-    An id the table does not know is a programming error and raises KeyError.
+    An unknown ID is a programming error and raises KeyError.
     """
     kind = ERRORS[error_id]
     safe = tuple(_as_json_value(prop) for prop in props)
@@ -172,12 +171,12 @@ def error(
 
 
 def plain_error(status: int, message: str) -> ApiError:
-    """Make one of the errors that have no id (contract/06, "raised directly by class")."""
+    """Create an error without an ID, as Kuzzle raises some."""
     return ApiError(message, status=status)
 
 
 def _fill(text: str, props: tuple[object, ...]) -> str:
-    """Put the values in, in one walk over the text: braces inside a value mean nothing."""
+    """Insert the values, in one pass over the text: braces inside a value have no meaning."""
 
     def written(hole: re.Match[str]) -> str:
         place = int(hole[1])
@@ -199,7 +198,7 @@ def _as_text(value: object) -> str:
 
 
 def _as_json_value(value: object, depth: int = 0) -> object:
-    """Give the value itself where orjson writes it, else the nearest thing it does write."""
+    """Return the value itself if orjson can serialize it, else the nearest value that it can."""
     match value:
         case None | bool():
             return value
@@ -209,13 +208,13 @@ def _as_json_value(value: object, depth: int = 0) -> object:
             return value
         case float() if isfinite(value):
             return value
-        case int() if value.bit_length() > _MOST_BITS:
+        case int() if value.bit_length() > _MAX_BITS:
             return _TOO_MUCH
         case bytes():
             return value.decode("utf-8", "replace")
-        case list() | tuple() if depth < _MOST_NESTING:
+        case list() | tuple() if depth < _MAX_NESTING:
             return [_as_json_value(item, depth + 1) for item in value]
-        case dict() if depth < _MOST_NESTING:
+        case dict() if depth < _MAX_NESTING:
             return {
                 str(_as_json_value(str(key))): _as_json_value(item, depth + 1)
                 for key, item in value.items()
@@ -227,7 +226,7 @@ def _as_json_value(value: object, depth: int = 0) -> object:
 
 
 def read_table(families: dict[tuple[str, int], tuple[Row, ...]]) -> dict[str, Kind]:
-    """Give the rows by id; ValueError where an id or a code is there twice or out of its range."""
+    """Return the rows by ID; ValueError if an ID or a code is duplicate or out of range."""
     table: dict[str, Kind] = {}
     codes: set[int] = set()
     for (family, prefix), rows in families.items():
@@ -236,7 +235,7 @@ def read_table(families: dict[tuple[str, int], tuple[Row, ...]]) -> dict[str, Ki
             if not 0 < number <= 0xFFFF or not 0 <= prefix <= 0xFFFF:
                 raise ValueError(f"{error_id} has a number out of range")
             if error_id in table or code in codes:
-                raise ValueError(f"{error_id} or its code 0x{code:08x} is there twice")
+                raise ValueError(f"{error_id} or its code 0x{code:08x} is declared twice")
             if kind not in STATUS:
                 raise ValueError(f"{error_id} has the unknown class {kind}")
             table[error_id] = Kind(error_id, code, kind, STATUS[kind], text)

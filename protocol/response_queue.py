@@ -1,7 +1,7 @@
-"""The answers one connection owes, and how they leave.
+"""Response queue: the unanswered requests of one connection, and the sending of their responses.
 
-HTTP answers leave in the order of their requests (RFC 9112 §9.3.2), WebSocket answers when they are
-ready. Reading is `connection.py`'s, which builds on this.
+HTTP responses are sent in the order of their requests (RFC 9112 §9.3.2), WebSocket responses when
+they are ready. Receiving is in `connection`, which extends this.
 """
 
 from protocol.api.envelope import Kept, write_envelope, write_kept
@@ -14,16 +14,16 @@ from protocol.state import Phase
 from protocol.websocket.frames import Opcode, write_frame
 from protocol.websocket.messages import WebSocket, write_text
 
-# Names of the module are found ten times sooner than members of an enum.
+# Module globals are ten times faster to look up than enum members.
 _HEAD, _SWITCHING, _SOCKET, _ENDING = Phase.HEAD, Phase.SWITCHING, Phase.SOCKET, Phase.ENDING
 _WEBSOCKET, _TEXT = Origin.WEBSOCKET, int(Opcode.TEXT)
 _PING = write_frame(Opcode.PING, b"")
 REQUEST_BYTES = 1024
-"""What a request takes in memory beside its head and payload."""
+"""Memory of a request besides its head and payload."""
 
 
 class Owing:
-    """The sending side of one connection. `phase` tells what is awaited of the peer."""
+    """The sending side of one connection. `phase` is what is expected from the peer."""
 
     __slots__ = (
         "_awaited",
@@ -31,9 +31,9 @@ class Owing:
         "_client",
         "_early",
         "_early_bytes",
-        "_farewell",
         "_out",
         "_owes_continue",
+        "_pending_close",
         "_websocket",
         "_weight_bytes",
         "_wire",
@@ -46,41 +46,41 @@ class Owing:
         self._wire = wire
         self._websocket: WebSocket | None = None
         self._out: list[bytes] = []
-        # Taken and not yet answered, in order. A deque would take a fifth of an idle socket's
+        # Received and not yet answered, in order. A deque would use a fifth of an idle socket's
         # memory.
         self._awaited: list[Request] = []
-        self._weight_bytes = 0  # of all whose answers have not been made
-        self._charged_bytes = 0  # what `Wire.received` counts for this connection
-        self._client: bytes | None = None  # under which key
+        self._weight_bytes = 0  # of all requests without a response
+        self._charged_bytes = 0  # counted by `Wire.received` for this connection
+        self._client: bytes | None = None  # the key it is counted under
         self._early: dict[Request, bytes] = {}  # HTTP answers that wait for earlier ones
         self._early_bytes = 0
-        self.unsent_bytes = 0  # of answers made since `bytes_to_send` and of early ones
-        self._farewell = b""  # a Close that waits for the answers before it
+        self.unsent_bytes = 0  # of answers since `bytes_to_send` and of early ones
+        self._pending_close = b""  # a Close that waits for the answers before it
         self._owes_continue = False
 
     @property
     def is_full(self) -> bool:
-        """Whether answers must leave before more is read."""
+        """Whether answers must be sent before more is read."""
         wire = self._wire
         awaited = self._awaited
         most = 1 if self.phase is _SWITCHING else wire.in_flight
         if len(awaited) >= most:
             return True
-        # Requests of a closed WebSocket may go on, but nothing has to wait for them.
+        # Requests of a closed WebSocket may still run, but nothing has to wait for them.
         return self._weight_bytes >= wire.in_flight_bytes and bool(awaited)
 
     @property
     def is_finished(self) -> bool:
-        """Whether the connection can be closed once what is to be sent has left."""
+        """Whether the connection can be closed once everything is sent."""
         return self.phase is _ENDING and not self._awaited
 
     @property
     def awaits_answers(self) -> bool:
-        """Whether requests were taken whose answers have not been sent."""
+        """Whether there are requests whose answers have not been sent."""
         return bool(self._awaited)
 
     def send(self, request: Request, response: Response) -> None:
-        """Answer a request that `receive` gave; each is answered once.
+        """Answer a request that `receive` returned; each is answered once.
 
         After a LocalError (see `write_answer`) the request still waits for an answer. A WebSocket
         that is closing gets none.
@@ -88,14 +88,14 @@ class Owing:
         awaited = self._awaited
         if request.origin is _WEBSOCKET:
             websocket = self._websocket
-            if websocket is not None and (self.phase is _SOCKET or self._farewell):
+            if websocket is not None and (self.phase is _SOCKET or self._pending_close):
                 envelope = write_envelope(request, response, self._wire.node)
                 awaited.remove(request)
                 agreement = None if response.is_private else websocket.agreement
                 message = write_text(envelope, agreement)
                 self._out.append(message)
                 self.unsent_bytes += len(message)
-                self._take_leave()
+                self._send_pending_close()
             self._weight_bytes -= request.weight_bytes
             return
         is_last = self.phase is _ENDING and awaited[-1] is request
@@ -118,13 +118,13 @@ class Owing:
             self._out.append(CONTINUE)
 
     def drop(self, request: Request) -> None:
-        """Take back a request that `receive` gave: it has no answer, or nobody to send it to."""
+        """Remove a request that `receive` returned: it has no answer, or no peer to send it to."""
         self._weight_bytes -= request.weight_bytes
         if self._charged_bytes:
             self._lower_charge()
 
     def send_kept(self, request: Request, request_id: str, kept: Kept) -> None:
-        """Answer with a kept result as `send` does with a plain success. Where nothing else is in
+        """Answer with a cached result as `send` does with a plain success. If nothing else is in
         progress, as nearly always, that takes half the time."""
         awaited, wire, websocket = self._awaited, self._wire, self._websocket
         if len(awaited) == 1 and not request.is_pretty:
@@ -143,17 +143,17 @@ class Owing:
         self.send(request, Response(request_id, request.controller, request.action, kept))
 
     def push(self, text: bytes) -> None:
-        """Send a text message nobody asked for; nothing unless this is an open WebSocket."""
+        """Send a notification; nothing unless this is an open WebSocket."""
         if self.phase is _SOCKET:
             self._out.append(write_frame(_TEXT, text))
 
     def ping(self) -> None:
-        """Ask an open WebSocket for a sign of life (RFC 6455 §5.5.2)."""
+        """Send a ping on an open WebSocket (RFC 6455 §5.5.2)."""
         if self.phase is _SOCKET:
             self._out.append(_PING)
 
     def bytes_to_send(self) -> bytes:
-        """Give what is to be written now, once."""
+        """Return and remove the bytes to write now."""
         out = self._out
         if self.unsent_bytes:
             self.unsent_bytes = self._early_bytes
@@ -165,32 +165,32 @@ class Owing:
         out.clear()
         return data
 
-    def _take_leave(self) -> None:
-        """Send the Close that waits, if there is one, once no answer does."""
-        if self._farewell and not self._awaited:
-            self._out.append(self._farewell)
-            self._farewell = b""
+    def _send_pending_close(self) -> None:
+        """Send the pending Close, if any, once no answer is pending."""
+        if self._pending_close and not self._awaited:
+            self._out.append(self._pending_close)
+            self._pending_close = b""
 
     def _drop_awaited(self) -> None:
-        """RFC 6455 §5.5.1: no data frame follows a Close. Their weight counts until they are done:
-        what works on them holds them as long."""
+        """Drop the awaited answers: no data frame follows a Close (RFC 6455 §5.5.1). Their weight
+        counts until they are done: running handlers keep them in memory."""
         self._awaited.clear()
 
     def _drop_all(self) -> None:
-        """Owe nobody anything any more."""
+        """Drop all requests and answers."""
         self._drop_awaited()
         self._early.clear()
         self._early_bytes = self.unsent_bytes = 0
         self._out.clear()
-        self._farewell = b""
+        self._pending_close = b""
 
     def _give(self, request: Request, size_bytes: int, requests: list[Request]) -> None:
         weight_bytes = REQUEST_BYTES + size_bytes
-        if request.origin is not _WEBSOCKET:  # whose head is that of the whole connection
+        if request.origin is not _WEBSOCKET:  # whose head is shared by the connection
             weight_bytes += request.head.size_bytes
         if request.unread is not None:
-            # A payload left unread may grow when it is inflated and parsed: it counts for all there
-            # is.
+            # An unparsed payload may grow when it is decompressed and parsed: it counts for the
+            # whole limit.
             weight_bytes = max(weight_bytes, self._wire.in_flight_bytes)
         request.weight_bytes = weight_bytes
         self._weight_bytes += weight_bytes
@@ -199,11 +199,11 @@ class Owing:
 
     @property
     def held_bytes(self) -> int:
-        """What is held of requests that are not answered, whole or not."""
+        """Bytes of unanswered requests, complete or not."""
         return self._weight_bytes
 
     def _lower_charge(self) -> None:
-        """Give back to the budget what is no longer held; growing is for `receive`."""
+        """Return released bytes to the budget; `receive` adds new ones."""
         now_bytes = counted(self.held_bytes)
         if now_bytes < self._charged_bytes:
             self._wire.received.resize(self._client, self._charged_bytes, now_bytes)
@@ -211,5 +211,5 @@ class Owing:
 
 
 def counted(held_bytes: int) -> int:
-    """Return what a connection that holds so much is counted with."""
+    """Return the bytes a connection with this many buffered bytes is counted with."""
     return held_bytes if held_bytes > COUNTED_FROM_BYTES else 0

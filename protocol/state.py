@@ -1,35 +1,34 @@
-"""The states of a connection and what leads from one to another: all there is to know about its
-course. Knows nothing of bytes."""
+"""Connection states and their transition table."""
 
 from enum import Enum
 
 
 class Phase(Enum):
-    """What the next byte received belongs to."""
+    """State of a connection: what the next received byte belongs to."""
 
     __hash__ = object.__hash__  # that of Enum is not compiled
 
     HEAD = "a request's head"
     BODY = "a body of known length"
     CHUNKS = "a chunked body"
-    SWITCHING = "WebSocket frames, once the answers before the handshake have left"
+    SWITCHING = "WebSocket frames, once the answers before the handshake are sent"
     SOCKET = "WebSocket frames"
     LEAVING = "nothing: WebSocket frames up to the peer's Close are skipped"
-    ENDING = "nothing: the last answers leave, then the connection ends"
+    ENDING = "nothing: the last answers are sent, then the connection is closed"
 
 
 class Step(Enum):
-    """What moves a connection from phase to phase."""
+    """Event that moves a connection from phase to phase."""
 
     __hash__ = object.__hash__  # that of Enum is not compiled
 
     LENGTH = "a head announces a body of known length"
     CHUNKED = "a head announces a chunked body"
-    WHOLE = "a message is whole"
-    HANDSHAKE = "a head asks for a WebSocket"
-    LAST = "the client or we want this to be the last request"
-    BROKEN = "the peer broke the protocol or is gone"
-    LEAVE = "we close a WebSocket"
+    WHOLE = "a message is complete"
+    HANDSHAKE = "a head requests a WebSocket"
+    LAST = "the client or the server makes this the last request"
+    BROKEN = "the peer violated the protocol or disconnected"
+    LEAVE = "the server closes a WebSocket"
 
 
 NEXT: dict[tuple[Phase, Step], Phase] = {

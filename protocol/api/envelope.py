@@ -1,6 +1,6 @@
-"""The JSON text an answer is, on either transport (contract/01 §4).
+"""JSON response envelope, for HTTP and WebSocket.
 
-Knows what is in a Request and a Response, not how they came or go.
+Uses Request and Response, independent of the transport.
 """
 
 import orjson
@@ -8,14 +8,14 @@ import orjson
 from protocol.api.request import Origin, Request, Response
 from protocol.errors import LocalError
 
-# Looked up for each answer, and a name of the module is found ten times sooner.
+# Looked up for each answer, and a module global is ten times faster than an enum member.
 _HTTP, _WEBSOCKET = Origin.HTTP, Origin.WEBSOCKET
 
 
 class Kept:
-    """A result that many answers give unchanged, written once; `json` is its text.
+    """A cached result, serialized once for many responses; `json` is its JSON text.
 
-    The envelope of a plain success is kept around it, as it was for whoever asked last.
+    The envelope of a plain success is cached with it, as for the last request.
     """
 
     __slots__ = ("_after", "_before", "_names", "json")
@@ -26,7 +26,7 @@ class Kept:
         self._before = self._after = b""
 
     def around(self, action: str | None, controller: str | None, node: str) -> tuple[bytes, bytes]:
-        """Give the envelope before and behind its request id, without the last brace."""
+        """Return the envelope before and after the request ID, without the last brace."""
         names = (action, controller, node)
         if names != self._names:
             opening: dict[str, object] = {
@@ -44,10 +44,10 @@ class Kept:
 
 
 def write_envelope(request: Request, response: Response, node: str) -> bytes:
-    """Give the JSON text a client gets (contract/01 §4), keys in the reference's order.
+    """Return the JSON text of a response, keys in Kuzzle's order.
 
-    A raw result stands alone; over WebSocket it gets its `room` when it is an object. LocalError
-    when an action gave a result that JSON has no words for.
+    A raw result has no envelope; over WebSocket an object gets a `room`. LocalError if the result
+    of an action is not serializable as JSON.
     """
     args = request.args
     if not args and not request.is_pretty and response.is_plain:
@@ -72,15 +72,15 @@ def write_envelope(request: Request, response: Response, node: str) -> bytes:
         envelope["room"] = response.request_id
     if not request.is_pretty:
         return _write_json(envelope)
-    # Parts that were written before are indented too once all is read again.
+    # Cached parts are indented too once the whole text is parsed again.
     return _write_json(orjson.loads(_write_json(envelope)), orjson.OPT_INDENT_2)
 
 
 def write_plain(request: Request, response: Response, node: str) -> bytes:
-    """Give the envelope of a plain success to a request without arguments, as `write_envelope`
+    """Return the envelope of a plain success to a request without arguments, as `write_envelope`
     does.
 
-    It is what most answers are, and decides how fast the server is.
+    Most responses are like that, so this decides the server's throughput.
     """
     if type(response.result) is Kept and request.volatile is None:
         return write_kept(request, response.request_id, response.result, node)
@@ -104,8 +104,8 @@ def write_plain(request: Request, response: Response, node: str) -> bytes:
 
 
 def write_kept(request: Request, request_id: str, kept: Kept, node: str) -> bytes:
-    """Give the envelope of a plain success with a kept result, as `write_plain` does, to a request
-    without arguments and `volatile`."""
+    """Return the envelope of a plain success with a kept result, as `write_plain` does, to a
+    request without arguments and `volatile`."""
     before, after = kept.around(request.action, request.controller, node)
     shown_id = orjson.dumps(request_id)
     if request.origin is _HTTP:
@@ -120,7 +120,7 @@ def _write_kept(result: object) -> orjson.Fragment:
 
 
 def _shown_headers(headers: dict[str, str]) -> dict[str, str]:
-    """Leave the cookie out: scripts must not see what is in it."""
+    """Remove the cookie: scripts must not see its value."""
     return {name: value for name, value in headers.items() if name != "set-cookie"}
 
 

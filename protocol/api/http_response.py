@@ -1,7 +1,6 @@
-"""A HTTP answer's bytes out of a Response (contract/01 §5, RFC 9110).
+"""HTTP response writer: a Response to bytes (RFC 9110).
 
-Knows the header fields, not who asked or why. What is the same for every answer is written once,
-in `Wire`.
+Fields that are the same for every response are serialized once, in `Wire`.
 """
 
 import re
@@ -17,19 +16,19 @@ from protocol.websocket.deflate import COMPRESS_FROM_BYTES, COMPRESS_UP_TO_BYTES
 _COMPRESSION_LEVEL = 4  # most of level 9's gain at a quarter of its time
 _FIELD_NAME = re.compile(TOKEN.decode())
 _FIELD_VALUE = re.compile(r"[\t -~\x80-\xff]*")
-# These frame the answer: nobody but this module writes them.
+# These frame the response: only this module writes them.
 _OURS = frozenset({"connection", "content-length", "transfer-encoding"})
 _QUALITY = re.compile(r"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 
 
 def write_answer(request: Request, response: Response, wire: Wire, *, closes: bool) -> bytes:
-    """Give the whole answer; `closes` says that the connection ends with it.
+    """Return the complete response; `closes` means that the connection is closed after it.
 
-    LocalError when the response holds what would break the answer in two, or is no JSON.
+    LocalError if a value would split the response, or is not JSON.
     """
     head, request_id = request.head, response.request_id
     if not (request_id.isascii() and request_id.isprintable()):
-        raise LocalError("a request id that no header can hold")
+        raise LocalError("the request id is not a valid header value")
     is_plain = head.is_plain and not closes and response.is_plain
     if is_plain and not request.args and not request.is_pretty:
         body = write_plain(request, response, wire.node)
@@ -49,7 +48,7 @@ def write_answer(request: Request, response: Response, wire: Wire, *, closes: bo
 
 
 def write_plain_answer(request_id: str, body: bytes, wire: Wire) -> bytes:
-    """Give the whole answer of a plain success, to a request whose head asks for nothing else."""
+    """Return the complete response of a plain success, to a request without special headers."""
     return b"%b%b\r\nContent-Length: %d\r\n\r\n%b" % (
         wire.plain_head,
         request_id.encode(),
@@ -64,7 +63,7 @@ Fields = list[tuple[str, str]]
 def _particular_fields(
     request: Request, response: Response, wire: Wire, body: bytes, closes: bool
 ) -> tuple[Fields, bytes]:
-    """Give the fields beyond the constant ones, and the body, compressed where that is wanted."""
+    """Return the fields besides the constant ones, and the body, compressed if accepted."""
     head = request.head
     fields: Fields = [("set-cookie", value) for value in response.cookies]
     fields += [
@@ -116,14 +115,14 @@ def _error_fields(request: Request, response: Response) -> Fields:
 def _write_fields(fields: Fields) -> bytes:
     for name, value in fields:
         if not _FIELD_NAME.fullmatch(name) or not _FIELD_VALUE.fullmatch(value):
-            raise LocalError(f"header {name!r} would break the answer in two")
+            raise LocalError(f"header {name!r} has characters that would split the response")
     return "".join(f"{name}: {value}\r\n" for name, value in fields).encode("latin-1")
 
 
 def choose_encoding(accepted: str) -> str | None:
-    """Give what an Accept-Encoding prefers of gzip and deflate (RFC 9110 §12.5.3).
+    """Return the preferred encoding of an Accept-Encoding, gzip or deflate (RFC 9110 §12.5.3).
 
-    gzip when it does not care, None when it allows neither.
+    gzip without a preference, None if neither is accepted.
     """
     weights: dict[str, float] = {}
     for member in field_tokens(accepted):
@@ -142,5 +141,5 @@ def compress(body: bytes, encoding: str) -> bytes:
 
 
 def write_upgrade(fields: Fields) -> bytes:
-    """Give the 101 answer of a WebSocket handshake."""
+    """Return the 101 response of a WebSocket handshake."""
     return status_line(101) + _write_fields(fields) + b"\r\n"

@@ -1,8 +1,7 @@
-"""The one Request both protocols become, and the one Response both are answered with.
+"""Request and Response of the API, common to HTTP and WebSocket.
 
-Knows nothing of sockets or of what actions do. A request that can't be understood is still a
-Request: its `refused` says why, so that it is answered in an envelope like all others.
-Source: contract/01 §2 to §4, §7.
+Independent of sockets and actions. An invalid request is still a Request: its `refused` is the
+error, so that it is answered in an envelope like all others.
 """
 
 import re
@@ -30,77 +29,76 @@ from protocol.http11.body import (
 from protocol.http11.head import Head
 
 Json = object
-"""Anything JSON can say, or at the top of a result `Kept`: JSON that was written before."""
+"""Any JSON value, or at the top of a result `Kept`: JSON that was serialized before."""
 
 _PAYLOAD_FIELDS = ("controller", "action", "jwt", "volatile", "body", "requestId")
-# A query string lands in logs and histories: nothing in it steers or authenticates a request.
+# A query string ends up in logs and histories: it must not select the action or authenticate.
 PREVIOUS_TOKEN = "previousToken"  # noqa: S105  (a name)
-"""The argument of a login that holds a former token of the account."""
+"""The argument of a login that contains a former token of the account."""
 _NEVER_FROM_QUERY = frozenset((*_PAYLOAD_FIELDS, PREVIOUS_TOKEN))
 _QUERY_FIELDS = 1000
-# Above this a body is read by another thread than the one that serves everybody.
+# Above this size a body is parsed by another thread than the event loop's.
 READ_AT_ONCE_BYTES = 64 * 1024
-# An id is sent back in a header and, over WebSocket, twice: it is kept short.
+# A request ID is returned in a header and, over WebSocket, twice: its length is limited.
 _REQUEST_ID_CHARACTERS = 128
 _REQUEST_ID_HEADER = re.compile(rf"[!-~]{{1,{_REQUEST_ID_CHARACTERS}}}")
 
-# The keep-alive of Kuzzle's clients, a message of its own beside WebSocket's (contract/01 §7).
+# The keep-alive of Kuzzle's clients, a message of its own beside WebSocket's.
 PONG = b'{"p":2}'
 PING_MOST_BYTES = 32
 
 
 class Origin(Enum):
-    """How a request came in; the value is the protocol's name as the API says it."""
+    """The protocol of a request; the value is its name in the API."""
 
     HTTP = "http"
     WEBSOCKET = "websocket"
 
 
-# Looked up for each request, and a name of the module is found ten times sooner.
+# Looked up for each request, and a module global is ten times faster than an enum member.
 _HTTP, _WEBSOCKET = Origin.HTTP, Origin.WEBSOCKET
 
 
 class Connected(Protocol):
-    """The peer a request came from, as far as those who answer may know him; `linked` is theirs to
-    remember the token a socket uses."""
+    """The peer of a request, as far as the application may know it; the application stores the
+    token of a WebSocket in `linked`."""
 
     linked: bytes
 
     @property
     def address(self) -> str:
-        """His address, or "" where there is none."""
+        """Its address, or "" without one."""
 
     @property
     def is_encrypted(self) -> bool:
-        """Whether he speaks TLS with us."""
+        """Whether the connection uses TLS."""
 
     @property
     def certificates(self) -> tuple[bytes, ...]:
-        """The DER of the certificate he has shown in TLS, which was verified, then of those he sent
-        along."""
+        """The DER of its verified TLS client certificate, then of the intermediates it sent."""
 
     def client_of(self, headers: Mapping[str, str]) -> bytes | None:
-        """Return the key that what this client holds is counted under, None if it is not counted by
-        client; behind a trusted proxy the headers of the request name the client."""
+        """Return the key that the resources of this client are counted under, None if it has no
+        limits; behind a trusted proxy the headers of the request name the client."""
 
     def is_socket_allowed(self, headers: Mapping[str, str]) -> bool:
         """Return whether the client may open one more WebSocket, and count it if so."""
 
     def push(self, text: bytes) -> None:
-        """Send a message nobody asked for, if this is a WebSocket."""
+        """Send a notification, if this is a WebSocket."""
 
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """One request, however it came. Nobody but `read_unread` changes it once it is made.
+    """One request, from either protocol. Only `read_unread` changes it after it was created.
 
     `args` are top-level keys (WebSocket, `/_query`; then `is_typed`) or query string and path
-    parameters, which are text. `request_id` is None when the client chose none. `headers` are the
-    HTTP request's, or the upgrade request's of a socket. `unread` holds a large payload until
-    `read_unread`, which may still set any field. `refused` is the answer when the request itself is
-    wrong. A connection gives the same Request again when its client repeats it byte for byte, over
-    WebSocket with another `request_id`.
-    `weight_bytes` is what it counts for in the connection's limits, with its head and payload.
+    parameters, which are strings. `request_id` is None if the client sent none. `headers` are the
+    HTTP request's, or the upgrade request's of a WebSocket. `unread` contains a large payload until
+    `read_unread`, which may still set any field. `refused` is the error of an invalid request. A
+    connection returns the same Request again if its client repeats it byte for byte, over WebSocket
+    with another `request_id`. `weight_bytes` is its size for the connection's limits, with its head
+    and payload.
     """
 
     origin: Origin
@@ -129,12 +127,12 @@ class Request:
 
 @dataclass(slots=True, eq=False)
 class Response:
-    """What a request is answered with.
+    """The response to a request.
 
-    `headers` are the ones an action set, by lower-case name; the envelope shows them too, save
+    `headers` are those set by an action, by lower-case name; the envelope shows them too, except
     `set-cookie`; `cookies` are further values of that field. With `is_raw` the result alone is the
-    answer's body. `is_private` marks an answer that holds a token: never cached, never compressed.
-    With `has_result` False the envelope has no `result` at all.
+    response body. `is_private` marks a response with a token: never cached, never compressed. With
+    `has_result` False the envelope has no `result` at all.
     """
 
     request_id: str
@@ -151,7 +149,7 @@ class Response:
 
     @property
     def is_plain(self) -> bool:
-        """Whether this is a success with a result and nothing else to say."""
+        """Whether this is a success with a result and nothing else."""
         return (
             self.status == 200
             and self.error is None
@@ -166,7 +164,7 @@ class Response:
 def from_http(
     head: Head, raw: bytes, routes: Routes, limits: BodyLimits, peer: Connected | None
 ) -> Request:
-    """Make the Request of a HTTP message (contract/01 §3)."""
+    """Create the Request of an HTTP message."""
     request = Request(_HTTP, head, peer, is_typed=False)
     try:
         _read_request_id(request)
@@ -184,7 +182,7 @@ def from_http(
 def from_websocket(
     raw: bytes, head: Head, peer: Connected | None, most_values: int = JSON_VALUES
 ) -> Request:
-    """Make the Request of a message (contract/01 §7); `head` is the socket's upgrade request."""
+    """Create the Request of a WebSocket message; `head` is the socket's upgrade request."""
     request = Request(_WEBSOCKET, head, peer)
     if len(raw) > READ_AT_ONCE_BYTES:
         request.unread = raw
@@ -194,7 +192,7 @@ def from_websocket(
 
 
 def is_ping(raw: bytes) -> bool:
-    """Tell a client's `{"p":1}`, to be answered with `PONG`, from a request."""
+    """Return whether a message is a client's `{"p":1}`, which is answered with `PONG`."""
     if len(raw) > PING_MOST_BYTES:
         return False
     try:
@@ -205,7 +203,7 @@ def is_ping(raw: bytes) -> bool:
 
 
 def read_unread(request: Request, limits: BodyLimits) -> None:
-    """Read the payload that was left aside; may run in any thread. Errors land in `refused`."""
+    """Parse the deferred payload; may run in any thread. Errors are stored in `refused`."""
     raw, request.unread = request.unread or b"", None
     if request.origin is _WEBSOCKET:
         _read_message(request, raw, limits.json_values)
@@ -234,7 +232,7 @@ def _route(request: Request, routes: Routes) -> None:
             request.is_pretty = True
         elif name not in _NEVER_FROM_QUERY:
             add_field(request.args, name, value)
-    # RFC 9110 §9.1: methods are case-sensitive, "get" is none that we know.
+    # RFC 9110 §9.1: methods are case-sensitive, "get" is unknown.
     match = routes.match(head.method, head.path)
     request.args |= match.params
     request.controller, request.action = match.controller, match.action
@@ -242,13 +240,13 @@ def _route(request: Request, routes: Routes) -> None:
 
 
 def _read_credentials(request: Request) -> None:
-    """Take token and volatile out of the headers (contract/01 §3.3)."""
+    """Read token and volatile from the headers."""
     headers = request.head.headers
     authorization = headers.get("authorization")
     if authorization is not None:
         scheme, _, rest = authorization.partition(" ")
         if scheme.lower() == "bearer":
-            request.token = rest  # "" is a token too, one that nobody has
+            request.token = rest  # "" is a token too, which is never valid
     volatile = headers.get("x-kuzzle-volatile")
     if volatile is not None:
         try:
@@ -267,10 +265,10 @@ def _read_http_body(request: Request, raw: bytes, limits: BodyLimits) -> None:
 
 
 def _read_query(request: Request, payload: Body) -> None:
-    """`POST /_query`: the body is a whole payload; its `jwt` wins over the header's, its `volatile`
-    alone counts (contract/01 §3.5).
+    """Read a `POST /_query`: the body is a complete payload; its `jwt` wins over the header's, and
+    only its `volatile` is used.
 
-    Its `requestId` is checked and then forgotten: the answer's is the header's (contract/01 §3.4).
+    Its `requestId` is validated and then ignored: the response has that of the header.
     """
     request.endpoint, request.is_typed, request.volatile = None, True, None
     if payload is None:
@@ -304,7 +302,7 @@ def _read_message(request: Request, raw: bytes, most_values: int) -> None:
 
 
 def _read_payload(request: Request, payload: dict[str, object]) -> None:
-    """Spread a payload over the request; the rest of it is arguments (contract/01 §2)."""
+    """Assign the members of a payload to the request; the rest are arguments."""
     pop = payload.pop
     volatile, body, token = pop("volatile", None), pop("body", None), pop("jwt", None)
     controller, action = pop("controller", None), pop("action", None)
@@ -320,7 +318,9 @@ def _read_payload(request: Request, payload: dict[str, object]) -> None:
 
 def _pop_request_id(payload: dict[str, object]) -> str | None:
     request_id = payload.pop("requestId", None)
-    if not request_id and not isinstance(request_id, (list, dict)):  # these are something in JSON
+    if not request_id and not isinstance(
+        request_id, (list, dict)
+    ):  # these are not empty in JavaScript
         return None
     if not isinstance(request_id, str):
         raise error("api.assert.invalid_type", "requestId", "string")
@@ -343,7 +343,7 @@ def _volatile(value: object) -> dict[str, object] | None:
 
 
 def split_path(path: str) -> list[str]:
-    """Give a path's segments, without empty ones, percent escapes undone; bad ones stay."""
+    """Return a path's segments, without empty ones, percent-decoded; invalid escapes are kept."""
     return [
         _decode_segment(segment) if "%" in segment else segment
         for segment in path.split("/")

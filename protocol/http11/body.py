@@ -1,6 +1,6 @@
-"""Request bodies: decompressed within a bound, then read as JSON, as a form or as a multipart form.
+"""Request body parser: decompression with limits, then JSON, urlencoded or multipart form.
 
-Knows nothing of routes or answers. Source: contract/01 §3 (steps 2 to 7) and §3.1.
+Independent of routes and responses.
 """
 
 import base64
@@ -15,17 +15,17 @@ import orjson
 
 from protocol.errors import ApiError, error
 
-# Far below the 254 levels orjson writes: what was read here can be written again, also inside an
+# Far below the 254 levels orjson writes: any parsed value can be serialized again, also inside an
 # envelope, a stored document or a page of results.
 _NESTING = 100
 JSON_VALUES = 12_000
-"""Brackets, braces and commas one JSON text may hold, unless configured: a text of some kilobytes
-could otherwise cost a hundred times its size in objects, and the time to make them."""
+"""Default limit on brackets, braces and commas in a JSON text: a text of some kilobytes could
+otherwise cost a hundred times its size in objects, and the time to create them."""
 # Of one part of a multipart form; longer than any browser's.
 _PART_HEAD_BYTES = 1024
 _PART_HEAD_LINES = 8
 _PART_ESCAPES = 16  # in its name and in that of its file
-# By these names the limits are counted.
+# Names of the limits in the counters.
 JSON_LIMIT, FORM_LIMIT, INFLATION = "jsonValues", "formParts", "inflation"
 _PLUS_IS_BLANK = bytes.maketrans(b"+", b" ")
 _NOT_BEGINNINGS = bytes(set(range(256)) - set(b"[{,"))
@@ -44,13 +44,13 @@ JSON, FORM, MULTIPART = (
 
 @dataclass(frozen=True, slots=True)
 class BodyLimits:
-    """Bounds of a body: `body_bytes` as it is sent, `file_bytes` for one form file.
+    """Limits of a body: `body_bytes` as it is sent, `file_bytes` for one form file.
 
-    A compressed one may have `inflated_bytes` in the end, and `inflation` times its compressed size
-    beyond `free_bytes`. `json_values` is how many brackets, braces and commas there may be in a
-    JSON text. `form_bytes` and `form_escapes` bound a urlencoded form and its percent escapes,
-    `part_heads_bytes` what stands above the parts of a multipart form, all of them together: what
-    costs most to read in each.
+    A compressed one may have `inflated_bytes` decompressed, and `inflation` times its compressed
+    size beyond `free_bytes`. `json_values` limits the brackets, braces and commas in a JSON text.
+    `form_bytes` and `form_escapes` limit a urlencoded form and its percent escapes,
+    `part_heads_bytes` the headers of all parts of a multipart form: the most expensive items to
+    parse in each.
     """
 
     body_bytes: int = 1024 * 1024
@@ -72,7 +72,8 @@ Body = dict[str, object] | list[object] | None
 
 
 def check_content_type(header: str | None, limits: BodyLimits) -> str:
-    """Give the media type a body is read as; 400 for a foreign type, or a charset but UTF-8."""
+    """Return the media type a body is parsed as; 400 for an unsupported type, or a charset other
+    than UTF-8."""
     if header is None:
         return JSON
     media_type = header.partition(";")[0].strip()
@@ -85,7 +86,7 @@ def check_content_type(header: str | None, limits: BodyLimits) -> str:
 
 
 def read_body(raw: bytes, headers: dict[str, str], limits: BodyLimits) -> Body:
-    """Give what a HTTP body says; ApiError when it can't be read."""
+    """Parse an HTTP body; ApiError if it is not valid."""
     media_type = check_content_type(headers.get("content-type"), limits)
     if not raw:
         return None
@@ -98,10 +99,10 @@ def read_body(raw: bytes, headers: dict[str, str], limits: BodyLimits) -> Body:
 
 
 def decompress(raw: bytes, encodings: str | None, limits: BodyLimits) -> bytes:
-    """Undo the layers of Content-Encoding, last one first; the result of each is bounded, also by
-    the size of what was sent.
+    """Decode the layers of Content-Encoding, last one first; the result of each is limited, also by
+    the size of the compressed body.
 
-    Stricter than RFC 1952: one member of gzip, and nothing behind it.
+    Stricter than RFC 1952: one gzip member, and nothing after it.
     """
     if not encodings:
         return raw
@@ -127,7 +128,7 @@ def _inflate(raw: bytes, window: int, most_bytes: int) -> bytes:
     except zlib.error:
         raise error("network.http.unexpected_error", "corrupt compressed body") from None
     if len(plain) > most_bytes:
-        message = f"The request is larger than {most_bytes} bytes once inflated"
+        message = f"The request is larger than {most_bytes} bytes when decompressed"
         raise error("network.http.request_too_large", message=message, limit=INFLATION)
     if not stream.eof or stream.unused_data:
         raise error("network.http.unexpected_error", "corrupt compressed body")
@@ -135,9 +136,9 @@ def _inflate(raw: bytes, window: int, most_bytes: int) -> bytes:
 
 
 def read_json(raw: bytes, most_values: int = JSON_VALUES) -> Body:
-    """Give an object, an array or None; 400 for anything else.
+    """Return an object, an array or None; 400 for anything else.
 
-    None stands for an empty array and for null, 0, false and "" (contract/01 §3.1).
+    None is returned for an empty array and for null, 0, false and "".
     """
     try:
         value = parse_json(raw, most_values)
@@ -154,8 +155,8 @@ def read_json(raw: bytes, most_values: int = JSON_VALUES) -> Body:
 
 
 def parse_json(raw: bytes, most_values: int = JSON_VALUES, place: str = "body") -> object:
-    """Give what a JSON text says; ValueError when it is malformed or nested too deeply, ApiError
-    400 when it holds more than so many values, which is seen before it is read."""
+    """Parse a JSON text; ValueError if it is malformed or nested too deeply, ApiError 400 if it has
+    more than `most_values`, which is checked before it is parsed."""
     containers = count_values(raw, most_values, place)
     value: object = orjson.loads(raw)
     check_nesting(raw, value, containers)
@@ -163,10 +164,10 @@ def parse_json(raw: bytes, most_values: int = JSON_VALUES, place: str = "body") 
 
 
 def count_values(raw: bytes, most: int, place: str) -> int | None:
-    """Count brackets, braces and commas in a JSON text, wherever they stand: ApiError 400 above
+    """Count brackets, braces and commas in a JSON text, also inside strings: ApiError 400 above
     `most`, which names the text as `place`.
 
-    Give how many are brackets and braces; None for a text that is too short for so many.
+    Return how many are brackets and braces; None for a text that is too short for so many.
     """
     if len(raw) <= most:
         return None
@@ -177,8 +178,8 @@ def count_values(raw: bytes, most: int, place: str) -> int | None:
 
 
 def check_nesting(raw: bytes, value: object, containers: int | None = None) -> None:
-    """Raise ValueError if `value`, which `raw` says, is nested too deeply to be written again;
-    `containers` is what `count_values` gave for it."""
+    """Raise ValueError if `value`, parsed from `raw`, is nested too deeply to be serialized again;
+    `containers` is what `count_values` returned for it."""
     if containers is None:
         containers = raw.count(b"[") + raw.count(b"{")
     if containers > _NESTING and _is_deep(value):
@@ -186,7 +187,7 @@ def check_nesting(raw: bytes, value: object, containers: int | None = None) -> N
 
 
 def _is_deep(value: object) -> bool:
-    """Look at one level after the other, in few steps of the interpreter for each of its values."""
+    """Check level by level, with few interpreter steps for each value."""
     level: list[object] = [value]
     for _ in range(_NESTING + 1):
         lists = [one for one in level if type(one) is list]
@@ -198,7 +199,7 @@ def _is_deep(value: object) -> bool:
 
 
 def read_form(raw: bytes, limits: BodyLimits) -> Body:
-    """Give the fields of a urlencoded form; a repeated name holds an array."""
+    """Return the fields of a urlencoded form; a repeated name has an array."""
     if len(raw) > limits.form_bytes:
         message = f"A form has at most {limits.form_bytes} bytes"
         raise error("network.http.request_too_large", message=message, limit=FORM_LIMIT)
@@ -211,10 +212,10 @@ def read_form(raw: bytes, limits: BodyLimits) -> Body:
 
 
 def parse_pairs(raw: bytes, most: int, place: str) -> Iterator[tuple[str, str]]:
-    """Split `a=1&b` into pairs, `+` and percent escapes undone; 400 above `most` of them, and for
-    what is not UTF-8 then.
+    """Split `a=1&b` into pairs, with `+` and percent escapes decoded; 400 above `most` of them, and
+    if the result is not UTF-8.
 
-    `place` names in the errors what holds them.
+    `place` names their source in the errors.
     """
     if raw.count(b"&") >= most:
         raise error("api.assert.too_many_arguments", place, most, limit=FORM_LIMIT)
@@ -232,7 +233,7 @@ def _unescape(written: bytes, place: str) -> str:
 
 
 def add_field(fields: dict[str, object], name: str, value: str) -> None:
-    """Set a field, or make an array of it when it is there already."""
+    """Set a field, or append to an array if it exists already."""
     if name not in fields:
         fields[name] = value
         return
@@ -244,9 +245,9 @@ def add_field(fields: dict[str, object], name: str, value: str) -> None:
 
 
 def read_multipart(raw: bytes, content_type: str, limits: BodyLimits) -> Body:
-    """Give the parts of a multipart form (RFC 7578) by name, the last of a name winning.
+    """Return the parts of a multipart form (RFC 7578) by name, the last of a name winning.
 
-    A part is text, or with a file name `{encoding, file (base64), filename}`.
+    A part is a string, or with a file name `{encoding, file (base64), filename}`.
     """
     boundary = _BOUNDARY.search(content_type)
     if boundary is None:
@@ -256,7 +257,7 @@ def read_multipart(raw: bytes, content_type: str, limits: BodyLimits) -> Body:
     if len(pieces) > limits.form_fields + 2:
         raise error("api.assert.too_many_arguments", "body", limits.form_fields, limit=FORM_LIMIT)
     if len(pieces) < 2 or not pieces[-1].startswith(b"--"):
-        raise error("network.http.body_parse_failed", "multipart without an end")
+        raise error("network.http.body_parse_failed", "multipart without a closing boundary")
     fields: dict[str, object] = {}
     heads_bytes = 0
     for piece in pieces[1:-1]:
@@ -275,7 +276,7 @@ def read_multipart(raw: bytes, content_type: str, limits: BodyLimits) -> Body:
 
 
 def _read_part(head: str, content: bytes, limits: BodyLimits) -> tuple[str, object]:
-    """Give name and value of a part. UnicodeDecodeError for a text that is not UTF-8."""
+    """Return name and value of a part. UnicodeDecodeError for a text that is not UTF-8."""
     lines = head.split("\r\n", _PART_HEAD_LINES)
     if len(lines) > _PART_HEAD_LINES:
         raise _bad_part()
@@ -286,7 +287,7 @@ def _read_part(head: str, content: bytes, limits: BodyLimits) -> tuple[str, obje
     parameters: dict[str, str] = {}
     for found in _PARAMETER.finditer(headers.get("content-disposition", "")):
         name, value = found[1].lower(), found[2]
-        if name in parameters:  # which of the two counts, others could see in another way
+        if name in parameters:  # other parsers could use the other one
             raise _bad_part()
         if value.count("\\") > _PART_ESCAPES:
             raise _bad_part()
@@ -305,8 +306,8 @@ def _read_part(head: str, content: bytes, limits: BodyLimits) -> tuple[str, obje
 
 
 def too_many_parts(what: str, most: int) -> ApiError:
-    """Give the refusal of a form with too much of something."""
-    message = f'"body" holds too many {what}: at most {most}'
+    """Return the error for a form with too many parts."""
+    message = f'"body" has too many {what}: at most {most}'
     return error("api.assert.too_many_arguments", "body", most, message=message, limit=FORM_LIMIT)
 
 

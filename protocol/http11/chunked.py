@@ -1,6 +1,6 @@
-"""Chunked bodies (RFC 9112 §7.1): bytes in, body bytes out.
+"""Chunked transfer coding parser (RFC 9112 §7.1).
 
-Extensions and trailers are checked, then forgotten.
+Extensions and trailers are validated, then dropped.
 """
 
 import re
@@ -20,7 +20,7 @@ _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:" + _EXTENSION + rb")*")
 
 @dataclass(frozen=True, slots=True)
 class ChunkLimits:
-    """Bounds of what surrounds the data of a chunked body; `line_bytes` is for one size line.
+    """Limits of the framing of a chunked body; `line_bytes` is for one size line.
 
     `chunks` keeps a body of one-byte chunks, or of long extensions, from costing much more than
     its bytes do: clients cut a megabyte into 16 to 256.
@@ -40,13 +40,13 @@ class _Part(Enum):
     DONE = "done"
 
 
-# Fields that say how to read a message and to whom it goes come before it (RFC 9110 §6.5.1).
-# Stricter: refused, since ignoring them is what somebody who does not would be misled by.
+# Framing and routing fields must precede a message (RFC 9110 §6.5.1). Stricter: refused, since a
+# parser that does not ignore them would disagree with one that does (request smuggling).
 _FRAMING = frozenset({"content-length", "transfer-encoding", "host", "connection", "upgrade"})
 
 
 class ChunkedBody:
-    """Collects one chunked body out of a buffer; `body` holds what has arrived."""
+    """Reads one chunked body from a buffer; `body` contains the received data."""
 
     __slots__ = (
         "_chunks",
@@ -70,13 +70,13 @@ class ChunkedBody:
         self._trailers_bytes = 0
 
     def feed(self, buffer: Buffer) -> bool:
-        """Take what belongs to the body out of `buffer`, as far as its turn goes; True once it is
-        whole."""
+        """Consume the body's bytes from `buffer`, as far as its turn goes; True once the body is
+        complete."""
         while self._part is not _Part.DONE:
             if buffer.is_spent:
                 return False
             if self._part is _Part.DATA and self._left + 2 <= len(buffer.held):
-                # Nearly always the whole chunk is there, with the end of its line.
+                # Nearly always the complete chunk is there, with its line break.
                 data = buffer.take(self._left + 2)
                 if data[-2:] != b"\r\n":
                     raise ProtocolError("chunk longer than its size")

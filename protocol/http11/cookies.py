@@ -1,8 +1,7 @@
-"""Cookies: one out of a request's Cookie field, one into an answer's Set-Cookie (RFC 6265).
+"""Cookies: Cookie header parser and Set-Cookie writer (RFC 6265).
 
-Knows nothing of what a cookie is for. Every program on a host sends its cookies to all others
-there, so whatever does not bear the name that is asked for is passed over; what does is read
-strictly.
+Independent of the purpose of a cookie. All programs on a host share its cookies, so cookies of
+other names are ignored; the requested one is parsed strictly.
 """
 
 import re
@@ -18,11 +17,11 @@ _WRITABLE = re.compile(_OCTETS)
 
 
 def read_cookie(header: str, name: str) -> str | None:
-    """Give the value of the cookie with this name, percent escapes undone; None if there is none.
+    """Return the value of the cookie with this name, percent-decoded; None if there is none.
 
     401 `security.cookie.invalid` for one that is malformed, and for two of them: stricter than
-    contract/02 §2, where the first one counts, because a page of a sibling host can plant another
-    one before ours.
+    Kuzzle, which uses the first one, because a page of a sibling host can set another one before
+    ours.
     """
     pairs = (pair.partition("=") for pair in header.split(";"))
     values = [value for named, equals, value in pairs if equals and named.strip(" \t") == name]
@@ -40,13 +39,13 @@ def read_cookie(header: str, name: str) -> str | None:
 def write_cookie(
     name: str, value: str, *, expires: str | None, is_secure: bool, same_site: str = "Strict"
 ) -> str:
-    """Give the Set-Cookie of a cookie for the whole host that scripts can't read and other sites'
-    pages can't send (contract/02 §2.1); with `same_site` Lax, links on them can.
+    """Return the Set-Cookie of a cookie for the whole host that scripts cannot read and other
+    sites' pages cannot send; with `same_site` Lax, links on them can.
 
-    `expires` is an IMF-fixdate; with None the browser forgets the cookie when it ends.
+    `expires` is an IMF-fixdate; with None it is a session cookie of the browser.
     """
     if not _WRITABLE.fullmatch(value):
-        raise LocalError("a value that no cookie can hold")
+        raise LocalError("not a valid cookie value")
     ends = "" if expires is None else f"; Expires={expires}"
     secure = "; Secure" if is_secure else ""
     return f"{name}={value}; Path=/{ends}; HttpOnly; SameSite={same_site}{secure}"

@@ -1,7 +1,7 @@
-"""HTTP/1.1 messages: a request's head from its bytes, an answer to bytes (RFC 9112, RFC 9110).
+"""HTTP/1.1 request head parser, and status lines (RFC 9112, RFC 9110).
 
-Knows nothing of connections, bodies' meaning or routes. Whatever two readers could read differently
-is refused.
+Independent of connections, bodies and routes. Anything that two parsers could read differently is
+refused (request smuggling).
 """
 
 import re
@@ -14,16 +14,16 @@ HEAD_END = b"\r\n\r\n"
 
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 # RFC 9112 §3: one space between the parts, nothing around them. The target is any run of visible
-# ASCII without a fragment: laxer than RFC 3986, since no reader splits a request there.
+# ASCII without a fragment: laxer than RFC 3986, since no parser splits a request there.
 _REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([!-\"$-~]+) HTTP/([0-9])\.([0-9])")
 # RFC 9112 §5.1: no space before the colon; RFC 9110 §5.5: no control characters in a value.
 _FIELD = re.compile(rb"(" + TOKEN + rb"):([\t -~\x80-\xff]*)")
-# RFC 9112 §2.2 lets a server take a bare LF for a line end; we refuse it, and a bare CR or NUL,
-# wherever it stands.
+# RFC 9112 §2.2 allows a server to accept a bare LF as a line end; it is refused here, and so is a
+# bare CR or NUL, anywhere.
 BARE = re.compile(rb"(?<!\r)\n|\r(?=[^\n])|\x00")
 _LENGTH = re.compile(r"[0-9]{1,15}")
-# RFC 9110 §7.2: uri-host, then an optional port. An empty host is what a client sends that has no
-# name for us (RFC 9112 §3.2); an empty one with a port is refused.
+# RFC 9110 §7.2: uri-host, then an optional port. A client without a name for the server sends an
+# empty host (RFC 9112 §3.2); an empty one with a port is refused.
 _HOST_NAME = (
     r"(?:\[[0-9A-Fa-f:.]+\]|\[v[0-9A-Fa-f]+\.[A-Za-z0-9\-._~!$&'()*+,;=:]+\]"
     r"|(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})+)"
@@ -32,7 +32,7 @@ _HOST = re.compile(rf"(?:{_HOST_NAME}(?::[0-9]{{0,5}})?)?")
 _AUTHORITY = re.compile(rf"{_HOST_NAME}:[0-9]{{1,5}}")
 _ABSOLUTE = re.compile(r"[Hh][Tt][Tt][Pp][Ss]?://([^/?]*)(.*)", re.DOTALL)
 
-# A second copy of one of these would let two readers believe different things (RFC 9110 §5.3).
+# With a second copy of one of these, two parsers could disagree (RFC 9110 §5.3).
 _SINGLE = frozenset(
     {
         "authorization",
@@ -50,13 +50,13 @@ _SINGLE = frozenset(
 )
 
 
-# What a request line holds beyond its target, with room for the longest method in use.
+# Length of a request line besides its target, with room for the longest method in use.
 _LINE_EXTRA_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
 class HeadLimits:
-    """Bounds of a request's head."""
+    """Limits of a request's head."""
 
     target_bytes: int = 8 * 1024
     head_bytes: int = 16 * 1024
@@ -65,13 +65,12 @@ class HeadLimits:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Head:
-    """A request's first line and fields, understood.
+    """A parsed request line and header fields.
 
     `headers` has lower-case names; fields sent more than once are joined with ", ", cookies with
     "; ". `content_length` is None when the body is chunked, 0 when there is none. `is_plain` means
-    that nothing here changes the head of an answer, `needs_check` that the request may come from a
-    page, or with a cookie: neither is answered without a look at who asks. `size_bytes` is its size
-    as it was sent.
+    that nothing here changes the head of the response, `needs_check` that the request may come from
+    a page, or with a cookie: its origin must be checked. `size_bytes` is its size as sent.
     """
 
     method: str
@@ -92,7 +91,7 @@ class Head:
         return self.content_length != 0
 
 
-# Stands for the head of a request whose own can't be trusted.
+# Placeholder for the head of a request whose own cannot be trusted.
 NO_HEAD = Head(
     method="",
     path="",
@@ -108,7 +107,7 @@ NO_HEAD = Head(
 
 
 def check_head_size(size: int, line_end: int, limits: HeadLimits) -> None:
-    """Refuse a head that is too large, also before it is whole; `line_end` may be -1 then."""
+    """Refuse a head that is too large, also before it is complete; `line_end` may be -1 then."""
     line_bytes = size - 1 if line_end < 0 else line_end  # the last byte may be the CR
     if line_bytes > limits.target_bytes + _LINE_EXTRA_BYTES:
         raise ProtocolError("request target too long", status=414)
@@ -117,14 +116,14 @@ def check_head_size(size: int, line_end: int, limits: HeadLimits) -> None:
 
 
 def parse_head(raw: bytes, limits: HeadLimits) -> Head:
-    """Understand a whole head, from the method to the empty line; ProtocolError if it is wrong."""
+    """Parse a complete head, from the method to the empty line; ProtocolError if it is invalid."""
     lines = raw[: -len(HEAD_END)].split(b"\r\n")
     line = _REQUEST_LINE.fullmatch(lines[0])
     if line is None:
         raise ProtocolError("malformed request line")
     method, target, major, minor = line.groups()
     if major != b"1":
-        raise ProtocolError("only HTTP/1.1 and HTTP/1.0 are spoken here", status=505)
+        raise ProtocolError("only HTTP/1.1 and HTTP/1.0 are supported", status=505)
     if len(target) > limits.target_bytes:
         raise ProtocolError("request target too long", status=414)
     if len(lines) - 1 > limits.fields:
@@ -154,7 +153,7 @@ def parse_head(raw: bytes, limits: HeadLimits) -> Head:
 
 
 def parse_fields(lines: list[bytes]) -> dict[str, str]:
-    """Read header or trailer lines; folded, nameless and malformed ones are refused (§5)."""
+    """Parse header or trailer lines; folded, nameless and malformed ones are refused (§5)."""
     headers: dict[str, str] = {}
     for line in lines:
         field = _FIELD.fullmatch(line)
@@ -171,7 +170,7 @@ def parse_fields(lines: list[bytes]) -> dict[str, str]:
 
 
 def check_host(headers: dict[str, str], is_http10: bool) -> None:
-    """RFC 9112 §3.2: a HTTP/1.1 request without exactly one valid Host is refused."""
+    """Refuse an HTTP/1.1 request without exactly one valid Host (RFC 9112 §3.2)."""
     host = headers.get("host")
     if host is None:
         if is_http10:
@@ -182,14 +181,14 @@ def check_host(headers: dict[str, str], is_http10: bool) -> None:
 
 
 def split_target(method: str, target: str, host: str | None) -> tuple[str, str]:
-    """Give path and query of an origin, absolute, asterisk or authority form (RFC 9112 §3.2).
+    """Return path and query of an origin, absolute, asterisk or authority form (RFC 9112 §3.2).
 
-    Stricter: an absolute form must name the same host as the Host field, so that nobody is misled
-    by the field that RFC 9112 §3.2.2 says to ignore.
+    Stricter: an absolute form must name the same host as the Host field, so that no component is
+    misled by the field that RFC 9112 §3.2.2 says to ignore.
     """
     if method == "CONNECT":
         if not _AUTHORITY.fullmatch(target):
-            raise ProtocolError("CONNECT takes a host and a port")
+            raise ProtocolError("CONNECT requires a host and a port")
         return target, ""
     if target == "*" and method == "OPTIONS":
         return "*", ""
@@ -205,7 +204,7 @@ def split_target(method: str, target: str, host: str | None) -> tuple[str, str]:
 
 
 def body_length(headers: dict[str, str], is_http10: bool) -> int | None:
-    """Give the body's length in bytes, None for a chunked one (RFC 9112 §6.3).
+    """Return the body's length in bytes, None for a chunked one (RFC 9112 §6.3).
 
     Stricter: no list of lengths, at most 15 digits, never a length beside a transfer coding.
     """
@@ -227,13 +226,14 @@ def body_length(headers: dict[str, str], is_http10: bool) -> int | None:
 
 
 def is_kept_alive(headers: dict[str, str], is_http10: bool) -> bool:
-    """RFC 9112 §9.3: HTTP/1.1 keeps the connection unless told not to, HTTP/1.0 only if asked."""
+    """Return whether the connection persists (RFC 9112 §9.3): by default with HTTP/1.1, with
+    HTTP/1.0 only on request."""
     options = field_tokens(headers.get("connection", ""))
     return "close" not in options and (not is_http10 or "keep-alive" in options)
 
 
 def expects_continue(headers: dict[str, str], is_http10: bool) -> bool:
-    """RFC 9110 §10.1.1: the one expectation there is; HTTP/1.0 clients can't have it."""
+    """Return whether a 100 response is expected (RFC 9110 §10.1.1); never by HTTP/1.0 clients."""
     expectation = headers.get("expect")
     if expectation is None or is_http10:
         return False
@@ -256,5 +256,5 @@ CONTINUE = REASONS[100] + b"\r\n"
 
 
 def status_line(status: int) -> bytes:
-    """Give the status line, also for a status without a standard phrase."""
+    """Return the status line, also for a status without a standard phrase."""
     return REASONS.get(status) or b"HTTP/1.1 %d \r\n" % status

@@ -1,7 +1,8 @@
-"""The PROXY protocol, versions 1 and 2: what a load balancer says of its client before the first
-byte of the connection itself.
+"""PROXY protocol header parser, versions 1 and 2: the client's address, sent by a load balancer
+before the first byte of the connection itself.
 
-Knows nothing of who may say so. Source: the HAProxy project's proxy-protocol.txt, §2.1 and §2.2.
+Independent of which peers are trusted. Source: the HAProxy project's proxy-protocol.txt, §2.1 and
+§2.2.
 """
 
 import re
@@ -14,7 +15,7 @@ SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 _V1_START = b"PROXY "
 _V1_MOST_BYTES = 107  # §2.1, with CR LF
 _V2_HEAD_BYTES = 16
-# §2.2 gives 16 bits; addresses take 216 at most, and 536 bytes must always be taken.
+# §2.2 has 16 bits; addresses need at most 216 bytes, and 536 bytes must always be accepted.
 _V2_MOST_BYTES = 4096
 _LOCAL, _PROXY = 0, 1
 # The families with the sizes of their addresses and ports.
@@ -24,15 +25,15 @@ _PORT = re.compile(r"0|[1-9][0-9]{0,4}")
 
 
 class Proxied(NamedTuple):
-    """What a header says. `address` is the client's, "" when the proxy does not know or tell it,
-    None when the proxy speaks for itself; `size_bytes` is the header's length."""
+    """A parsed header. `address` is the client's, "" if the proxy does not know or send it, None if
+    the proxy itself is the client; `size_bytes` is the header's length."""
 
     address: str | None
     size_bytes: int
 
 
 def parse_proxy(data: bytes) -> Proxied | None:
-    """Read the header at the start of a connection; None while it is not whole."""
+    """Parse the header at the start of a connection; None while it is incomplete."""
     if data.startswith(SIGNATURE):
         return _parse_v2(data)
     if SIGNATURE.startswith(data):
@@ -41,7 +42,7 @@ def parse_proxy(data: bytes) -> Proxied | None:
         return _parse_v1(data)
     if _V1_START.startswith(data):
         return None
-    raise ProtocolError("no PROXY header")
+    raise ProtocolError("expected a PROXY header")
 
 
 def _parse_v1(data: bytes) -> Proxied | None:
@@ -54,7 +55,7 @@ def _parse_v1(data: bytes) -> Proxied | None:
         words = data[:end].decode("ascii").split(" ")[1:]
     except UnicodeDecodeError:
         raise ProtocolError("PROXY header is not ASCII") from None
-    if words[0] == "UNKNOWN":  # the rest of the line is to be ignored
+    if words[0] == "UNKNOWN":  # the rest of the line is ignored
         return Proxied("", end + 2)
     if len(words) != 5 or words[0] not in ("TCP4", "TCP6"):
         raise ProtocolError("malformed PROXY header")
@@ -70,7 +71,7 @@ def _parse_v1(data: bytes) -> Proxied | None:
 
 
 def _parse_v2(data: bytes) -> Proxied | None:
-    """What follows the addresses (TLVs) is skipped."""
+    """Parse version 2; TLVs after the addresses are skipped."""
     if len(data) > 12 and data[12] >> 4 != 2:
         raise ProtocolError("unknown version of the PROXY protocol")
     if len(data) > 12 and data[12] & 0x0F not in (_LOCAL, _PROXY):

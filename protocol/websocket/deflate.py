@@ -1,9 +1,8 @@
-"""Compressed WebSocket messages (RFC 7692, permessage-deflate): the agreement at the handshake, and
-the two directions.
+"""WebSocket compression (RFC 7692, permessage-deflate): negotiation, compression, decompression.
 
-Each message stands by itself: neither side keeps a window from one to the next. An idle socket then
-costs no more than without compression, and nobody learns what one message says from the size of
-another that he wrote himself.
+Each message is compressed separately, without context takeover. An idle socket then costs no more
+than without compression, and an attacker cannot infer one message from the size of another one that
+they wrote themselves.
 """
 
 import re
@@ -17,24 +16,24 @@ NAME = "permessage-deflate"
 COMPRESS_FROM_BYTES = 1024
 """Smaller messages and bodies are sent as they are."""
 COMPRESS_UP_TO_BYTES = 256 * 1024
-"""Larger ones, too: a megabyte takes the loop 25 ms, for which everybody waits."""
-_TAIL = b"\x00\x00\xff\xff"  # what every compressed message ends with, and leaves away (§7.2.1)
+"""Larger ones, too: a megabyte blocks the event loop for 25 ms."""
+_TAIL = b"\x00\x00\xff\xff"  # end of every compressed message, which is not sent (§7.2.1)
 _LEVEL = 4  # most of level 9's gain at a quarter of its time
-_MOST_BITS = 15
+_MAX_BITS = 15
 _TOKEN = TOKEN.decode()
 _PARAMETER = re.compile(rf'\s*;\s*({_TOKEN})(?:\s*=\s*(?:({_TOKEN})|"({_TOKEN})"))?')
 _EXTENSION = re.compile(rf"\s*({_TOKEN})((?:{_PARAMETER.pattern})*)\s*(?:,|$)")
 # zlib has no raw stream with the smallest window, 8.
-_BITS = {str(bits): bits for bits in range(9, _MOST_BITS + 1)}
+_BITS = {str(bits): bits for bits in range(9, _MAX_BITS + 1)}
 _ANY_BITS = {"8", *_BITS}
-# Last blocks within a message: one is an odd client, many are made to cost us a new stream each.
-_MOST_STREAMS = 8
+# Final blocks within a message: one is unusual, many are an attack, since each costs a new stream.
+_MAX_STREAMS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """What both sides will do; `bits` is the size of our window as a power of two, None for the
-    greatest where the client did not ask for less."""
+    """The negotiated parameters; `bits` is the size of the server's window as a power of two, None
+    for the maximum if the client did not ask for less."""
 
     bits: int | None = None
 
@@ -44,10 +43,10 @@ class Agreement:
 
 
 def choose_offer(offered: str) -> Agreement | None:
-    """Give the first offer in a Sec-WebSocket-Extensions field that we can meet, None without one.
+    """Return the first acceptable offer in a Sec-WebSocket-Extensions field, None without one.
 
-    An offer with an unknown, doubled or impossible parameter is passed over (§7.1). ProtocolError
-    for a field that is no list of extensions (RFC 6455 §9.1).
+    An offer with an unknown, duplicate or invalid parameter is skipped (§7.1). ProtocolError for a
+    field that is not a list of extensions (RFC 6455 §9.1).
     """
     at = 0
     while at < len(offered) or at == 0:
@@ -82,16 +81,16 @@ def _read_offer(parameters: str) -> Agreement | None:
 
 
 def deflate(payload: bytes, agreement: Agreement) -> bytes:
-    """Give a message as it is sent compressed (§7.2.1)."""
-    stream = zlib.compressobj(_LEVEL, zlib.DEFLATED, -(agreement.bits or _MOST_BITS))
+    """Compress a message (§7.2.1)."""
+    stream = zlib.compressobj(_LEVEL, zlib.DEFLATED, -(agreement.bits or _MAX_BITS))
     data = stream.compress(payload) + stream.flush(zlib.Z_SYNC_FLUSH)
     return data.removesuffix(_TAIL)
 
 
 @dataclass(frozen=True, slots=True)
 class InflateLimits:
-    """Bounds of one message: its inflated size, and how many times its compressed size that may be,
-    beyond `free_bytes`."""
+    """Limits of one message: its decompressed size, and its compression ratio beyond
+    `free_bytes`."""
 
     inflated_bytes: int
     ratio: int
@@ -99,19 +98,19 @@ class InflateLimits:
 
 
 class Inflating:
-    """One compressed message while it arrives (§7.2.2)."""
+    """Decompressor of one message (§7.2.2)."""
 
     __slots__ = ("_given_bytes", "_limits", "_stream", "_streams", "_taken_bytes")
 
     def __init__(self, limits: InflateLimits) -> None:
         self._limits = limits
-        self._stream = zlib.decompressobj(-_MOST_BITS)
+        self._stream = zlib.decompressobj(-_MAX_BITS)
         self._streams = 1
         self._taken_bytes = self._given_bytes = 0
 
     def feed(self, part: bytes, *, is_last: bool) -> bytes:
-        """Give what a part of the payload inflates to. ProtocolError 1009 beyond the bounds, 1007
-        for what was not made by DEFLATE."""
+        """Decompress a part of the payload. ProtocolError 1009 beyond the limits, 1007 for invalid
+        DEFLATE data."""
         self._taken_bytes += len(part)
         rest, pieces = part + _TAIL if is_last else part, []
         while rest:
@@ -122,11 +121,11 @@ class Inflating:
         return b"".join(pieces)
 
     def _begin_anew(self) -> bytes:
-        """Go on behind a last block (§7.2.3.4): there is at least the tail; give what is there."""
+        """Continue after a final block (§7.2.3.4): there is at least the tail; return its data."""
         self._streams += 1
-        if self._streams > _MOST_STREAMS:
-            raise ProtocolError("a message of many streams", close_code=1007)
-        rest, self._stream = self._stream.unused_data, zlib.decompressobj(-_MOST_BITS)
+        if self._streams > _MAX_STREAMS:
+            raise ProtocolError("too many final blocks in a message", close_code=1007)
+        rest, self._stream = self._stream.unused_data, zlib.decompressobj(-_MAX_BITS)
         return rest
 
     def _inflate(self, data: bytes) -> bytes:
@@ -138,5 +137,5 @@ class Inflating:
             raise ProtocolError("not a compressed message", close_code=1007) from None
         self._given_bytes += len(piece)
         if self._given_bytes > most:
-            raise ProtocolError("inflated message too big", close_code=1009)
+            raise ProtocolError("decompressed message too big", close_code=1009)
         return piece

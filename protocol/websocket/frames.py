@@ -1,6 +1,6 @@
-"""WebSocket frames ↔ bytes (RFC 6455 §5), one frame at a time.
+"""WebSocket frame parser and writer (RFC 6455 §5).
 
-Knows nothing of messages, the handshake or connections.
+Independent of messages, the handshake and connections.
 """
 
 import struct
@@ -22,14 +22,14 @@ class Opcode(IntEnum):
     PONG = 0xA
 
 
-# Plain numbers: members of an enum take several times as long to compare, for every frame.
+# Plain integers: enum members take several times as long to compare, for every frame.
 FIRST_CONTROL = 0x8
 _KNOWN = frozenset(int(opcode) for opcode in Opcode)
 _FIN = 0x80
 _COMPRESSED = 0x40  # the first reserved bit (RFC 7692 §6)
 _RESERVED = 0x70
 _MASKED = 0x80
-_MOST_CONTROL_BYTES = 125
+_MAX_CONTROL_BYTES = 125
 _WHOLE_TEXT = _FIN | 0x1
 _UNMASKED_AT_ONCE = 32 * 1024  # a multiple of the mask's length
 _MIDDLE_HEAD = struct.Struct("!HH").pack
@@ -37,7 +37,7 @@ _MIDDLE_HEAD = struct.Struct("!HH").pack
 
 @dataclass(slots=True)
 class FrameHead:
-    """What stands before a frame's payload; `length` in bytes, `mask` 4 bytes."""
+    """The header of a frame; `length` in bytes, `mask` 4 bytes."""
 
     opcode: int
     is_final: bool
@@ -47,11 +47,11 @@ class FrameHead:
 
 
 def parse_frame_head(buffer: Buffer, *, compresses: bool = False) -> FrameHead | None:
-    """Take a client's frame head out of `buffer`, or give None while it has not all arrived. With
-    `compresses` the first frame of a message may say that it is compressed.
+    """Consume a client's frame header from `buffer`, or return None while it is incomplete. With
+    `compresses` the first frame of a message may be marked as compressed.
 
     Reserved bits and opcodes, unmasked frames, fragmented or long control frames and lengths that
-    are not written in their shortest form (RFC 6455 §5.1, §5.2, §5.5) end the connection with 1002.
+    are not in their shortest form (RFC 6455 §5.1, §5.2, §5.5) close the connection with 1002.
     """
     start = buffer.peek(14)
     if len(start) < 2:
@@ -62,10 +62,10 @@ def parse_frame_head(buffer: Buffer, *, compresses: bool = False) -> FrameHead |
     if opcode not in _KNOWN or first & (_RESERVED ^ _COMPRESSED):
         raise ProtocolError("reserved bits or opcode")
     if is_compressed and not (compresses and 0 < opcode < FIRST_CONTROL):
-        raise ProtocolError("compressed, which was not agreed or can't be")
+        raise ProtocolError("compressed, which was not agreed or cannot be")
     if not second & _MASKED:
         raise ProtocolError("unmasked frame")
-    if opcode >= FIRST_CONTROL and (short > _MOST_CONTROL_BYTES or not first & _FIN):
+    if opcode >= FIRST_CONTROL and (short > _MAX_CONTROL_BYTES or not first & _FIN):
         raise ProtocolError("long or fragmented control frame")
     size = 6 if short < 126 else 8 if short == 126 else 14
     if len(start) < size:
@@ -78,8 +78,8 @@ def parse_frame_head(buffer: Buffer, *, compresses: bool = False) -> FrameHead |
 
 
 def take_whole_text(data: bytes) -> bytes | None:
-    """Give the payload if `data` is one whole text message in one frame below 64 KiB, as nearly all
-    are; None for anything else, whether it is a frame or not."""
+    """Return the payload if `data` is one complete text message in one frame below 64 KiB, as
+    nearly all are; None for anything else, whether it is a frame or not."""
     size = len(data)
     if size < 8 or data[0] != _WHOLE_TEXT:
         return None
@@ -92,13 +92,13 @@ def take_whole_text(data: bytes) -> bytes | None:
 
 
 def unmask(payload: bytes, mask: bytes, offset: int = 0) -> bytes:
-    """Undo a client's masking (RFC 6455 §5.3); `offset` is the payload's place in its frame.
+    """Unmask a client's payload (RFC 6455 §5.3); `offset` is its position in the frame.
 
     One exclusive-or of two big integers: the fastest the interpreter has, as long as they stay in
     the processor's cache.
     """
     size = len(payload)
-    if offset & 3:  # only where a frame arrives in pieces
+    if offset & 3:  # only if a frame arrives in pieces
         mask = mask[offset & 3 :] + mask[: offset & 3]
     if size > _UNMASKED_AT_ONCE:
         return _unmask_large(payload, mask)
@@ -120,7 +120,7 @@ def _unmask_large(payload: bytes, mask: bytes) -> bytes:
 
 
 def write_frame(opcode: int, payload: bytes, *, is_compressed: bool = False) -> bytes:
-    """Give one whole, unmasked frame, as a server sends it."""
+    """Return one complete, unmasked frame, as a server sends it."""
     size = len(payload)
     first = _FIN | opcode | (_COMPRESSED if is_compressed else 0)
     if size < 126:

@@ -14,7 +14,7 @@ _SUBPROTOCOL = re.compile(TOKEN.decode())
 
 
 def is_upgrade(head: Head) -> bool:
-    """Tell a WebSocket handshake from other requests.
+    """Return whether a request is a WebSocket handshake.
 
     Other upgrades, and any in HTTP/1.0, are ignored (RFC 9110 §7.8).
     """
@@ -28,16 +28,16 @@ def is_upgrade(head: Head) -> bool:
 def accept_handshake(
     head: Head, *, compresses: bool = False
 ) -> tuple[list[tuple[str, str]], Agreement | None]:
-    """Check a handshake (RFC 6455 §4.2.1) and give the 101 answer's fields, and what was agreed
-    about compression where that is on.
+    """Validate a handshake (RFC 6455 §4.2.1) and return the fields of the 101 response, and the
+    negotiated compression if enabled.
 
-    A bad one is a ProtocolError 400, another version than 13 a 426: the connection ends, so that a
-    proxy that believes in the upgrade has nothing to smuggle through.
+    An invalid one is a ProtocolError 400, another version than 13 a 426: the connection is closed,
+    so that nothing can be smuggled through a proxy that assumes the upgrade.
     """
     if head.method != "GET" or head.has_body:
-        raise ProtocolError("a WebSocket handshake is a GET without a body")
+        raise ProtocolError("a WebSocket handshake must be a GET without a body")
     if head.headers.get("sec-websocket-version") != "13":
-        raise ProtocolError("only WebSocket version 13 is spoken here", status=426)
+        raise ProtocolError("only WebSocket version 13 is supported", status=426)
     key = head.headers.get("sec-websocket-key", "")
     if not _is_key(key):
         raise ProtocolError("Sec-WebSocket-Key must be 16 bytes in base64")
@@ -49,7 +49,7 @@ def accept_handshake(
     ]
     offered = head.headers.get("sec-websocket-protocol")
     if offered is not None:
-        # Browsers drop a connection whose offer was not taken up: the first one is, whatever it is.
+        # Browsers close a connection without an accepted subprotocol: the first one is accepted.
         first = offered.partition(",")[0].strip(" \t")
         if not _SUBPROTOCOL.fullmatch(first):
             raise ProtocolError("malformed Sec-WebSocket-Protocol")

@@ -1,7 +1,6 @@
-"""WebSocket (RFC 6455) above single frames: handshake, messages out of fragments, ping and close.
+"""WebSocket messages (RFC 6455): reassembly of fragments, ping, pong and close.
 
-Knows nothing of what a message says. Bytes received go into `feed`, which gives the events they
-amount to.
+Independent of message contents. `feed` gets the received bytes and returns the events in them.
 """
 
 import codecs
@@ -41,8 +40,7 @@ _INFLATING_BYTES = 48 * 1024  # what zlib holds for a stream with the greatest w
 
 @dataclass(frozen=True, slots=True)
 class MessageLimits:
-    """Bounds of one message: its size in bytes, the frames it may be cut into, and how many times
-    its compressed size it may have."""
+    """Limits of one message: its size in bytes, its number of frames, and its compression ratio."""
 
     message_bytes: int = 1024 * 1024
     frames: int = 128
@@ -50,7 +48,7 @@ class MessageLimits:
 
 
 class Message(NamedTuple):
-    """A whole message; a text message was checked to be UTF-8."""
+    """A complete message; a text message is valid UTF-8."""
 
     payload: bytes
     is_text: bool
@@ -58,19 +56,19 @@ class Message(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """To be answered by a Pong with the same payload."""
+    """A ping, to be answered by a Pong with the same payload."""
 
     payload: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Pong:
-    """RFC 6455 §5.5.3: no answer is expected, asked for or not."""
+    """A pong, solicited or not, which needs no answer (RFC 6455 §5.5.3)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """The peer closes; `code` is None when his frame had none."""
+    """The peer closes; `code` is None if its frame had none."""
 
     code: int | None
     reason: str
@@ -80,13 +78,13 @@ Event = Message | Ping | Pong | Close
 
 
 def close_frame(code: int, reason: str = "") -> bytes:
-    """Give a Close frame; the reason is cut at 123 bytes, between characters."""
+    """Return a Close frame; the reason is truncated to 123 bytes, between characters."""
     text = reason.encode()[:123].decode(errors="ignore").encode()
     return write_frame(Opcode.CLOSE, struct.pack("!H", code) + text)
 
 
 def write_text(payload: bytes, agreement: Agreement | None) -> bytes:
-    """Give a text message in one frame, compressed where that was agreed and is worth it."""
+    """Return a text message in one frame, compressed if negotiated and worth it."""
     is_compressible = COMPRESS_FROM_BYTES <= len(payload) <= COMPRESS_UP_TO_BYTES
     if agreement is None or not is_compressible:
         return write_frame(_TEXT, payload)
@@ -115,9 +113,9 @@ class WebSocket:
         self.is_between_messages = True  # the next byte begins a message or a control frame
         self._limits = limits
         self._frame: FrameHead | None = None
-        self._read = 0  # bytes of the current frame's payload taken
+        self._read = 0  # bytes consumed of the current frame's payload
         self._is_text: bool | None = None  # None: no message begun
-        # What came of a message that is not whole yet: one block, which goes back as a whole.
+        # Data of an incomplete message: one block, which is freed as a whole.
         self._received = bytearray()
         self._frames = 0
         self._size_bytes = 0  # of the message's frames so far
@@ -126,17 +124,16 @@ class WebSocket:
 
     @property
     def held_bytes(self) -> int:
-        """What is held of a message that is not whole yet."""
+        """Buffered bytes of an incomplete message."""
         return len(self._received) + (_INFLATING_BYTES if self._inflating is not None else 0)
 
     def drop_message(self) -> None:
-        """Forget what is held of a message; nothing more is read then."""
+        """Drop the data of a message; nothing more is read then."""
         self._received = bytearray()
         self._decoder = self._inflating = None
 
     def feed(self, buffer: Buffer) -> Event | None:
-        """Take the next event out of `buffer`, or None when more bytes, or another turn, are
-        needed."""
+        """Return the next event in `buffer`, or None if more bytes, or another turn, are needed."""
         event = self._take_event(buffer)
         self.is_between_messages = self._frame is None and self._is_text is None
         return event
@@ -171,7 +168,7 @@ class WebSocket:
     def _begin_data_frame(self, frame: FrameHead) -> None:
         if frame.opcode == Opcode.CONTINUATION:
             if self._is_text is None:
-                raise ProtocolError("continuation of nothing")
+                raise ProtocolError("continuation without a message")
         elif self._is_text is not None:
             raise ProtocolError("a message inside a message")
         else:
@@ -187,9 +184,9 @@ class WebSocket:
             raise ProtocolError("message in too many frames", close_code=TOO_BIG)
 
     def _take_data(self, frame: FrameHead, buffer: Buffer) -> Message | None:
-        """Take what has arrived of the frame's payload, and give the message if it is whole.
+        """Consume the received part of the frame's payload, and return the message if complete.
 
-        Text is checked as it comes: what can't be UTF-8 ends the connection at once (§8.1).
+        Text is validated as it arrives: invalid UTF-8 closes the connection at once (§8.1).
         """
         part = unmask(buffer.take(frame.length - self._read), frame.mask, self._read)
         self._read += len(part)
@@ -234,10 +231,10 @@ def _control_event(frame: FrameHead, payload: bytes) -> Ping | Pong | Close:
     if not payload:
         return Close(None, "")
     if len(payload) == 1:
-        raise ProtocolError("half a close code")
+        raise ProtocolError("truncated close code")
     code = int.from_bytes(payload[:2], "big")
     if code not in _SENDABLE and not 3000 <= code < 5000:
-        raise ProtocolError("close code nobody may send")
+        raise ProtocolError("invalid close code")
     try:
         return Close(code, payload[2:].decode())
     except UnicodeDecodeError:

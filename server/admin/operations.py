@@ -1,7 +1,7 @@
-"""What the commands of an operator work with: the store and the rules of the server, beside
-servers that run on the same store.
+"""Operator commands: access to the database with the rules of the server, also while servers run on
+the same database.
 
-Knows nothing of flags; `app.operating` puts it together.
+Independent of command line flags; `app.operating` creates it.
 """
 
 import asyncio
@@ -24,14 +24,14 @@ from server.core.ids import ANONYMOUS_ID
 from server.storage.base import Change, Storage
 
 OPERATOR = ANONYMOUS_ID
-"""Who changes something from the command line, as far as documents can tell: nobody logged in."""
+"""Author of changes from the command line, in `_kuzzle_info`: no logged-in user."""
 BY_OPERATOR = Principal(OPERATOR, TokenKind.OPERATOR)
-"""The principal of the command line, of whom no login is required."""
+"""The principal of the command line, which needs no login."""
 T = TypeVar("T")
 
 
 class NoSessions:
-    """The sessions of an operator: he has none, so that none of his could end or go on."""
+    """The sessions of the operator, who has none."""
 
     async def family_of(self, token_hash: bytes) -> str:
         """See `OwnSessions`."""
@@ -47,8 +47,8 @@ class NoSessions:
 
 @dataclass(frozen=True, slots=True)
 class Operations:
-    """The parts of a server that need no signing key and no socket. Servers have heard of a change
-    after `heard_s`. `factors` are the names of strategies that are second factors."""
+    """The services of a server that need no signing key and no socket. Running servers have been
+    notified of a change after `heard_s`. `factors` are the names of second factor strategies."""
 
     storage: Storage
     passwords: Passwords
@@ -64,9 +64,9 @@ class Operations:
     heard_s: float = JOURNAL_S
 
     async def change(self, kind: str, subject: str, work: Awaitable[T], *, strategy: str = "") -> T:
-        """Do what changes something, and return once every running server acts on it; the audit
-        trail, and the operator's systems where users must know, are told that `kind` was done to
-        `subject`, to his credentials of a `strategy`."""
+        """Run a change, and return once every running server has applied it. The action `kind` on
+        `subject`, or on their credentials of a `strategy`, is recorded in the audit log, and sent
+        as a notification where users must be notified."""
         line = Line(
             self.clock_ms(), f"command:{kind}", actor="", subject=subject, strategy=strategy
         )

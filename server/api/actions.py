@@ -1,8 +1,8 @@
-"""The controller table: each action once, with its handler, HTTP routes, first rights and published
-text.
+"""Action table: each API action with its handler, HTTP routes, initial permissions and published
+description.
 
 A handler is `async def handler(services, caller, request)`; it returns the result, or an `Outcome`
-when the answer is more than a result. Knows nothing of sockets, tokens or storage.
+if the response is more than a result. Independent of sockets, tokens and storage.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 VERBS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD")
 ROLES = ("default", "anonymous")
-"""The built-in roles an action may be granted to at first; `admin` may do everything."""
+"""The built-in roles an action may be granted to initially; `admin` is allowed everything."""
 
 
 @dataclass(slots=True)
 class Outcome:
-    """An answer that is more than its result: another status, headers, an error beside the result,
-    `cookies` beside the one in `headers`, `is_private` when it holds a token, `is_raw` when the
-    result alone is the answer, `has_result` False when there is none at all."""
+    """A response that is more than its result: another status, headers, an error beside the result,
+    `cookies` in addition to the one in `headers`, `is_private` if it contains a token, `is_raw` if
+    the result alone is the response body, `has_result` False if there is no result."""
 
     result: Json = None
     status: int = 200
@@ -42,8 +42,7 @@ Handler = Callable[[Any, "Caller", Request], Awaitable[Json | Outcome]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One way over HTTP to an action; `is_deprecated` ones stay for the clients that know no
-    other."""
+    """An HTTP route of an action; `is_deprecated` ones stay for old clients."""
 
     verb: str
     path: str
@@ -52,13 +51,13 @@ class Route:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Action:
-    """One row of the table. `needs_user` refuses the anonymous user after the rights check
-    (contract/02 §3); `while_no_admin` allows everybody until there is an administrator (design §4).
-    The result of an `is_personal` one depends on the caller's user, credentials and rights alone,
-    and is kept until one of them changes, unless it comes as an `Outcome`. The audit trail tells of
-    an `is_audited` one, its refusals too. What one that `hashes` passwords costs is attributed to
-    its caller. `query` names the arguments beside those in the path, for the published description;
-    `produces` the types of content of one that answers without an envelope."""
+    """One action. `needs_user` rejects the anonymous user after the permission check;
+    `while_no_admin` allows all clients until there is an administrator. The result of an
+    `is_personal` action depends on the caller's user, credentials and permissions alone, and is
+    cached until one of them changes, unless it is an `Outcome`. `is_audited` actions and their
+    refusals are recorded in the audit log. The cost of actions that `hashes` passwords is
+    attributed to their caller. `query` names the arguments besides those in the path, for the
+    published description; `produces` the content types of a response without an envelope."""
 
     controller: str
     name: str
@@ -76,24 +75,24 @@ class Action:
 
     @property
     def full_name(self) -> str:
-        """`controller:action`, as roles and logs say it."""
+        """`controller:action`, as in roles and logs."""
         return f"{self.controller}:{self.name}"
 
 
-# How the names of actions begin that change nothing; the list follows contract/02 to 04.
+# Name prefixes of read-only actions.
 _READING = (
     *("get", "mGet", "search", "scroll", "list", "check", "validate", "has", "credentialsExist"),
     *("now", "info", "exists", "adminExists", "healthCheck", "publicApi", "openapi"),
     *("capabilities", "metrics"),
 )
-_GIVING_ACCESS = ("getResetPasswordToken",)
+_GRANTING_ACCESS = ("getResetPasswordToken",)
 
 TABLE: dict[str, dict[str, Action]] = {}
 
 
 def is_reading(name: str) -> bool:
-    """Tell whether an action of this name changes nothing and gives no access."""
-    return name.startswith(_READING) and name not in _GIVING_ACCESS
+    """Return whether an action of this name is read-only and grants no access."""
+    return name.startswith(_READING) and name not in _GRANTING_ACCESS
 
 
 def action(
@@ -109,11 +108,11 @@ def action(
     produces: tuple[str, ...] = (),
     hashes: bool = False,
 ) -> Callable[[Handler], Handler]:
-    """Enter a handler in the table; routes are written "VERB /path/:param", current ones before
+    """Register a handler in the table; routes are written "VERB /path/:param", current ones before
     deprecated ones.
 
-    Refuses (ValueError) what would be a mistake in the program: an action twice, no docstring, an
-    unknown role or verb.
+    Raises ValueError for a programming error: a duplicate action, no docstring, an unknown role or
+    verb.
     """
 
     def enter(handler: Handler) -> Handler:
@@ -122,7 +121,7 @@ def action(
         text = (handler.__doc__ or "").strip()
         if name in entries or not text or not set(granted) <= set(ROLES):
             raise ValueError(
-                f"{full_name}: declared twice, without a docstring, or for no known role"
+                f"{full_name}: declared twice, without a docstring, or for an unknown role"
             )
         listed = tuple(_route(route, False) for route in routes)
         listed += tuple(_route(route, True) for route in deprecated)
@@ -149,16 +148,16 @@ def action(
 def _route(written: str, is_deprecated: bool) -> Route:
     verb, _, path = written.partition(" ")
     if verb not in VERBS or not path.startswith("/"):
-        raise ValueError(f"no route: {written}")
+        raise ValueError(f"not a valid route: {written}")
     return Route(verb, path, is_deprecated)
 
 
 def find(controller: str, name: str) -> Action | None:
-    """Give an action of the table, or None."""
+    """Return an action, or None."""
     entries = TABLE.get(controller)
     return None if entries is None else entries.get(name)
 
 
 def all_actions() -> list[Action]:
-    """Give every action, by controller, in the order of declaration."""
+    """Return every action, by controller, in the order of declaration."""
     return [entry for entries in TABLE.values() for entry in entries.values()]

@@ -1,8 +1,6 @@
-"""Readers of a request's arguments and body: the value, its default, or the contract's 400
-(contract/01 §2.1).
+"""Readers of request arguments and body members: the value, its default, or ApiError 400.
 
-Over HTTP arguments are text and are read as such; `request.is_typed` tells. Booleans follow design
-§4.
+Over HTTP arguments are strings and are parsed; `request.is_typed` is False then.
 """
 
 import re
@@ -16,14 +14,14 @@ REQUIRED = object()
 """The default of an argument without default."""
 
 _TRUE, _FALSE = frozenset({"", "true", "1"}), frozenset({"false", "0"})
-_MOST_SAFE_INTEGER = 2**53 - 1
+_MAX_SAFE_INTEGER = 2**53 - 1
 _NUMBER = re.compile(r"\s*([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)")
 _ABSENT = object()
 
 
 def read_flag(request: Request, name: str) -> bool:
-    """Give a boolean argument, False when it is absent or null; over HTTP `?flag`, `=true` and `=1`
-    are true."""
+    """Return a boolean argument, False when it is absent or null; over HTTP `?flag`, `=true` and
+    `=1` are true."""
     value = request.args.get(name)
     if value is None or isinstance(value, bool):
         return bool(value)
@@ -36,8 +34,8 @@ def read_flag(request: Request, name: str) -> bool:
 
 
 def read_integer(request: Request, name: str, default: int) -> int:
-    """Give an integer argument; text that begins with a number will do, as JavaScript's
-    `parseFloat` reads it."""
+    """Return an integer argument; a string that begins with a number is accepted, as JavaScript's
+    `parseFloat` does."""
     value = _find(request.args, name)
     if value is _ABSENT:
         return default
@@ -46,19 +44,19 @@ def read_integer(request: Request, name: str, default: int) -> int:
         value = float(number[1]) if number else None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > _MOST_SAFE_INTEGER:
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > _MAX_SAFE_INTEGER:
         raise error("api.assert.invalid_type", name, "integer")
     return value
 
 
 def check_retries(request: Request) -> None:
-    """Raise 400 for a `retryOnConflict` that is no integer; the server itself knows how often it
-    makes sense to try again (contract/03 §7)."""
+    """Raise 400 for a `retryOnConflict` that is not an integer. Its value is not used: the server
+    decides how often to retry."""
     read_integer(request, "retryOnConflict", 0)
 
 
 def read_natural(request: Request, name: str, default: int) -> int:
-    """Give an integer argument that is not negative."""
+    """Return an integer argument that is not negative."""
     value = read_integer(request, name, default)
     if value < 0:
         raise error("api.assert.invalid_argument", name, "a number from 0 up")
@@ -66,12 +64,12 @@ def read_natural(request: Request, name: str, default: int) -> int:
 
 
 def read_text(request: Request, name: str, default: object = REQUIRED) -> str:
-    """Give a text argument; null counts as absent."""
+    """Return a string argument; null counts as absent."""
     return cast(str, _checked(request.args, name, name, str, default))
 
 
 def read_identifier(request: Request, name: str = "_id") -> str:
-    """Give a required, non-empty text argument."""
+    """Return a required, non-empty string argument."""
     value = read_text(request, name)
     if not value:
         raise error("api.assert.missing_argument", name)
@@ -79,22 +77,23 @@ def read_identifier(request: Request, name: str = "_id") -> str:
 
 
 def read_optional_identifier(request: Request, name: str = "_id") -> str | None:
-    """Give a text argument, or None when it is absent, null or empty."""
+    """Return a string argument, or None when it is absent, null or empty."""
     return read_text(request, name, "") or None
 
 
 def read_array(request: Request, name: str, default: object = REQUIRED) -> list[object]:
-    """Give an array argument; over HTTP a JSON array in text will do."""
+    """Return an array argument; over HTTP a JSON array in a string is accepted."""
     return cast("list[object]", _structured(request, name, list, default))
 
 
 def read_object(request: Request, name: str, default: object = REQUIRED) -> dict[str, object]:
-    """Give an object argument; over HTTP a JSON object in text will do."""
+    """Return an object argument; over HTTP a JSON object in a string is accepted."""
     return cast("dict[str, object]", _structured(request, name, dict, default))
 
 
 def read_names(request: Request, name: str) -> list[str]:
-    """Give an argument that is an array of text or, in the older style, text with commas."""
+    """Return an argument that is an array of strings or, in the older style, a string with
+    commas."""
     value = request.args.get(name)
     if isinstance(value, str):
         value = _from_json(request, name, value, list)
@@ -108,7 +107,7 @@ def read_names(request: Request, name: str) -> list[str]:
 
 
 def read_body(request: Request) -> dict[str, object]:
-    """Give the body, which must be an object."""
+    """Return the body, which must be an object."""
     if request.body is None:
         raise error("api.assert.body_required")
     if not isinstance(request.body, dict):
@@ -117,27 +116,27 @@ def read_body(request: Request) -> dict[str, object]:
 
 
 def read_optional_body(request: Request) -> dict[str, object]:
-    """Give the body, or an empty object when there is none."""
+    """Return the body, or an empty object when there is none."""
     return {} if request.body is None else read_body(request)
 
 
 def body_text(request: Request, name: str, default: object = REQUIRED) -> str:
-    """Give a text member of the body; a dot in `name` leads into objects."""
+    """Return a string member of the body; a dot in `name` separates nested objects."""
     return cast(str, _body_member(request, name, str, default))
 
 
 def body_object(request: Request, name: str, default: object = REQUIRED) -> dict[str, object]:
-    """Give an object member of the body."""
+    """Return an object member of the body."""
     return cast("dict[str, object]", _body_member(request, name, dict, default))
 
 
 def body_array(request: Request, name: str, default: object = REQUIRED) -> list[object]:
-    """Give an array member of the body."""
+    """Return an array member of the body."""
     return cast("list[object]", _body_member(request, name, list, default))
 
 
 def body_names(request: Request, name: str, default: object = REQUIRED) -> list[str]:
-    """Give an array member of the body that holds only text."""
+    """Return an array member of the body that contains only strings."""
     names = body_array(request, name, default)
     if not all(isinstance(member, str) for member in names):
         raise error("api.assert.invalid_type", f"body.{name}", "array of strings")
@@ -152,7 +151,7 @@ def _body_member(request: Request, name: str, wanted: type, default: object) -> 
         return default
     body = read_body(request)
     if _find(body, name) is None:
-        raise _wrong_type(f"body.{name}", wanted)  # unlike an argument's, this null is no absence
+        raise _wrong_type(f"body.{name}", wanted)  # unlike in arguments, null is a value here
     return _checked(body, name, f"body.{name}", wanted, default)
 
 
@@ -183,7 +182,7 @@ def _structured(request: Request, name: str, wanted: type, default: object) -> o
 
 
 def _from_json(request: Request, name: str, value: str, wanted: type) -> object:
-    """Give what a text argument of a HTTP request says in JSON, or the text when it says nothing of
+    """Return a string argument of an HTTP request parsed as JSON, or unchanged if it is not JSON of
     that type."""
     if request.is_typed:
         return value

@@ -1,6 +1,6 @@
-"""Runs the actions that are audited, and says what a request shows of itself.
+"""Audited actions: run them, and record the request and its outcome in the audit log.
 
-Knows requests, which `server.auth` does not; what an action found out it tells by
+Knows requests, which `server.auth` does not; an action reports details with
 `server.auth.audit.events.tell`.
 """
 
@@ -23,15 +23,15 @@ _LOG = logging.getLogger("manykeys.audit")
 
 
 def source_of(services: Services, request: Request) -> Source:
-    """Give where a request came from."""
+    """Return the client address and user agent of a request."""
     return Source(services.addresses.of(request), request.headers.get("user-agent", ""))
 
 
 async def run_audited(
     services: Services, action: Action, caller: Caller, request: Request
 ) -> Json | Outcome:
-    """Do what was asked for, and see to it that the trail tells of it, however it ends, and the
-    operator's systems what they must know."""
+    """Run an action, record it in the audit log, however it ends, and send its security
+    notifications to the operator's systems."""
     line = _begin(services, action, caller, request)
     try:
         result = await carry(line, action.handler(services, caller, request))
@@ -47,12 +47,12 @@ async def run_audited(
 def note_refusal(
     services: Services, action: Action, caller: Caller, request: Request, refused: ApiError
 ) -> None:
-    """Note a request for an audited action that was refused before the action began."""
+    """Record a request for an audited action that was rejected before the action ran."""
     services.trail.refuse(_begin(services, action, caller, request), refused)
 
 
 def make_trail(config: Config, storage: Storage, *, clock_ms: Callable[[], int]) -> Trail:
-    """Give the configured audit trail."""
+    """Return the configured audit log."""
     given = config.security.audit
     return Trail(
         storage,
@@ -65,7 +65,7 @@ def make_trail(config: Config, storage: Storage, *, clock_ms: Callable[[], int])
 
 
 def log_event(event: Event) -> None:
-    """Write an event to the log, for who keeps the trail elsewhere."""
+    """Write an audit event to the server log, for operators who collect it elsewhere."""
     log_facts(
         _LOG,
         event.kind,
@@ -90,13 +90,13 @@ def _begin(services: Services, action: Action, caller: Caller, request: Request)
         actor=caller.kuid,
         source=source_of(services, request),
         subject=_subject(action, caller, request),
-        # Any other text could be anything, a password too.
+        # Any other string could be anything, even a password.
         strategy=next((name for name in services.strategies.names() if name == named), ""),
     )
 
 
 def _subject(action: Action, caller: Caller, request: Request) -> str:
-    """Give whom or what an action is about as far as the request shows it."""
+    """Return the subject of an action as far as the request shows it."""
     if action.controller == "auth":
         return "" if "anonymous" in action.granted or caller.is_anonymous else caller.kuid
     named = request.args.get("userId") or request.args.get("_id")

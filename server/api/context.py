@@ -1,6 +1,6 @@
-"""What handlers may use: the parts of a running server, put together by `app.py`.
+"""Request context: the services of a running server that handlers use, created by `server.app`.
 
-Handlers import this module's type; it imports no handler, no socket and no SQL.
+Handlers import this type; this module imports no handler, socket or SQL.
 """
 
 from collections.abc import Callable, Iterator
@@ -41,7 +41,7 @@ from server.storage.base import Storage
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The parts of one server. `node` is its name on the wire."""
+    """The services of one server. `node` is its name on the wire."""
 
     config: Config
     storage: Storage
@@ -80,7 +80,7 @@ class Services:
     published: Published
 
     def close(self) -> None:
-        """Let go of the threads."""
+        """Stop the threads."""
         self.passwords.close()
         if self.breaches is not None:
             self.breaches.close()

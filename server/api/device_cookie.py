@@ -1,10 +1,9 @@
-"""What a request shows to prove that it comes from a known device, and the cookie browsers keep for
-it (`server.auth.sessions.known_devices`).
+"""Device cookie: proves that a request comes from a known device
+(`server.auth.sessions.known_devices`).
 
-The cookie goes with each login that is answered over HTTP: HttpOnly, `SameSite=Strict`, over TLS
-`Secure` and with the prefix `__Host-`. Clients without cookies, and all on WebSocket, send a former
-token as `previousToken` instead, in the body or beside it; in a query string it would end up in
-logs.
+The cookie is set by each login over HTTP: HttpOnly, `SameSite=Strict`, over TLS `Secure` and with
+the prefix `__Host-`. Clients without cookies, and all WebSocket clients, send a former token as
+`previousToken` instead, in the body or beside it; in a query string it would end up in logs.
 """
 
 from email.utils import formatdate
@@ -17,12 +16,12 @@ from server.auth.sessions.known_devices import LIFE_MS, Device, KnownDevices
 from server.net.client_address import Addresses
 
 _NAME = "loginDevice"
-# Nobody but this host can set one with this prefix, and only over TLS.
+# Only this host can set a cookie with this prefix, and only over TLS.
 _TLS_NAME = f"__Host-{_NAME}"
 
 
 class Devices:
-    """Reads the proofs of requests, and has browsers keep theirs."""
+    """Reads device proofs from requests, and writes device cookies."""
 
     __slots__ = ("_addresses", "_cookies", "_known")
 
@@ -33,14 +32,14 @@ class Devices:
 
     async def shown_by(self, request: Request) -> tuple[Device, ...]:
         """Return the known devices a request proves to come from. ApiError 400 for a
-        `previousToken` that is no text; one that proves nothing is passed over."""
+        `previousToken` that is not a string; an unknown one is ignored."""
         token = _previous_token(request)
         cookie = self._read(request)
         return await self._known.verify(cookie, token) if cookie or token else ()
 
     async def remember(self, request: Request, kuid: str) -> tuple[str, ...]:
-        """Return the Set-Cookie line that makes a browser known in which this user has just logged
-        in; none on WebSocket, and none for a page of another origin."""
+        """Return the Set-Cookie line that marks a browser as a known device of the user who has
+        just logged in; none on WebSocket, and none for a page of another origin."""
         if request.origin is Origin.WEBSOCKET or self._cookies.is_from_foreign_page(request):
             return ()
         is_secure = self._addresses.is_secure(request)
@@ -54,8 +53,8 @@ class Devices:
         return (line,)
 
     def _read(self, request: Request) -> str:
-        """Return the cookie, "" for none; a page that may not use the session cookie may not have
-        its visitors' devices guess passwords either."""
+        """Return the cookie, "" if absent; a page that may not use the session cookie must not be
+        able to guess passwords from its visitors' devices either."""
         header = request.headers.get("cookie", "")
         if not header or self._cookies.is_from_foreign_page(request):
             return ""

@@ -1,8 +1,8 @@
-"""Whether a request comes from this machine and not from a foreign web page.
+"""Local request check: whether a request comes from this machine and not from a foreign web page.
 
-A browser on this machine has a loopback address and runs pages of strangers, so an address alone
-proves nothing. `Origin` and `Sec-Fetch-Site` tell which page asks (cross-site request forgery);
-`Host` tells by which name the page found this server (DNS rebinding).
+A browser on this machine has a loopback address and runs foreign pages, so an address alone proves
+nothing. `Origin` and `Sec-Fetch-Site` show which page sends the request (cross-site request
+forgery); `Host` shows by which name the page found this server (DNS rebinding).
 """
 
 import re

@@ -1,7 +1,7 @@
-"""Tells the browser or socket that began a login from all others (security check O1).
+"""Login cookie: binds a login to the browser or socket that started it (security check O1).
 
-A socket is known by itself. A browser is given a cookie that comes back with the page it is sent to
-by the provider: `SameSite=Lax`, since that page is entered from another site (RFC 6265bis §5.5).
+A socket identifies itself. A browser gets a cookie that it sends when the provider redirects it
+back: `SameSite=Lax`, since that request comes from another site (RFC 6265bis §5.5).
 """
 
 import re
@@ -16,7 +16,7 @@ from protocol.http11.cookies import read_cookie, write_cookie
 from server.net.client_address import Addresses
 
 _NAME = "loginState"
-# Nobody but this host can set one with this prefix, and only over TLS.
+# Only this host can set a cookie with this prefix, and only over TLS.
 _TLS_NAME = f"__Host-{_NAME}"
 _SECRET_BYTES = 24
 _SECRET = re.compile(r"[A-Za-z0-9_-]{32}")
@@ -24,13 +24,13 @@ _SECRET = re.compile(r"[A-Za-z0-9_-]{32}")
 
 @dataclass(frozen=True, slots=True)
 class Browser:
-    """Who begins a login or goes on with it: the secret that nobody else knows."""
+    """The browser or socket of a login, identified by a secret that only it knows."""
 
     secret: str = field(repr=False)
 
 
 class Browsers:
-    """Knows the browsers and sockets that log in; nothing of a browser is kept here."""
+    """Identifies the browsers and sockets that log in; nothing is stored for browsers."""
 
     __slots__ = ("_addresses", "_of_sockets")
 
@@ -39,7 +39,7 @@ class Browsers:
         self._of_sockets: WeakKeyDictionary[Connected, Browser] = WeakKeyDictionary()
 
     def of(self, request: Request) -> Browser:
-        """Give who sent a request; a browser that is not known yet is given a new secret."""
+        """Return the sender of a request; an unknown browser gets a new secret."""
         peer = request.peer
         if request.origin is not Origin.WEBSOCKET or peer is None:
             return Browser(self._read(request) or _make_secret())
@@ -49,11 +49,11 @@ class Browsers:
         return known
 
     def is_known(self, request: Request) -> bool:
-        """Tell whether a browser has shown what it was given."""
+        """Return whether a request has the login cookie."""
         return self._read(request) is not None
 
     def remember(self, request: Request, browser: Browser, ends_ms: int) -> dict[str, str]:
-        """Give the header that has a browser known until then; sockets need none."""
+        """Return the header that sets the cookie until `ends_ms`; sockets need none."""
         if request.origin is Origin.WEBSOCKET:
             return {}
         is_secure = self._addresses.is_secure(request)
@@ -67,7 +67,7 @@ class Browsers:
         return {"set-cookie": cookie}
 
     def _read(self, request: Request) -> str | None:
-        """Give the secret in the cookie; what is no secret of ours counts as none."""
+        """Return the secret in the cookie; an invalid one counts as absent."""
         header = request.headers.get("cookie", "")
         name = _TLS_NAME if self._addresses.is_secure(request) else _NAME
         try:

@@ -1,4 +1,4 @@
-"""What logins and linkings of several steps have in common on the wire (contract/05 §4)."""
+"""Multi-step logins and account linking over the API: redirects, challenges and posted forms."""
 
 from dataclasses import replace
 from functools import partial
@@ -20,7 +20,7 @@ _PRESENT_PASSWORD = "currentPassword"  # noqa: S105 (the name of a member, not a
 
 
 def principal_of(services: Services, caller: Caller, request: Request) -> Principal:
-    """Return who asks for a change, with the present password that the request may hold: the
+    """Return the principal of a change, with the current password if the request contains it: the
     member `currentPassword` of the body, or else the argument `password`."""
     body = request.body if isinstance(request.body, dict) else {}
     given = body.get(_PRESENT_PASSWORD)
@@ -31,7 +31,7 @@ def principal_of(services: Services, caller: Caller, request: Request) -> Princi
 
 
 def read_attempt(services: Services, request: Request) -> LoginAttempt:
-    """Give what a strategy may know of a request."""
+    """Return the parts of a request that a strategy may see."""
     body = _without_proof(request.body) if isinstance(request.body, dict) else {}
     peer, addresses = request.peer, services.addresses
     certificates = () if peer is None else peer.certificates
@@ -48,23 +48,23 @@ def read_attempt(services: Services, request: Request) -> LoginAttempt:
 
 
 def _without_proof(given: dict[str, object]) -> dict[str, object]:
-    """Leave out the former token that shows a known device: it is not for strategies, which may
-    keep or send on what they are given."""
+    """Remove the former token that proves a known device: it is not for strategies, which may store
+    or forward what they get."""
     if PREVIOUS_TOKEN not in given:
         return given
     return {name: value for name, value in given.items() if name != PREVIOUS_TOKEN}
 
 
 def strategy_of(services: Services, request: Request) -> Strategy | None:
-    """Give the strategy that a request names, None if there is none."""
+    """Return the strategy that a request names, None if it is unknown."""
     name = request.args.get("strategy")
     known = isinstance(name, str) and name in services.strategies.names()
     return services.strategies.get(str(name)) if known else None
 
 
 def is_posted_back(services: Services, request: Request) -> bool:
-    """Tell whether a page of a provider's posts a form to us (`response_mode=form_post`): browsers
-    keep the cookie back then, which would say whose login it is."""
+    """Return whether a provider's page posts a form to this server (`response_mode=form_post`):
+    browsers do not send the login cookie then, which would identify the login."""
     if request.origin is not Origin.HTTP or request.head.method != "POST":
         return False
     if (request.controller, request.action) != ("auth", "login"):
@@ -75,22 +75,22 @@ def is_posted_back(services: Services, request: Request) -> bool:
     is_form = kind == _FORM and isinstance(request.body, dict) and field in request.body
     if not is_form or "state" in request.args:
         return False
-    # Under another name a state means nothing to us, with the cookie either.
+    # A state under another name means nothing here, with the cookie either.
     if field == _STATE and services.browsers.is_known(request):
         return False
     return getattr(strategy, "takes_forms", False) is True
 
 
 async def put_aside(services: Services, request: Request, name: str) -> Outcome:
-    """Keep what a provider's page has posted, and have the browser come for it with its cookie and
-    with a key that nobody else is told.
+    """Store a form that a provider's page has posted, and redirect the browser to fetch it with its
+    cookie and with a key that is sent to no one else.
 
-    ApiError 401 for a state that names no step, or one that has a form already.
+    ApiError 401 for an unknown state, or one that has a form already.
     """
     body = request.body if isinstance(request.body, dict) else {}
     state = body[_state_field_of(strategy_of(services, request))]
     key = await services.logins.put_aside(name, state, body, services.addresses.of(request))
-    # To the same path, whatever stands before it at a proxy (RFC 3986 §5.3).
+    # A relative redirect to the same path, whatever prefix a proxy adds (RFC 3986 §5.3).
     headers = {"location": f"?{urlencode({_STATE: str(state), 'form': key})}"}
     return Outcome(None, status=303, headers=headers, is_private=True)
 
@@ -100,7 +100,7 @@ def _state_field_of(strategy: Strategy | None) -> str:
 
 
 def send_on(services: Services, request: Request, browser: Browser, found: NextStep) -> Outcome:
-    """Answer that it goes on elsewhere, or here with another request."""
+    """Return the response for the next step: a redirect, or a challenge to answer here."""
     cookie = services.browsers.remember(request, browser, found.ends_ms)
     if isinstance(found.what, Redirect):
         headers = {"Location": found.what.url, "Content-Length": "0"}
@@ -115,7 +115,8 @@ def send_on(services: Services, request: Request, browser: Browser, found: NextS
 
 
 async def enter_claim(services: Services, name: str, claim: Claim) -> dict[str, object]:
-    """Give a user the credentials he has proved, and what the strategy shows of them."""
+    """Create or update the credentials that a user has proved; return what the strategy shows of
+    them."""
     linking = claim.linking
     if not linking.is_update:
         return await services.credentials.create(

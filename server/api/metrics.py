@@ -1,8 +1,7 @@
-"""What a running server counts, and the frames this is handed out in (contract/04, "Statistics
-frame").
+"""Metrics and statistics frames of a running server.
 
-A request costs an addition or two; all the rest is done for whoever asks. Each process counts what
-it does itself. Knows no socket: who holds them tells how many are open.
+Counting a request costs an addition or two; the rest is computed on demand. Each process counts its
+own requests. The number of open connections comes from the listener.
 """
 
 import asyncio
@@ -20,8 +19,8 @@ Frame = dict[str, Json]
 
 @dataclass(slots=True)
 class Tally:
-    """The requests of one protocol: answered well or with an error since the frame began, and those
-    in progress."""
+    """The requests of one protocol: completed and failed since the frame began, and those in
+    progress."""
 
     completed: int = 0
     failed: int = 0
@@ -29,9 +28,9 @@ class Tally:
 
 
 class Counting:
-    """The tallies of one server and its last frames, at most `frames`, oldest first.
+    """The counters of one server and its last frames, at most `frames`, oldest first.
 
-    `tallies` are for those who answer requests to add to, `close_frame` is for the clock.
+    The dispatcher adds to `tallies`; a timer calls `close_frame`.
     """
 
     def __init__(self, *, frames: int, clock_ms: Callable[[], int]) -> None:
@@ -42,11 +41,11 @@ class Counting:
         self._count_connections: Callable[[], Connections] = Connections
 
     def watch(self, count_connections: Callable[[], Connections]) -> None:
-        """Learn whom to ask for the number of open connections."""
+        """Set the function that returns the number of open connections."""
         self._count_connections = count_connections
 
     def close_frame(self) -> None:
-        """Keep the present frame and begin the next one."""
+        """Store the present frame and begin the next one."""
         frame, now_ms = self._read_frame()
         self._frames.append((now_ms, frame))
         for tally in self.tallies.values():
@@ -59,19 +58,19 @@ class Counting:
             self.close_frame()
 
     def last(self) -> Frame:
-        """Give the last closed frame; before there is one, the present frame."""
+        """Return the last closed frame; before there is one, the present frame."""
         return self._frames[-1][1] if self._frames else self._read_frame()[0]
 
     def between(self, start_ms: float, stop_ms: float) -> list[Frame]:
-        """Give the frames closed within this time, both ends included, and the present frame too
+        """Return the frames closed within this time, both ends included, and the present frame too
         when now lies within it."""
         present, now_ms = self._read_frame()
         stamped = [*self._frames, (now_ms, present)]
         return [frame for at_ms, frame in stamped if start_ms <= at_ms <= stop_ms]
 
     def metrics(self) -> Json:
-        """Give what goes on at this moment, as `server:metrics` says it. Requests never wait here
-        before they begin, and there are no rooms."""
+        """Return the current metrics, as `server:metrics` shows them. Requests are never queued
+        here, and there are no realtime rooms."""
         open_now = self._count_connections()
         ongoing = sum(tally.ongoing for tally in self.tallies.values())
         return {

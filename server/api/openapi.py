@@ -1,6 +1,6 @@
-"""The API as a Swagger 2.0 document (contract/04, "openapi"), made from the action table alone.
+"""OpenAPI (Swagger 2.0) document of the API, generated from the action table.
 
-Who adds an action writes nothing here: its docstring is the published text, its routes the paths.
+A new action needs no change here: its docstring is the published text, its routes are the paths.
 """
 
 from collections.abc import Iterable
@@ -11,24 +11,25 @@ from server.api.public_api import API_VERSION
 from server.api.yaml import write_yaml
 
 SCOPES = ("kuzzle", "app")
-"""What a document covers: the server's own controllers, or those named like a plugin's."""
+"""The scope of a document: the server's own controllers, or those named like a plugin's."""
 
 Document = dict[str, Json]
 
 _JSON = "application/json"
 _BODY_VERBS = ("POST", "PUT", "PATCH")
 _REFUSALS = {
-    400: "The request, or one of its arguments, is not acceptable.",
-    401: "The token is not valid, or nobody may do this without one.",
-    403: "The caller has no right to do this.",
-    404: "Something that is named does not exist.",
-    408: "The request took too long to arrive.",
-    412: "The present state of things forbids it.",
-    413: "The request holds, or asks for, too much.",
-    414: "The path with its query is too long.",
-    429: "Too many requests. `Retry-After` says how long to wait, where it is there.",
-    431: "The header fields are too many or too long.",
-    503: "The server is too busy or without its store. `Retry-After` says how long to wait.",
+    400: "Invalid request or argument.",
+    401: "The token is missing or not valid.",
+    403: "The caller does not have the required permission.",
+    404: "The route or a named document does not exist.",
+    408: "Request timeout: the request took too long to arrive.",
+    412: "Precondition failed: the current state does not allow the action.",
+    413: "The request, or the result it asks for, is too large.",
+    414: "Path and query are too long.",
+    429: "Too many requests. `Retry-After`, if present, is the time to wait.",
+    431: "Too many or too long header fields.",
+    503: "The server is overloaded or its database is unavailable. `Retry-After` is the time to"
+    " wait.",
 }
 _TEXT: Document = {"type": "string"}
 _TEXT_OR_NULL: Document = {**_TEXT, "x-nullable": True}
@@ -39,7 +40,7 @@ _ENVELOPE: Document = {
     "properties": {
         "action": _TEXT_OR_NULL,
         "controller": _TEXT_OR_NULL,
-        "error": {**_OBJECT_OR_NULL, "description": "Null in a success, else like `Error`."},
+        "error": {**_OBJECT_OR_NULL, "description": "Null on success, else like `Error`."},
         "headers": {"type": "object"},
         "node": _TEXT,
         "requestId": _TEXT,
@@ -52,7 +53,7 @@ _ERROR: Document = {
     "type": "object",
     "required": ["message", "status"],
     "properties": {
-        "id": {**_TEXT, "description": "Tells errors apart, with `status`."},
+        "id": {**_TEXT, "description": "Identifies the error, with `status`."},
         "code": {"type": "integer"},
         "message": {**_TEXT, "description": "For people."},
         "props": {"type": "array", "items": {}},
@@ -74,7 +75,7 @@ _FAILURE: Document = {
 
 
 class Published:
-    """The documents about these actions, each made when somebody first asks for it."""
+    """The documents of these actions, each created at the first request for it."""
 
     def __init__(self, actions: Iterable[Action]) -> None:
         self._actions = tuple(actions)
@@ -82,20 +83,20 @@ class Published:
         self._yaml: dict[str, str] = {}
 
     def document(self, scope: str) -> Document:
-        """Give the document of one of `SCOPES`."""
+        """Return the document of one of `SCOPES`."""
         if scope not in self._documents:
             self._documents[scope] = write_document(self._actions, scope)
         return self._documents[scope]
 
     def yaml(self, scope: str) -> str:
-        """Give the same in YAML."""
+        """Return the same in YAML."""
         if scope not in self._yaml:
             self._yaml[scope] = write_yaml(self.document(scope))
         return self._yaml[scope]
 
 
 def write_document(actions: Iterable[Action], scope: str) -> Document:
-    """Give the document of the actions that belong to this one of `SCOPES`."""
+    """Return the document of the actions that belong to this one of `SCOPES`."""
     wanted = [entry for entry in actions if ("/" in entry.controller) == (scope == "app")]
     paths: dict[str, Document] = {}
     for entry in wanted:
@@ -178,12 +179,12 @@ def _write_parameters(entry: Action, route: Route) -> list[Document]:
 
 
 def _write_responses(entry: Action) -> Document:
-    """Give the answers an action may get; those about many things may succeed with some."""
+    """Return the responses of an action; bulk actions may succeed partially."""
     schema: Document = {"$ref": "#/definitions/Answer"}
     whole = {"type": "object"} if entry.produces else schema
-    responses: Document = {"200": {"description": "Done.", "schema": whole}}
+    responses: Document = {"200": {"description": "Success.", "schema": whole}}
     if entry.name[:1] == "m" and entry.name[1:2].isupper():
-        responses["206"] = {"description": "Done with some of them.", "schema": schema}
+        responses["206"] = {"description": "Partial success.", "schema": schema}
     return responses | {
         str(status): {"$ref": f"#/responses/{status}"} for status in sorted(_REFUSALS)
     }

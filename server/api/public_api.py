@@ -1,4 +1,4 @@
-"""What is published about the API, all of it derived from the action table."""
+"""Public API description: controllers, actions and routes, and the version numbers."""
 
 from importlib.metadata import PackageNotFoundError, version
 
@@ -6,11 +6,11 @@ from protocol.api.request import Json
 from server.api.actions import TABLE, Action
 
 API_VERSION = "2.56.0"
-"""The level of the reference's API that is spoken."""
+"""The version of Kuzzle's API that is supported."""
 
 
 def program_version() -> str:
-    """Give the program's own version; "0" when it runs from a folder that was never installed."""
+    """Return the program's own version; "0" when it runs from a folder that was never installed."""
     try:
         return version("manykeys")
     except PackageNotFoundError:
@@ -18,8 +18,7 @@ def program_version() -> str:
 
 
 def public_api() -> dict[str, Json]:
-    """Give controllers and actions by name, each with its routes in the order of declaration
-    (contract/04)."""
+    """Return controllers and actions by name, each with its routes in the order of declaration."""
     return {
         controller: {name: _show(entries[name]) for name in sorted(entries)}
         for controller, entries in sorted(TABLE.items())

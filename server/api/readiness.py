@@ -1,4 +1,5 @@
-"""Readiness probe: whether the store answers, asked once a moment however often probes come."""
+"""Readiness probe: whether the database answers, checked once a second however often probes
+come."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,7 +9,7 @@ KEPT_S = 1.0
 
 
 class Readiness:
-    """Keeps the last answer of `check`, and shares one that is awaited."""
+    """Caches the last result of `check`, and shares a running check."""
 
     __slots__ = ("_asked", "_check", "_clock_s", "_is_ready", "_until_s")
 
@@ -20,12 +21,12 @@ class Readiness:
         self._asked: asyncio.Task[bool] | None = None
 
     async def is_ready(self) -> bool:
-        """Tell whether the store answers, as of at most `KEPT_S` ago."""
+        """Return whether the store answers, as of at most `KEPT_S` ago."""
         if self._clock_s() < self._until_s:
             return self._is_ready
         if self._asked is None:
             self._asked = asyncio.create_task(self._ask(), name="readiness")
-        # The one that asks first may go; the others still wait.
+        # The first caller may be cancelled; the others still wait.
         return await asyncio.shield(self._asked)
 
     async def _ask(self) -> bool:

@@ -8,9 +8,9 @@ from server.system.logs import Facts
 
 
 class RequestLog:
-    """One line for each request that `logs.requests` asks for: `none`, `notable` or `all`.
+    """Logs one line for each request that `logs.requests` selects: `none`, `notable` or `all`.
 
-    Notable are logins, changes, refusals and failures: all but reading that went well.
+    Notable are logins, changes, refusals and failures: all but successful reads.
     """
 
     def __init__(self, which: str, logger: logging.Logger | None = None) -> None:
@@ -29,7 +29,7 @@ class RequestLog:
         origin: str,
         address: str,
     ) -> None:
-        """Log what a request was and how it ended; failures of ours (5xx) as errors."""
+        """Log a request and its outcome; server errors (5xx) at level error."""
         if not self.is_logged(action, status):
             return
         facts: Facts = {
@@ -46,7 +46,7 @@ class RequestLog:
         self._logger.log(level, "answered", extra={_FACTS: facts})
 
     def is_logged(self, action: str | None, status: int) -> bool:
-        """Tell whether a request with this end is to be logged."""
+        """Return whether a request with this outcome is logged."""
         if self._which != "notable":
             return self._which == "all"
         return status >= 300 or action is None or not is_reading(action)

@@ -1,4 +1,4 @@
-"""What more than one controller reads or answers."""
+"""Readers and results shared by several controllers."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -26,9 +26,8 @@ def write_login(
     more: Mapping[str, Json] = MappingProxyType({}),
     cookies: tuple[str, ...] = (),
 ) -> Outcome:
-    """Hand out a session token (contract/02 §4 login), in a cookie alone where that is wanted by
-    this request, or was by an earlier step of the login; `more` stands beside it, and so do further
-    `cookies`."""
+    """Return the response with a session token, in a cookie only if this request, or an earlier
+    step of the login, asked for it; with the members `more` and further `cookies`."""
     result: dict[str, Json] = {"_id": issued.kuid, "expiresAt": issued.expires_at_ms}
     headers: dict[str, str] = {}
     if in_cookie or services.cookies.is_wanted(request):
@@ -40,7 +39,7 @@ def write_login(
 
 
 def shown_expiry(caller: Caller) -> int:
-    """Give when a token expires as the wire says it: ms since 1970, -1 without end."""
+    """Return the expiry of a token on the wire: ms since 1970, -1 if it never expires."""
     ends = caller.expires_at_ms
     return NEVER if ends == float("inf") else int(ends)
 
@@ -48,8 +47,8 @@ def shown_expiry(caller: Caller) -> int:
 def describe_session(
     services: Services, request: Request, strategy: str, factor: str = ""
 ) -> dict[str, object]:
-    """Give what the list of sessions tells about one that this request begins; `factor` is the
-    second one, where one was asked for."""
+    """Return the description, for the list of sessions, of a session that this request creates;
+    `factor` is the second factor, if one was required."""
     return {
         "address": services.addresses.of(request),
         "userAgent": request.headers.get("user-agent", "")[:MOST_USER_AGENT_CHARACTERS],
@@ -59,32 +58,32 @@ def describe_session(
 
 
 def read_strategy(services: Services, request: Request) -> str:
-    """Give the name of the strategy a request is about; ApiError 400 for one there is not."""
+    """Return the name of the strategy a request is about; ApiError 400 for an unknown one."""
     name = read_text(request, "strategy")
     services.strategies.get(name)
     return name
 
 
 def read_credential_id(request: Request) -> str | None:
-    """Give the id of the one key that is to be removed; None for all of them. A mistake in it must
-    not cost somebody all his keys."""
+    """Return the ID of the one key to delete; None for all of them. An invalid ID must not delete
+    all keys of a user."""
     return read_text(request, "credentialId") if "credentialId" in request.args else None
 
 
 def write_user(user: User) -> Json:
-    """Give a user as the API shows him, `disabled` only if he is."""
+    """Return a user as the API shows them, `disabled` only if they are."""
     shown: dict[str, Json] = {"_id": user.kuid, "_source": user.source()}
     return {**shown, "disabled": True} if user.is_disabled else shown
 
 
 def write_document(document: Document) -> Json:
-    """Give a role or a profile as the API shows it."""
+    """Return a role or a profile as the API shows it."""
     return {"_id": document.id, "_source": document.source()}
 
 
 def write_check(rights: Rights, request: Request) -> Json:
-    """Tell whether these rights allow the request in the body; whether there is such an action does
-    not matter. A name of another type counts as absent (contract/02 §4 checkRights)."""
+    """Return whether these rights allow the request in the body, even if the action does not exist.
+    A name that is not a string counts as absent."""
     body = read_body(request)
     controller, name = body.get("controller"), body.get("action")
     if not isinstance(controller, str):
@@ -95,12 +94,12 @@ def write_check(rights: Rights, request: Request) -> Json:
 
 
 def read_ids(request: Request, most: int, refusal: str) -> list[str]:
-    """Give the ids in the body, each once; ApiError `refusal` if there are more than `most`."""
+    """Return the ids in the body, each once; ApiError `refusal` if there are more than `most`."""
     return limit_ids(body_names(request, "ids"), most, refusal)
 
 
 def limit_ids(ids: Iterable[str], most: int, refusal: str) -> list[str]:
-    """Give ids, each once; ApiError `refusal` if there are more than `most`."""
+    """Return ids, each once; ApiError `refusal` if there are more than `most`."""
     different = list(dict.fromkeys(ids))
     if len(different) > most:
         raise error(refusal)
@@ -112,7 +111,7 @@ async def give_each(
     request: Request,
     get_all: Callable[[Sequence[str]], Awaitable[Iterable[Document]]],
 ) -> Json:
-    """Give the roles or profiles that the body's `ids` name."""
+    """Return the roles or profiles that the body's `ids` name."""
     most = services.config.limits.documents_fetch_count
     ids = read_ids(request, most, "services.storage.get_limit_exceeded")
     return {"hits": [write_document(found) for found in await get_all(ids)]}
@@ -121,8 +120,7 @@ async def give_each(
 async def delete_each(
     services: Services, request: Request, delete: Callable[[str], Awaitable[None]]
 ) -> Outcome:
-    """Delete what the body's `ids` name, one after the other: what can't be deleted keeps nothing
-    else from it."""
+    """Delete the documents in the body's `ids` one by one: an error does not stop the others."""
     most = services.config.limits.documents_write_count
     deleted: list[str] = []
     failed: list[tuple[str, ApiError]] = []
@@ -137,7 +135,7 @@ async def delete_each(
 
 
 def write_deleted(deleted: list[str], failed: Iterable[tuple[str, ApiError]]) -> Outcome:
-    """Give the ids that are gone and, with status 206, why others are not (contract/03 §7.8)."""
+    """Return the IDs that were deleted and, with status 206, the errors of the others."""
     nested = []
     for name, refused in failed:
         refused.more |= {"document": {"_id": name}, "reason": refused.message}

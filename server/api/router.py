@@ -1,4 +1,4 @@
-"""Router: finds what a verb and a path lead to."""
+"""HTTP router: maps a method and a path to an action."""
 
 from collections.abc import Iterable
 
@@ -7,7 +7,7 @@ from protocol.config import Match
 from protocol.errors import error
 from server.api.actions import VERBS, Action
 
-# Answered by the router itself, without rights and without a controller (contract/01 §3.5, §3.6).
+# Answered by the router itself, without rights and without a controller.
 ENDPOINTS = {
     ("GET", "/_healthcheck"): "healthcheck",
     ("GET", "/_ready"): "ready",
@@ -29,8 +29,8 @@ class _Node:
 
 
 class Router:
-    """Finds what a verb and a path lead to: a literal segment wins over a parameter, and nothing is
-    tried twice (contract/01 §3.2)."""
+    """Maps a method and a path to an action: a literal segment wins over a parameter, without
+    backtracking."""
 
     def __init__(self, actions: Iterable[Action]) -> None:
         self._roots = {verb: _Node() for verb in VERBS}

@@ -1,9 +1,8 @@
-"""The session cookie of browsers: which token a request shows by it, and whether the page that
-asked may use it (contract/02 §2; security checks S10, S11, H2, H5, H9).
+"""Session cookie of browsers: reads the token from it, and checks whether the page that sent the
+request may use it (CSRF; security checks S10, S11, H2, H5, H9).
 
-Browsers send cookies without asking the page they show, so a cookie alone proves nothing about who
-asked. What does is what browsers say of the page, and no page can change: `Origin` (RFC 6454) and
-`Sec-Fetch-Site`.
+Browsers send cookies with requests of any page, so a cookie alone proves nothing about the page.
+Headers that only the browser can set do: `Origin` (RFC 6454) and `Sec-Fetch-Site`.
 """
 
 from collections.abc import Callable
@@ -20,19 +19,19 @@ from server.core.durations import NEVER
 from server.net.client_address import Addresses
 
 _NAME = "authToken"
-# Browsers take a cookie with this prefix only over TLS, for exactly one host and all of its paths:
+# Browsers accept a cookie with this prefix only over TLS, for exactly one host and all its paths:
 # neither a sibling host nor a plain connection can plant it. Clients never see its name.
 _TLS_NAME = f"__Host-{_NAME}"
-_ERASED = "null"  # what the API writes over a cookie that is over
+_ERASED = "null"  # value of a deleted cookie
 _LOGOUT = "logout"
-# These do not use the token in the cookie when they are asked for one, so a bad one is no obstacle.
-_UNHINDERED = ("login", "checkToken")
-_IN_COOKIE = (*_UNHINDERED, _LOGOUT, "refreshToken")
+# With `cookieAuth` these do not use the token in the cookie, so an invalid one is ignored.
+_WITHOUT_TOKEN = ("login", "checkToken")
+_IN_COOKIE = (*_WITHOUT_TOKEN, _LOGOUT, "refreshToken")
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
 class _Page(Enum):
-    """What a browser says of the page a request comes from."""
+    """What the browser's headers show about the page a request comes from."""
 
     OURS = "our own, or of an origin that is trusted by name"
     FOREIGN = "of another origin"
@@ -40,8 +39,8 @@ class _Page(Enum):
 
 
 class Cookies:
-    """Reads and writes the session cookie of one server; `trusts_origin` tells which other origins'
-    pages may use it."""
+    """Reads and writes the session cookie of one server; `trusts_origin` returns whether another
+    origin may use it."""
 
     __slots__ = ("_addresses", "_is_enabled", "_trusts_origin")
 
@@ -53,10 +52,10 @@ class Cookies:
         self._trusts_origin = trusts_origin
 
     def choose_token(self, request: Request) -> tuple[str | None, bool]:
-        """Give the token that stands for a request, and whether it is a farewell: a logout that
-        has to succeed whatever its cookie is worth (design §4).
+        """Return the token that authenticates a request, and whether the request is a logout that
+        must succeed even if its cookie is not valid.
 
-        500 `security.cookie.unsupported` where cookies are turned off, 401
+        Errors: 500 `security.cookie.unsupported` if cookies are disabled, 401
         `security.cookie.invalid`, 400 `security.token.verification_error` beside another token,
         401 `api.process.unauthorized_origin` when the page may not use the cookie.
         """
@@ -65,29 +64,29 @@ class Cookies:
         name = request.action if request.controller == "auth" else None
         is_wanted = self.is_wanted(request)
         if name == "login" and "state" in request.args and not is_wanted:
-            # It comes from a provider's page, and the state says whose it is: a session that the
-            # browser has, too, has no part in it.
+            # It comes from a provider's page, and the state identifies the login: an existing
+            # session of the browser is not used.
             return request.token, False
-        is_unhindered = is_wanted and name in _UNHINDERED
-        cookie = self._read(request, is_lenient=is_unhindered or name == _LOGOUT)
+        ignores_token = is_wanted and name in _WITHOUT_TOKEN
+        cookie = self._read(request, is_lenient=ignores_token or name == _LOGOUT)
         if cookie is None and not is_wanted:
             return request.token, False
         if not self._is_enabled:
             raise error("security.cookie.unsupported")
         if cookie is not None and request.token is not None:
             raise error("security.token.verification_error", "a cookie came with it", status=400)
-        is_farewell = name == _LOGOUT and request.token is None
-        changes = cookie is not None and not is_unhindered and not is_reading(request.action or "")
-        self._check_page(request, needs_proof=changes and not is_farewell)
+        is_logout = name == _LOGOUT and request.token is None
+        changes = cookie is not None and not ignores_token and not is_reading(request.action or "")
+        self._check_page(request, needs_proof=changes and not is_logout)
         if cookie is None:
-            return request.token, is_farewell
-        return (None if is_unhindered else cookie), is_farewell
+            return request.token, is_logout
+        return (None if ignores_token else cookie), is_logout
 
     def is_wanted(self, request: Request) -> bool:
-        """Tell whether the token of a request's answer is to be kept in a cookie, or the one it is
-        about is in it: `cookieAuth` says so, for the actions that know it.
+        """Return whether the response puts its token in a cookie, or the request is about the token
+        in the cookie: with `cookieAuth`, for the actions that accept it.
 
-        A refresh over HTTP by a cookie goes back into the cookie in any case.
+        A token refreshed over HTTP by a cookie is always returned in the cookie.
         """
         if request.controller != "auth" or request.action not in _IN_COOKIE:
             return False
@@ -97,22 +96,22 @@ class Cookies:
         return is_refresh and self._read(request) is not None
 
     def is_from_foreign_page(self, request: Request) -> bool:
-        """Tell whether a browser says that a page which may not use the cookie sends this."""
+        """Return whether the request comes from a page that may not use the cookie."""
         return self._page_of(request) is _Page.FOREIGN
 
     def token_of(self, request: Request) -> str:
-        """Give the token a request shows, by its cookie or otherwise; "" for none."""
+        """Return the token of a request, from its cookie or otherwise; "" for none."""
         return (self._read(request) if request.token is None else request.token) or ""
 
     def write(self, request: Request, issued: Issued) -> dict[str, str]:
-        """Give the header that keeps a token for as long as it is good; for one without an end as
-        long as the browser runs."""
+        """Return the header that sets the cookie until the token expires; a token that never
+        expires gets a cookie for the browser session."""
         ends_ms = issued.expires_at_ms
         expires = None if ends_ms == NEVER else formatdate(ends_ms // 1000, usegmt=True)
         return self._write(request, issued.token, expires)
 
     def write_erased(self, request: Request) -> dict[str, str]:
-        """Give the header that ends the cookie, nothing for a request that has none to do with."""
+        """Return the header that deletes the cookie, nothing for a request without one."""
         if self.is_wanted(request) or self._read(request, is_lenient=True) is not None:
             return self._write(request, _ERASED, None)
         return {}
@@ -123,10 +122,10 @@ class Cookies:
         return {"set-cookie": write_cookie(name, value, expires=expires, is_secure=is_secure)}
 
     def _read(self, request: Request, *, is_lenient: bool = False) -> str | None:
-        """Give the token in the cookie, None if there is none; leniently an unreadable cookie is a
-        token that nobody has.
+        """Return the token in the cookie, None if there is none; with `is_lenient` an unreadable
+        cookie is an invalid token.
 
-        Over TLS a cookie without the prefix is not looked at: anybody might have planted it.
+        Over TLS a cookie without the prefix is ignored: any host might have set it.
         """
         header = request.headers.get("cookie")
         if header is None:
@@ -147,9 +146,9 @@ class Cookies:
             raise error("api.process.unauthorized_origin", request.headers.get("origin", "unknown"))
 
     def _page_of(self, request: Request) -> _Page:
-        """Any proof will do: behind a proxy we may not know our own name, but browsers do."""
+        """Any proof is enough: behind a proxy the server may not know its name, but browsers do."""
         origin = request.headers.get("origin", "")
-        site = request.headers.get("sec-fetch-site", "none")  # what a typed address has
+        site = request.headers.get("sec-fetch-site", "none")  # value for a typed address
         is_ours = site == "same-origin" or origin == self._own_origin(request)
         if is_ours or (origin and self._trusts_origin(origin)):
             return _Page.OURS

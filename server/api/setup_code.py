@@ -1,5 +1,5 @@
-"""Who may create the first administrator: a program on this machine, or a client that sends the
-setup code.
+"""Setup code for the first administrator, who may be created by a program on this machine, or by a
+client that sends the code.
 
 The code is created when there is no administrator, shown once to the operator, and kept in memory
 only.
@@ -22,15 +22,15 @@ from server.storage.base import Entry, Noted, Unavailable
 _LOG = logging.getLogger("manykeys.setup")
 _CODE_BYTES = 12
 _CHECK_S = 1.0
-"""How soon a new code is shown after the last administrator is gone."""
+"""How soon a new code is shown after the last administrator was deleted."""
 
 
 class FirstAdmin:
     """The setup code of this process.
 
-    `accepts_local` is whether programs on this machine need no code, `rules` are those for the
-    administrator's password, None for none. `code` is None while there is an administrator;
-    `on_code` is called with each code but the first one, which is shown at start.
+    With `accepts_local` programs on this machine need no code; `rules` are the password rules for
+    the administrator, None for none. `code` is None while there is an administrator; `on_code` is
+    called with each code but the first one, which is shown at start.
     """
 
     __slots__ = (
@@ -60,7 +60,7 @@ class FirstAdmin:
         self.on_code: Callable[[str], None] | None = None
 
     async def check_code(self, caller_id: str, code: object) -> None:
-        """Refuse (ApiError 401) a code that is not the setup code."""
+        """Reject (ApiError 401) a code that is not the setup code."""
         expected = self.code
         is_same = (
             isinstance(code, str)
@@ -72,8 +72,8 @@ class FirstAdmin:
             raise _refusal(caller_id, "This setup code is not valid")
 
     def check_local(self, caller_id: str, peer_address: str, headers: Mapping[str, str]) -> None:
-        """Refuse (ApiError 401) a request without a code, unless programs on this machine need none
-        and it is one's: loopback peer, no forwarding field, no foreign page, loopback `Host`."""
+        """Reject (ApiError 401) a request without a code, unless programs on this machine need none
+        and it is local: loopback peer, no forwarding field, no foreign page, loopback `Host`."""
         if not self._accepts_local:
             reason = "no setup code"
         elif not is_loopback(peer_address):
@@ -88,8 +88,8 @@ class FirstAdmin:
         raise _refusal(caller_id, "A setup code is required")
 
     async def check_credentials(self, credentials: Mapping[str, object]) -> None:
-        """Refuse (ApiError 400) an administrator who could not log in, without credentials of a
-        strategy that can log in alone, or whose password is weak."""
+        """Reject (ApiError 400) an administrator without credentials of a strategy that can log in
+        alone, or with a weak password."""
         named = (self._strategies.get(name) for name in credentials)
         if not any(getattr(strategy, "logs_in", True) is not False for strategy in named):
             raise error("api.assert.missing_argument", "body.credentials")
@@ -103,15 +103,15 @@ class FirstAdmin:
     def spend(self) -> None:
         """Drop the code: an administrator was created."""
         self.code = None
-        self._is_stale = True  # they may be gone again already
+        self._is_stale = True  # they may be deleted again already
 
     def notice(self, entries: Sequence[Entry]) -> None:
-        """Note changes of users, after which the last administrator may be gone."""
+        """Handle changes of users, after which the last administrator may be gone."""
         if any(entry.noted in (Noted.USER, Noted.LOST) for entry in entries):
             self._is_stale = True
 
     async def refresh(self) -> None:
-        """Create a code if the last administrator is gone, drop it if there is one again."""
+        """Create a code if there is no administrator, drop it if there is one again."""
         if not self._is_stale:
             return
         self._is_stale = False
@@ -128,8 +128,8 @@ class FirstAdmin:
                 self._show(self.on_code, self.code)
 
     def _show(self, on_code: Callable[[str], None], code: str) -> None:
-        """Show a code that replaces an administrator; the log, which may be kept, says only so."""
-        _LOG.warning("no administrator is left: a new setup code is on standard output")
+        """Print a new code; the log, which may be stored elsewhere, never contains it."""
+        _LOG.warning("no administrator is left: a new setup code was printed on standard output")
         try:
             on_code(code)
         except OSError as reason:
@@ -142,7 +142,7 @@ class FirstAdmin:
             try:
                 await self.refresh()
             except Unavailable as reason:
-                _LOG.warning("whether there is an administrator is unknown: %s", reason)
+                _LOG.warning("cannot check whether there is an administrator: %s", reason)
 
 
 def _refusal(caller_id: str, what: str) -> ApiError:

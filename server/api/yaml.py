@@ -1,7 +1,7 @@
-"""A tree of JSON as YAML, for people to read: block style, members in their order.
+"""YAML writer for JSON values: block style, members in their order.
 
-Texts that could be taken for anything else are written as JSON does, which YAML reads too
-(YAML 1.2 §7.3.1). Knows nothing of what it writes.
+Strings that could be parsed as anything else are written as in JSON, which YAML accepts
+(YAML 1.2 §7.3.1).
 """
 
 import json
@@ -10,20 +10,20 @@ from collections.abc import Iterator
 
 from protocol.api.request import Json
 
-# What YAML 1.1 and 1.2 both take for text, whatever stands around it.
+# Parsed as a string by YAML 1.1 and 1.2, whatever surrounds it.
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
-# YAML 1.2 §5.1: what must not stand there unescaped, and JSON would let stand.
+# YAML 1.2 §5.1: characters that must be escaped, and that JSON does not escape.
 _UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 
 
 def write_yaml(tree: dict[str, Json]) -> str:
-    """Give the text of a tree of texts, whole numbers, booleans and nulls."""
+    """Format a tree of strings, integers, booleans and nulls."""
     return "".join(f"{line}\n" for line in _write_lines(tree)) or "{}\n"
 
 
 def _write_lines(value: Json) -> Iterator[str]:
-    """Give the lines of a table or list that is not empty."""
+    """Yield the lines of a mapping or list that is not empty."""
     if isinstance(value, dict):
         for name, inner in value.items():
             yield from _write_member(f"{_write_text(name)}:", inner)

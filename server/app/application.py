@@ -1,4 +1,4 @@
-"""Puts a server together and runs it; the only module that knows all parts."""
+"""Application: creates the services of a server, runs it and stops it; the composition root."""
 
 import asyncio
 import gc
@@ -18,7 +18,7 @@ from server.api.actions import TABLE, all_actions
 from server.api.audited import make_trail
 from server.api.context import Services
 
-# They fill the action table.
+# Importing the controllers fills the action table.
 from server.api.controllers import api_keys as apikeys  # noqa: F401
 from server.api.controllers import (
     audit,  # noqa: F401
@@ -116,12 +116,12 @@ OnReady = Callable[[str], None]
 
 
 def clock_ms() -> int:
-    """Give the time in ms since 1970."""
+    """Return the time in ms since 1970."""
     return time.time_ns() // 1_000_000
 
 
 def clock_s() -> float:
-    """Give the time in seconds since some moment, never going back."""
+    """Return the monotonic time in seconds."""
     return time.monotonic()
 
 
@@ -136,21 +136,21 @@ class App:
     tls: Tls | None = None
 
     def reload(self) -> None:
-        """Read the certificates again, keeping the present ones if the files are not valid; without
-        TLS there is nothing to read."""
+        """Reload the TLS certificates, keeping the present ones if the files are not valid; without
+        TLS there is nothing to reload."""
         if self.tls is None:
             _LOG.info("SIGHUP: nothing to reload, server.tls is not configured")
             return
         tell(reloading())
         try:
             self.tls.reload()
-            _LOG.info("certificates read again")
+            _LOG.info("certificates reloaded")
         except (LocalError, OSError) as reason:
-            _LOG.error("the certificates stay as they were: %s", reason)
+            _LOG.error("certificate reload failed, keeping the old ones: %s", reason)
         tell(READY)
 
     async def stop(self) -> None:
-        """Answer what is in progress, keep what was acknowledged, and end."""
+        """Finish requests in progress, store acknowledged writes, and stop."""
         await self.listener.stop()
         await self.services.notifier.finish()
         for chore in self.chores:
@@ -173,10 +173,9 @@ async def serve(
     on_code: Callable[[str], None],
     count_left_out_lines: Callable[[], int] = lambda: 0,
 ) -> None:
-    """Run a server until SIGTERM or SIGINT; a second one does not wait for anybody. SIGHUP reloads
-    what can be reloaded. `on_code` shows the operator each setup code: while there is no
-    administrator, and again when the last one is gone. `count_left_out_lines` is asked for the
-    statistics."""
+    """Run a server until SIGTERM or SIGINT; a second signal stops it at once. SIGHUP reloads the
+    certificates. `on_code` shows the operator each setup code: while there is no administrator, and
+    again when the last one is gone. `count_left_out_lines` is used for the metrics."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -195,7 +194,7 @@ async def serve(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    # Not as a handler of the loop: when that closes, SIGHUP would end the process again.
+    # Not as a handler of the loop: once the loop is closed, SIGHUP would kill the process.
     before = signal.signal(signal.SIGHUP, lambda number, frame: loop.call_soon_threadsafe(reload))
     clock = SteadyClock(clock_ms)
     app = await start(config, data=data, open_mode=open_mode, clock=clock.read_ms)
@@ -222,13 +221,13 @@ async def serve(
 
 
 def _calm_collector() -> None:
-    """Keep Python's collector away from what lives as long as the server, and from running in the
-    midst of every larger request: its default, each 700 objects, is a tenth of the throughput.
+    """Exclude long-lived objects from Python's garbage collector, and run it less often than in
+    every larger request: its default, each 700 objects, costs a tenth of the throughput.
 
-    Nothing waits for it: what a request and a connection leave goes by reference counting
-    (`tests/server/net/test_cycles.py`). What it is still for are cycles that libraries make:
-    asyncio's own sockets, those who speak to directories and providers. Its rhythm beyond the first
-    generation is Python's.
+    Nothing depends on it: the objects of a request and a connection are freed by reference counting
+    (`tests/server/net/test_cycles.py`). It is still needed for reference cycles in libraries:
+    asyncio's own sockets, clients of directories and identity providers. Thresholds beyond the
+    first generation are Python's defaults.
     """
     gc.collect()
     gc.freeze()
@@ -236,8 +235,7 @@ def _calm_collector() -> None:
 
 
 async def create_admin(config: Config, *, name: str, password: str) -> None:
-    """Create an administrator who logs in with this name and password. ApiError if that can't
-    be."""
+    """Create an administrator with this username and password. ApiError if it is rejected."""
     async with operating(config, creates=True) as operations:
         await make_password_rules(config, None, is_strict=True).check(password, name)
         creation = operations.users.create(
@@ -253,8 +251,8 @@ async def create_admin(config: Config, *, name: str, password: str) -> None:
 
 @asynccontextmanager
 async def operating(config: Config, *, creates: bool = False) -> AsyncIterator[Operations]:
-    """Open a store for a command, on which servers may run; LocalError if there is none, unless it
-    `creates` one."""
+    """Open a database for a command, also while servers run on it; LocalError if it does not exist,
+    unless `creates`."""
     store = opened(config.server.data, clock_ms=clock_ms, is_roomy=True, creates=creates)
     async with store as kept, AsyncExitStack() as undo:
         storage = Recorder(kept, is_on=config.security.audit.enabled)
@@ -287,8 +285,8 @@ async def operating(config: Config, *, creates: bool = False) -> AsyncIterator[O
 async def start(
     config: Config, *, data: str, open_mode: bool = False, clock: Callable[[], int] | None = None
 ) -> App:
-    """Open the store, put the parts together and listen. `clock` gives the time in ms, the
-    system's unless another one is given."""
+    """Open the database, create the services and listen. `clock` returns the time in ms, by default
+    the system's."""
     read_ms = clock or clock_ms
     storage = SqliteStorage(data, clock_ms=read_ms)
     async with AsyncExitStack() as undo:
@@ -313,7 +311,8 @@ async def start(
         bound = await listener.listen(make_place(config), tls)
         if open_mode and isinstance(bound, tuple) and not is_loopback(str(bound[0])):
             await listener.stop()
-            raise LocalError(f"--open: not on {bound[0]}; expected a loopback address")
+            message = f"--open: cannot listen on {bound[0]}; expected a loopback address"
+            raise LocalError(message)
         undo.pop_all()
     chores = [
         asyncio.create_task(keep_date(wire), name="date"),
@@ -337,7 +336,7 @@ async def start(
 def make_listener(
     config: Config, services: Services, wire: Wire, dispatcher: Dispatcher
 ) -> Listener:
-    """Give what will hold the sockets."""
+    """Return the listener."""
     is_proxied = config.server.proxy_protocol
     connections = config.limits.connections
     listener = Listener(
@@ -363,7 +362,7 @@ def make_listener(
 async def build_services(
     config: Config, storage: Storage, *, open_mode: bool, clock: Callable[[], int] | None = None
 ) -> Services:
-    """Put together what handlers use, on an open store; `clock` as for `start`."""
+    """Create the services for handlers, on an open database; `clock` as for `start`."""
     read_ms = clock or clock_ms
     await defaults.install(storage, all_actions(), clock_ms=read_ms)
     trail = make_trail(config, storage, clock_ms=read_ms)
@@ -425,7 +424,7 @@ async def build_services(
 
 
 def make_request_limits(config: Config, on_limit: Callable[[Limit], None]) -> RequestLimits:
-    """Give what refuses requests above the limits of a second."""
+    """Return the rate limits of requests."""
     logins_per_second = config.limits.logins_per_second
     return RequestLimits(logins_per_second=logins_per_second, clock_s=clock_s, on_limit=on_limit)
 
@@ -438,7 +437,7 @@ def make_follower(
     first_admin: FirstAdmin,
     logins: Logins,
 ) -> Callable[[Sequence[Entry]], None]:
-    """Give what tells everybody who keeps something that it is no longer so."""
+    """Return the listener of journal entries that invalidates all caches."""
 
     def follow(entries: Sequence[Entry]) -> None:
         for entry in entries:
@@ -460,7 +459,7 @@ def make_strategies(
     breaches: BreachCheck | None,
     read_ms: Callable[[], int],
 ) -> Strategies:
-    """Give the strategies there are whatever the configuration says."""
+    """Return the built-in strategies that need no configuration."""
     strategies = Strategies(storage, timeout_s=config.timeouts.strategy_ms / 1000)
     rules = make_password_rules(config, breaches)
     strategies.register("local", make_local(config, storage, passwords, rules, read_ms))
@@ -476,7 +475,7 @@ def make_logins(
     read_ms: Callable[[], int],
     counting: Counting,
 ) -> Logins:
-    """Give what runs login attempts, and asks for second factors in them."""
+    """Return the login flow, with second factors."""
     pending = PendingLogins(storage, clock_ms=read_ms, ttl_ms=config.timeouts.login_ms)
     factors = SecondFactors(strategies, users, pending, step_up)
     throttle = Throttle(config.limits.failed_logins, clock_s=clock_s)

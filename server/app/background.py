@@ -1,4 +1,4 @@
-"""What a server does again and again, as long as it runs."""
+"""Background jobs of a running server."""
 
 import asyncio
 import logging
@@ -16,14 +16,14 @@ _ENDS_S = 0.1
 
 
 async def keep_date(wire: Wire) -> None:
-    """Renew the Date of all answers once a second."""
+    """Update the Date header of responses once a second."""
     while True:
         wire.set_date(formatdate(usegmt=True))
         await asyncio.sleep(_DATE_S)
 
 
 async def sweep(services: Services) -> None:
-    """Forget expired sessions now and then."""
+    """Delete expired sessions periodically."""
     while True:
         await asyncio.sleep(_SWEEP_S)
         try:
@@ -31,21 +31,21 @@ async def sweep(services: Services) -> None:
             await services.tokens.sweep()
             await services.trail.sweep()
         except Unavailable as reason:
-            _LOG.warning("what has expired was not swept: %s", reason)
+            _LOG.warning("session cleanup failed: %s", reason)
 
 
 async def keep_trail(services: Services) -> None:
-    """Store what the audit trail has gathered."""
+    """Write pending audit events to the database."""
     while True:
         await asyncio.sleep(_AUDIT_S)
         try:
             await services.trail.flush()
         except Unavailable as reason:
-            _LOG.warning("audit events wait for the store: %s", reason)
+            _LOG.warning("audit log write failed, retrying: %s", reason)
 
 
 async def tell_ends(services: Services) -> None:
-    """Tell sockets whose tokens have ended."""
+    """Notify WebSockets whose tokens have expired."""
     while True:
         await asyncio.sleep(_ENDS_S)
         services.links.tick()

@@ -1,6 +1,6 @@
-"""Parts of a server as its configuration wants them, each from its own settings.
+"""Factories: create the services of a server, each from its own settings.
 
-Knows no other part: what belongs together is put together by `app.py`.
+Independent of each other; `server.app.application` connects the services.
 """
 
 import logging
@@ -60,7 +60,7 @@ from server.net.tls import Tls
 from server.storage.base import Storage
 
 _LOG = logging.getLogger("manykeys.app")
-# What the chunks of a large body have at least on average: what clients write at a time.
+# Minimum average size of the chunks of a large body: what clients write at a time.
 _CHUNK_BYTES, _FREE_CHUNKS = 4096, 64
 
 
@@ -71,13 +71,13 @@ def make_api_keys(
     step_up: StepUp,
     clock_ms: Callable[[], int],
 ) -> ApiKeys:
-    """Give what makes API keys and knows them."""
+    """Return the API key service."""
     most_ms = int(config.security.api_key.max_ttl_ms)
     return ApiKeys(storage, keyring, step_up, clock_ms=clock_ms, max_ttl_ms=most_ms)
 
 
 def make_counting(config: Config, clock_ms: Callable[[], int]) -> Counting:
-    """Give what counts; without `stats.enabled` it keeps no frames."""
+    """Return the metrics; without `stats.enabled` no frames are kept."""
     given = config.stats
     return Counting(frames=ceil(given.ttl_s / given.stats_interval_s), clock_ms=clock_ms)
 
@@ -85,9 +85,9 @@ def make_counting(config: Config, clock_ms: Callable[[], int]) -> Counting:
 async def make_first_admin(
     config: Config, users: Users, strategies: Strategies, *, is_open: bool
 ) -> FirstAdmin:
-    """Return who may create the first administrator: programs on this machine need no code unless
-    there are proxies, which make every client look local, or `security.strict` is set. The strict
-    password rules hold for administrators in any case, but not with `--open` (`is_open`)."""
+    """Return the setup code service: programs on this machine need no code unless there are
+    proxies, which make every client look local, or `security.strict` is set. The strict password
+    rules always apply to administrators, except with `--open` (`is_open`)."""
     server = config.server
     is_proxied = bool(server.trusted_proxies) or server.proxy_protocol
     first_admin = FirstAdmin(
@@ -101,13 +101,13 @@ async def make_first_admin(
 
 
 def make_signing(config: Config) -> Signing:
-    """Give how session tokens are signed."""
+    """Return the signing settings of session tokens."""
     given = config.security.auth_token
     return Signing(given.algorithm, given.secret, given.issuer, given.audience)
 
 
 def make_links(config: Config, clock_ms: Callable[[], int]) -> Links:
-    """Give what tells sockets of the ends of their tokens."""
+    """Return the service that notifies WebSockets when their tokens expire."""
     warn_before_ms = config.security.auth_token.warn_before_ms
     return Links(config.server.node, clock_ms=clock_ms, warn_before_ms=warn_before_ms)
 
@@ -119,7 +119,7 @@ def make_searches(
     counting: Counting,
     clock_ms: Callable[[], int],
 ) -> Searches:
-    """Give what finds users, profiles and roles."""
+    """Return the search service for users, profiles and roles."""
     ttl_ms = int(config.services.storage_engine.defaults.scroll_ttl_ms)
     scrolls = Scrolls(clock_ms=clock_ms, ttl_ms=ttl_ms)
     most_hits = config.limits.documents_fetch_count
@@ -135,13 +135,13 @@ def make_step_up(
     *,
     open_mode: bool = False,
 ) -> StepUp:
-    """Give what requires second factors and recent logins."""
+    """Return the step-up service, which requires second factors and recent logins."""
     policy = make_mfa_policy(config, open_mode=open_mode)
     return StepUp(storage, strategies, policy, clock_ms=clock_ms)
 
 
 def make_mfa_policy(config: Config, *, open_mode: bool = False) -> MfaPolicy:
-    """Give who must have a second factor, which there are, and what needs a recent login."""
+    """Return the MFA policy: for whom it is required, the factors, and when a recent login is."""
     given, recent_ms = config.security.mfa, config.security.mfa.recent_login_ms
     return MfaPolicy(
         read_whom(given.required_for),
@@ -158,7 +158,7 @@ def make_mfa_policy(config: Config, *, open_mode: bool = False) -> MfaPolicy:
 
 
 def make_notifier(config: Config, users: Users, clock_ms: Callable[[], int]) -> Notifier:
-    """Give what tells the operator's systems of what users must know."""
+    """Return the notifier, which sends security events to the operator's systems."""
     given = config.security.notify
     timeout_s = given.timeout_ms / 1000
     ways: list[Way] = []
@@ -172,15 +172,14 @@ def make_notifier(config: Config, users: Users, clock_ms: Callable[[], int]) -> 
 def make_passwords(
     config: Config, on_limit: Callable[[Limit], None] = lambda limit: None
 ) -> Passwords:
-    """Give what hashes; one thread for each core this process may use unless the configuration says
-    otherwise."""
+    """Return the password hasher; by default one thread for each core this process may use."""
     given = config.security.passwords
     threads = given.threads or _count_cores()
     return Passwords(cost=given.cost, threads=threads, queue=given.queue, on_limit=on_limit)
 
 
 def _count_cores() -> int:
-    # Fewer than the machine has in a container or under taskset; not every system can tell.
+    # Fewer than the machine has in a container or under taskset; not supported on every system.
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -193,7 +192,7 @@ def make_local(
     rules: PasswordRules,
     clock_ms: Callable[[], int],
 ) -> Local:
-    """Give the strategy of user names and passwords."""
+    """Return the strategy `local`: usernames and passwords."""
     given = config.plugins.local
     return Local(
         storage,
@@ -207,13 +206,13 @@ def make_local(
 
 
 def reset_ttl_ms(config: Config) -> float:
-    """Give the life of a reset token; in strict mode every one has an end."""
+    """Return the lifetime of a reset token, in ms; in strict mode it is always limited."""
     given = config.plugins.local.reset_password_expires_in_ms
     return STRICT_RESET_MS if given == NEVER and config.security.strict else given
 
 
 def make_token_limits(config: Config) -> TokenLimits:
-    """Give the configured lifetimes of session tokens."""
+    """Return the configured lifetimes of session tokens."""
     given = config.security.auth_token
     return TokenLimits(
         default_ttl_ms=int(given.expires_in_ms),
@@ -228,7 +227,7 @@ def make_token_limits(config: Config) -> TokenLimits:
 
 
 def make_breaches(config: Config) -> BreachCheck | None:
-    """Give what knows breached passwords, None where no source of them is configured."""
+    """Return the breached password check, None if no source is configured."""
     given = config.security.passwords
     return make_breach_check(given.breach_file, given.breach_url)
 
@@ -240,7 +239,9 @@ def make_password_rules(
     passwords of administrators, adds its own."""
     given = config.security.passwords
     if config.security.strict and not is_strict and breaches is None:
-        _LOG.warning("security.strict: breached passwords pass, no source of them is configured")
+        _LOG.warning(
+            "security.strict: breached passwords are not detected, set security.passwords.breachUrl"
+        )
     is_strict = is_strict or config.security.strict
     least = max(given.min_length, STRICT_LEAST_CHARACTERS if is_strict else 0)
     refuses_common = given.forbid_common or is_strict
@@ -253,25 +254,25 @@ def make_password_rules(
 
 
 def make_place(config: Config) -> Place:
-    """Give where to listen."""
+    """Return the address to listen on."""
     given = config.server
     fd = given.fd if given.fd >= 0 else inherited_fd(os.environ, os.getpid())
     return Place(given.host, given.port, given.uds, fd)
 
 
 def make_tls(config: Config) -> Tls | None:
-    """Give certificate and key, None where there are none configured."""
+    """Return certificate and key, None without TLS."""
     given = config.server.tls
     if not given.cert:
         for name, file in (("key", given.key), ("clientCa", given.client_ca)):
             if file:
-                raise LocalError(f"server.tls.{name}: expected server.tls.cert beside it")
+                raise LocalError(f"server.tls.{name}: server.tls.cert is required with it")
         return None
     return Tls(given.cert, given.key, given.min_version, given.client_ca)
 
 
 def make_cookies(config: Config, addresses: Addresses) -> Cookies:
-    """Give what reads and writes the session cookie."""
+    """Return the reader and writer of the session cookie."""
     return Cookies(
         addresses,
         is_enabled=config.http.cookie_authentication,
@@ -286,7 +287,7 @@ def make_devices(
     addresses: Addresses,
     clock_ms: Callable[[], int],
 ) -> Devices:
-    """Return what knows the devices that have logged in before."""
+    """Return the reader and writer of device cookies."""
     known = KnownDevices(storage, keyring, clock_ms=clock_ms)
     return Devices(known, addresses, make_cookies(config, addresses))
 
@@ -299,8 +300,8 @@ def make_wire(
     is_open: bool = False,
     on_limit: Callable[[Limit], None] = lambda limit: None,
 ) -> Wire:
-    """Give what the connections of a server share. With `is_open` only pages of this machine are
-    allowed, whatever is configured."""
+    """Return the settings shared by the connections of a server. With `is_open` only pages of this
+    machine are allowed, whatever is configured."""
     http, protocols, limits = config.http, config.server.protocols, config.limits
     fields = {
         "X-Kuzzle-Node": node,
@@ -363,13 +364,13 @@ def _is_local(head: Head) -> bool:
 
 
 def make_received(config: Config, on_limit: Callable[[Limit], None]) -> ByteBudget:
-    """Give what counts the bytes of requests that are not answered."""
+    """Return the byte budget of unanswered requests."""
     refused = partial(on_limit, Limit.UNFINISHED_SIZE)
     return ByteBudget(config.limits.unfinished_size_bytes, on_refusal=refused)
 
 
 def make_timeouts(config: Config) -> Timeouts:
-    """Give the configured deadlines in seconds."""
+    """Return the configured deadlines in seconds."""
     given, websocket = config.timeouts, config.server.protocols.websocket
     idle_s, pings = websocket.idle_timeout_ms / 1000, websocket.send_pings_automatically
     return Timeouts(

@@ -1,4 +1,4 @@
-"""The store of a server, opened for a command."""
+"""Database access of commands."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -14,10 +14,10 @@ from server.storage.sqlite.storage import MEMORY, SqliteStorage
 async def opened(
     data: str, *, clock_ms: Callable[[], int], is_roomy: bool = False, creates: bool = False
 ) -> AsyncIterator[Storage]:
-    """Open a database, `is_roomy` for who writes very much; LocalError if there is none, unless
-    this `creates` it."""
+    """Open a database, `is_roomy` for bulk writes; LocalError if it does not exist, unless
+    `creates`."""
     if not creates and (data == MEMORY or not await asyncio.to_thread(Path(data).exists)):
-        raise LocalError(f"{data}: no such database; expected --data with the server's")
+        raise LocalError(f"{data}: no such database; expected --data with the server's database")
     storage = SqliteStorage(data, clock_ms=clock_ms, is_roomy=is_roomy)
     await storage.open()
     try:

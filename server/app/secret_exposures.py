@@ -1,4 +1,4 @@
-"""Secrets that other users of the machine can read, on the command line and in files.
+"""Check for secrets that other users of the machine can read, on the command line and in files.
 
 As in PostgreSQL, a file with a secret must belong to its user alone (0600), or be root's and
 readable for a group (0640).
@@ -20,18 +20,18 @@ _FILE = f".{FILE}"
 
 
 def check_exposures(config: Config) -> list[str]:
-    """Return a text for each secret that others can read. With `security.strict` ConfigError for
-    the first one; LocalError for a strategy whose settings can't be read."""
+    """Return a message for each secret that other users can read. With `security.strict`
+    ConfigError for the first one; LocalError for a strategy whose settings cannot be read."""
     found = [*find_on_command_line(config), *_find_in_files(config)]
     if found and config.security.strict:
-        raise ConfigError(f"{found[0]} (security.strict refuses that)")
+        raise ConfigError(f"{found[0]} (not allowed with security.strict)")
     return found
 
 
 def find_on_command_line(config: Config) -> list[str]:
-    """Return a text for each secret that was given with `--set`."""
+    """Return a message for each secret that was given with `--set`."""
     given = config.sources.on_command_line
-    # Most often no strategy need be loaded to know its secrets.
+    # In most cases no strategy needs to be loaded to know its secrets.
     is_about_strategies = any(name.startswith("strategies.") for name in given)
     secrets = _secret_names(config if is_about_strategies else Config())
     return [
@@ -43,18 +43,18 @@ def find_on_command_line(config: Config) -> list[str]:
 
 
 def _find_in_files(config: Config) -> Iterator[str]:
-    """Yield a text for each file with secrets that others may read or write."""
+    """Yield a message for each file with secrets that other users may read or write."""
     for what, path in _secret_paths(config):
         mode = _mode_for_others(path)
         if mode is not None:
             yield (
-                f"{path} ({what}) has mode {mode:04o}: other users can reach the secrets in it; "
+                f"{path} ({what}) has mode {mode:04o}: other users can access the secrets in it; "
                 f"expected chmod 600 {path}"
             )
 
 
 def _secret_paths(config: Config) -> Iterator[tuple[str, str]]:
-    """Yield what a file is, and its path."""
+    """Yield the description of a file, and its path."""
     if config.server.data != _IN_MEMORY:
         yield "database", config.server.data  # its log and index get its mode when it is opened
     if config.server.tls.cert and not config.server.tls.key:
@@ -80,7 +80,7 @@ def _named_files(table: object, prefix: str) -> Iterator[tuple[str, str]]:
 
 
 def _secret_names(config: Config) -> frozenset[str]:
-    """Return the full names of the settings that are secrets, older ones included."""
+    """Return the full names of the settings that are secrets, former names included."""
     found: set[str] = set()
     for prefix, of in [("", Config), *((name, type(table)) for name, table in tables(config))]:
         for name, declared in walk(of, prefix):
@@ -90,7 +90,7 @@ def _secret_names(config: Config) -> frozenset[str]:
 
 
 def _is_secret(name: str, secrets: frozenset[str]) -> bool:
-    """Tell whether a given name is a secret's, or is one in a table of secrets."""
+    """Return whether a name is that of a secret, or is inside a table of secrets."""
     if name.endswith(_FILE):
         return False
     steps = name.split(".")
@@ -98,8 +98,8 @@ def _is_secret(name: str, secrets: frozenset[str]) -> bool:
 
 
 def _mode_for_others(path: str) -> int | None:
-    """Return the mode of a file that others than its user may read or write; None if they may not,
-    and where there is no such file."""
+    """Return the mode of a file that users other than its owner may read or write; None if they may
+    not, or if the file does not exist."""
     try:
         found = os.stat(path)
     except OSError:

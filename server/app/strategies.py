@@ -1,7 +1,7 @@
-"""The strategies of the configuration, made (docs/strategies.md).
+"""Creation of the configured strategies (docs/strategies.md).
 
-`use` names a kind: one of ours, or an entry point of an installed package. A package is imported
-only where the configuration asks for it.
+`use` names a kind: a built-in one, or an entry point of an installed package. A package is imported
+only if the configuration uses it.
 """
 
 import re
@@ -29,26 +29,25 @@ OURS: Mapping[str, str] = MappingProxyType(
         "x509": "server.auth.strategies.x509.strategy:KIND",
     }
 )
-"""Kinds of our own: module and attribute by name. One that needs an extra is named as it is."""
+"""Built-in kinds: module and attribute by name. A kind that needs an extra has the extra's name."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _RESERVED = "local"
 _FACTORS = "security.mfa.factors"
 
 
 async def add_configured(config: Config, strategies: Strategies, parts: Parts) -> None:
-    """Enter every strategy of the configuration. LocalError names what is wrong with one."""
+    """Register every configured strategy. LocalError names the mistake in an invalid one."""
     _check_linking(config)
     for name, given in config.strategies.items():
         strategies.start(name, _make(name, given, parts))
     await strategies.announce()
     for name in _factors(config):
         if not isinstance(strategies.get(name), SecondFactor):
-            raise LocalError(f"{_FACTORS}: {name} is no second factor")
+            raise LocalError(f"{_FACTORS}: {name} is not a second factor")
 
 
 def check(config: Config) -> None:
-    """Look for mistakes in the tables of the strategies, without making any. LocalError names
-    one."""
+    """Validate the tables of the strategies, without creating any. LocalError names a mistake."""
     for name, given in config.strategies.items():
         _read(name, given)
     _check_linking(config)
@@ -56,14 +55,14 @@ def check(config: Config) -> None:
 
 
 def tables(config: Config) -> Iterator[tuple[str, object]]:
-    """Give the settings of every strategy, filled, with their full name and a dot at its end.
-    LocalError for one that can't be read."""
+    """Yield the filled settings of every strategy, with their full name and a final dot. LocalError
+    for invalid ones."""
     for name, given in config.strategies.items():
         yield f"strategies.{name}.", _read(name, given)[1]
 
 
 def _check_linking(config: Config) -> None:
-    """Refuse (ConfigError) to link users by addresses that were not proved here."""
+    """Reject (ConfigError) linking of users by email addresses that were not verified here."""
     for name, given in config.strategies.items():
         if given.get("use") != "oauth" or not given.get("linkByVerifiedEmail"):
             continue
@@ -71,28 +70,30 @@ def _check_linking(config: Config) -> None:
         if proving.get("use") != "magic":
             raise ConfigError(
                 f"strategies.{name}.emailStrategy: expected the name of a strategy of kind magic, "
-                "whose addresses are proved; linkByVerifiedEmail needs one"
+                "whose addresses are verified; linkByVerifiedEmail needs one"
             )
 
 
 def _factors(config: Config) -> list[str]:
-    """Give the second factors that must be there. ConfigError for one that is not, and for a
-    strategy that would be of no use."""
+    """Return the required second factors. ConfigError for a missing one, and for a TOTP strategy
+    that is not listed as a factor."""
     given = config.security.mfa
     missing = [name for name in given.factors if name not in (*config.strategies, _RESERVED)]
     if missing and (given.factors != Mfa().factors or given.required_for != Mfa().required_for):
-        raise ConfigError(f"{_FACTORS}: there is no strategy {missing[0]}")
+        raise ConfigError(f"{_FACTORS}: unknown strategy {missing[0]}")
     for name, table in config.strategies.items():
         if table.get("use") == "totp" and name not in given.factors:
-            raise ConfigError(f"{_FACTORS}: expected {name} in it, whose codes alone let nobody in")
+            raise ConfigError(
+                f'{_FACTORS}: must list "{name}": TOTP can only be used as a second factor'
+            )
     return [name for name in given.factors if name not in missing]
 
 
 def offers() -> dict[str, list[str]]:
-    """Give the kinds that can be used, each with what it offers: providers, say. One that lacks a
-    package offers how to get it."""
+    """Return the available kinds, each with its backends or providers; for one with a missing
+    package, how to install it."""
     found = {}
-    for name in sorted({point.name for point in _points()}):
+    for name in sorted({point.name for point in _entry_points()}):
         try:
             kind = _find(name, name)
         except LocalError as reason:
@@ -103,8 +104,8 @@ def offers() -> dict[str, list[str]]:
 
 
 def examine(config: Config, name: str, *, is_online: bool) -> Examined:
-    """Say what the table of a strategy comes to, and what it lacks. LocalError for a table that
-    can't be read."""
+    """Return the facts about a configured strategy, and what is missing. LocalError for an invalid
+    table."""
     kind, settings = _read(name, config.strategies[name])
     if kind.examine is None:
         return Examined((f"kind: {config.strategies[name]['use']}",))
@@ -112,7 +113,7 @@ def examine(config: Config, name: str, *, is_online: bool) -> Examined:
 
 
 def describe(config: Config, name: str) -> str:
-    """Give what a strategy says of itself to providers. LocalError for one that says nothing."""
+    """Return the metadata of a strategy for identity providers. LocalError for one without."""
     kind, settings = _read(name, config.strategies[name])
     if kind.describe is None:
         raise LocalError(f"{name}: a strategy of this kind has no metadata")
@@ -126,12 +127,12 @@ def _make(name: str, given: Mapping[str, object], parts: Parts) -> Strategy:
     except LocalError as reason:
         raise LocalError(f"strategies.{name}: {reason}") from None
     except Exception as fault:
-        # Not its text: it may hold one of the settings.
-        raise LocalError(f"strategies.{name}: can't be made: {type(fault).__name__}") from None
+        # Without its message, which may contain one of the settings.
+        raise LocalError(f"strategies.{name}: cannot be created: {type(fault).__name__}") from None
 
 
 def _read(name: str, given: Mapping[str, object]) -> tuple[StrategyKind[object], object]:
-    """Give the kind of a strategy and its settings."""
+    """Return the kind of a strategy and its settings."""
     path = f"strategies.{name}"
     if not _NAME.fullmatch(name) or name == _RESERVED:
         raise ConfigError(
@@ -141,17 +142,17 @@ def _read(name: str, given: Mapping[str, object]) -> tuple[StrategyKind[object],
     values = {key: value for key, value in given.items() if key != "use"}
     known = [one.name for one in declared_in(kind.settings)]
     for key in values.keys() - set(known):
-        raise ConfigError(f"{path}.{key}: there is no such setting; accepted: {', '.join(known)}")
+        raise ConfigError(f"{path}.{key}: unknown setting; accepted: {', '.join(known)}")
     settings, _ = fill(kind.settings, values, (), path=f"{path}.")
     return kind, settings
 
 
 def _find(path: str, use: object) -> StrategyKind[object]:
-    points = {point.name: point for point in _points()} if isinstance(use, str) else {}
+    points = {point.name: point for point in _entry_points()} if isinstance(use, str) else {}
     point = points.get(str(use))
     if point is None:
         shown = "not set" if use is None else write_value(use)
-        known = ", ".join(sorted({*OURS, *(found.name for found in _points())}))
+        known = ", ".join(sorted({*OURS, *(found.name for found in _entry_points())}))
         raise ConfigError(f"{path}.use: {shown}; expected one of: {known or '(none is installed)'}")
     try:
         kind = point.load()
@@ -162,14 +163,14 @@ def _find(path: str, use: object) -> StrategyKind[object]:
             extra = f"pip install 'manykeys[{use}]'"
             raise LocalError(f"{path}.use: {use} needs {fault.name}: {extra}") from None
         raise LocalError(
-            f"{path}.use: {point.value} can't be loaded: {type(fault).__name__}"
+            f"{path}.use: {point.value} cannot be loaded: {type(fault).__name__}"
         ) from fault
     if not isinstance(kind, StrategyKind):
-        raise LocalError(f"{path}.use: {point.value} is no StrategyKind")
+        raise LocalError(f"{path}.use: {point.value} is not a StrategyKind")
     return kind
 
 
-def _points() -> Iterator[EntryPoint]:
-    """Give the kinds that can be used; the later one of a name wins, which is ours."""
+def _entry_points() -> Iterator[EntryPoint]:
+    """Yield the available kinds; of two with one name the later one wins, the built-in one."""
     yield from entry_points(group=GROUP)
     yield from (EntryPoint(name, value, GROUP) for name, value in OURS.items())

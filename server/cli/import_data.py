@@ -1,5 +1,5 @@
-"""`manykeys import`: users, profiles, roles and credentials come from a file, also while servers
-run. docs/import.md tells of the file."""
+"""`manykeys import` command: import users, profiles, roles and credentials from a file, also while
+servers run. docs/import.md describes the file."""
 
 import gc
 import sys
@@ -21,9 +21,9 @@ from server.admin.operations import Operations
 from server.cli.output import Progress, check_apart, write_table
 
 _TEXT = """\
-Take users, profiles, roles and credentials from a file of JSON lines, or a fixture of Kuzzle's.
-What is there already stays as it is, unless --update replaces it; the same file twice changes
-nothing, so a command that was interrupted is simply run again. docs/import.md shows the lines.
+Import users, profiles, roles and credentials from a file of JSON lines, or from a Kuzzle fixture.
+Existing documents are kept, unless --update is given. Importing the same file twice changes
+nothing, so run an interrupted import again. docs/import.md describes the format.
 """
 _ENDINGS = tuple(Ending)
 _CALM = (20_000, 50, 100)
@@ -38,26 +38,28 @@ def declare(command: ArgumentParser) -> None:
         "--digest",
         choices=("hex", "base64", "base64url"),
         default="hex",
-        help="how Kuzzle wrote its password hashes down (hex)",
+        help="encoding of Kuzzle password hashes (hex)",
     )
     command.set_defaults(work=_import)
 
 
 def add_import_flags(command: ArgumentParser) -> None:
-    """Declare what every import takes."""
-    command.add_argument("file", type=Path, metavar="FILE", help="what to import")
+    """Declare the arguments of every import."""
+    command.add_argument("file", type=Path, metavar="FILE", help="file to import")
     command.add_argument(
-        "--update", action="store_true", help="replace what is there and differs; the rest stays"
+        "--update", action="store_true", help="replace existing documents that differ"
     )
     command.add_argument(
-        "--force", action="store_true", help="roles may name controllers this server does not know"
+        "--force", action="store_true", help="accept roles with controllers this server lacks"
     )
-    command.add_argument("--errors", type=Path, metavar="FILE", help="where to list all refusals")
-    command.add_argument("--json", action="store_true", help="tell the outcome in JSON")
+    command.add_argument(
+        "--errors", type=Path, metavar="FILE", help="write all rejected documents here"
+    )
+    command.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 async def _import(operations: Operations, given: Namespace) -> None:
-    # Documents come and go without cycles: Python's collector would take a tenth of the time.
+    # Documents are freed without cycles: Python's garbage collector would cost a tenth of the time.
     gc.set_threshold(*_CALM)
     sys.setswitchinterval(_SWITCH_S)
     await import_file(operations, given, kinds=frozenset(Kind), digest=given.digest)
@@ -66,8 +68,8 @@ async def _import(operations: Operations, given: Namespace) -> None:
 async def import_file(
     operations: Operations, given: Namespace, *, kinds: frozenset[Kind], digest: str = "hex"
 ) -> None:
-    """Import a file and tell the outcome, also if it comes to an early end; LocalError if anything
-    was refused."""
+    """Import a file and print the result, also if the import is interrupted; LocalError if any
+    document was rejected."""
     path: Path = given.file
     size_bytes = _size_bytes(path)
     options = Options(kinds, replaces=given.update, force=given.force, digest=digest)
@@ -83,16 +85,16 @@ async def import_file(
             is_whole = True
         finally:
             progress.end()
-            _tell(report, as_json=given.json)
+            _print_report(report, as_json=given.json)
             if not is_whole:
-                print("stopped early: run the same command again to go on", file=sys.stderr)
+                print("import interrupted: run the same command to continue", file=sys.stderr)
     if report.failed:
-        raise LocalError(f"{report.failed} of the file's documents were refused")
+        raise LocalError(f"rejected documents in the file: {report.failed}")
 
 
 def _size_bytes(path: Path) -> int:
     if path.exists() and not path.is_file():
-        raise LocalError(f"{path}: expected a file, which is read several times")
+        raise LocalError(f"{path}: expected a regular file, since it is read several times")
     return path.stat().st_size
 
 
@@ -105,8 +107,8 @@ def _errors_file(path: Path | None) -> Iterator[TextIO | None]:
         yield file
 
 
-def _tell(report: Report, *, as_json: bool) -> None:
-    """Print what became of everything, and on stderr the first of what was refused."""
+def _print_report(report: Report, *, as_json: bool) -> None:
+    """Print the result of every document type, and on stderr the first rejected documents."""
     counts = {
         kind.value: {
             **{ending.value: report.endings[kind, ending] for ending in _ENDINGS},
@@ -123,9 +125,9 @@ def _tell(report: Report, *, as_json: bool) -> None:
         ]
         print(write_table(("", *next(iter(counts.values()))), rows))
         if report.left_out:
-            print(f"{report.left_out} documents of other collections were left out")
+            print(f"{report.left_out} documents of other collections were skipped")
         if sum(one[Ending.KEPT.value] for one in counts.values()):
-            print("kept: it was there and differs; --update replaces it")
+            print("kept: exists and differs; --update replaces it")
     for refusal in sorted(report.first, key=lambda one: one.line):
         print(refusal, file=sys.stderr)
     more_refused = report.failed - len(report.first)

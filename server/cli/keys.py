@@ -1,6 +1,6 @@
-"""`manykeys keys`: signing keys are listed, added and retired, also while servers use them.
+"""`manykeys keys` command: list, rotate and retire signing keys, also while servers use them.
 
-Each command gives the text to print. It returns once every running server acts on the change.
+Each function returns the text to print, once every running server has applied the change.
 """
 
 import asyncio
@@ -24,17 +24,17 @@ from server.core.timestamps import write_time
 from server.storage.base import Change, Missing, Note, Noted, Present, Storage, Update
 from server.storage.rows import Row, Table
 
-_MOST_LISTED = 10_000
+_MAX_LISTED = 10_000
 _HEADINGS = ("KID", "ALGORITHM", "CREATED", "STATE")
 _ERASED = ""
-_NO_KEY = "{} is no key that could be retired: see manykeys keys list"
+_NO_KEY = "{} is not a key that can be retired: see manykeys keys list"
 _READING_S = 0.1
-"""What a server takes, amply, to read its keys again once it has heard of a change."""
+"""A generous estimate of the time a server needs to reload its keys after a notification."""
 
 
 async def list_keys(storage: Storage, signing: Signing) -> str:
-    """Give a table of all keys, oldest first, without their secrets."""
-    rows = await storage.find(Table.SIGNING_KEYS, limit=_MOST_LISTED)
+    """Return a table of all keys, oldest first, without their secrets."""
+    rows = await storage.find(Table.SIGNING_KEYS, limit=_MAX_LISTED)
     rows.sort(key=lambda row: (cast(int, row["created_at"]), cast(str, row["kid"])))
     signer = await _find_signer(storage, signing)
     lines = [_describe(row, signer) for row in rows]
@@ -47,7 +47,7 @@ async def list_keys(storage: Storage, signing: Signing) -> str:
 async def rotate(storage: Storage, signing: Signing, now_ms: int) -> str:
     """Add a key of the configured algorithm; LocalError if a configured secret signs."""
     if signing.secret is not None:
-        raise LocalError("security.authToken.secret signs the tokens: change it there")
+        raise LocalError("tokens are signed with security.authToken.secret: change that setting")
     keys = await read_keys(storage)
     if len(keys) >= MOST_KEYS:
         raise LocalError(f"there are {MOST_KEYS} keys: retire some first")
@@ -59,14 +59,15 @@ async def rotate(storage: Storage, signing: Signing, now_ms: int) -> str:
 
 
 async def retire(storage: Storage, signing: Signing, kid: str, now_ms: int) -> str:
-    """End a key and erase its secret; LocalError if tokens are signed with it, or it is no key."""
+    """Retire a key and erase its secret; LocalError if tokens are signed with it, or for an unknown
+    key."""
     if signing.secret is not None and load_configured(signing.algorithm, signing.secret).kid == kid:
-        raise LocalError(f"key {kid} is security.authToken.secret: change it there")
+        raise LocalError(f"key {kid} is security.authToken.secret: change that setting")
     signer = await _find_signer(storage, signing)
     if not is_id(kid):
         raise LocalError(_NO_KEY.format(printable(kid)))
     if signer == kid:
-        raise LocalError(f"key {kid} signs the tokens: first manykeys keys rotate")
+        raise LocalError(f"key {kid} signs the tokens: run manykeys keys rotate first")
     ended: Row = {"retired_at": now_ms, "secret": _ERASED}
     changes: list[Change] = [
         Present(Table.SIGNING_KEYS, {"kid": kid, "retired_at": None}),
@@ -80,11 +81,11 @@ async def retire(storage: Storage, signing: Signing, kid: str, now_ms: int) -> s
     except Missing:
         raise LocalError(_NO_KEY.format(kid)) from None
     await asyncio.sleep(JOURNAL_S)
-    return f"key {kid} is retired; sessions and API keys signed with it are refused from now on"
+    return f"key {kid} is retired; sessions and API keys signed with it are rejected from now on"
 
 
 async def _find_signer(storage: Storage, signing: Signing) -> str | None:
-    """Give the kid of the stored key that must stay: None while a configured secret signs.
+    """Return the kid of the stored key that must stay: None while a configured secret signs.
 
     Without one of the configured algorithm it is the newest of all: servers that were not started
     since the setting changed sign with it.

@@ -1,7 +1,7 @@
-"""The command line: `manykeys serve`, `create-admin`, `keys`, `config`, and the commands of
-operators, which declare their flags where they are.
+"""Command line interface: `manykeys serve`, `create-admin`, `keys`, `config`, and the operator
+commands, which declare their flags in their own modules.
 
-A user's mistake ends in one line on stderr and exit code 2, never in a stack trace.
+A usage error prints one line on stderr and exits with code 2, never with a stack trace.
 """
 
 import argparse
@@ -69,25 +69,25 @@ examples:
   manykeys strategies check google
   manykeys config --config manykeys.toml --check
 
-Every setting can also come from the environment: MANYKEYS_server__port=7513.
-They are listed in docs/configuration.md.
+Every setting can also be set in the environment: MANYKEYS_server__port=7513.
+The settings are listed in docs/configuration.md.
 
 exit codes:
-  0  done; for serve: stopped by SIGTERM or SIGINT, every request answered
-  1  a failure that is not yours; the log says more
-  2  something to correct: a flag, a setting, a file, a port that is taken
+  0  success; for serve: stopped by SIGTERM or SIGINT, every request answered
+  1  internal failure; see the log
+  2  usage error: a flag, a setting, a file, a port that is in use
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program and give its exit code."""
+    """Run the program and return its exit code."""
     given = make_parser().parse_args(arguments)
     try:
         run: Callable[[argparse.Namespace], int] = given.run
         return run(given)
     except ApiError as refused:
         return _complain(refused.message)
-    except BrokenPipeError:  # who reads has seen enough
+    except BrokenPipeError:  # the reader closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except OSError as reason:
@@ -100,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class _ShowVersion(argparse.Action):
-    """Looks the version up only when it is asked for: that takes longer than all other flags."""
+    """Looks up the version only on request: that takes longer than all other flags."""
 
     def __call__(self, parser: argparse.ArgumentParser, *rest: object) -> None:
         print(f"manykeys {program_version()}")
@@ -108,7 +108,7 @@ class _ShowVersion(argparse.Action):
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Give the parser of the whole command line."""
+    """Return the parser of the whole command line."""
     parser = argparse.ArgumentParser(
         prog="manykeys",
         description="An authentication server: one user, many keys.",
@@ -129,7 +129,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_create_admin(command("create-admin", "create an administrator", settings))
     _add_keys(command("keys", "list, add or retire the keys that sign tokens"), settings)
     operating = {
-        "user": ("list, make, change and end users", usercommands.declare),
+        "user": ("list, create, change and delete users", usercommands.declare),
         "role": ("list, show, export and import roles", rolecommands.declare_role),
         "profile": ("list, show, export and import profiles", rolecommands.declare_profile),
     }
@@ -137,10 +137,10 @@ def make_parser() -> argparse.ArgumentParser:
         group = command(name, text)
         declare(group, settings)
         group.set_defaults(run=_operate)
-    strategies = command("strategies", "list ways to log in, check one")
+    strategies = command("strategies", "list authentication strategies, check one")
     strategycommands.declare(strategies, settings)
     strategies.set_defaults(run=_look_at_strategies)
-    importing = command("import", "take users, profiles, roles and credentials in", settings)
+    importing = command("import", "import users, profiles, roles and credentials", settings)
     importcommand.declare(importing)
     importing.set_defaults(run=_operate)
     _add_config(command("config", "print the settings in effect, no secrets", settings, server))
@@ -148,49 +148,53 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _settings_flags() -> argparse.ArgumentParser:
-    """Give the flags all commands take."""
+    """Return the flags of all commands."""
     flags = argparse.ArgumentParser(add_help=False)
-    flags.add_argument("--config", type=Path, metavar="FILE", help="a TOML file with settings")
-    flags.add_argument("--data", metavar="FILE", help="the database (manykeys.db), or :memory:")
+    flags.add_argument("--config", type=Path, metavar="FILE", help="configuration file (TOML)")
+    flags.add_argument("--data", metavar="FILE", help="database file (manykeys.db), or :memory:")
     flags.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="any setting, repeatable; not for secrets, which other users would see",
+        help="set any setting, repeatable; not for secrets: other users can read command lines",
     )
     return flags
 
 
 def _server_flags() -> argparse.ArgumentParser:
-    """Give the flags about a running server."""
+    """Return the flags about a running server."""
     flags = argparse.ArgumentParser(add_help=False)
     flags.add_argument("--host", help="address to listen on (127.0.0.1)")
     flags.add_argument("--port", help="port to listen on (7512); 0 picks a free one")
     flags.add_argument("--uds", metavar="PATH", help="Unix socket to listen on instead of a port")
-    flags.add_argument("--fd", metavar="N", help="open socket to listen on instead of a port")
-    flags.add_argument("--tls-cert", metavar="FILE", help="certificate in PEM; turns TLS on")
-    flags.add_argument("--tls-key", metavar="FILE", help="its key, unless beside the certificate")
-    flags.add_argument("--log-format", metavar="FORM", help="plain or json (plain)")
-    flags.add_argument("--grace", metavar="TIME", help="time to finish requests at the end (10s)")
+    flags.add_argument("--fd", metavar="N", help="file descriptor of an open socket to listen on")
+    flags.add_argument("--tls-cert", metavar="FILE", help="certificate in PEM; enables TLS")
+    flags.add_argument(
+        "--tls-key", metavar="FILE", help="private key, if not in the certificate file"
+    )
+    flags.add_argument("--log-format", metavar="FORMAT", help="plain or json (plain)")
+    flags.add_argument("--grace", metavar="TIME", help="graceful shutdown timeout (10s)")
     return flags
 
 
 def _add_serve(serve: argparse.ArgumentParser) -> None:
-    serve.add_argument("--workers", default="1", metavar="N", help="processes; only 1 so far")
     serve.add_argument(
-        "--loop", choices=("uvloop", "asyncio"), help="event loop (uvloop where there is one)"
+        "--workers", default="1", metavar="N", help="number of processes; only 1 is supported"
+    )
+    serve.add_argument(
+        "--loop", choices=("uvloop", "asyncio"), help="event loop (uvloop if installed)"
     )
     serve.add_argument(
         "--open",
         action="store_true",
-        help="every request may do everything; for development: loopback only",
+        help="allow every request without login; for development, loopback only",
     )
     serve.set_defaults(run=_serve)
 
 
 def _add_create_admin(admin: argparse.ArgumentParser) -> None:
-    admin.add_argument("name", metavar="NAME", help="what the administrator logs in with")
+    admin.add_argument("name", metavar="NAME", help="username of the administrator")
     add_password_flag(admin)
     admin.set_defaults(run=_create_admin)
 
@@ -199,8 +203,8 @@ def _add_keys(keys: argparse.ArgumentParser, settings: argparse.ArgumentParser) 
     tasks = keys.add_subparsers(title="commands", metavar="COMMAND", dest="task", required=True)
     texts = {
         "list": "print all keys, no secrets",
-        "rotate": "add a key that signs from now on; the older ones verify until they are retired",
-        "retire": "end a key: what it signed is refused from now on",
+        "rotate": "add a key that signs from now on; older keys verify until they are retired",
+        "retire": "retire a key: tokens signed with it are rejected from now on",
     }
     for name, text in texts.items():
         task = tasks.add_parser(
@@ -208,17 +212,17 @@ def _add_keys(keys: argparse.ArgumentParser, settings: argparse.ArgumentParser) 
         )
         task.set_defaults(run=_work_on_keys)
         if name == "retire":
-            task.add_argument("kid", metavar="KID", help="the key's name, as list prints it")
+            task.add_argument("kid", metavar="KID", help="key ID, as list prints it")
 
 
 def _add_config(config: argparse.ArgumentParser) -> None:
-    config.add_argument("--check", action="store_true", help="only say what is wrong")
+    config.add_argument("--check", action="store_true", help="only validate the settings")
     config.add_argument("--docs", action="store_true", help="print docs/configuration.md")
     config.set_defaults(run=_print_config)
 
 
 def read_config(given: argparse.Namespace) -> Config:
-    """Give the settings; a flag of its own wins over `--set`."""
+    """Return the settings; a dedicated flag wins over `--set`."""
     overrides: dict[str, object] = {}
     for assignment in given.set:
         name, equals, value = assignment.partition("=")
@@ -238,10 +242,10 @@ def _serve(given: argparse.Namespace) -> int:
     is_local = bool(config.server.uds) or host == "localhost" or is_loopback(host)
     if given.workers != "1":
         raise ConfigError(
-            f"--workers: {given.workers} is not accepted; expected 1, the only number so far"
+            f"--workers: {given.workers} is not accepted; expected 1, the only supported value"
         )
     if given.open and not is_local:
-        raise ConfigError(f"--open: not with --host {host}; expected a loopback address")
+        raise ConfigError(f"--open: cannot be used with --host {host}; expected a loopback address")
     loop = _choose_loop(given.loop)
     logs = config.logs
     writer = start_logs(logs.format, logs.level, sys.stderr, logs.max_per_second)
@@ -253,8 +257,8 @@ def _serve(given: argparse.Namespace) -> int:
 
 
 def _survive_hangup() -> None:
-    """Let SIGHUP end nothing, from before anything slow until the process is over; what it means
-    while the server runs is said in `app.serve`. A handler, because children inherit SIG_IGN."""
+    """Ignore SIGHUP for the whole life of the process; `app.serve` defines its meaning while the
+    server runs. A handler, because child processes inherit SIG_IGN."""
     signal.signal(signal.SIGHUP, lambda number, frame: None)
 
 
@@ -265,7 +269,7 @@ def _run_server(
     *,
     open_mode: bool,
 ) -> int:
-    """Serve until a signal: what fails before the first answer is for the user to correct."""
+    """Serve until a signal. A failure before the server listens is the operator's to correct."""
     is_answering = False
 
     def on_ready(address: str) -> None:
@@ -290,13 +294,13 @@ def _run_server(
             return FAILED
         if isinstance(reason, OSError) and reason.filename is None:
             where = f"{config.server.host} port {config.server.port}"
-            raise LocalError(f"can not listen on {where}: {reason.strerror or reason}") from None
+            raise LocalError(f"cannot listen on {where}: {reason.strerror or reason}") from None
         raise
     return DONE
 
 
 def _show_setup_code(code: str) -> None:
-    """Print the setup code for the operator; it never goes into a log."""
+    """Print the setup code for the operator; it is never logged."""
     print(
         "first admin: manykeys create-admin NAME, or security:createFirstAdmin "
         f"with setupCode {code}",
@@ -313,7 +317,7 @@ def _run(
 
 
 def _choose_loop(name: str | None) -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Give the factory of the loop asked for; None is the standard library's."""
+    """Return the factory of the requested event loop; None for the standard library's."""
     if name == "uvloop" and uvloop is None:
         raise ConfigError("--loop: uvloop is not installed; expected asyncio")
     return None if name == "asyncio" or uvloop is None else uvloop.new_event_loop
@@ -321,18 +325,18 @@ def _choose_loop(name: str | None) -> Callable[[], asyncio.AbstractEventLoop] | 
 
 def _warn(config: Config, *, open_mode: bool, is_local: bool) -> None:
     if open_mode:
-        _LOG.warning("--open: everybody may do everything; never use this with real users")
+        _LOG.warning("--open: all requests are allowed without login; never use with real users")
     if not is_local and not config.security.strict:
         _LOG.warning("other machines can reach this server: consider security.strict = true")
     if config.ignored:
-        _LOG.warning("settings without effect here: %s", ", ".join(config.ignored))
+        _LOG.warning("settings without effect: %s", ", ".join(config.ignored))
     for exposure in check_exposures(config):
         _LOG.warning("%s", exposure)
 
 
 def _read_config_of_command(given: argparse.Namespace) -> Config:
-    """Give the settings of a command other than `serve`; a secret on its command line is warned
-    of."""
+    """Return the settings of a command other than `serve`; print a warning for a secret on the
+    command line."""
     config = read_config(given)
     for exposure in find_on_command_line(config):
         print(f"manykeys: warning: {exposure}", file=sys.stderr)
@@ -348,7 +352,7 @@ def _create_admin(given: argparse.Namespace) -> int:
 
 
 def _operate(given: argparse.Namespace) -> int:
-    """Run one of the commands that work on the store beside running servers."""
+    """Run one of the commands that work on the database while servers run."""
     config = _read_config_of_command(given)
     given.data = config.server.data
     work: Work = given.work
@@ -400,7 +404,7 @@ def _print_config(given: argparse.Namespace) -> int:
     else:
         print(dump(config), end="")
     for name in config.ignored:
-        print(f"{name}: without effect here", file=sys.stderr)
+        print(f"{name}: this setting has no effect", file=sys.stderr)
     return DONE
 
 

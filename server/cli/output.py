@@ -1,5 +1,5 @@
-"""How far a long command has come, on stderr: a bar on a terminal, elsewhere a line now and
-then."""
+"""Output of commands: tables, and progress on stderr (a bar on a terminal, elsewhere a line every
+few seconds)."""
 
 import os
 from argparse import Namespace
@@ -12,19 +12,19 @@ from server.admin.operations import Operations
 from server.core.text import printable
 
 Work = Callable[[Operations, Namespace], Awaitable[None]]
-"""What a command does, with its flags; `data` is always the database's."""
+"""The function of a command, with its flags; `data` is always the database file."""
 
 
 def write_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Give a table for people, in columns as wide as they must be."""
+    """Return a table with columns as wide as their contents."""
     lines = [tuple(headings), *(tuple(map(printable, row)) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
 
 def check_apart(path: Path, data: str, *others: Path) -> None:
-    """Raise LocalError if what is to be written is one of the files that are needed; the database
-    `data` has its latest writes in a second one."""
+    """Raise LocalError if the output file is one of the input files; the database `data` has its
+    latest writes in a second file."""
     place = os.path.realpath(data)
     others += tuple(Path(place + suffix) for suffix in ("", "-wal", "-shm"))
     if path.exists() and any(other.exists() and path.samefile(other) for other in others):
@@ -37,7 +37,7 @@ _LINE_S = 5.0
 
 
 class Progress:
-    """Shows what part of `total` is done; `clock_s` never goes back."""
+    """Shows the progress towards `total`; `clock_s` is monotonic."""
 
     def __init__(self, stream: TextIO, total: int, *, clock_s: Callable[[], float]) -> None:
         self._stream = stream
@@ -50,7 +50,7 @@ class Progress:
         self._width = 0
 
     def show(self, done: int, text: str) -> None:
-        """Tell that `done` is done, if it is time to tell something."""
+        """Print the progress `done`, if the last output is long enough ago."""
         now_s = self._clock_s()
         if now_s < self._next_s:
             return
@@ -66,7 +66,7 @@ class Progress:
         self._stream.flush()
 
     def end(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._width:
             self._draw("")
             self._stream.write("\r")

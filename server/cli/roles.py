@@ -1,5 +1,5 @@
-"""`manykeys role` and `manykeys profile`: rights are listed, shown and taken from one server to
-another, also while servers run."""
+"""`manykeys role` and `manykeys profile` commands: list, show, export and import permissions, also
+while servers run."""
 
 import os
 import sys
@@ -25,8 +25,8 @@ _PRIVATE = 0o600
 
 @dataclass(frozen=True, slots=True)
 class _Subject:
-    """What a command is about: `one` and `many` name it, `table` and `kind` are where it is kept
-    and how files call it."""
+    """The type of document a command works on: its singular and plural name, its table, and its
+    name in files."""
 
     one: str
     many: str
@@ -60,15 +60,15 @@ def _declare(subject: _Subject, command: ArgumentParser, settings: ArgumentParse
         return made
 
     listing = task("list", f"print all {many}", _list)
-    listing.add_argument("--json", action="store_true", help="one JSON object a line")
+    listing.add_argument("--json", action="store_true", help="one JSON object per line")
     showing = task("show", f"print a {one}", _show)
-    showing.add_argument("id", metavar="ID", help=f"the {one}'s id")
-    showing.add_argument("--json", action="store_true", help="as the API shows it")
-    exporting = task("export", f"write {many} as lines that import takes", _export)
-    exporting.add_argument("ids", nargs="*", metavar="ID", help=f"which {many} (all)")
-    exporting.add_argument("--output", type=Path, metavar="FILE", help="where to (stdout)")
+    showing.add_argument("id", metavar="ID", help=f"ID of the {one}")
+    showing.add_argument("--json", action="store_true", help="print as the API returns it")
+    exporting = task("export", f"export {many} as JSON lines, for import", _export)
+    exporting.add_argument("ids", nargs="*", metavar="ID", help=f"{many} to export (all)")
+    exporting.add_argument("--output", type=Path, metavar="FILE", help="output file (stdout)")
     importing = task(
-        "import", f"take {many} from a file; they are in force for the next request", _import
+        "import", f"import {many} from a file; they apply from the next request on", _import
     )
     add_import_flags(importing)
 
@@ -103,11 +103,11 @@ async def _export(operations: Operations, given: Namespace) -> None:
     if given.output is None:
         return await _write_all(operations, given, sys.stdout)
     check_apart(given.output, given.data)
-    if given.ids:  # a misspelt one costs nobody the export there was before
+    if given.ids:  # a misspelt ID must not overwrite an earlier export
         async for _ in _documents(operations, given.subject, given.ids):
             pass
     handle = os.open(given.output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _PRIVATE)
-    with open(handle, "w", encoding="utf-8") as file:  # noqa: ASYNC230  (nobody else waits)
+    with open(handle, "w", encoding="utf-8") as file:  # noqa: ASYNC230  (nothing else runs)
         await _write_all(operations, given, file)
 
 
@@ -123,7 +123,7 @@ async def _import(operations: Operations, given: Namespace) -> None:
 async def _documents(
     operations: Operations, subject: _Subject, ids: Sequence[str]
 ) -> AsyncIterator[Document]:
-    """Give the documents with these ids, ApiError 404 if one is not there, or else all."""
+    """Yield the documents with these IDs (ApiError 404 for an unknown one), or else all."""
     source = operations.roles if subject is _ROLE else operations.profiles
     for one in ids:
         yield await source.get(one)
@@ -151,7 +151,7 @@ def _summary(subject: _Subject, body: Mapping[str, object]) -> str:
 
 
 def _rights_in(role: Document) -> list[tuple[str, str, str]]:
-    """Give what a role allows and does not, whoever has it everywhere."""
+    """Return the permissions of a role that is not restricted to any index."""
     profile: dict[str, object] = {"policies": [{"roleId": role.id}]}
     rights = compile_rights([role.id], {role.id: profile}, {role.id: role.body}).listed()
     return [(str(one["controller"]), str(one["action"]), str(one["value"])) for one in rights]

@@ -1,4 +1,4 @@
-"""`manykeys strategies`: which ways to log in there are, and what is missing from one."""
+"""`manykeys strategies` command: list the authentication strategies, check the settings of one."""
 
 import textwrap
 from argparse import ArgumentParser, Namespace
@@ -16,23 +16,25 @@ _HEADINGS = ("NAME", "KIND", "BACKEND")
 def declare(command: ArgumentParser, settings: ArgumentParser) -> None:
     """Declare `manykeys strategies` and its commands."""
     tasks = command.add_subparsers(title="commands", metavar="COMMAND", dest="task", required=True)
-    text = "print the configured strategies, the kinds there are and what they offer"
+    text = "print the configured strategies, and the available types with their backends"
     tasks.add_parser("list", help=text, description=text, parents=[settings], allow_abbrev=False)
-    text = "say what a configured strategy does and what it lacks; nobody is asked without --online"
+    text = "check a configured strategy and print its problems; offline without --online"
     check = tasks.add_parser(
         "check", help=text, description=text, parents=[settings], allow_abbrev=False
     )
-    check.add_argument("name", metavar="NAME", help="its name in the configuration")
-    check.add_argument("--online", action="store_true", help="ask its provider or mail server, too")
-    text = "print what a strategy's providers want to know of this server, as XML"
+    check.add_argument("name", metavar="NAME", help="name of the strategy in the configuration")
+    check.add_argument(
+        "--online", action="store_true", help="also contact its provider or mail server"
+    )
+    text = "print the metadata of this server for the strategy's identity providers, as XML"
     metadata = tasks.add_parser(
         "metadata", help=text, description=text, parents=[settings], allow_abbrev=False
     )
-    metadata.add_argument("name", metavar="NAME", help="its name in the configuration")
+    metadata.add_argument("name", metavar="NAME", help="name of the strategy in the configuration")
 
 
 def run(config: Config, given: Namespace) -> None:
-    """Do what was asked for; LocalError for a strategy that lacks something."""
+    """Run the command; LocalError for a strategy with problems."""
     if given.task == "list":
         _list(config)
     elif given.task == "metadata":
@@ -61,14 +63,14 @@ def _check(config: Config, name: str, *, is_online: bool) -> None:
     for fact in found.facts:
         print(fact)
     for one in found.lacking:
-        print(f"lacking: {one}")
+        print(f"missing: {one}")
     if found.lacking:
-        raise LocalError(f"{name} lacks {len(found.lacking)} of what it needs")
-    print(f"{name} lacks nothing that can be seen from here")
+        raise LocalError(f"{name}: {len(found.lacking)} required items are missing")
+    print(f"{name}: OK ({'online' if is_online else 'offline'} checks)")
 
 
 def _check_known(config: Config, name: str) -> None:
     if name not in config.strategies:
         known = ", ".join(config.strategies)
         expected = f"expected one of: {known}" if known else "none is configured, see --config"
-        raise LocalError(f"{name}: there is no such strategy; {expected}")
+        raise LocalError(f"{name}: unknown strategy; {expected}")

@@ -1,4 +1,4 @@
-"""`manykeys user`: users are listed, made, changed and ended, also while servers run."""
+"""`manykeys user` command: list, create, change and delete users, also while servers run."""
 
 import sys
 from argparse import ArgumentParser, Namespace
@@ -34,59 +34,62 @@ def declare(command: ArgumentParser, settings: ArgumentParser) -> None:
         made.set_defaults(work=work)
         return made
 
-    _add_list(task("list", "print users, in the order of their ids", _list))
-    _add_create(task("create", "make a user, with a password unless told otherwise", _create))
+    _add_list(task("list", "print users, sorted by ID", _list))
+    _add_create(task("create", "create a user, with a password by default", _create))
     texts = {
-        "disable": ("refuse a user's tokens, keys and logins; his sessions end", _disable),
-        "enable": ("let a disabled user in again; sessions that ended stay so", _enable),
+        "disable": (
+            "disable a user: their tokens, API keys and logins are rejected, sessions revoked",
+            _disable,
+        ),
+        "enable": ("re-enable a user; revoked sessions stay revoked", _enable),
         "unlock": (
-            "forget a user's failed logins, so that the next attempt need not wait",
+            "reset the failed login counters of a user, so that the next attempt need not wait",
             _unlock,
         ),
-        "delete": ("end a user with his credentials, sessions and API keys", _delete),
+        "delete": ("delete a user and their credentials, sessions and API keys", _delete),
         "set-password": (
-            "give a user another password; his sessions and reset tokens end, API keys stay",
+            "set a user's password; sessions and reset tokens are revoked, API keys stay valid",
             _set_password,
         ),
         "reset-mfa": (
-            "take a user's second factors away, with his recovery codes; where he must have one he "
-            "enrols anew at his next login",
+            "delete a user's second factors and recovery codes; if a second factor is required, "
+            "they enroll again at the next login",
             _reset_mfa,
         ),
     }
     for name, (text, work) in texts.items():
         made = task(name, text, work)
-        made.add_argument("user", metavar="USER", help="the user's id")
+        made.add_argument("user", metavar="USER", help="ID of the user")
         made.add_argument(
-            "--by-username", action="store_true", help="USER is what he logs in with, not his id"
+            "--by-username", action="store_true", help="USER is a username, not an ID"
         )
         if name == "set-password":
             add_password_flag(made)
-            made.add_argument("--keep-sessions", action="store_true", help="his sessions go on")
+            made.add_argument("--keep-sessions", action="store_true", help="keep sessions")
         if name == "reset-mfa":
-            made.add_argument("--factor", metavar="NAME", help="only those of this strategy")
-            made.add_argument("--end-sessions", action="store_true", help="his sessions end, too")
+            made.add_argument("--factor", metavar="NAME", help="only the factor of this strategy")
+            made.add_argument("--end-sessions", action="store_true", help="also revoke sessions")
 
 
 def _add_list(made: ArgumentParser) -> None:
-    made.add_argument("--profile", metavar="ID", help="only those who have this profile")
-    made.add_argument("--disabled", action="store_true", help="only those who are disabled")
-    made.add_argument("--json", action="store_true", help="one JSON object a line, as for import")
+    made.add_argument("--profile", metavar="ID", help="only users with this profile")
+    made.add_argument("--disabled", action="store_true", help="only disabled users")
+    made.add_argument("--json", action="store_true", help="one JSON object per line, as for import")
 
 
 def _add_create(made: ArgumentParser) -> None:
-    made.add_argument("user", metavar="KUID", help="the user's id")
+    made.add_argument("user", metavar="KUID", help="ID of the user")
     made.add_argument(
-        "--profile", action="append", metavar="ID", help=f"a profile, repeatable ({DEFAULT})"
+        "--profile", action="append", metavar="ID", help=f"profile, repeatable ({DEFAULT})"
     )
-    made.add_argument("--username", metavar="NAME", help="what he logs in with (his id)")
-    made.add_argument("--content", metavar="JSON", help="the rest of his document, an object")
-    made.add_argument("--no-password", action="store_true", help="he can't log in with a password")
+    made.add_argument("--username", metavar="NAME", help="username (the user's ID)")
+    made.add_argument("--content", metavar="JSON", help="further content of the user, an object")
+    made.add_argument("--no-password", action="store_true", help="create no password credentials")
     add_password_flag(made)
 
 
 async def _list(operations: Operations, given: Namespace) -> None:
-    """Print page by page: there may be millions."""
+    """Print users page by page: there may be millions."""
     is_first = True
     async for users in _pages(operations, given.profile, is_disabled=given.disabled):
         if given.json:
@@ -104,7 +107,7 @@ async def _pages(
     operations: Operations, profile_id: str | None, *, is_disabled: bool
 ) -> AsyncIterator[list[User]]:
     if profile_id is not None and not is_id(profile_id):
-        raise LocalError("--profile: expected a profile's id")
+        raise LocalError("--profile: expected a profile ID")
     storage, after = operations.storage, cast("Row | None", None)
     where: Row = {} if profile_id is None else {"profile_id": profile_id}
     table = Table.USERS if profile_id is None else Table.USER_PROFILES
@@ -148,7 +151,7 @@ async def _create(operations: Operations, given: Namespace) -> None:
         password = take_password(from_stdin=given.password_stdin)
         credentials[LOCAL] = {"username": username, "password": password}
     elif given.username is not None or given.password_stdin:
-        raise LocalError("--no-password: not with --username or --password-stdin")
+        raise LocalError("--no-password: cannot be used with --username or --password-stdin")
     making = operations.users.create(
         kuid=given.user,
         kind="",
@@ -169,7 +172,7 @@ def _read_content(written: str | None) -> dict[str, object]:
     if not isinstance(content, dict):
         raise LocalError("--content: expected a JSON object")
     if "profileIds" in content:
-        raise LocalError("--content: expected profiles as --profile, not as profileIds")
+        raise LocalError("--content: profileIds is not accepted; use --profile")
     return content
 
 
@@ -178,7 +181,7 @@ async def _disable(operations: Operations, given: Namespace) -> None:
     await operations.change(
         "user disable", kuid, operations.user_changes.disable(kuid, BY_OPERATOR)
     )
-    print(f"user {kuid} is disabled: his tokens and keys are refused from now on")
+    print(f"user {kuid} is disabled: their tokens and API keys are rejected from now on")
 
 
 async def _enable(operations: Operations, given: Namespace) -> None:
@@ -190,7 +193,7 @@ async def _enable(operations: Operations, given: Namespace) -> None:
 async def _unlock(operations: Operations, given: Namespace) -> None:
     kuid = await _find(operations, given)
     await operations.change("user unlock", kuid, operations.user_changes.unlock(kuid))
-    print(f"user {kuid} is unlocked: failed logins are forgotten")
+    print(f"user {kuid} is unlocked: failed login counters are reset")
 
 
 async def _delete(operations: Operations, given: Namespace) -> None:
@@ -205,15 +208,15 @@ async def _set_password(operations: Operations, given: Namespace) -> None:
     credentials, revokes = {"password": password}, not given.keep_sessions
     setting = operations.credentials.update(LOCAL, kuid, credentials, BY_OPERATOR, revokes=revokes)
     await operations.change("user set-password", kuid, setting, strategy=LOCAL)
-    print(f"user {kuid} has another password")
+    print(f"user {kuid} has a new password")
 
 
 async def _reset_mfa(operations: Operations, given: Namespace) -> None:
-    """Take them away in a transaction and with an event each."""
+    """Delete each factor in its own transaction, with its own audit event."""
     kuid, named, factors = await _find(operations, given), given.factor, operations.factors
     if named is not None and named not in factors:
         known = ", ".join(factors) or "(security.mfa.factors names none)"
-        raise LocalError(f"--factor: {named} is no second factor; expected one of: {known}")
+        raise LocalError(f"--factor: {named} is not a second factor; expected one of: {known}")
     asked = factors if named is None else (named,)
     held = await factors_of(operations.storage, kuid, asked)
     if not held:
@@ -222,27 +225,27 @@ async def _reset_mfa(operations: Operations, given: Namespace) -> None:
     for name in held:
         removal = take_away(operations.storage, kuid, name, ends)
         await operations.change("user reset-mfa", kuid, removal, strategy=name)
-        print(f"user {kuid} has no {name} any more")
+        print(f"user {kuid}: {name} deleted")
     if not await operations.storage.exists(Table.CREDENTIALS, kuid=kuid):
-        print(f"user {kuid} has no other credentials either: he can't log in")
+        print(f"user {kuid} has no credentials left and cannot log in")
 
 
 async def _hint(operations: Operations, given: Namespace) -> str:
-    """Say what the name may be that is no user's id."""
+    """Return a hint for a name that is not a user ID."""
     name: str = given.user
     if not given.by_username:
         if await operations.storage.exists(Table.CREDENTIALS, strategy=LOCAL, id=name):
-            return "but one who logs in with this name: add --by-username"
+            return "but there is a user with this username: add --by-username"
     return "see manykeys user list"
 
 
 async def _find(operations: Operations, given: Namespace) -> str:
-    """Give the id of the user a command is about; LocalError for one who is not there."""
+    """Return the ID of the user a command is about; LocalError if there is no such user."""
     kuid: str = given.user
     if given.by_username:
         row = await operations.storage.get(Table.CREDENTIALS, strategy=LOCAL, id=kuid)
         kuid = "" if row is None else cast(str, row["kuid"])
     if not kuid or await operations.users.get(kuid) is None:
         hint = await _hint(operations, given)
-        raise LocalError(f"{given.user}: there is no such user, {hint}")
+        raise LocalError(f"{given.user}: user not found, {hint}")
     return kuid

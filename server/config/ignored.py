@@ -1,7 +1,7 @@
-"""Settings of the reference (contract/08) that mean nothing here.
+"""Kuzzle settings that are accepted but have no effect.
 
-They are taken so that an existing configuration can be used, and named in a warning.
-A `.*` stands for all below it that no table declares.
+They are accepted so that an existing configuration can be used; the server logs a warning that
+names them. `.*` matches every undeclared name below it.
 """
 
 IGNORED = (

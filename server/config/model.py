@@ -1,7 +1,7 @@
-"""Every setting, once: name, kind, default and meaning.
+"""Configuration model: every setting with its name, type, default and description.
 
-Names are the reference's where it has the setting (contract/08). Attributes are the names in snake
-case; durations end in `_ms`, sizes in `_bytes`. Reading and writing is in
+Names are Kuzzle's where Kuzzle has the setting. Attributes are the names in snake
+case; durations end in `_ms`, sizes in `_bytes`. Parsing and formatting is in
 `server.core.config_file`.
 """
 
@@ -41,7 +41,7 @@ from server.core.settings import (
 from server.messaging.delivery import read_url
 
 MOST_FRAMES = 3600
-"""Frames kept at most, whatever is configured: about 2 MB of them."""
+"""Maximum number of statistics frames kept, whatever is configured: about 2 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,46 +49,52 @@ class Limits:
     """`[limits]`"""
 
     logins_per_second: int = setting(
-        "loginsPerSecond", whole(0, 1_000_000), 0, "Logins a second on one connection; 0 for all."
+        "loginsPerSecond",
+        whole(0, 1_000_000),
+        0,
+        "Maximum logins per second on one connection; 0 for no limit.",
     )
     failed_logins: int = setting(
         "failedLogins",
         whole(0, 1000),
         10,
         "Failed logins of an account from one address or known device, and ten times as many of an "
-        "account or of an address in all, before the next ones must wait; 0 for no limit. A proxy "
-        "in front belongs into `server.trustedProxies`.",
+        "account or of an address in total, before further attempts must wait; 0 for no limit. "
+        "Behind a proxy, list it in `server.trustedProxies`.",
     )
     anonymous_writes: int = setting(
         "anonymousWrites",
         whole(0, 1_000_000),
         300,
-        "Login steps begun and users registered by unauthenticated clients of one address, each "
-        "minute, before the next ones must wait; 0 for no limit.",
+        "Login steps started and users registered by unauthenticated clients of one address per "
+        "minute, before further ones must wait; 0 for no limit.",
     )
     documents_fetch_count: int = setting(
-        "documentsFetchCount", whole(1, 1_000_000), 10_000, "Items one answer may give."
+        "documentsFetchCount", whole(1, 1_000_000), 10_000, "Maximum items in one response."
     )
     documents_write_count: int = setting(
-        "documentsWriteCount", whole(1, 1_000_000), 200, "Items one request may change."
+        "documentsWriteCount", whole(1, 1_000_000), 200, "Maximum items one request may change."
     )
     live_sessions: int = setting(
         "liveSessions",
         whole(1, 100_000_000),
         100_000,
-        "Sessions kept in memory for speed, 7 to 8 KB each.",
+        "Sessions cached in memory, 7 to 8 KB each.",
     )
     pipelined: int = setting(
-        "pipelined", whole(1, 10_000), 64, "Requests of one connection in progress at a time."
+        "pipelined", whole(1, 10_000), 64, "Maximum concurrent requests of one connection."
     )
     connections: int = setting(
-        "connections", whole(1, 1_000_000), 20_000, "Open connections; further ones are closed."
+        "connections",
+        whole(1, 1_000_000),
+        20_000,
+        "Maximum open connections; further ones are closed.",
     )
     connections_per_address: int = setting(
         "connectionsPerAddress",
         whole(0, 1_000_000),
         0,
-        "Open connections of one client address (IPv6: of one /64); 0 for a quarter of "
+        "Maximum open connections of one client address (IPv6: of one /64); 0 for a quarter of "
         "`connections`. Loopback, Unix sockets and trusted proxies have no such limit; WebSockets "
         "behind a trusted proxy count for the client it names.",
     )
@@ -96,34 +102,34 @@ class Limits:
         "unfinishedSize",
         size(1024 * 1024, 2**40),
         256 * 1024 * 1024,
-        "Bytes of requests and messages that all connections together hold before they are "
-        "answered, whole or not; a client address holds at most a quarter. Beyond it 503 or a "
-        "WebSocket close with 1013, but never for bodies up to 16 KiB.",
+        "Maximum bytes of unanswered requests and messages, complete or not, of all connections; a "
+        "client address may use at most a quarter. Beyond it the response is 503, or a WebSocket "
+        "close with 1013, but never for bodies up to 16 KiB.",
     )
     unsent_size_bytes: int = setting(
         "unsentSize",
         size(1024 * 1024, 2**40),
         256 * 1024 * 1024,
-        "Bytes of answers that wait for clients that do not read, of all connections; a client "
-        "address has at most a quarter. Beyond it the connections that waited longest are dropped.",
+        "Maximum bytes of unsent responses of all connections; a client address may use at most a "
+        "quarter. Beyond it the connections that have waited longest are disconnected.",
     )
     unsent_size_per_connection_bytes: int = setting(
         "unsentSizePerConnection",
         size(1024),
         64 * 1024,
-        "Bytes of answers that may wait for one connection before further requests of it are run.",
+        "Maximum bytes of unsent responses of one connection before its next requests are run.",
     )
     in_flight: int = setting(
         "inFlight",
         whole(1, 1_000_000),
         10_000,
-        "Requests in progress; beyond it the answer is 503.",
+        "Maximum concurrent requests; beyond it the response is 503.",
     )
     json_values: int = setting(
         "jsonValues",
         whole(100, 100_000_000),
         JSON_VALUES,
-        "Brackets, braces and commas in the JSON of one request.",
+        "Maximum number of brackets, braces and commas in the JSON of one request.",
     )
 
 
@@ -132,21 +138,21 @@ class Timeouts:
     """`[timeouts]`"""
 
     head_ms: Milliseconds = setting(
-        "head", duration(100), 10_000, "To send a request's head, and for a TLS handshake."
+        "head", duration(100), 10_000, "Header read timeout, and TLS handshake timeout."
     )
-    body_ms: Milliseconds = setting("body", duration(100), 30_000, "To send a request's body.")
+    body_ms: Milliseconds = setting("body", duration(100), 30_000, "Body read timeout.")
     idle_ms: Milliseconds = setting(
-        "idle", duration(100), 60_000, "Between two requests of a connection."
+        "idle", duration(100), 60_000, "Keep-alive timeout between two requests of a connection."
     )
-    write_ms: Milliseconds = setting("write", duration(100), 30_000, "To take an answer.")
+    write_ms: Milliseconds = setting("write", duration(100), 30_000, "Write timeout.")
     strategy_ms: Milliseconds = setting(
-        "strategy", duration(100), 30_000, "A strategy of somebody else's has to answer."
+        "strategy", duration(100), 30_000, "Timeout of a third-party strategy."
     )
     login_ms: Milliseconds = setting(
-        "login", duration(1000), 600_000, "Between two steps of a login."
+        "login", duration(1000), 600_000, "Timeout between two steps of a login."
     )
     grace_ms: Milliseconds = setting(
-        "grace", duration(), 10_000, "To finish requests when the server is told to stop."
+        "grace", duration(), 10_000, "Graceful shutdown timeout: time to finish requests."
     )
 
 
@@ -154,15 +160,15 @@ class Timeouts:
 class LogSettings:
     """`[logs]`"""
 
-    format: str = setting("format", choice("plain", "json"), "plain", "How a log line looks.")
+    format: str = setting("format", choice("plain", "json"), "plain", "Log format.")
     level: str = setting(
-        "level", choice("debug", "info", "warning", "error"), "info", "The least that is logged."
+        "level", choice("debug", "info", "warning", "error"), "info", "Minimum log level."
     )
     requests: str = setting(
         "requests",
         choice("none", "notable", "all"),
         "notable",
-        "Requests to log; notable are logins, changes, refusals and failures.",
+        "Which requests to log; `notable` are logins, changes, refusals and failures.",
     )
     max_per_second: int = setting(
         "maxPerSecond",
@@ -172,7 +178,7 @@ class LogSettings:
         "rest is counted in one line. Successful requests are not limited. 0 for no limit.",
     )
     audit: bool = setting(
-        "audit", YES_NO, False, "Log each event of the audit trail too, as manykeys.audit."
+        "audit", YES_NO, False, "Also write each audit event to the log, as manykeys.audit."
     )
 
 
@@ -181,7 +187,7 @@ class ScrollDefaults:
     """`[services.storageEngine.defaults]`"""
 
     scroll_ttl_ms: Milliseconds = setting(
-        "scrollTTL", duration(1), 15_000, "Life of a search that can be continued."
+        "scrollTTL", duration(1), 15_000, "Default lifetime of a scroll (a search with pages)."
     )
 
 
@@ -190,7 +196,7 @@ class StorageEngine:
     """`[services.storageEngine]`"""
 
     max_scroll_duration_ms: Milliseconds = setting(
-        "maxScrollDuration", duration(1), 60_000, "Longest such life a client may ask for."
+        "maxScrollDuration", duration(1), 60_000, "Maximum scroll lifetime a client may request."
     )
     defaults: ScrollDefaults = table("defaults", ScrollDefaults)
 
@@ -206,22 +212,23 @@ class StorageServices:
 class Statistics:
     """`[stats]`"""
 
-    enabled: bool = setting("enabled", YES_NO, True, "Keep frames of statistics.")
+    enabled: bool = setting("enabled", YES_NO, True, "Collect statistics frames.")
     stats_interval_s: int = setting(
-        "statsInterval", whole(1, 86_400), 10, "Length of a frame, in s."
+        "statsInterval", whole(1, 86_400), 10, "Length of a statistics frame, in s."
     )
     ttl_s: int = setting(
         "ttl",
         whole(1, 2_592_000),
         3600,
-        f"How long frames are kept, in s; {MOST_FRAMES} of them at most.",
+        f"How long statistics frames are kept, in s; at most {MOST_FRAMES} frames.",
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where settings came from, as far as others might read them there: the configuration file and
-    the names in it, the names given on the command line, and the files of secrets by name."""
+    """Where settings came from, as far as other users of the machine might read them there: the
+    configuration file and the names in it, the names given on the command line, and the files of
+    secrets by name."""
 
     file: str = ""
     in_file: frozenset[str] = frozenset()
@@ -231,7 +238,7 @@ class Sources:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """All settings of a server. `ignored` names the given keys that have no effect here."""
+    """All settings of a server. `ignored` lists the given keys that have no effect."""
 
     server: Server = table("server", Server)
     security: Security = table("security", Security)
@@ -246,7 +253,7 @@ class Config:
         "strategies",
         NAMED_TABLES,
         {},
-        "One table for each further strategy: `use`, and what that strategy asks for.",
+        "One table for each further strategy: `use`, and the settings of that strategy.",
         secret=True,
     )
     ignored: tuple[str, ...] = ()
@@ -258,9 +265,9 @@ def load(
     environment: Mapping[str, str] | None = None,
     overrides: Mapping[str, object] | None = None,
 ) -> Config:
-    """Give the settings: defaults under the file, under the environment, under the overrides.
+    """Return the settings: the overrides win over the environment, the file and the defaults.
 
-    Overrides are values by full name, like `server.port`. ConfigError names what is wrong.
+    Overrides are values by full name, like `server.port`. ConfigError names the setting at fault.
     """
     in_file, flags = read_file(file) if file else {}, read_overrides(overrides or {})
     tree = merge(merge(in_file, read_environment(environment or {})), flags)
@@ -283,7 +290,7 @@ def load(
 
 
 def dump(config: Config) -> str:
-    """Give the settings as TOML, secrets left out."""
+    """Return the settings as TOML, without secrets."""
     return write_toml(config)
 
 

@@ -1,4 +1,4 @@
-"""Settings about who gets in: tokens, keys, passwords, the audit trail, the strategy `local`."""
+"""Security settings: tokens, API keys, passwords, audit log, MFA and the strategy `local`."""
 
 from dataclasses import dataclass
 
@@ -31,13 +31,14 @@ class AuthToken:
         "algorithm",
         choice("HS256", "HS384", "HS512", "ES256", "RS256", "EdDSA"),
         "HS256",
-        "How session tokens are signed.",
+        "Signature algorithm of session tokens.",
     )
     secret: str | None = setting(
         "secret",
         secret_text(LEAST_SECRET_BYTES),
         None,
-        "Signs tokens. Without it one is made at the first start and kept in the database.",
+        "Signing secret of tokens. If not set, a key is generated at the first start and stored in "
+        "the database.",
         secret=True,
         also="security.jwt.secret",
     )
@@ -57,40 +58,46 @@ class AuthToken:
         "prefix",
         matching(r"[A-Za-z0-9_-]{0,32}", "letters, digits, _ and -"),
         "",
-        "Put in front of session tokens; kauth- gives the reference's newer form.",
+        "Prefix of session tokens; `kauth-` is the form of newer Kuzzle versions.",
     )
     expires_in_ms: Milliseconds = setting(
-        "expiresIn", duration(1, unlimited=True), 3_600_000, "Life of a session token."
+        "expiresIn", duration(1, unlimited=True), 3_600_000, "Lifetime of a session token."
     )
     max_ttl_ms: Milliseconds = setting(
-        "maxTTL", duration(unlimited=True), -1, "Longest life a login may ask for; 0 forbids all."
+        "maxTTL",
+        duration(unlimited=True),
+        -1,
+        "Maximum token lifetime a login may request; 0 forbids all.",
     )
     grace_period_ms: Milliseconds = setting(
         "gracePeriod",
         duration(),
         1000,
-        "How long a refreshed token stays usable. Later it is refused with 401; only a "
-        "further auth:refreshToken with it, as by a second client that shares it, then ends the "
-        "whole session.",
+        "How long a refreshed token stays valid. Later it is rejected with 401; only a further "
+        "auth:refreshToken with it, as by a second client that shares it, then revokes the whole "
+        "session.",
         also="security.jwt.gracePeriod",
     )
     max_age_ms: Milliseconds = setting(
-        "maxAge", duration(1, unlimited=True), -1, "Longest life of a session over all refreshes."
+        "maxAge", duration(1, unlimited=True), -1, "Maximum session lifetime over all refreshes."
     )
     idle_ms: Milliseconds = setting(
         "idle",
         duration(300_000, unlimited=True),  # the store hears of a use a minute or two late
         -1,
-        "Life of a session nobody uses.",
+        "Session idle timeout.",
     )
     max_sessions: int = setting(
         "maxSessions",
         whole(0, 500),
         0,
-        "Sessions of one user; a further login ends his oldest one. 0 for any number.",
+        "Maximum sessions per user; a further login revokes the oldest one. 0 for no limit.",
     )
     warn_before_ms: Milliseconds = setting(
-        "warnBefore", duration(), 0, "How long before its end a socket is told of it; 0 for not."
+        "warnBefore",
+        duration(),
+        0,
+        "How long before its token expires a WebSocket is notified; 0 to disable.",
     )
 
 
@@ -99,14 +106,18 @@ class ApiKey:
     """`[security.apiKey]`"""
 
     max_ttl_ms: Milliseconds = setting(
-        "maxTTL", duration(unlimited=True), -1, "Longest life of an API key made by its own user."
+        "maxTTL",
+        duration(unlimited=True),
+        -1,
+        "Maximum lifetime of an API key that users create for themselves.",
     )
     credential_changes: str = setting(
         "credentialChanges",
         choice("none", "others", "all"),
         "none",
         "Whose authentication methods API keys may change where a user needs a recent login:"
-        " those of other users, or also of their own one. See docs/strategies/totp.md.",
+        " those of other users (`others`), or also their own user's (`all`). See"
+        " docs/strategies/totp.md.",
     )
 
 
@@ -114,45 +125,47 @@ class ApiKey:
 class PasswordSettings:
     """`[security.passwords]`"""
 
-    cost: int = setting("cost", whole(4, 16), 12, "Cost of bcrypt: one more doubles the work.")
+    cost: int = setting("cost", whole(4, 16), 12, "bcrypt cost factor: each step doubles the work.")
     threads: int = setting(
-        "threads", whole(0, 256), 0, "Threads that hash; 0 for one per usable core."
+        "threads", whole(0, 256), 0, "Password hashing threads; 0 for one per usable core."
     )
     queue: int = setting(
         "queue",
         whole(1, 10_000),
         128,
-        "Passwords that may wait, half of them of one account or address; beyond it: 503.",
+        "Password hashing queue length, at most half of it for one account or address; beyond it"
+        " the response is 503.",
     )
     min_length: int = setting(
         "minLength",
         whole(0, 256),
         0,
-        "Fewest characters of a new password; at least 8 with security.strict.",
+        "Minimum password length; at least 8 with security.strict.",
     )
     forbid_common: bool = setting(
         "forbidCommon",
         YES_NO,
         False,
-        "Refuse new passwords that many people use; always with security.strict.",
+        "Reject common passwords; always with security.strict.",
     )
     forbid_context: bool = setting(
         "forbidContext",
         YES_NO,
         False,
-        "Refuse new passwords that contain the name of the user or of this server.",
+        "Reject new passwords that contain the name of the user or of this server.",
     )
     breach_url: str = setting(
         "breachUrl",
-        matching(r"(?:https?://[!-~]+/)?", "a URL that ends in /, or nothing"),
+        matching(r"(?:https?://[!-~]+/)?", "a URL that ends in /, or an empty string"),
         "",
-        "Refuse new passwords whose SHA-1 this service knows; it is sent the first five digits.",
+        "Breached password service: new passwords whose SHA-1 it lists are rejected. Only the first"
+        " five digits of the hash are sent.",
     )
     breach_file: str = setting(
         "breachFile",
-        matching(r"[^\x00-\x1f]{0,4096}", "the name of a file, or nothing"),
+        matching(r"[^\x00-\x1f]{0,4096}", "a file name, or an empty string"),
         "",
-        "The same out of a sorted file of lines `SHA-1:count`, which wins over the service.",
+        "Breached password file: sorted lines `SHA-1:count`. Used instead of the service.",
     )
 
 
@@ -161,16 +174,17 @@ class Audit:
     """`[security.audit]`"""
 
     enabled: bool = setting(
-        "enabled", YES_NO, True, "Keep who logged in, was refused, or changed what, from where."
+        "enabled", YES_NO, True, "Record logins, refusals and changes in the audit log."
     )
     retention_ms: Milliseconds = setting(
-        "retention", duration(1000, unlimited=True), 90 * DAY_MS, "How long it is kept."
+        "retention", duration(1000, unlimited=True), 90 * DAY_MS, "How long audit events are kept."
     )
     max_events: int = setting(
         "maxEvents",
         whole(1000, 100_000_000),
         500_000,
-        "Most events kept, some 600 bytes each; the most frequent kind gives way.",
+        "Maximum number of audit events, some 600 bytes each; beyond it the oldest of the most"
+        " frequent kind are deleted.",
     )
 
 
@@ -182,35 +196,35 @@ class Mfa:
         "requiredFor",
         WHOM,
         "nobody",
-        "Who must have a second factor. Who has one is asked for it in any case.",
+        "Users for whom a second factor is required. Users who have one are always asked for it.",
     )
     factors: tuple[str, ...] = setting(
         "factors",
         texts(),
         ("totp",),
-        "Names of the strategies that are second factors, where there are such strategies.",
+        "Names of the configured strategies that are second factors.",
     )
     exempt: tuple[str, ...] = setting(
         "exempt",
         texts(),
         (),
-        "Strategies after which none is asked for: they are two factors already.",
+        "Strategies after which no second factor is required: they are two factors already.",
     )
     recent_login_ms: Milliseconds | None = setting(
         "recentLogin",
         unset_or(duration(1000)),
         None,
-        "How long after a login its session may change how users log in. If it is not set: 15m,"
+        "How long after a login its session may change authentication methods. If not set: 15m"
         " for second factors, and with security.strict for every authentication method.",
     )
     api_keys: str = setting(
         "apiKeys",
         choice("require", "exempt"),
         "require",
-        "Whether who must give a second factor has to have given it to make an API key.",
+        "Whether users who need a second factor need it to create API keys (`require`).",
     )
     portable: bool = setting(
-        "portable", YES_NO, False, "Take a second factor from clients that keep no cookies, too."
+        "portable", YES_NO, False, "Accept a second factor from clients without cookies too."
     )
 
 
@@ -222,11 +236,12 @@ class Notify:
         "command",
         texts(),
         (),
-        "Program that hears of changed credentials and of attacks; JSON on its standard input.",
+        "Command run on security events (changed credentials, attacks); gets JSON on standard"
+        " input.",
     )
-    url: str = setting("url", text(), "", "Service that is sent the same in a POST.", secret=True)
+    url: str = setting("url", text(), "", "Webhook URL: gets the same JSON by POST.", secret=True)
     timeout_ms: Milliseconds = setting(
-        "timeout", duration(100), 10_000, "How long the program or the service may take."
+        "timeout", duration(100), 10_000, "Timeout of the command or the webhook."
     )
 
 
@@ -235,14 +250,14 @@ class Security:
     """`[security]`"""
 
     restricted_profile_ids: tuple[str, ...] = setting(
-        "restrictedProfileIds", texts(1), ("default",), "Profiles of users who register themselves."
+        "restrictedProfileIds", texts(1), ("default",), "Profiles of users who sign up themselves."
     )
     strict: bool = setting(
         "strict",
         YES_NO,
         False,
-        "Refuse short, common and breached passwords, ask for the old one and for a recent login,"
-        " warn of weak settings.",
+        "Strict mode: reject short, common and breached passwords, require the current password"
+        " and a recent login for changes, warn about weak settings.",
     )
     auth_token: AuthToken = table("authToken", AuthToken)
     api_key: ApiKey = table("apiKey", ApiKey)
@@ -257,19 +272,19 @@ class LocalStrategy:
     """`[plugins.kuzzle-plugin-auth-passport-local]`"""
 
     require_password: bool = setting(
-        "requirePassword", YES_NO, False, "Ask for the old password before it is changed."
+        "requirePassword", YES_NO, False, "Require the current password to change it."
     )
     password_policies: tuple[dict[str, object], ...] = setting(
         "passwordPolicies",
         TABLES,
         (),
-        "Rules for passwords, each for some users (contract of the API).",
+        "Password rules, each for some users; see docs/strategies/local.md.",
     )
     reset_password_expires_in_ms: Milliseconds = setting(
         "resetPasswordExpiresIn",
         duration(1, unlimited=True),
         -1,
-        "Life of a reset token; with security.strict an hour where none is given.",
+        "Lifetime of a password reset token; with security.strict 1h if not set.",
     )
 
 

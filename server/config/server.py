@@ -1,4 +1,4 @@
-"""Settings about what is spoken, where and to whom: `[server]` and `[http]`."""
+"""Network settings: listeners, TLS, HTTP, WebSocket, proxies and CORS (`[server]`, `[http]`)."""
 
 from dataclasses import dataclass
 
@@ -29,31 +29,36 @@ _HEADERS = (
 class HttpProtocol:
     """`[server.protocols.http]`"""
 
-    allow_compression: bool = setting("allowCompression", YES_NO, True, "Read compressed bodies.")
+    allow_compression: bool = setting("allowCompression", YES_NO, True, "Accept compressed bodies.")
     max_encoding_layers: int = setting(
-        "maxEncodingLayers", whole(1, 10), 1, "Layers of Content-Encoding a body may have."
+        "maxEncodingLayers", whole(1, 10), 1, "Maximum number of Content-Encoding layers."
     )
     max_ratio: int = setting(
         "maxRatio",
         whole(1, 1100),
         100,
-        "How many times its compressed size a body may have, beyond 64 KiB.",
+        "Maximum compression ratio of a body, beyond 64 KiB.",
     )
     max_inflated_size_bytes: int = setting(
-        "maxInflatedSize", size(1024), _MEBIBYTE // 2, "Largest body that was compressed, inflated."
+        "maxInflatedSize", size(1024), _MEBIBYTE // 2, "Maximum decompressed size of a body."
     )
     max_form_file_size_bytes: int = setting(
-        "maxFormFileSize", size(), _MEBIBYTE, "Largest file in a form."
+        "maxFormFileSize", size(), _MEBIBYTE, "Maximum size of a file in a form."
     )
     additional_content_types: tuple[str, ...] = setting(
-        "additionalContentTypes", texts(), (), "Further types of content read as JSON."
+        "additionalContentTypes", texts(), (), "Additional content types parsed as JSON."
     )
     max_header_size_bytes: int = setting(
-        "maxHeaderSize", size(1024, _MEBIBYTE), 16_384, "Largest head of a request."
+        "maxHeaderSize",
+        size(1024, _MEBIBYTE),
+        16_384,
+        "Maximum size of the request line and headers.",
     )
-    max_headers: int = setting("maxHeaders", whole(1, 10_000), 100, "Most fields in a head.")
+    max_headers: int = setting(
+        "maxHeaders", whole(1, 10_000), 100, "Maximum number of header fields."
+    )
     max_url_length: int = setting(
-        "maxUrlLength", whole(64, _MEBIBYTE), 8192, "Longest path with its query, in bytes."
+        "maxUrlLength", whole(64, _MEBIBYTE), 8192, "Maximum length of path and query, in bytes."
     )
 
 
@@ -61,46 +66,50 @@ class HttpProtocol:
 class WebSocketProtocol:
     """`[server.protocols.websocket]`"""
 
-    enabled: bool = setting("enabled", YES_NO, True, "Speak WebSocket too.")
+    enabled: bool = setting("enabled", YES_NO, True, "Accept WebSocket connections.")
     idle_timeout_ms: Milliseconds = setting(
-        "idleTimeout", duration(1000), 60_000, "A socket that says nothing for so long is closed."
+        "idleTimeout", duration(1000), 60_000, "Idle timeout of a WebSocket."
     )
     rate_limit: int = setting(
-        "rateLimit", whole(0, 1_000_000), 0, "Messages a second on one socket; 0 for no limit."
+        "rateLimit",
+        whole(0, 1_000_000),
+        0,
+        "Maximum messages per second on a WebSocket; 0 for no limit.",
     )
     control_rate_limit: int = setting(
         "controlRateLimit",
         whole(0, 1_000_000),
         100,
-        "Pings and pongs a second on one socket, beyond which it is closed; 0 for no limit.",
+        "Maximum pings and pongs per second on a WebSocket; beyond it, it is closed. 0 for no"
+        " limit.",
     )
     send_pings_automatically: bool = setting(
         "sendPingsAutomatically",
         YES_NO,
         False,
-        "Ping a socket that said nothing for half of `idleTimeout`.",
+        "Ping a WebSocket that has been idle for half of `idleTimeout`.",
     )
     reset_idle_timeout_on_send: bool = setting(
         "resetIdleTimeoutOnSend",
         YES_NO,
         False,
-        "What is sent to a socket unasked counts for `idleTimeout` like what it says.",
+        "Notifications sent to a WebSocket reset its idle timeout too.",
     )
     max_unsent_bytes: int = setting(
         "maxUnsent",
         size(),
         _MEBIBYTE,
-        "Notifications that may wait for a socket that takes none; beyond it, it is dropped.",
+        "Maximum unsent notifications of a WebSocket, in bytes; beyond it, it is disconnected.",
     )
     compression: bool = setting("compression", YES_NO, False, "Compress messages (RFC 7692).")
     max_ratio: int = setting(
         "maxRatio",
         whole(1, 1100),
         100,
-        "How many times its compressed size a message may have, beyond 64 KiB.",
+        "Maximum compression ratio of a message, beyond 64 KiB.",
     )
     max_frames: int = setting(
-        "maxFrames", whole(1, 1_000_000), 128, "Frames one message may be cut into."
+        "maxFrames", whole(1, 1_000_000), 128, "Maximum number of frames in a message."
     )
 
 
@@ -116,19 +125,18 @@ class Protocols:
 class TlsSettings:
     """`[server.tls]`"""
 
-    cert: str = setting(
-        "cert", text(), "", "File with the certificate and its chain, in PEM; turns TLS on."
-    )
+    cert: str = setting("cert", text(), "", "File with the certificate chain, in PEM; enables TLS.")
     key: str = setting(
-        "key", text(), "", "File with its key, unless that is in `cert` too.", secret_file=True
+        "key", text(), "", "File with the private key, unless it is in `cert`.", secret_file=True
     )
     client_ca: str = setting(
         "clientCa",
         text(),
         "",
-        "File with the authorities, in PEM, of certificates clients may show; asks for them.",
+        "File with the CA certificates for client certificates, in PEM; requests client"
+        " certificates.",
     )
-    min_version: str = setting("minVersion", choice("1.2", "1.3"), "1.2", "Oldest TLS spoken.")
+    min_version: str = setting("minVersion", choice("1.2", "1.3"), "1.2", "Minimum TLS version.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,33 +147,40 @@ class Server:
     port: int = setting("port", whole(0, 65_535), 7512, "Port to listen on; 0 picks a free one.")
     uds: str = setting("uds", text(), "", "Unix socket to listen on instead of a port.")
     fd: int = setting(
-        "fd", whole(-1, 65_535), -1, "Open socket to listen on instead; -1 for systemd's, if any."
+        "fd",
+        whole(-1, 65_535),
+        -1,
+        "File descriptor of an open socket to listen on; -1 for systemd's, if any.",
     )
     tls: TlsSettings = table("tls", TlsSettings)
-    node: str = setting("node", text(1, 128), "manykeys", "Name sent as `node` in every answer.")
+    node: str = setting("node", text(1, 128), "manykeys", "Name sent as `node` in every response.")
     data: str = setting(
         "data",
-        matching(r"[^\x00-\x1f]{1,4096}", "the name of a file, or :memory:"),
+        matching(r"[^\x00-\x1f]{1,4096}", "a file name, or :memory:"),
         "manykeys.db",
-        "The database; `:memory:` keeps nothing.",
+        "Database file; with `:memory:` nothing is stored.",
     )
     max_request_size_bytes: int = setting(
-        "maxRequestSize", size(1024), _MEBIBYTE, "Largest HTTP body and WebSocket message."
+        "maxRequestSize",
+        size(1024),
+        _MEBIBYTE,
+        "Maximum size of an HTTP body or WebSocket message.",
     )
     strict_sdk_version: bool = setting(
-        "strictSdkVersion", YES_NO, True, "Refuse clients too old for this API."
+        "strictSdkVersion", YES_NO, True, "Reject SDKs too old for this API."
     )
     trusted_proxies: tuple[str, ...] = setting(
         "trustedProxies",
         NETWORKS,
         (),
-        "Whose X-Forwarded-For, -Host and -Proto are believed; `unix`: of who comes by `uds`.",
+        "Trusted proxies: addresses or networks whose X-Forwarded-For, -Host and -Proto headers"
+        " are used; `unix` for connections by `uds`.",
     )
     proxy_protocol: bool = setting(
         "proxyProtocol",
         YES_NO,
         False,
-        "Begin each connection with a PROXY header; only trusted proxies may connect then.",
+        "Expect a PROXY protocol header on each connection; only trusted proxies may connect then.",
     )
     protocols: Protocols = table("protocols", Protocols)
 
@@ -178,26 +193,26 @@ class Http:
         "accessControlAllowOrigin",
         texts(),
         ("*",),
-        "Origins whose pages may call; * for all, but only those named here may use the cookie.",
+        "CORS: allowed origins; * for all. Only origins named here may use the session cookie.",
     )
     access_control_allow_origin_use_reg_exp: bool = setting(
         "accessControlAllowOriginUseRegExp",
         YES_NO,
         False,
-        "Read the origins as regular expressions.",
+        "Treat the origins as regular expressions.",
     )
     strict_transport_security_ms: Milliseconds = setting(
         "strictTransportSecurity",
         duration(),
         0,
-        "How long browsers must use TLS only (RFC 6797); 0 says nothing. Needs `server.tls`.",
+        "HSTS: how long browsers must use TLS only (RFC 6797); 0 to disable. Needs `server.tls`.",
     )
     access_control_allow_methods: str = setting(
-        "accessControlAllowMethods", text(), _METHODS, "Sent to browsers as it is."
+        "accessControlAllowMethods", text(), _METHODS, "CORS: Access-Control-Allow-Methods header."
     )
     access_control_allow_headers: str = setting(
-        "accessControlAllowHeaders", text(), _HEADERS, "Sent to browsers as it is."
+        "accessControlAllowHeaders", text(), _HEADERS, "CORS: Access-Control-Allow-Headers header."
     )
     cookie_authentication: bool = setting(
-        "cookieAuthentication", YES_NO, True, "Let browsers keep the token in a cookie."
+        "cookieAuthentication", YES_NO, True, "Allow browsers to keep the token in a cookie."
     )

@@ -1,4 +1,4 @@
-"""IP addresses: reading, writing, loopback, and the key a client is counted by."""
+"""IP address helpers: parse, format, test for loopback, and the key a client is counted by."""
 
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
@@ -13,7 +13,7 @@ def address_key(address: str) -> bytes | None:
 
 
 def read_address(text: str) -> IPv4Address | IPv6Address | None:
-    """Read an address; an IPv4 address in IPv6's clothes is an IPv4 address. None if it is none."""
+    """Parse an IP address; an IPv4-mapped IPv6 address becomes an IPv4 address. None if invalid."""
     try:
         address = ip_address(text)
     except ValueError:
@@ -24,7 +24,7 @@ def read_address(text: str) -> IPv4Address | IPv6Address | None:
 
 
 def write_address(text: str) -> str:
-    """Give an address in its usual form, anything else as it is."""
+    """Return an address in canonical form, anything else unchanged."""
     if ":" not in text:
         return text
     return str(read_address(text) or text)

@@ -1,7 +1,7 @@
 """Networks by which clients are counted: an IPv4 address, or the IPv6 /64, /56 and /48 it is in.
 
 One IPv6 customer chooses among all addresses of a /64 at least, and often of a /56 or a /48
-(RFC 6177), so single IPv6 addresses say nothing. Wider networks get higher limits.
+(RFC 6177), so single IPv6 addresses identify nothing. Wider networks get higher limits.
 """
 
 from functools import lru_cache

@@ -1,7 +1,8 @@
-"""Settings from files, variables and flags into the declared tables, and back into TOML.
+"""Configuration loader: settings from TOML files, environment variables and flags, and back to
+TOML.
 
-Works on any tree of tables declared with `server.core.settings`; a tree of values is what TOML
-gives.
+Works on any tree of tables declared with `server.core.settings`; a tree of values is a parsed TOML
+document.
 """
 
 import json
@@ -22,34 +23,34 @@ Tree = dict[str, object]
 # The later one wins.
 PREFIXES = ("kuzzle_", "manykeys_")
 FILE = "file"
-"""The key under a secret that names the file it is in."""
+"""The key under a secret whose value is the path of its file."""
 MAX_SECRET_BYTES = 65_536
-"""Of a file with one secret."""
+"""Maximum size of a secret file."""
 _JSON = "*json:"
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
-# What may be shown of a strategy: anything else that is text may be a key or a password.
+# Settings of a strategy that may be shown: any other string may be a key or a password.
 _SHOWN = ("use", "backend")
 _NOT_SHOWN = "# {}: set, not shown"
 
 
 class ConfigError(LocalError):
-    """The operator's mistake in a setting; the text names it and says what is accepted."""
+    """An invalid setting; the message names it and what is accepted."""
 
 
 def read_file(path: Path) -> Tree:
-    """Give the settings of a TOML file."""
+    """Return the settings of a TOML file."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as reason:
-        raise ConfigError(f"{path}: can not be read: {reason.strerror}") from None
+        raise ConfigError(f"{path}: cannot be read: {reason.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as reason:
         raise ConfigError(f"{path}: not TOML: {reason}") from None
 
 
 def read_environment(environment: Mapping[str, str]) -> Tree:
-    """Give the settings among the variables: a prefix, then names with `__` between the levels.
+    """Return the settings among the variables: a prefix, then names with `__` between the levels.
 
-    Variables without `__` are no settings: the prefix is used by other programs too.
+    Variables without `__` are ignored: other programs use the prefix too.
     """
     tree: Tree = {}
     for prefix in PREFIXES:
@@ -61,7 +62,7 @@ def read_environment(environment: Mapping[str, str]) -> Tree:
 
 
 def read_overrides(overrides: Mapping[str, object]) -> Tree:
-    """Give the settings named in full, with dots between the levels."""
+    """Return the settings named in full, with dots between the levels."""
     tree: Tree = {}
     for name, value in overrides.items():
         _put(tree, name.split("."), value)
@@ -72,13 +73,13 @@ def _put(tree: Tree, path: list[str], value: object) -> None:
     for step in path[:-1]:
         inner = tree.setdefault(step, {})
         if not isinstance(inner, dict):
-            raise ConfigError(f"{'.'.join(path)}: {step} has a value already, so it is no table")
+            raise ConfigError(f"{'.'.join(path)}: {step} already has a value; expected a table")
         tree = inner
     tree[path[-1]] = value
 
 
 def merge(below: Tree, above: Tree) -> Tree:
-    """Give both; where they differ `above` wins, key by key in tables, as a whole elsewhere."""
+    """Return both trees merged; `above` wins, key by key in tables, as a whole elsewhere."""
     merged = dict(below)
     for name, value in above.items():
         under = merged.get(name)
@@ -91,9 +92,9 @@ def merge(below: Tree, above: Tree) -> Tree:
 def fill(
     of: type[T], tree: Tree, ignored: tuple[str, ...], *, path: str = ""
 ) -> tuple[T, tuple[str, ...]]:
-    """Give the table with its values, and the names that were given but have no effect.
+    """Return the table with its values, and the names that were given but have no effect.
 
-    `ignored` are such names; one that ends in `.*` stands for all below it that is not declared.
+    `ignored` are such names; one that ends in `.*` matches all undeclared names below it.
     `path` is the table's own full name with a dot at the end, where it is not the whole tree.
     """
     names = dict(walk(of, path))
@@ -102,7 +103,7 @@ def fill(
 
 
 def walk(of: type, path: str = "") -> Iterator[tuple[str, Declared]]:
-    """Give every setting with its full name."""
+    """Yield every setting with its full name."""
     for one in declared_in(of):
         name = path + one.name
         if isinstance(one, Inner):
@@ -112,7 +113,7 @@ def walk(of: type, path: str = "") -> Iterator[tuple[str, Declared]]:
 
 
 def _rename(tree: Tree, names: Mapping[str, Declared]) -> Tree:
-    """Move values given under an older name to the present one, which wins where both are given."""
+    """Move values given under a former name to the current one, which wins if both are given."""
     for name, declared in names.items():
         if declared.also is None:
             continue
@@ -126,7 +127,7 @@ def _rename(tree: Tree, names: Mapping[str, Declared]) -> Tree:
 
 
 class _Filler:
-    """Fills tables out of one tree; collects the given names that have no effect."""
+    """Fills tables from one tree; collects the given names that have no effect."""
 
     def __init__(self, names: Mapping[str, Declared], ignored: tuple[str, ...]) -> None:
         self._names = names
@@ -134,7 +135,7 @@ class _Filler:
         self.without_effect: list[str] = []
 
     def fill(self, of: type[T], tree: Tree, path: str) -> T:
-        """Give the table `of`; `path` is its full name with a dot at the end."""
+        """Return the table `of`; `path` is its full name with a dot at the end."""
         declared = {one.name: one for one in declared_in(of)}
         values: dict[str, object] = {}
         for name, value in tree.items():
@@ -150,7 +151,7 @@ class _Filler:
         return of(**values)
 
     def _pass_over(self, table: str, name: str, value: object) -> None:
-        """Take a name that the table does not declare, if it is listed as one without effect."""
+        """Accept an undeclared name if it is listed as one without effect; ConfigError if not."""
         if name in self._ignored:
             self.without_effect.append(name)
         elif isinstance(value, dict):
@@ -159,7 +160,7 @@ class _Filler:
         elif self._is_below_ignored(table, name):
             self.without_effect.append(name)
         else:
-            raise ConfigError(f"{name}: there is no such setting{self._suggest(table, name)}")
+            raise ConfigError(f"{name}: unknown setting{self._suggest(table, name)}")
 
     def _suggest(self, table: str, name: str) -> str:
         keys = [one.removeprefix(table) for one in self._names if one.startswith(table)]
@@ -168,13 +169,13 @@ class _Filler:
         return f"; did you mean {near[0]}?" if near else ""
 
     def _is_below_ignored(self, table: str, name: str) -> bool:
-        """Tell if a `.*` covers the name; one from above the table does not reach into it."""
+        """Return whether a `.*` matches the name; one above the table does not reach into it."""
         listed = (entry[:-1] for entry in self._ignored if entry.endswith(".*"))
         return any(name.startswith(above) and above.startswith(table) for above in listed)
 
 
 def leaves(tree: Mapping[str, object], path: str = "") -> Iterator[str]:
-    """Give the full name of every value in a tree."""
+    """Yield the full name of every value in a tree."""
     for name, value in tree.items():
         if isinstance(value, dict):
             yield from leaves(value, f"{path}{name}.")
@@ -183,7 +184,7 @@ def leaves(tree: Mapping[str, object], path: str = "") -> Iterator[str]:
 
 
 def value_at(tree: Mapping[str, object], name: str) -> object:
-    """Give the value with a full name; None where there is none."""
+    """Return the value with a full name; None where there is none."""
     value: object = tree
     for step in name.split("."):
         value = value.get(step) if isinstance(value, dict) else None
@@ -207,7 +208,7 @@ def _read(name: str, declared: Declared, value: object) -> object:
 
 
 def _read_secret(name: str, value: object) -> object:
-    """Give a secret; where it is `{file = "…"}`, what the file holds, without its last line end. Of
+    """Return a secret; for `{file = "…"}` the contents of the file, without a final line break. Of
     several secrets each may be in a file."""
     if isinstance(value, list):
         return [_read_secret(name, one) for one in value]
@@ -234,7 +235,7 @@ def _expand(name: str, value: object) -> object:
 
 
 def _parse(name: str, value: object) -> object:
-    """Give what a `*json:` text says, and any other value as it is."""
+    """Return the parsed value of a `*json:` string, and any other value unchanged."""
     if not isinstance(value, str) or not value.startswith(_JSON):
         return value
     try:
@@ -244,7 +245,7 @@ def _parse(name: str, value: object) -> object:
 
 
 def shown_tree(filled: object) -> Tree:
-    """Give a filled table as it may be shown: what is secret is left out."""
+    """Return a filled table without its secrets."""
     tree: Tree = {}
     for one in declared_in(type(filled)):
         value = getattr(filled, one.attribute)
@@ -261,7 +262,7 @@ def shown_tree(filled: object) -> Tree:
 
 
 def write_toml(filled: object) -> str:
-    """Give a filled table as TOML: what is secret is named in a comment, never shown."""
+    """Return a filled table as TOML: secrets are named in a comment, never shown."""
     return "\n".join(_write_table(filled, "")).strip() + "\n"
 
 
@@ -291,7 +292,7 @@ def _write_table(filled: object, path: str) -> Iterator[str]:
 
 
 def _is_shown(key: str, value: object) -> bool:
-    """Tell whether what a strategy was given may be shown."""
+    """Return whether a setting of a strategy may be shown."""
     return key in _SHOWN or isinstance(value, int | float)
 
 
@@ -306,12 +307,12 @@ def _write_key(name: str) -> str:
 
 
 def _write_text(value: str) -> str:
-    """Give a TOML string: JSON's, but for DEL, which TOML wants escaped."""
+    """Return a TOML string: a JSON string, except that TOML requires DEL to be escaped."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def write_value(value: object) -> str:
-    """Give a value as TOML writes it."""
+    """Format a value as TOML."""
     match value:
         case bool():
             return "true" if value else "false"

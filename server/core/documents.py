@@ -1,4 +1,4 @@
-"""Helpers for stored documents: `_kuzzle_info`, deep merge, and the weight of an answer."""
+"""Helpers for stored documents: `_kuzzle_info`, deep merge, and the size limit of a response."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ from protocol.errors import error
 
 
 def merge(old: dict[str, object], new: dict[str, object]) -> dict[str, object]:
-    """Give `old` with what `new` says, objects merged member by member."""
+    """Return `old` updated with `new`, objects merged member by member."""
     merged = dict(old)
     for name, value in new.items():
         present = merged.get(name)
@@ -18,22 +18,22 @@ def merge(old: dict[str, object], new: dict[str, object]) -> dict[str, object]:
 
 
 def make_info(author: str, now_ms: int) -> dict[str, object]:
-    """Give the `_kuzzle_info` of something new (contract/03 §1, with the real author)."""
+    """Return the `_kuzzle_info` of something new."""
     return {"author": author, "createdAt": now_ms, "updatedAt": None, "updater": None}
 
 
 MOST_ANSWERED_BYTES = 16 * 1024 * 1024
-"""Of all documents that one answer gives by their ids, as JSON without spaces."""
+"""Maximum size of all documents that one response returns by ID, as JSON without spaces."""
 
 
 class Weight:
-    """What the documents of one answer weigh; ApiError 413 once it is too much."""
+    """Total size of the documents of one response; ApiError 413 beyond the limit."""
 
     def __init__(self) -> None:
         self._bytes = 0
 
     def add(self, document: Mapping[str, object]) -> None:
-        """Count a further document."""
+        """Add the size of a document."""
         self._bytes += len(orjson.dumps(document))
         if self._bytes > MOST_ANSWERED_BYTES:
             raise error("services.storage.get_limit_exceeded")

@@ -1,9 +1,9 @@
-"""Lifetimes as people write them (`1h`, `1.5 days`, `90s`), in milliseconds (contract/02 §1.3)."""
+"""Duration strings (`1h`, `1.5 days`, `90s`): parse to milliseconds, and format."""
 
 import re
 
 NEVER = -1
-"""A lifetime or an expiry on the wire: without end."""
+"""On the wire, a lifetime or expiry without limit."""
 
 
 SECOND_MS = 1000
@@ -27,31 +27,31 @@ _UNITS_MS = {
     for name in names.split()
 }
 _WRITTEN_MS = {"d": DAY_MS, "h": HOUR_MS, "m": MINUTE_MS, "s": SECOND_MS}
-_MOST_CHARACTERS = 100
-_MOST_MS = 2**53  # stricter than the reference: beyond it JSON's readers lose single milliseconds
-# ASCII only: ignoring case in Unicode would take the long s for an s.
+_MAX_CHARACTERS = 100
+_MAX_MS = 2**53  # stricter than Kuzzle: beyond it JSON parsers lose single milliseconds
+# ASCII only: ignoring case in Unicode would match the long s as an s.
 _DURATION = re.compile(r"(-?[0-9]*\.?[0-9]+) *([a-z]*)", re.ASCII | re.IGNORECASE)
 
 
 def parse_duration_ms(text: str) -> int | float | None:
-    """Give the milliseconds a text stands for, negative ones too; None for any other text.
+    """Parse a duration string to milliseconds, which may be negative; None if it is not valid.
 
-    Whole numbers come as int. A number without a unit counts milliseconds.
+    Whole numbers are returned as int. A number without a unit is in milliseconds.
     """
-    if len(text) > _MOST_CHARACTERS:
+    if len(text) > _MAX_CHARACTERS:
         return None
     match = _DURATION.fullmatch(text)
     unit_ms = _UNITS_MS.get(match[2].lower() or "ms") if match else None
     if match is None or unit_ms is None:
         return None
     duration_ms = float(match[1]) * unit_ms
-    if abs(duration_ms) > _MOST_MS:
+    if abs(duration_ms) > _MAX_MS:
         return None
     return int(duration_ms) if duration_ms.is_integer() else duration_ms
 
 
 def write_duration(duration_ms: int | float) -> str | int | float:
-    """Give a duration as people write it, like "1h"; as a number where not even seconds fit."""
+    """Format a duration, like "1h"; return a number if it is not a multiple of a second."""
     for unit, unit_ms in _WRITTEN_MS.items():
         if duration_ms > 0 and duration_ms % unit_ms == 0:
             return f"{int(duration_ms // unit_ms)}{unit}"

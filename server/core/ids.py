@@ -1,5 +1,4 @@
-"""Ids: which a caller may choose, and how one is made up for users who are given none (contract/03
-§2.1)."""
+"""User, role and profile IDs: validation, and generation of user IDs (`kuid`)."""
 
 import re
 import secrets
@@ -12,11 +11,11 @@ ADMIN, DEFAULT, ANONYMOUS = "admin", "default", "anonymous"
 
 ANONYMOUS_ID = "-1"
 ANONYMOUS_IDS = frozenset({ANONYMOUS_ID, "anonymous"})
-"""Both mean the user who has not logged in, so he is always there already."""
+"""IDs of the anonymous user, who always exists."""
 MOST_ID_BYTES = 512
 
-# Steps of a path, written as they are or escaped: clients resolve them before they send a request
-# (RFC 3986 §5.2.4, WHATWG URL "double-dot path segment"), so no path leads to such an id.
+# Dot segments, plain or escaped: clients resolve them before they send a request (RFC 3986 §5.2.4,
+# WHATWG URL "double-dot path segment"), so no path can contain such an ID.
 _PATH_STEP = re.compile(r"(?:\.|%2e){1,2}", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _NUMBERS = 100_000
@@ -37,9 +36,9 @@ _NAMES = (
 
 
 def is_id(value: str) -> bool:
-    """Tell whether a text can be an id: not empty, not too long, no control characters, whole
-    Unicode."""
-    if value.isascii() and value.isprintable():  # nearly all, and sooner told
+    """Return whether a string can be an ID: not empty, not too long, without control characters and
+    lone surrogates."""
+    if value.isascii() and value.isprintable():  # nearly all; a fast path
         return 0 < len(value) <= MOST_ID_BYTES
     try:
         length = len(value.encode())
@@ -49,16 +48,16 @@ def is_id(value: str) -> bool:
 
 
 def is_path_step(value: str) -> bool:
-    """Tell whether clients take a text for a step of a path: `.`, `..`, or either escaped."""
+    """Return whether clients treat a string as a dot segment: `.`, `..`, or either escaped."""
     return _PATH_STEP.fullmatch(value) is not None
 
 
 def check_id(value: str, argument: str = "_id", *, is_new: bool = True) -> str:
-    """Give an id that something may have, or something new; ApiError 400 for any other text."""
+    """Return a valid ID, or with `is_new` one that may be created; ApiError 400 for any other."""
     if not value:
         raise error("api.assert.empty_argument", argument)
     if not is_id(value):
-        limit = f"at most {MOST_ID_BYTES} bytes of text without control characters"
+        limit = f"a string of at most {MOST_ID_BYTES} bytes without control characters"
         raise error("api.assert.invalid_argument", argument, limit)
     if is_new and is_path_step(value):
         limit = 'an id other than "." and "..", which URLs cannot contain'
@@ -67,15 +66,15 @@ def check_id(value: str, argument: str = "_id", *, is_new: bool = True) -> str:
 
 
 def check_kuid(value: str, argument: str = "_id", *, is_new: bool = True) -> str:
-    """Give an id a user may have, or a new one. ApiError 400 for one nobody can have, 412 for the
-    anonymous user's."""
+    """Return a valid user ID, or one that may be created. ApiError 400 for an invalid one, 412 for
+    the anonymous user's."""
     if check_id(value, argument, is_new=is_new) in ANONYMOUS_IDS:
         raise error("security.user.already_exists", value)
     return value
 
 
 def make_kuid(kind: str) -> str:
-    """Make up an id: `kuid-<uuid>` for the kind `uuid`, otherwise one that people can read out."""
+    """Generate a user ID: `kuid-<uuid>` for the kind `uuid`, otherwise a pronounceable one."""
     if kind == "uuid":
         return f"kuid-{uuid.uuid4()}"
     words = secrets.choice(_ADJECTIVES), secrets.choice(_NAMES)

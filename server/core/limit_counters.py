@@ -30,7 +30,7 @@ class Limit(StrEnum):
 
 
 class LimitCounters:
-    """How often each limit refused something since the start of this process."""
+    """Number of refusals by each limit since the start of this process."""
 
     __slots__ = ("_counts", "_reads")
 
@@ -43,7 +43,7 @@ class LimitCounters:
         self._counts[limit] += 1
 
     def read_from(self, limit: Limit, read: Callable[[], int]) -> None:
-        """Ask `read` for the count of a limit, which is counted elsewhere."""
+        """Use `read` for the count of a limit that is counted elsewhere."""
         self._reads[limit] = read
 
     def to_dict(self) -> dict[str, int]:

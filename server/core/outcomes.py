@@ -1,6 +1,7 @@
-"""Reasons for which a login is rejected."""
+"""Reasons why a login is rejected."""
 
 WRONG = "wrong user or password"
-"""What everybody is told who may not log in, whatever is wrong."""
+"""The message of every rejected login, whatever the cause: it must not reveal which accounts
+exist."""
 DISABLED = "disabled user"
-"""What the audit trail is told of him, like other reasons: by `server.auth.audit.events.tell`."""
+"""Recorded in the audit log, like other reasons, with `server.auth.audit.events.tell`."""

@@ -1,6 +1,6 @@
-"""Request ids: random UUIDs (version 4), made from one block of random bytes at a time.
+"""Request IDs: random UUIDs (version 4), generated from one block of random bytes at a time.
 
-Asking the system for each of them would cost as much as a whole answer.
+A system call for each of them would cost as much as a whole response.
 """
 
 import os
@@ -11,7 +11,7 @@ _TAIL_DIGITS = 12
 
 
 def make_ids() -> Iterator[str]:
-    """Give ids without end, each of them once."""
+    """Yield unique IDs without end."""
     while True:
         # RFC 9562 §5.4: version 4, variant 10. A block shares its first 62 random bits.
         head, middle = os.urandom(8).hex(), os.urandom(2).hex()

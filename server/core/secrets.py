@@ -1,4 +1,4 @@
-"""Prefixes and hashes of tokens."""
+"""Token prefixes and token hashes."""
 
 import hashlib
 
@@ -6,5 +6,5 @@ SESSION_PREFIX, API_KEY_PREFIX = "kauth-", "kapikey-"
 
 
 def hash_token(token: str) -> bytes:
-    """Give what is stored of a token: the SHA-256 of its text."""
+    """Return the SHA-256 of a token, which is stored instead of the token."""
     return hashlib.sha256(token.encode()).digest()

@@ -1,7 +1,7 @@
-"""How a setting is declared and which values it takes.
+"""Declaration of settings, and the types of values they accept.
 
-A table of settings is a frozen dataclass; `setting` makes a field of it, `table` a table inside it.
-Each setting has a kind, which reads a value of TOML or a text out of the environment or `--set`.
+A table of settings is a frozen dataclass; `setting` declares a field, `table` a nested table. Each
+setting has a kind, which parses a TOML value, or a string from the environment or `--set`.
 """
 
 import re
@@ -24,9 +24,9 @@ _PRINTABLE = re.compile(r"[ -~]*")
 
 @dataclass(frozen=True, slots=True)
 class Kind(Generic[T]):
-    """What a setting takes: `accepted` says it to people, `read` gives None for anything else.
+    """The type of a setting: `accepted` describes it, `read` returns None for an invalid value.
 
-    `write` gives what people would write for a value.
+    `write` formats a value as a user would write it.
     """
 
     accepted: str
@@ -38,9 +38,9 @@ class Kind(Generic[T]):
 class Declared:
     """One setting as declared; `name` is its name on the wire, inside its table.
 
-    `also` is the full name of an older key that is taken where this one is not given. A setting
-    that `is_secret` may also be given as the name of a file that holds it; one that `names_secret`
-    is the name of such a file.
+    `also` is the full name of a former key that is used if this one is not given. A setting that
+    `is_secret` may also be given as the path of a file that contains it; one that `names_secret` is
+    such a path.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Declared:
 
 @dataclass(frozen=True, slots=True)
 class Inner:
-    """A table inside a table."""
+    """A nested table."""
 
     name: str
     attribute: str
@@ -72,8 +72,8 @@ def setting(
     also: str | None = None,
     secret_file: bool = False,
 ) -> T:
-    """Declare a field of a table; a secret one is left out of its repr. One of a `secret_file` is
-    the name of a file that only the server's user may read."""
+    """Declare a field of a table; a secret one is left out of its repr. With `secret_file` it is
+    the path of a file that only the server's user may read."""
     declared = (name, kind, default, help, secret, also, secret_file)
     if isinstance(default, dict):
         return field(
@@ -83,12 +83,12 @@ def setting(
 
 
 def table(name: str, of: type[T]) -> T:
-    """Declare a table inside a table."""
+    """Declare a nested table."""
     return field(default_factory=of, metadata={"table": (name, of)})
 
 
 def declared_in(of: type) -> list[Declared | Inner]:
-    """Give what a table declares, in order."""
+    """Return the settings and nested tables of a table, in order."""
     found: list[Declared | Inner] = []
     for one in fields(of):
         if "setting" in one.metadata:
@@ -109,7 +109,7 @@ YES_NO: Kind[bool] = Kind("true or false", _read_yes_no)
 
 
 def whole(least: int, most: int) -> Kind[int]:
-    """Take whole numbers of this range."""
+    """Accept integers in this range."""
 
     def read(value: object) -> int | None:
         if isinstance(value, str) and _WHOLE.fullmatch(value):
@@ -122,7 +122,7 @@ def whole(least: int, most: int) -> Kind[int]:
 
 
 def size(least: int = 1, most: int = 2**30) -> Kind[int]:
-    """Take a number of bytes, as a number or with kb, mb, gb, tb (1024-based)."""
+    """Accept a size in bytes, as a number or with kb, mb, gb, tb (1024-based)."""
 
     def read(value: object) -> int | None:
         if isinstance(value, str):
@@ -136,7 +136,7 @@ def size(least: int = 1, most: int = 2**30) -> Kind[int]:
 
 
 def duration(least: Milliseconds = 0, *, unlimited: bool = False) -> Kind[Milliseconds]:
-    """Take milliseconds or a text like "1h"; -1 too where it stands for no limit."""
+    """Accept milliseconds or a string like "1h"; -1 too where it means no limit."""
 
     def read(value: object) -> Milliseconds | None:
         if isinstance(value, str):
@@ -153,7 +153,7 @@ def duration(least: Milliseconds = 0, *, unlimited: bool = False) -> Kind[Millis
 
 
 def unset_or(kind: Kind[T]) -> Kind[T | None]:
-    """Take what `kind` does; the setting may also be left unset, which is None."""
+    """Accept what `kind` accepts; the setting may also be unset, which is None."""
 
     def write(value: T | None) -> object:
         return None if value is None else kind.write(value)
@@ -162,18 +162,18 @@ def unset_or(kind: Kind[T]) -> Kind[T | None]:
 
 
 def text(least: int = 0, most: int = 1024) -> Kind[str]:
-    """Take printable ASCII: such texts end up in header fields and addresses."""
+    """Accept printable ASCII: such strings are used in header fields and addresses."""
 
     def read(value: object) -> str | None:
         if not isinstance(value, str) or not _PRINTABLE.fullmatch(value):
             return None
         return value if least <= len(value) <= most else None
 
-    return Kind("a text of printable ASCII" + (", not empty" if least else ""), read)
+    return Kind("a string of printable ASCII" + (", not empty" if least else ""), read)
 
 
 def matching(pattern: str, accepted: str) -> Kind[str]:
-    """Take texts that match as a whole."""
+    """Accept strings that match the pattern completely."""
     compiled = re.compile(pattern)
 
     def read(value: object) -> str | None:
@@ -183,7 +183,7 @@ def matching(pattern: str, accepted: str) -> Kind[str]:
 
 
 def choice(*choices: str) -> Kind[str]:
-    """Take one of these words."""
+    """Accept one of these words."""
 
     def read(value: object) -> str | None:
         return value if isinstance(value, str) and value in choices else None
@@ -192,16 +192,16 @@ def choice(*choices: str) -> Kind[str]:
 
 
 def secret_text(least_bytes: int) -> Kind[str | None]:
-    """Take a secret of at least so many bytes (RFC 7518 §3.2); a number is taken for a mistake."""
+    """Accept a secret of at least this many bytes (RFC 7518 §3.2); a number is rejected."""
 
     def read(value: object) -> str | None:
         return value if isinstance(value, str) and len(value.encode()) >= least_bytes else None
 
-    return Kind(f"a text of {least_bytes} bytes or more", read)
+    return Kind(f"a string of {least_bytes} bytes or more", read)
 
 
 def secret_texts(least_bytes: int) -> Kind[tuple[str, ...]]:
-    """Take a secret as `secret_text` does, or a list of some, the newest first."""
+    """Accept a secret as `secret_text` does, or a list of secrets, the newest first."""
     one = secret_text(least_bytes)
 
     def read(value: object) -> tuple[str, ...] | None:
@@ -209,11 +209,11 @@ def secret_texts(least_bytes: int) -> Kind[tuple[str, ...]]:
         fine = [text for text in map(one.read, given) if text is not None]
         return tuple(fine) if fine and len(fine) == len(given) else None
 
-    return Kind(f"{one.accepted}, or a list of such texts, the newest first", read)
+    return Kind(f"{one.accepted}, or a list of such strings, the newest first", read)
 
 
 def texts(least: int = 0) -> Kind[tuple[str, ...]]:
-    """Take a list of texts, or one text with commas."""
+    """Accept a list of strings, or one string with commas."""
 
     def read(value: object) -> tuple[str, ...] | None:
         if isinstance(value, str):
@@ -223,11 +223,12 @@ def texts(least: int = 0) -> Kind[tuple[str, ...]]:
         fine = all(isinstance(one, str) and one and _PRINTABLE.fullmatch(one) for one in value)
         return tuple(value) if fine else None
 
-    return Kind("a list of texts, or one text with commas" + (", not empty" if least else ""), read)
+    accepted = "a list of strings, or one string with commas"
+    return Kind(accepted + (", not empty" if least else ""), read)
 
 
 UNIX_PEERS = "unix"
-"""Stands among networks for whoever comes by a Unix socket."""
+"""In a list of networks: clients that connect by a Unix socket."""
 
 
 def _read_networks(value: object) -> tuple[str, ...] | None:

@@ -1,8 +1,8 @@
-"""Times as people read them."""
+"""Timestamp formatting."""
 
 from datetime import UTC, datetime
 
 
 def write_time(at_ms: int) -> str:
-    """Give a time to the second, in UTC."""
+    """Format a time to the second, in UTC."""
     return datetime.fromtimestamp(at_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,5 +1,5 @@
-"""Where a server listens: a port, a Unix socket, or a socket somebody else opened (systemd's
-activation, sd_listen_fds(3)), each with TLS or without."""
+"""Listening sockets: a TCP port, a Unix socket, or an inherited socket (systemd socket activation,
+sd_listen_fds(3)), each with or without TLS."""
 
 import errno
 import os
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from protocol.errors import LocalError
 
 _FIRST_INHERITED = 3  # sd_listen_fds(3): after the three standard ones
-_SOCKET_MODE = 0o660  # its owner's, and the group's of a proxy in front
+_SOCKET_MODE = 0o660  # for its owner, and for the group of a proxy in front
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,29 +24,28 @@ class Place:
     fd: int | None = None
 
     def open(self) -> socket.socket | None:
-        """Give the socket of a path or a descriptor, not yet listening; None for a port.
+        """Return the socket of a path or a file descriptor, not yet listening; None for a port.
 
-        LocalError for what is no such thing, OSError for what can't be had.
+        LocalError for a path or descriptor of the wrong type, OSError if the socket cannot be used.
         """
         if self.fd is not None:
             return _inherited(self.fd)
         return _unix_socket(self.path) if self.path else None
 
     def close(self) -> None:
-        """Remove the name of a Unix socket of ours."""
+        """Remove the path of the server's Unix socket."""
         if self.path and self.fd is None:
             _remove(self.path)
 
 
 def inherited_fd(environment: Mapping[str, str], pid: int) -> int | None:
-    """Give the descriptor a service manager opened for this process, None where it did not."""
+    """Return the descriptor a service manager opened for this process, None if it did not."""
     is_ours = environment.get("LISTEN_PID") == str(pid)
     return _FIRST_INHERITED if is_ours and environment.get("LISTEN_FDS") == "1" else None
 
 
 def shown_address(bound: object, *, is_tls: bool) -> str:
-    """Give the address of a listening socket as a user types it; `bound` is what it says of
-    itself."""
+    """Return the URL of a listening socket; `bound` is its socket name."""
     if isinstance(bound, tuple):
         host, port = str(bound[0]), bound[1]
         shown = f"[{host}]" if ":" in host else host
@@ -60,29 +59,29 @@ def _inherited(fd: int) -> socket.socket:
     except OSError as reason:
         if reason.errno not in (errno.EBADF, errno.ENOTSOCK):
             raise
-        raise LocalError(f"descriptor {fd} is no socket") from None
+        raise LocalError(f"descriptor {fd} is not a socket") from None
     if opened.type != socket.SOCK_STREAM:
         opened.detach()
-        raise LocalError(f"descriptor {fd} is no stream socket")
+        raise LocalError(f"descriptor {fd} is not a stream socket")
     return opened
 
 
 def _unix_socket(path: str) -> socket.socket:
-    """Bind a new socket to a path; one nobody listens to any more is replaced."""
+    """Bind a new socket to a path; a stale socket is replaced."""
     opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        if _is_left_behind(path):
+        if _is_stale(path):
             _remove(path)
         opened.bind(path)
         os.chmod(path, _SOCKET_MODE)
     except OSError as reason:
         opened.close()
-        raise LocalError(f"can not listen on {path}: {reason.strerror or reason}") from None
+        raise LocalError(f"cannot listen on {path}: {reason.strerror or reason}") from None
     return opened
 
 
-def _is_left_behind(path: str) -> bool:
-    """Tell whether a path is a socket without anybody behind it."""
+def _is_stale(path: str) -> bool:
+    """Return whether a path is a stale socket: no process listens on it."""
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             return False

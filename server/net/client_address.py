@@ -1,9 +1,9 @@
-"""Where a request really comes from: what trusted proxies say of it, and nobody else
-(RFC 7239, `X-Forwarded-For`, `X-Forwarded-Host`, `X-Forwarded-Proto`).
+"""Client address of a request behind trusted proxies (RFC 7239 `Forwarded`, `X-Forwarded-For`,
+`X-Forwarded-Host`, `X-Forwarded-Proto`). Headers of other peers are ignored.
 
-Every proxy adds the address it was called from at the right of the list, so the list is believed
-from the right, as long as proxies of ours speak: the first address that is none of theirs is the
-client's. What stands left of it anybody may have written.
+Every proxy appends the address of its peer to the list, so the list is trusted from the right, as
+long as the entries are trusted proxies: the first other address is the client's. Entries left of it
+may be forged.
 """
 
 import re
@@ -14,19 +14,19 @@ from protocol.api.request import Request
 from server.core.addresses import read_address, write_address
 from server.core.settings import UNIX_PEERS
 
-_MOST_PROXIES = 32  # one behind the other; entries beyond are not read
+_MAX_PROXIES = 32  # in a chain; entries beyond are not read
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _PAIR = rf'({_WORD})=({_WORD}|"[^"\\]*")'
 _PAIRS = re.compile(rf"{_PAIR}(?:[ \t]*;[ \t]*{_PAIR})*")
 _ONE_PAIR = re.compile(_PAIR)
-# An address may come with its port; an IPv6 address then stands in brackets (RFC 7239 §6).
+# An address may have a port; an IPv6 address is then in brackets (RFC 7239 §6).
 _NODE = re.compile(
     r"\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?|([0-9.]+)(?::[0-9]{1,5})?|([0-9A-Fa-f:.]+)"
 )
 
 
 class Addresses:
-    """Knows the networks of our own proxies, and whether those on a Unix socket are."""
+    """The trusted proxies: their networks, and whether Unix socket peers are among them."""
 
     __slots__ = ("_is_any", "_networks", "_trusts_unix")
 
@@ -38,16 +38,16 @@ class Addresses:
         self._is_any = bool(trusted)
 
     def is_trusted(self, address: str) -> bool:
-        """Tell whether a peer is a proxy of ours."""
+        """Return whether a peer is a trusted proxy."""
         if address == UNIX_PEERS:
             return self._trusts_unix
         parsed = read_address(address)
         return parsed is not None and any(parsed in network for network in self._networks)
 
     def client_of(self, peer_address: str, headers: Mapping[str, str]) -> str:
-        """Give the client's address: the peer's own unless that is a proxy of ours which names it.
+        """Return the client's address: the peer's own, or the one a trusted proxy names.
 
-        An entry that can't be read ends the search at the proxy that sent it.
+        At an invalid entry the search stops with the proxy that sent it.
         """
         address = write_address(peer_address)
         if not self._is_any:
@@ -61,25 +61,25 @@ class Addresses:
         return address
 
     def of(self, request: Request) -> str:
-        """Give the address of a request's client, "" when he has none."""
+        """Return the address of a request's client, "" without one."""
         return "" if request.peer is None else self.client_of(request.peer.address, request.headers)
 
     def is_secure(self, request: Request) -> bool:
-        """Tell whether the client uses TLS, with us or with a proxy of ours."""
+        """Return whether the client uses TLS, to this server or to a trusted proxy."""
         peer = request.peer
         return peer is not None and (
             peer.is_encrypted or self.is_https(peer.address, request.headers)
         )
 
     def is_https(self, peer_address: str, headers: Mapping[str, str]) -> bool:
-        """Tell whether a proxy of ours says that it was called over TLS."""
+        """Return whether a trusted proxy reports that its client uses TLS."""
         if not self._is_any or not self.is_trusted(peer_address):
             return False
-        # Some proxies name what a WebSocket came over by its own scheme.
+        # Some proxies report `wss` for a WebSocket.
         return _nearest(headers, "proto").lower() in ("https", "wss")
 
     def host_of(self, peer_address: str, headers: Mapping[str, str]) -> str:
-        """Give the name and port a client called us by, from the request or a proxy of ours."""
+        """Return the host and port of the client's request, from its headers or a trusted proxy."""
         named = ""
         if self._is_any and self.is_trusted(peer_address):
             named = _nearest(headers, "host")
@@ -87,13 +87,13 @@ class Addresses:
 
 
 def read_node(text: str) -> IPv4Address | IPv6Address | None:
-    """Read one entry of a list of proxies, port or not; None for names and nonsense."""
+    """Parse one entry of a list of proxies, with or without a port; None for names and garbage."""
     found = _NODE.fullmatch(text)
     return None if found is None else read_address(found[1] or found[2] or found[3])
 
 
 def _nearest(headers: Mapping[str, str], name: str) -> str:
-    """Give what the proxy next to us says of the request it got, "" for nothing."""
+    """Return the value that the nearest proxy appended, "" if absent."""
     named = headers.get(f"x-forwarded-{name}")
     if named is None:
         named = next(_forwarded(headers, name), "")
@@ -101,7 +101,7 @@ def _nearest(headers: Mapping[str, str], name: str) -> str:
 
 
 def _forwarded_for(headers: Mapping[str, str]) -> Iterator[str]:
-    """Give the entries of the list of addresses, from the right."""
+    """Yield the entries of the list of addresses, from the right."""
     listed = headers.get("x-forwarded-for")
     if listed is None:
         return _forwarded(headers, "for")
@@ -109,10 +109,10 @@ def _forwarded_for(headers: Mapping[str, str]) -> Iterator[str]:
 
 
 def _forwarded(headers: Mapping[str, str], name: str) -> Iterator[str]:
-    """Give a parameter of each element of `Forwarded`, from the right; "" where it is not there.
+    """Yield a parameter of each element of `Forwarded`, from the right; "" where it is absent.
 
-    Stricter than RFC 7239: a comma within quotes ends an element, which then can't be read. Nothing
-    that is asked for here has one, and so nobody hides what a proxy adds behind an open quote.
+    Stricter than RFC 7239: a comma within quotes ends an element, which is then invalid. No value
+    used here contains one, and so a client cannot hide the element of a proxy behind an open quote.
     """
     for element in _from_the_right(headers.get("forwarded", "")):
         text, value = element.strip(" \t"), ""
@@ -123,4 +123,4 @@ def _forwarded(headers: Mapping[str, str], name: str) -> Iterator[str]:
 
 
 def _from_the_right(listed: str) -> Iterator[str]:
-    return reversed(listed.rsplit(",", _MOST_PROXIES)[-_MOST_PROXIES:])
+    return reversed(listed.rsplit(",", _MAX_PROXIES)[-_MAX_PROXIES:])

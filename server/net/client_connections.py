@@ -28,7 +28,7 @@ class ClientKeys:
         return address_key(address)
 
     def of_request(self, peer_address: str, headers: Mapping[str, str]) -> bytes | None:
-        """Return the key of who sent a request, whom a trusted proxy names in its headers."""
+        """Return the key of the client of a request, whom a trusted proxy names in its headers."""
         return self.of_address(self._addresses.client_of(peer_address, headers))
 
 
@@ -62,7 +62,7 @@ class ClientConnections:
         return True
 
     def remove(self, client: bytes | None) -> None:
-        """Count a connection that was added out."""
+        """Subtract a connection that was added."""
         if client is None:
             return
         count = self._by_client[client] - 1

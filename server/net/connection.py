@@ -1,7 +1,7 @@
-"""Sockets: bytes in and out of connections, tasks for what has to wait, deadlines, back-pressure.
+"""Connection: one client socket, with its tasks, deadlines and back-pressure (asyncio protocol).
 
-Knows nothing of tokens, actions or storage: requests go to `answer`, and what comes back is sent.
-All peers together are `server.net.listener`.
+Independent of tokens, actions and storage: requests go to `answer`, and its responses are sent.
+`server.net.listener` holds all connections.
 """
 
 import asyncio
@@ -28,13 +28,13 @@ from server.net.unsent_answers import COUNTED_FROM_BYTES, UnsentAnswers
 
 _LOG = logging.getLogger("manykeys.net")
 LINGER_S = 2.0
-"""How long a peer may take to close his side once ours is closed."""
-# What a refused connection gets, without a look at what it asks (RFC 9110 §15.6.4).
+"""How long a peer may take to close its side once ours is closed."""
+# Sent to a refused connection, whose request is not read (RFC 9110 §15.6.4).
 _TOO_MANY = (
     b"HTTP/1.1 503 Service Unavailable\r\n"
     b"Connection: close\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
 )
-_HEAD, _SOCKET = Phase.HEAD, Phase.SOCKET  # found sooner than in their enum
+_HEAD, _SOCKET = Phase.HEAD, Phase.SOCKET  # faster than an enum lookup
 _MESSAGE_PHASES = (Phase.HEAD, Phase.BODY, Phase.CHUNKS, Phase.SOCKET)
 
 Answering = Coroutine[object, object, Response]
@@ -42,7 +42,7 @@ T = TypeVar("T")
 
 
 def peer_address(transport: asyncio.BaseTransport) -> str:
-    """Give the address of the other side: `UNIX_PEERS` for a Unix socket's, "" for what is gone."""
+    """Return the address of the peer: `UNIX_PEERS` for a Unix socket, "" if it has disconnected."""
     named = transport.get_extra_info("peername")
     if isinstance(named, tuple):
         return str(named[0])
@@ -50,19 +50,19 @@ def peer_address(transport: asyncio.BaseTransport) -> str:
     return UNIX_PEERS if opened is not None and opened.family == socket.AF_UNIX else ""
 
 
-# Why a peer is not simply read from; several may hold at a time, none is the rule.
-FULL = 1  # as many requests as may be are in progress
-BLOCKED = 2  # what was written has not left
-LEAVING = 4  # to be ended once the answers in progress are sent
+# Reasons why reading from a peer is suspended; several may apply at a time, usually none.
+FULL = 1  # the limit of requests in progress is reached
+BLOCKED = 2  # the write buffer is full
+LEAVING = 4  # closed once the answers in progress are sent
 ENDING = 8  # our side is closed, the peer's not yet
-BEHIND = 16  # what has arrived is understood first, in a turn of its own
-PINGED = 32  # silent for long; still read from
-PAUSED = 64  # nothing but refusals, see `server.net.refusals`
+BEHIND = 16  # received bytes are parsed first, in a later turn of the loop
+PINGED = 32  # idle; still read from
+PAUSED = 64  # too many refusals, see `server.net.refusals`
 _NOT_READING = FULL | BLOCKED | LEAVING | BEHIND | PAUSED
 
 
 class ConnectionOwner(Protocol):
-    """What a connection needs of the listener that accepted it."""
+    """The interface of the listener that a connection uses."""
 
     wire: Wire
     timeouts: Timeouts
@@ -85,22 +85,22 @@ class ConnectionOwner(Protocol):
 
     @property
     def on_limit(self) -> Callable[[Limit], None]:
-        """What counts refusals."""
+        """The counter of refusals."""
 
     def count_client(self, peer: "Peer", client: bytes | None) -> bool:
         """Count a connection of a client; False if it has too many."""
 
     @property
     def answer(self) -> Callable[[Request], Answering]:
-        """What answers a request."""
+        """The function that answers a request."""
 
     @property
     def answer_now(self) -> Callable[[Request], tuple[str, Kept] | None]:
-        """What answers a request that need not wait; None: ask `answer`."""
+        """The function that answers a request without waiting; it returns None for `answer`."""
 
     @property
     def unlink(self) -> Callable[["Peer"], None]:
-        """What is told that a linked socket is gone."""
+        """The function that is called when a linked WebSocket has disconnected."""
 
     def admit(self, peer: "Peer") -> bool:
         """Count a new connection, unless there are too many."""
@@ -110,7 +110,7 @@ class ConnectionOwner(Protocol):
 
 
 class Peer(asyncio.Protocol):
-    """One socket. `deadline_s` is the loop's time at which the peer has taken too long."""
+    """One client socket. `deadline_s` is the loop time at which the peer has timed out."""
 
     __slots__ = (
         "__weakref__",
@@ -135,10 +135,10 @@ class Peer(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._address = ""
         self._holds = 0
-        self._partial: Phase | None = None  # the phase whose message is not whole
-        self._waiting: Sequence[Request] = ()  # for room for their answers
-        self._has_unsent = False  # that are counted
-        self.client: bytes | None = None  # under which key this connection is counted
+        self._partial: Phase | None = None  # the phase of an incomplete message
+        self._waiting: Sequence[Request] = ()  # until there is room for their answers
+        self._has_unsent = False  # whether unsent bytes are counted
+        self.client: bytes | None = None  # the key this connection is counted under
         self._refusals: RefusalBudget | None = None  # since the last success
         self.deadline_s = inf
         self.paused_until_s = 0.0
@@ -174,11 +174,11 @@ class Peer(asyncio.Protocol):
 
     @property
     def is_socket(self) -> bool:
-        """Whether this is an open WebSocket by now."""
+        """Whether this is an open WebSocket."""
         return self._connection.phase is _SOCKET
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The socket is open."""
+        """Handle a new connection."""
         self._transport = cast(asyncio.Transport, transport)
         listener = self._listener
         self._address = peer_address(transport)
@@ -189,13 +189,13 @@ class Peer(asyncio.Protocol):
         self._wait(listener.timeouts.head_s)
 
     def _turn_away(self) -> None:
-        """Refuse the connection, without a look at what it asks."""
+        """Refuse the connection, without reading its request."""
         if self._transport is not None:
             self._transport.write(_TOO_MANY)
             self._transport.close()
 
     def data_received(self, data: bytes) -> None:
-        """Bytes arrived: answer what they complete, in one write where that is possible."""
+        """Handle received bytes: answer the requests they complete, in one write if possible."""
         connection, transport = self._connection, self._transport
         requests = connection.receive(data)
         if self._waiting or len(requests) > 1:
@@ -207,23 +207,23 @@ class Peer(asyncio.Protocol):
             self._holds &= ~PINGED
             self._flush(bool(requests))
             return
-        # All that arrived is understood and answered, as nearly always.
+        # Everything received is parsed and answered, as in nearly all cases.
         self._partial = None
         if data := connection.bytes_to_send():
             transport.write(data)
             if self._holds:
-                return  # it could not all leave, and there is a deadline for that
+                return  # not everything could be sent, and there is a deadline for that
         listener = self._listener
         self.deadline_s = listener.now_s + (
             listener.timeouts.idle_s if connection.phase is _HEAD else listener.timeouts.socket_s
         )
 
     def _answer_in_turn(self, requests: list[Request]) -> None:
-        """Answer several requests, behind those that wait, as long as there is room for answers;
-        the rest waits for room, or for a turn of its own."""
+        """Answer several requests, after those that wait, as long as there is room for answers; the
+        rest waits for room, or for a later turn of the loop."""
         waiting = [*self._waiting, *requests]
         done = 0
-        if not self._connection.awaits_answers:  # the client has gone
+        if not self._connection.awaits_answers:  # the client has disconnected
             self._waiting = waiting
             self._drop_waiting()
             return
@@ -240,13 +240,13 @@ class Peer(asyncio.Protocol):
         self._waiting = ()
 
     def _has_room(self) -> bool:
-        """Return whether one more request may be run: not while the client does not read, or while
-        much waits for an earlier answer, or for the end of this turn."""
+        """Return whether another request may be run: not while the client does not read, or while
+        many bytes wait for an earlier answer, or for the end of this turn."""
         most_bytes = self._listener.unsent_bytes_per_connection
         return not self._holds & BLOCKED and self._connection.unsent_bytes <= most_bytes
 
     def _answer(self, request: Request) -> None:
-        """Step the answer once; only one that has to wait costs a task."""
+        """Run the answer's first step; only an answer that has to wait needs a task."""
         ready = self._listener.answer_now(request)
         if ready is not None:
             self._refusals = None
@@ -286,8 +286,8 @@ class Peer(asyncio.Protocol):
             self._connection.send(request, instead)
 
     def _count_refusal(self) -> None:
-        """Count an answer that refuses, and read nothing for a moment where there are too many in a
-        row; requests that are understood already are still answered."""
+        """Count a refusal, and pause reading after too many in a row; requests that are parsed
+        already are still answered."""
         listener = self._listener
         now_s = listener.clock_s()
         if self._refusals is None:
@@ -302,12 +302,12 @@ class Peer(asyncio.Protocol):
         self._hold(PAUSED)
 
     def read_again(self) -> None:
-        """Go on after a pause."""
+        """Continue after a pause."""
         self._release(PAUSED)
         self._flush(True)
 
     def _flush(self, has_progress: bool) -> None:
-        """Write what is ready, then see how the connection goes on."""
+        """Write what is ready, then decide how the connection continues."""
         transport, connection = self._transport, self._connection
         if transport is None:
             return
@@ -323,22 +323,22 @@ class Peer(asyncio.Protocol):
             self._hold(FULL)
         else:
             self._release(FULL)
-        if self._can_go_on():
-            # In a turn of its own, so that one busy peer does not keep the others waiting. Until
-            # then nothing is read: what is held would grow as fast as he can send.
+        if self._can_continue():
+            # In a later turn, so that one busy peer does not delay the others. Until then nothing
+            # is read: the buffer would grow as fast as the peer can send.
             self._hold(BEHIND)
-            self._listener.loop.call_soon(self._go_on)
+            self._listener.loop.call_soon(self._continue)
         self._set_deadline(has_progress)
         self._count_unsent()
 
-    def _can_go_on(self) -> bool:
-        """Return whether requests can be run, or bytes understood, that were left for later."""
+    def _can_continue(self) -> bool:
+        """Return whether deferred requests can be run, or deferred bytes parsed."""
         if self._waiting:
             return not self._holds & BEHIND and self._has_room()
         return self._connection.is_behind and not self._holds & _NOT_READING
 
     def _count_unsent(self) -> None:
-        """Count what waits for the client, if it is much."""
+        """Count the unsent bytes, if there are many."""
         unsent_bytes = self._connection.unsent_bytes
         if self._transport is None or not (
             self._has_unsent or self._holds & BLOCKED or unsent_bytes
@@ -347,9 +347,9 @@ class Peer(asyncio.Protocol):
         unsent_bytes += self._transport.get_write_buffer_size()
         self._has_unsent = self._listener.unsent.resize(self, self.client, unsent_bytes)
 
-    def _go_on(self) -> None:
-        """Run the requests that wait, or understand what is held and was not looked at, unless
-        there is no room for answers."""
+    def _continue(self) -> None:
+        """Run the waiting requests, or parse the deferred bytes, unless there is no room for
+        answers."""
         self._release(BEHIND)
         if self._transport is None:
             return
@@ -371,8 +371,8 @@ class Peer(asyncio.Protocol):
                 self._transport.resume_reading()
 
     def _set_deadline(self, has_progress: bool) -> None:
-        """Renew the deadline, except while the same message is still coming in: one byte a second,
-        or a ping between two fragments, gains nothing."""
+        """Renew the deadline, except while the same message is still being received: one byte a
+        second, or a ping between two fragments, does not extend it."""
         connection, timeouts = self._connection, self._listener.timeouts
         phase = connection.phase
         if self._holds & BLOCKED:
@@ -394,8 +394,8 @@ class Peer(asyncio.Protocol):
         self.deadline_s = self._listener.now_s + limit_s
 
     def push(self, text: bytes) -> None:
-        """Send a text message nobody asked for to an open WebSocket; one that takes none, though
-        much is waiting for it, is dropped."""
+        """Send a notification to an open WebSocket; one that does not read, while many bytes wait,
+        is disconnected."""
         transport = self._transport
         if transport is None:
             return
@@ -413,16 +413,16 @@ class Peer(asyncio.Protocol):
             self._wait(self._listener.timeouts.socket_s)
 
     def finish(self) -> None:
-        """Take no further request and end once the ones in progress are answered."""
+        """Accept no further request and close once the ones in progress are answered."""
         self._hold(LEAVING)
-        self._release(PAUSED)  # its end must be seen
+        self._release(PAUSED)  # the peer's close must be seen
         if self._connection.phase is not Phase.SOCKET:
             self._connection.finish()
         self._flush(False)
 
     def _end(self, transport: asyncio.Transport) -> None:
-        """Close our side and wait a moment for the peer's: closing at once could destroy the answer
-        on its way (RFC 9112 §9.6)."""
+        """Close our side and wait a moment for the peer's: closing both at once could destroy the
+        answer in transit (RFC 9112 §9.6)."""
         if self._holds & ENDING:
             return
         self._release(_NOT_READING & ~BLOCKED)
@@ -435,20 +435,20 @@ class Peer(asyncio.Protocol):
             transport.close()
 
     def abort(self) -> None:
-        """Drop the socket with all that is in it."""
+        """Drop the connection with all its buffers."""
         if self._transport is not None:
             self._transport.abort()
 
     def miss_deadline(self) -> None:
-        """The peer took too long: a request begun is answered 408, a silent or unreading peer is
-        dropped."""
+        """Handle a timeout: a partial request is answered 408, an idle peer, or one that does not
+        read, is disconnected."""
         self.deadline_s = inf
         if self._holds & (BLOCKED | ENDING):
             self.abort()
             return
         if self._partial not in _MESSAGE_PHASES:
             if self.is_socket and self._listener.timeouts.pong_s and not self._holds:
-                self._ask_for_life()
+                self._ping_idle()
             else:
                 self.abort()
             return
@@ -458,8 +458,8 @@ class Peer(asyncio.Protocol):
             self._answer(request)
         self._flush(True)
 
-    def _ask_for_life(self) -> None:
-        """Ping a silent WebSocket, whose Pong counts like anything else it says."""
+    def _ping_idle(self) -> None:
+        """Ping an idle WebSocket, whose pong counts like any other frame."""
         self._holds |= PINGED
         self._connection.ping()
         self._wait(self._listener.timeouts.pong_s)
@@ -467,13 +467,13 @@ class Peer(asyncio.Protocol):
             self._transport.write(self._connection.bytes_to_send())
 
     def pause_writing(self) -> None:
-        """The peer does not read as fast as we write: read no more of his until he does."""
+        """Suspend reading: the peer does not read as fast as the server writes."""
         self._hold(BLOCKED)
         self._wait(self._listener.timeouts.write_s)
         self._count_unsent()
 
     def resume_writing(self) -> None:
-        """What was written has left."""
+        """Resume: the write buffer was sent."""
         self._release(BLOCKED)
         if self._holds & ENDING:
             self._wait(LINGER_S)
@@ -481,7 +481,7 @@ class Peer(asyncio.Protocol):
         self._count_unsent()
 
     def eof_received(self) -> bool:
-        """The peer sends no more; answers in progress still go out."""
+        """Handle the peer's end of stream; answers in progress are still sent."""
         self._connection.eof()
         if self._holds & ENDING or self._connection.is_finished:
             return False
@@ -489,7 +489,7 @@ class Peer(asyncio.Protocol):
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The socket is gone; answers in progress are made, then forgotten."""
+        """Handle a disconnect; answers in progress are finished, then dropped."""
         self._transport = None
         self.deadline_s = inf
         self._drop_waiting()
@@ -503,8 +503,7 @@ class Peer(asyncio.Protocol):
 def go_on_with(
     begun: Coroutine[object, object, T], awaited: object
 ) -> Generator[object, object, T]:
-    """Go on with a coroutine that was stepped once, outside of a task: first wait for what it waits
-    for."""
+    """Continue a coroutine that was stepped once outside of a task: first await what it awaits."""
     try:
         while True:
             try:

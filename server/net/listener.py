@@ -1,6 +1,6 @@
-"""Where peers come in: the listening socket, the count of them, their deadlines, the end of all.
+"""Listener: accepts connections, limits their number, enforces deadlines and shuts down.
 
-What a single socket does is in `server.net.connection`.
+A single connection is `server.net.connection`.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from server.net.unsent_answers import UnsentAnswers
 
 @dataclass(frozen=True, slots=True)
 class Connections:
-    """Open connections."""
+    """Numbers of open connections."""
 
     http: int = 0
     websocket: int = 0
@@ -43,7 +43,7 @@ _MEBIBYTE = 1024 * 1024
 
 
 class Listener:
-    """All peers of one server."""
+    """All connections of one server."""
 
     def __init__(
         self,
@@ -73,10 +73,10 @@ class Listener:
         self.loop = asyncio.get_running_loop()
         self.peers: set[Peer] = set()
         self.tasks: set[asyncio.Task[None]] = set()
-        self.paused: set[Peer] = set()  # not read for a moment, see `server.net.refusals`
+        self.paused: set[Peer] = set()  # not read at present, see `server.net.refusals`
         self.is_proxy = is_proxy
         self.clock_s = clock_s or self.loop.time
-        self.now_s = self.clock_s()  # of the last tick, near enough for deadlines
+        self.now_s = self.clock_s()  # at the last tick, precise enough for deadlines
         self.unsent_bytes = unsent_bytes
         self.unsent_bytes_per_connection = unsent_bytes_per_connection
         self.unsent: UnsentAnswers[Peer] = UnsentAnswers(unsent_total_bytes, drop=self._drop_unread)
@@ -96,9 +96,9 @@ class Listener:
         self._ticking: asyncio.TimerHandle | None = None
 
     async def listen(self, place: Place, tls: Tls | None = None) -> object:
-        """Begin to accept, with TLS where it is given; give what the socket calls itself.
+        """Start to accept connections, with `tls` if given; return the socket name.
 
-        OSError or LocalError if the place can't be had.
+        OSError or LocalError if the address cannot be used.
         """
         opened = place.open()
 
@@ -146,8 +146,8 @@ class Listener:
         return more
 
     async def stop(self) -> None:
-        """Accept nobody more, let everybody finish what is in progress, then cut off who has not
-        after the grace."""
+        """Stop accepting, let all requests in progress finish, then disconnect the rest after the
+        graceful shutdown timeout."""
         for server in self._servers:
             server.close()
         if self._place is not None:
@@ -171,12 +171,12 @@ class Listener:
             self._ticking.cancel()
 
     def cut_off(self) -> None:
-        """Drop everybody now."""
+        """Drop all connections now."""
         for peer in tuple(self.peers):
             peer.abort()
 
     def admit(self, peer: Peer) -> bool:
-        """Count a new peer in, unless there are too many, in all or of its client."""
+        """Count a new connection, unless there are too many, in total or of its client."""
         client = self.client_keys.of_address(peer.address)
         if not self._has_room() or not self.count_client(peer, client):
             return False
@@ -184,16 +184,15 @@ class Listener:
         return True
 
     def count_client(self, peer: Peer, client: bytes | None) -> bool:
-        """Count a peer, which was not yet, among the connections of a client; return False if the
-        client has too many."""
+        """Count a connection, which was not counted yet, for a client; return False if the client
+        has too many."""
         if not self._clients.add(client):
             return False
         peer.client = client
         return True
 
     def released_bytes(self) -> int:
-        """Return how many bytes of requests and answers were held and are no longer, since the
-        start."""
+        """Return how many buffered bytes of requests and answers were released since the start."""
         return self.wire.received.released_bytes + self.unsent.released_bytes
 
     def _has_room(self) -> bool:
@@ -204,13 +203,13 @@ class Listener:
         return False
 
     def _drop_unread(self, peer: Peer) -> None:
-        """Drop a peer that does not read, in a turn of its own: this may be said while something is
-        written to it."""
+        """Drop a peer that does not read, in a later turn of the loop: this may be called while
+        something is written to it."""
         self.on_limit(Limit.UNSENT_SIZE)
         self.loop.call_soon(peer.abort)
 
     def forget(self, peer: Peer) -> None:
-        """Count a peer out."""
+        """Subtract a closed connection."""
         self.peers.discard(peer)
         self.unsent.resize(peer, None, 0)
         self._clients.remove(peer.client)
@@ -219,13 +218,13 @@ class Listener:
         self._empty.set()
 
     def count(self) -> Connections:
-        """Give how many connections are open: a pass over all of them, so that opening and
+        """Return the numbers of open connections: a pass over all of them, so that opening and
         upgrading one costs nothing."""
         sockets = sum(peer.is_socket for peer in self.peers)
         return Connections(len(self.peers) - sockets, sockets)
 
     def check_deadlines(self) -> None:
-        """Cut off the peers whose deadline has passed. One pass over all is cheaper than a timer
+        """Disconnect the peers whose deadline has passed. One pass over all is cheaper than a timer
         for each."""
         now_s = self.now_s = self.clock_s()
         for peer in [one for one in self.paused if one.paused_until_s <= now_s]:
@@ -237,7 +236,8 @@ class Listener:
             self._drop_some()
 
     def _drop_some(self) -> None:
-        """Thousands may be late in the same moment: others have their turn in between."""
+        """Disconnect some: thousands may time out at the same moment, and other tasks must run in
+        between."""
         some = self._late[-_DROPPED_AT_ONCE:]
         del self._late[-_DROPPED_AT_ONCE:]
         for peer in some:

@@ -1,4 +1,4 @@
-"""Sockets that begin with a PROXY header, apart from `net.py` so that all others pay nothing for
+"""Connections with a PROXY protocol header, apart from `connection` so that others pay nothing for
 it."""
 
 import asyncio
@@ -12,24 +12,24 @@ from server.net.listener import Listener
 
 
 class ProxiedPeer(Peer):
-    """One socket a proxy of ours opened for a client, whose address is then the peer's."""
+    """A connection that a trusted proxy opened for a client, whose address is then the peer's."""
 
     __slots__ = ("_addresses", "_header")
 
     def __init__(self, listener: Listener, addresses: Addresses) -> None:
         super().__init__(listener)
         self._addresses = addresses
-        self._header: bytes | None = b""  # what has arrived of it; None once it is read
+        self._header: bytes | None = b""  # received so far; None once it is parsed
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Anybody but a proxy of ours could call himself what he likes: he is cut off."""
+        """Disconnect a peer that is not a trusted proxy: it could claim any address."""
         if self._addresses.is_trusted(peer_address(transport)):
             super().connection_made(transport)
         elif isinstance(transport, asyncio.Transport):
             transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Read the header, within the time there is for a request's head, then the rest."""
+        """Read the header, within the header read timeout, then the rest."""
         if self._header is None:
             super().data_received(data)
             return
@@ -43,7 +43,7 @@ class ProxiedPeer(Peer):
             return
         rest, self._header = self._header[proxied.size_bytes :], None
         if proxied.address is not None:
-            self._address = self._believed(proxied.address)
+            self._address = self._trusted_address(proxied.address)
             client = self._listener.client_keys.of_address(self._address)
             if not self._listener.count_client(self, client):
                 self._turn_away()
@@ -51,6 +51,7 @@ class ProxiedPeer(Peer):
         if rest:
             super().data_received(rest)
 
-    def _believed(self, address: str) -> str:
-        """Who is local to a proxy on another machine is not local to us."""
+    def _trusted_address(self, address: str) -> str:
+        """Return the address, unless it is local to a proxy on another machine: it is not local to
+        this server."""
         return "" if is_loopback(address) and not is_loopback(self._address) else address

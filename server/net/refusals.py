@@ -1,9 +1,9 @@
-"""Limits on refused requests: whoever gets nothing but refusals is served slower and slower.
+"""Limits on refused requests: clients that only get refusals are served slower and slower.
 
 Refusing costs the event loop time that other clients need. A connection that has used up its budget
 of refusals is not read for a moment (`server.net.connection`); one of a trusted proxy carries the
 requests of many clients, so there the client that the proxy names is answered 429 at once, and the
-others go on. One success restores the whole budget.
+others continue. One success restores the whole budget.
 """
 
 from collections import OrderedDict
@@ -17,17 +17,17 @@ from server.core.limit_counters import Limit
 from server.net.client_address import Addresses
 
 FREE_REFUSALS = 200
-"""Refusals in a row that slow nothing down."""
+"""Consecutive refusals before the first pause."""
 REFUSALS_PER_S = 100
-"""Further ones that become free each second."""
+"""Refusals added to the budget each second."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 4.0
-"""Each pause is twice as long as the one before."""
+"""Maximum pause; each is twice as long as the one before."""
 MAX_REFUSED_CLIENTS = 65_536
-"""Clients of trusted proxies whose refusals are counted: some 12 MB at the most."""
+"""Maximum number of clients of trusted proxies whose refusals are counted: at most some 12 MB."""
 
 
 def is_refusal(status: int) -> bool:
-    """Tell whether an answer says that the request was the client's mistake."""
+    """Return whether a status means that the request was the client's mistake."""
     return 400 <= status < 500
 
 
@@ -37,14 +37,14 @@ class RefusalBudget:
     __slots__ = ("_at_s", "_left", "_next_pause_s")
 
     def __init__(self, now_s: float) -> None:
-        self._at_s = now_s  # `_left` is as of then: the end of a pause is still to come
+        self._at_s = now_s  # the time of `_left`; during a pause its end, in the future
         self._left = float(FREE_REFUSALS)
         self._next_pause_s = FIRST_PAUSE_S
 
     def spend(self, now_s: float) -> float:
         """Count one refusal; return how long to pause from now on, in seconds, or 0.0.
 
-        What was asked for before a pause and is refused in it counts no more.
+        Requests sent before a pause and refused during it do not count.
         """
         if now_s < self._at_s:
             return 0.0
@@ -62,9 +62,9 @@ class RefusalBudget:
 
 
 class RefusedClients:
-    """Clients of trusted proxies that get nothing but refusals over HTTP.
+    """Clients of trusted proxies that only get refusals over HTTP.
 
-    A WebSocket belongs to one client, whoever forwards it, so those are paused like all others.
+    A WebSocket belongs to one client, also behind a proxy, so those are paused like all others.
     """
 
     __slots__ = ("_addresses", "_budgets", "_clock_s", "_on_limit", "_until_s")
@@ -98,7 +98,7 @@ class RefusedClients:
         self._until_s.pop(key, None)
 
     def note(self, request: Request, status: int) -> None:
-        """Count an answer; those that `check` refused itself count for nothing."""
+        """Count an answer; refusals by `check` itself do not count."""
         if is_refusal(status):
             if self._is_forwarded(request):
                 self._spend(self._key_of(request))

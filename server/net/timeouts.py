@@ -1,16 +1,16 @@
-"""Deadlines of connections."""
+"""Connection timeouts."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long a peer may take, in seconds: for a request's head from its first byte, for its body,
-    between requests, between frames of a WebSocket, to take what is sent to him; `grace_s` for
-    everybody at the end.
+    """Timeouts of a peer, in seconds: for a request's head from its first byte, for its body,
+    between requests, between frames of a WebSocket, to read what is sent to it; `grace_s` is the
+    graceful shutdown timeout.
 
-    With `pong_s` a WebSocket silent for `socket_s` is sent a ping, and may be silent for so long
-    again; with `renews_on_push` what it is sent counts like what it says.
+    With `pong_s` a WebSocket idle for `socket_s` is sent a ping, and may be idle for that time
+    again; with `renews_on_push` notifications reset the idle timeout too.
     """
 
     head_s: float = 10.0

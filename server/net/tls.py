@@ -1,5 +1,5 @@
-"""TLS of the server's own port: certificates from files, read again on demand, and those clients
-show."""
+"""TLS of the listener: server certificates from files, reloaded on demand, and client
+certificates."""
 
 import ssl
 from pathlib import Path
@@ -8,20 +8,20 @@ from protocol.errors import LocalError
 
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 MOST_SHOWN = 10
-"""Certificates of one client that are looked at, his own and those between it and an authority."""
+"""Maximum certificates read from one client: its own and the intermediates."""
 _DER = 2
 
 
 class Tls:
-    """Certificate and key of one server, and with `client_ca` the authorities of clients'
-    certificates. `context` is what new connections use."""
+    """Certificate and key of one server, and with `client_ca` the CA certificates for client
+    certificates. `context` is for new connections."""
 
     __slots__ = ("_cert", "_client_ca", "_key", "_least_version", "context")
 
     def __init__(
         self, cert: str, key: str, least_version: str = "1.2", client_ca: str = ""
     ) -> None:
-        """LocalError for files that are no certificate and its key, or no authorities."""
+        """LocalError for files that are not a certificate and its key, or not CA certificates."""
         self._cert = cert
         self._key = key
         self._least_version = VERSIONS[least_version]
@@ -29,8 +29,8 @@ class Tls:
         self.context = self._read()
 
     def reload(self) -> None:
-        """Read the files again, for connections from now on. LocalError, and all stays as it was,
-        if they are no longer good."""
+        """Reload the files, for new connections. LocalError, without any change, if they are not
+        valid."""
         self.context = self._read()
 
     def _read(self) -> ssl.SSLContext:
@@ -45,8 +45,8 @@ class Tls:
 
 
 def client_certificates(secured: ssl.SSLObject) -> tuple[bytes, ...]:
-    """Give the DER of the certificate a client has proved to be his, which was verified, then of
-    those he sent along, which may be anything; nothing where he has shown none."""
+    """Return the DER of the verified certificate of a client, then of the unverified intermediates
+    it sent; nothing without a client certificate."""
     own = secured.getpeercert(binary_form=True)
     if own is None:
         return ()
@@ -55,7 +55,7 @@ def client_certificates(secured: ssl.SSLObject) -> tuple[bytes, ...]:
 
 
 def _chain(secured: ssl.SSLObject) -> list[bytes]:
-    """Give what a client has shown. Before Python 3.13 only the object inside knows."""
+    """Return the certificates a client sent. Before Python 3.13 only the inner object has them."""
     given = getattr(secured, "get_unverified_chain", None)
     if given is not None:
         return list(given())
@@ -64,18 +64,18 @@ def _chain(secured: ssl.SSLObject) -> list[bytes]:
 
 
 def _ask_for_certificates(context: ssl.SSLContext, client_ca: str) -> None:
-    """Have clients that have a certificate show it."""
+    """Request a client certificate, which is optional."""
     try:
         context.load_verify_locations(client_ca)
     except ssl.SSLError as reason:
         text = (reason.reason or "no certificate").replace("_", " ").lower()
         raise LocalError(f"{client_ca}: {text}") from None
     except OSError as reason:
-        raise LocalError(f"{client_ca}: {reason.strerror or 'not to be read'}") from None
+        raise LocalError(f"{client_ca}: {reason.strerror or 'cannot be read'}") from None
     context.verify_mode = ssl.CERT_OPTIONAL
-    # An authority that is named is trusted, whoever stands above it.
+    # A configured CA is trusted, even if it is not a root.
     context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
-    # A resumed session is not verified again, and remembers no more than the client's own one.
+    # A resumed session is not verified again, and has the client's own certificate only.
     context.options |= ssl.OP_NO_TICKET
     context.num_tickets = 0
 
@@ -89,20 +89,20 @@ def _load(context: ssl.SSLContext, cert: str, key: str) -> None:
     except ssl.SSLError as reason:
         text = (reason.reason or "no certificate").replace("_", " ").lower()
     except OSError as reason:
-        text = reason.strerror or "not to be read"
+        text = reason.strerror or "cannot be read"
     else:
         return
     raise LocalError(_what_is_missing(cert, key) or f"{cert}, {key or cert}: {text}")
 
 
 def _what_is_missing(cert: str, key: str) -> str | None:
-    """Say what one of the files lacks, which OpenSSL tells of neither; None if nothing."""
+    """Return which file lacks a certificate or a key, as OpenSSL's error does not; None if none."""
     wanted = ((cert, b"CERTIFICATE-----", "certificate"), (key or cert, b"PRIVATE KEY-----", "key"))
     for file, mark, kind in wanted:
         try:
             content = Path(file).read_bytes()
         except OSError as reason:
-            return f"{file}: {reason.strerror or 'not to be read'}"
+            return f"{file}: {reason.strerror or 'cannot be read'}"
         if mark not in content:
-            return f"{file}: no {kind} in PEM"
+            return f"{file}: expected a {kind} in PEM"
     return None

@@ -1,6 +1,6 @@
-"""TLS handshakes in progress: counted like connections from their first moment, and ended in time.
+"""TLS handshakes in progress: counted like connections from the start, and with a timeout.
 
-Whoever is one too many is cut off before a byte of his is read: a handshake is what costs most.
+Beyond the limit a socket is closed before a byte of it is read: handshakes are expensive.
 """
 
 import asyncio
@@ -17,8 +17,8 @@ _LOG = logging.getLogger("manykeys.tls")
 
 
 class Handshakes:
-    """Those of one listener. Each may take `timeout_s`; `has_room` is asked before one begins, and
-    it counts among the connections of its client, whose key `client_of` gives."""
+    """The handshakes of one listener. Each may take `timeout_s`; `has_room` is called before each,
+    and each counts as a connection of its client, whose key `client_of` returns."""
 
     def __init__(
         self,
@@ -39,16 +39,16 @@ class Handshakes:
         self._begun: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Number of handshakes in progress."""
         return len(self._begun)
 
     def admit(self) -> "Arrival":
-        """Give what a new socket speaks to first."""
+        """Return the first protocol of a new socket."""
         return Arrival(self)
 
     def begin(self, arrival: "Arrival", transport: asyncio.Transport) -> None:
-        """Begin one, if there is room. Its first step is taken here: what has arrived must meet
-        TLS, nothing else."""
+        """Begin a handshake, if there is room. Its first step runs here: received bytes must be
+        handled by TLS, nothing else."""
         client = self._client_of(peer_address(transport))
         if not self._has_room() or not self._clients.add(client):
             transport.abort()
@@ -64,7 +64,7 @@ class Handshakes:
         task.add_done_callback(self._begun.discard)
 
     def stop(self) -> None:
-        """Cut off all: none has asked for anything yet."""
+        """Close all: none has sent a request yet."""
         for task in tuple(self._begun):
             task.cancel()
 
@@ -78,13 +78,13 @@ class Handshakes:
         if secured is None:
             return
         if arrival.task is not None:
-            self._begun.discard(arrival.task)  # he counts as a peer from here on
+            self._begun.discard(arrival.task)  # counts as a connection from here on
         arrival.become(self._make_peer(), secured)
 
     async def _secure(
         self, arrival: "Arrival", transport: asyncio.Transport
     ) -> asyncio.Transport | None:
-        """Give the transport above TLS; None if that failed, and the socket is closed then."""
+        """Return the transport above TLS; None, with the socket closed, if the handshake failed."""
         try:
             secured = await asyncio.get_running_loop().start_tls(
                 transport,
@@ -96,9 +96,9 @@ class Handshakes:
             )
         except (OSError, RuntimeError) as reason:
             if isinstance(reason, ssl.SSLCertVerificationError):
-                address = peer_address(transport) or "somebody"
-                _LOG.info("%s: client certificate refused: %s", address, reason.verify_message)
-            else:  # no TLS, too slow, gone; uvloop may find it half closed
+                address = peer_address(transport) or "unknown client"
+                _LOG.info("%s: client certificate rejected: %s", address, reason.verify_message)
+            else:  # not TLS, timeout, disconnected; with uvloop maybe half closed
                 transport.abort()
             # The loop's own frame, in its traceback, keeps the future that keeps the error: all of
             # it, with the buffers of TLS, would stay.
@@ -111,7 +111,7 @@ class Handshakes:
 
 
 class Arrival(asyncio.Protocol):
-    """One socket until its handshake is done; keeps what comes right behind that."""
+    """A socket during its handshake; buffers the bytes that follow it."""
 
     __slots__ = ("_early", "_handshakes", "task")
 
@@ -125,11 +125,11 @@ class Arrival(asyncio.Protocol):
         self._handshakes.begin(self, cast(asyncio.Transport, transport))
 
     def data_received(self, data: bytes) -> None:
-        """Keep what came with the end of the handshake: one read at most, then it is a peer's."""
+        """Buffer bytes that came with the end of the handshake: at most one read."""
         self._early += data
 
     def become(self, peer: Peer, transport: asyncio.Transport) -> None:
-        """Let a peer have the socket."""
+        """Hand the socket over to a peer."""
         transport.set_protocol(peer)
         peer.connection_made(transport)
         if self._early and not transport.is_closing():

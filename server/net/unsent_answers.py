@@ -1,4 +1,4 @@
-"""Answers that wait for clients that do not read, of all connections together."""
+"""Limit on unsent answers of all connections, for clients that do not read."""
 
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
@@ -6,12 +6,12 @@ from typing import Generic, TypeVar
 from protocol.byte_budget import SHARES
 
 COUNTED_FROM_BYTES = 16 * 1024
-"""A connection with no more unsent bytes than this goes on as usual and is not counted."""
+"""A connection with no more unsent bytes than this is not counted."""
 C = TypeVar("C", bound=Hashable)
 
 
 class _Waiting(Generic[C]):
-    """Connections with their unsent bytes, in the order in which they began to wait."""
+    """Connections with their unsent bytes, the longest waiting first."""
 
     __slots__ = ("_most_bytes", "held_bytes", "released_bytes", "sizes_bytes")
 
@@ -32,19 +32,19 @@ class _Waiting(Generic[C]):
             self.sizes_bytes.pop(connection, None)
 
     def find_excess(self) -> C | None:
-        """Return the connection that has waited longest, if there is more than fits; the last one
-        always fits."""
+        """Return the connection that has waited longest, if the limit is exceeded; a single one is
+        never dropped."""
         if self.held_bytes <= self._most_bytes or len(self.sizes_bytes) < 2:
             return None
         return next(iter(self.sizes_bytes))
 
 
 class UnsentAnswers(Generic[C]):
-    """Bytes that wait for each connection, of at most `total_bytes` in all and a quarter of that
-    for each client, whose key is as for `ByteBudget`.
+    """Unsent bytes of each connection, at most `total_bytes` in total and a quarter of that for
+    each client, whose key is as for `ByteBudget`.
 
     Beyond it, `drop` is called with the connections that have waited longest, of that client or of
-    all, until what is left fits.
+    all, until the rest is within the limit.
     """
 
     __slots__ = ("_all", "_by_client", "_client_of", "_drop", "_share_bytes")
@@ -58,17 +58,17 @@ class UnsentAnswers(Generic[C]):
 
     @property
     def held_bytes(self) -> int:
-        """All bytes that are counted."""
+        """Total of unsent bytes."""
         return self._all.held_bytes
 
     @property
     def released_bytes(self) -> int:
-        """All bytes that were counted and are no longer, since the start."""
+        """Total of bytes released since the start."""
         return self._all.released_bytes
 
     def resize(self, connection: C, client: bytes | None, size_bytes: int) -> bool:
-        """Count so many bytes for a connection instead of what was counted for it before; return
-        whether any are counted now: not for a few, and not for a connection that is dropped."""
+        """Set the unsent bytes of a connection; return whether any are counted now: not for a few,
+        and not for a connection that is dropped."""
         if size_bytes <= COUNTED_FROM_BYTES:
             self._remove(connection)
             return False

@@ -1,9 +1,9 @@
-"""Patterns of characters, and whether a text has one: in time linear in the text, for any pattern.
+"""Pattern matching in linear time, for any pattern (wildcards, regular expressions of searches).
 
-A pattern is a sequence of items, so a set of places in it is one integer, whose bit n stands for
-"before item n". Each character of the text moves all places at once. Nothing is ever tried twice,
-which is what regular expressions of strangers are dangerous for (CWE-1333). Several patterns are
-matched together: they lie behind one another in the same integer.
+A pattern is a sequence of items, so a set of positions in it is one integer, whose bit n means
+"before item n". Each character of the text moves all positions at once. There is no backtracking,
+which makes untrusted regular expressions dangerous (CWE-1333). Several patterns are matched
+together, in consecutive bits of the same integer.
 """
 
 from bisect import bisect_right
@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from enum import Enum
 
 MOST_ITEMS = 256
-_MOST_KNOWN = 4096
+_MAX_KNOWN = 4096
 
 
 class Times(Enum):
-    """How often an item may be there."""
+    """How often an item may occur."""
 
     ONCE = "once"
     MAYBE = "maybe"
@@ -33,17 +33,17 @@ class Item:
 
     @property
     def weight(self) -> int:
-        """The work it makes, whatever the text: one for each character or range it lists."""
+        """The cost of the item for any text: one for each character or range it lists."""
         return max(1, len(self.ranges))
 
     def has(self, character: str) -> bool:
-        """Tell whether a character is one of these."""
+        """Return whether a character is one of these."""
         is_listed = any(first <= character <= last for first, last in self.ranges)
         return is_listed is not self.is_negated
 
 
 def literal(character: str) -> Item:
-    """Give the item for one character, once."""
+    """Return the item for one character, once."""
     return Item(((character, character),))
 
 
@@ -54,12 +54,12 @@ MANY = Item(is_negated=True, times=Times.ANY)
 
 
 class Matcher:
-    """Patterns made ready for many texts. One character costs the same whatever is in the patterns:
-    two characters between the same two ends of ranges are the same to every item, so what each
-    stretch between ends meets is found out once."""
+    """Compiled patterns, for many texts. Each character costs the same, whatever the patterns: all
+    characters between two adjacent ends of ranges match the same items, so the items of each such
+    interval are computed once."""
 
     def __init__(self, *patterns: Sequence[Item]) -> None:
-        items: list[Item | None] = []  # None is the place behind the last item of a pattern
+        items: list[Item | None] = []  # None is the position behind the last item of a pattern
         self._starts = self._ends = 0
         for pattern in patterns:
             self._starts |= 1 << len(items)
@@ -76,7 +76,7 @@ class Matcher:
         self._known: dict[str, int] = {}
 
     def fits(self, text: str) -> bool:
-        """Tell whether the whole text has one of the patterns."""
+        """Return whether the whole text matches one of the patterns."""
         places = self._widened(self._starts)
         for character in text:
             met = places & self._met_by(character)
@@ -87,13 +87,13 @@ class Matcher:
         return bool(places & self._ends)
 
     def _widened(self, places: int) -> int:
-        """Add the places behind items that need not be there: adding to a run of ones carries
-        through to its end."""
+        """Add the positions behind optional items: adding to a run of ones carries through to its
+        end."""
         skipped = self._skipped
         return places | (((places & skipped) + skipped) ^ skipped)
 
     def _met_by(self, character: str) -> int:
-        """Give the items a character is one of."""
+        """Return the items that a character matches."""
         met = self._known.get(character)
         if met is None:
             stretch = bisect_right(self._edges, ord(character))
@@ -101,7 +101,7 @@ class Matcher:
             if met is None:
                 met = _bits(item is not None and item.has(character) for item in self._items)
                 self._met[stretch] = met
-            if len(self._known) < _MOST_KNOWN:
+            if len(self._known) < _MAX_KNOWN:
                 self._known[character] = met
         return met
 

@@ -1,8 +1,8 @@
-"""What a storage backend promises: tables, changes, reads and the journal.
+"""Storage interface of database backends: tables, transactional changes, reads and the journal.
 
-Knows nothing of SQL, of rights or of the wire. A write is a list of changes that happens whole or
-not at all; when `apply` returns it is durable and the journal's listener has seen it. A row is a
-dict whose keys are the columns that `shapes` gives its table; times are milliseconds since 1970.
+Independent of SQL, permissions and the wire. A write is a list of changes in one transaction; when
+`apply` returns it is durable and the journal's listeners have been called. A row is a dict whose
+keys are the columns of its table in `storage.tables`; times are milliseconds since 1970.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -17,28 +17,28 @@ if TYPE_CHECKING:
     from server.storage.search import Found, Search
 
 MOST_COUNTED = 10_000
-"""How far `Storage.latest` counts."""
+"""Maximum total that `Storage.latest` counts to."""
 
 
 class Noted(Enum):
-    """What a journal entry is about; `subject` says which one."""
+    """The type of a journal entry; `subject` identifies the object."""
 
-    USER = "user"  # subject: kuid; his document, profiles or state changed, or he is gone
+    USER = "user"  # subject: kuid; their document, profiles or state changed, or they were deleted
     RIGHTS = "rights"  # subject: role or profile id
     SESSION = "session"  # subject: hexadecimal token hash of a session that is no longer valid
-    REFRESHED = "refreshed"  # subject: hashes of a session and of the one that follows it, its end
-    SESSIONS = "sessions"  # subject: kuid; every session of his is no longer valid
-    ALL_SESSIONS = "all_sessions"  # subject: hashes of tokens that go on; every other session ended
+    REFRESHED = "refreshed"  # subject: hashes of a session and of its successor, its expiry
+    SESSIONS = "sessions"  # subject: kuid; all their sessions are no longer valid
+    ALL_SESSIONS = "all_sessions"  # subject: hashes of tokens that stay valid; others are revoked
     API_KEY = "api_key"  # subject: hexadecimal token hash of a key that is no longer valid
-    UNLOCKED = "unlocked"  # subject: kuid; failed logins of his accounts are forgotten
+    UNLOCKED = "unlocked"  # subject: kuid; failed login counters of their accounts are reset
     STRATEGY = "strategy"  # subject: strategy name
     SIGNING_KEYS = "signing_keys"  # subject: kid of a key that was added or retired
-    LOST = "lost"  # never stored: entries are missing or not understood, so nothing kept is sure
+    LOST = "lost"  # never stored: entries are missing or unknown, so all caches are invalid
 
 
 @dataclass(frozen=True, slots=True)
 class Insert:
-    """Add a row. `Exists` if its key or a unique group is taken."""
+    """Add a row. `Exists` if its key or a unique group exists."""
 
     table: Table
     row: Row = field(repr=False)
@@ -50,7 +50,7 @@ Written = tuple[str | int | bytes | None, ...]
 
 @dataclass(frozen=True, slots=True)
 class InsertAll:
-    """Add many rows. `Exists` if the key or a unique group of any of them is taken."""
+    """Add many rows. `Exists` if the key or a unique group of any of them exists."""
 
     table: Table
     rows: Sequence[Written] = field(repr=False)
@@ -58,8 +58,7 @@ class InsertAll:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Add a row or replace the one with its key. `Exists` if a unique group is taken by another
-    key."""
+    """Add a row or replace the one with its key. `Exists` if another key has its unique group."""
 
     table: Table
     row: Row = field(repr=False)
@@ -85,8 +84,8 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class DeleteAll:
-    """Remove every row whose columns equal `where`; none is fine. `below` adds `column < bound`
-    conditions, which None never meets; `most` stops after that many rows, 0 does not."""
+    """Delete all rows whose columns equal `where`, if any. `below` adds `column < value`
+    conditions, which None never meets; `most` limits the number of rows, 0 for no limit."""
 
     table: Table
     where: Row
@@ -96,8 +95,7 @@ class DeleteAll:
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """Change nothing; `Exists` if a row's columns equal `where`. The guard of "only while there is
-    none"."""
+    """Guard: change nothing; `Exists` if there is a row whose columns equal `where`."""
 
     table: Table
     where: Row
@@ -105,8 +103,7 @@ class Absent:
 
 @dataclass(frozen=True, slots=True)
 class Present:
-    """Change nothing; `Missing` if no row's columns equal `where`. The guard of "only if it is
-    still there"."""
+    """Guard: change nothing; `Missing` if there is no row whose columns equal `where`."""
 
     table: Table
     where: Row
@@ -114,8 +111,8 @@ class Present:
 
 @dataclass(frozen=True, slots=True)
 class Unchanged:
-    """Change nothing; `Missing` unless the row with this one's key is still what `get` gave. The
-    guard of "only if nobody wrote since I read"."""
+    """Guard: change nothing; `Missing` unless the row with this key is still as `get` returned it
+    (optimistic locking)."""
 
     table: Table
     row: Row = field(repr=False)
@@ -123,8 +120,8 @@ class Unchanged:
 
 @dataclass(frozen=True, slots=True)
 class Unassign:
-    """Take a profile off the first `most` users who have it; one left with none gets `instead`,
-    which must be another profile."""
+    """Remove a profile from the first `most` users who have it; a user left without a profile gets
+    `instead`, which must be another profile."""
 
     profile_id: str
     instead: str
@@ -165,7 +162,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some rows out of `total`, which is counted up to `MOST_COUNTED`."""
+    """A page of rows, and their `total`, counted up to `MOST_COUNTED`."""
 
     rows: list[Row]
     total: int
@@ -175,7 +172,7 @@ Listener = Callable[[Sequence[Entry]], None]
 
 
 class Exists(Exception):
-    """A key, a unique group or an `Absent` guard is taken. `table` says where."""
+    """A key or unique group exists already, or an `Absent` guard failed, in `table`."""
 
     def __init__(self, table: Table) -> None:
         super().__init__(table.value)
@@ -183,8 +180,8 @@ class Exists(Exception):
 
 
 class Missing(Exception):
-    """The row to update or delete, or the one a `Present` or `Unchanged` guard wants, is not there.
-    `table` says where."""
+    """The row to update or delete, or that of a `Present` or `Unchanged` guard, does not exist in
+    `table`."""
 
     def __init__(self, table: Table) -> None:
         super().__init__(table.value)
@@ -192,12 +189,12 @@ class Missing(Exception):
 
 
 class Unavailable(Exception):
-    """The database can't be read or written now (locked, full, gone). Nothing was changed."""
+    """The database cannot be read or written now (locked, full, removed). Nothing was changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """What keeps the rows, for people: its name, and the version of the library or server."""
+    """Description of the database: its name, and the version of the library or server."""
 
     name: str
     version: str
@@ -205,55 +202,54 @@ class Backend:
 
 @dataclass(slots=True)
 class Freshness:
-    """Until when what was kept may be believed, by `time.monotonic`: up to then no other process
-    can have changed it without a journal entry delivered here."""
+    """Until when caches are valid, by `time.monotonic`: up to then no other process can have
+    changed their rows without a journal entry delivered here."""
 
     until_s: float = inf
 
 
 class Storage(Protocol):
-    """A place for rows. Every method may raise `Unavailable`."""
+    """A database. Every method may raise `Unavailable`."""
 
     @property
     def freshness(self) -> Freshness:
-        """Until when kept things may be believed; after that, `catch_up` first."""
+        """Until when caches are valid; after that, call `catch_up` first."""
 
     async def catch_up(self) -> None:
-        """Deliver every journal entry that other processes have written so far."""
+        """Deliver all journal entries that other processes have written so far."""
 
     async def open(self) -> None:
-        """Open or create the database, bring its schema up to date, start what works in the
-        background."""
+        """Open or create the database, migrate its schema, start the background threads."""
 
     async def close(self) -> None:
-        """Finish every write already taken, then let go of the database."""
+        """Finish all accepted writes, then close the database."""
 
     async def get(self, table: Table, **key: Value) -> Row | None:
-        """Give the row with this key (or unique group), or None."""
+        """Return the row with this key (or unique group), or None."""
 
     async def find(self, table: Table, *, limit: int, **where: Value) -> list[Row]:
-        """Give at most `limit` rows whose columns equal `where`, in key order."""
+        """Return at most `limit` rows whose columns equal `where`, in key order."""
 
     async def find_each(
         self, table: Table, names: tuple[str, ...], keys: Sequence[tuple[Value, ...]]
     ) -> list[Row]:
-        """Give the rows with one of these keys, in no order; `names` are the columns of the key or
-        of a unique group."""
+        """Return the rows with one of these keys, in no order; `names` are the columns of the key
+        or of a unique group."""
 
     async def latest(
         self, table: Table, where: Row, *, least: str, below: str, start: int, limit: int
     ) -> Page:
-        """Give at most `limit` rows, behind the first `start`, whose columns equal `where` and
-        whose key, one text, lies from `least` to before `below`; in falling order of the key. The
-        first column named should be the one that tells the most."""
+        """Return at most `limit` rows, after the first `start`, whose columns equal `where` and
+        whose key, one string, is in [`least`, `below`); in descending order of the key. The first
+        column of `where` should be the most selective."""
 
     async def find_after(
         self, table: Table, after: Row | None, where: Row, *, limit: int
     ) -> list[Row]:
-        """Give what `find` does from the row behind the key `after` on; None is the beginning."""
+        """Return what `find` does, from the row after the key `after` on; None for the first."""
 
     async def exists(self, table: Table, **where: Value) -> bool:
-        """Tell whether a row's columns equal `where`."""
+        """Return whether a row's columns equal `where`."""
 
     async def count(self, table: Table) -> int:
         """Count a table's rows."""
@@ -266,19 +262,19 @@ class Storage(Protocol):
         `TooLarge`."""
 
     async def index_fields(self, fields: Iterable[str]) -> None:
-        """Make searches of users by these fields of theirs fast, from some time later on. There is
-        a bound; those beyond it are searched as before."""
+        """Index these fields of users for searches, in the background. The number is limited;
+        fields beyond the limit are searched without an index."""
 
     async def apply(self, changes: Iterable[Change]) -> None:
-        """Make all changes in order, in one transaction, durably; or none. Raises `Exists` or
+        """Apply all changes in order, in one durable transaction, or none. Raises `Exists` or
         `Missing`."""
 
     def follow(self, listener: Listener) -> None:
-        """Call `listener`, in the event loop, with every journal entry from now on: our own before
-        `apply` returns, those of other processes within 100 ms."""
+        """Call `listener`, in the event loop, with every journal entry from now on: those of this
+        process before `apply` returns, those of other processes within 100 ms."""
 
     def about(self) -> Backend:
-        """Tell which database this is."""
+        """Return the name and version of the database."""
 
     async def check(self) -> bool:
-        """Tell whether the database answers a read and could take a write."""
+        """Return whether the database can be read and written."""

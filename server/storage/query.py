@@ -1,10 +1,10 @@
-"""Search queries as trees of plain nodes, the same for every backend (contract/03 §7.7).
+"""Search query tree, independent of the database backend.
 
-A field is a path of names with dots between them; an array on the way stands for its members. A
-field's values are texts, numbers, and true and false as the texts "true" and "false"; null is no
-value. A number equals every text that reads as it in JSON; beyond 64 bits it is a float. Texts are
-compared by their characters, numbers come before texts. Knows nothing of the languages queries are
-written in.
+A field is a path of names with dots between them; an array on the path means all its members. The
+values of a field are strings, numbers, and true and false as the strings "true" and "false"; null
+is not a value. A number equals every string that parses to it as JSON; beyond 64 bits it is a
+float. Strings are compared by their characters, numbers sort before strings. Independent of the
+query languages.
 """
 
 import re
@@ -16,9 +16,9 @@ from server.storage.automata import Item
 Bound = str | int | float
 
 MOST_SEARCHED_CHARACTERS = 32_766
-"""Of one value, by word or by pattern: the reference's keyword fields end there too."""
+"""Maximum characters of a value searched by word or pattern, as in Kuzzle's keyword fields."""
 MOST_SORTED_CHARACTERS = 256
-"""Of one value that is sorted by: some 100,000 rows are sorted in memory, by several values."""
+"""Maximum characters of a sort value: some 100,000 rows are sorted in memory, by several values."""
 
 _WORD = re.compile(r"\w+")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,399})(?:\.[0-9]{1,400})?(?:[eE][+-]?[0-9]{1,4})?", re.A)
@@ -26,7 +26,7 @@ _INT64 = 1 << 63
 
 
 class Position(Enum):
-    """Where in a value a text must be."""
+    """Where in a value a string must occur."""
 
     START = "start"
     ANYWHERE = "anywhere"
@@ -40,7 +40,7 @@ class Everything:
 
 @dataclass(frozen=True, slots=True)
 class IsIn:
-    """Documents one of whose values in `field` equals one of `values`."""
+    """Documents with a value in `field` that equals one of `values`."""
 
     field: str
     values: frozenset[str]
@@ -48,7 +48,7 @@ class IsIn:
 
 @dataclass(frozen=True, slots=True)
 class Holds:
-    """Documents one of whose texts in `field` has this text in it."""
+    """Documents with a string in `field` that contains this string."""
 
     field: str
     text: str
@@ -57,8 +57,8 @@ class Holds:
 
 @dataclass(frozen=True, slots=True)
 class InWords:
-    """Documents one of whose texts in `field` has these words in a row; of the last one its start
-    is enough with `last_is_start`. Words as by `words_of`."""
+    """Documents with a string in `field` that contains these words as a phrase; with
+    `last_is_start` a prefix of the last word is enough. Words as by `words_of`."""
 
     field: str
     words: tuple[str, ...]
@@ -67,8 +67,8 @@ class InWords:
 
 @dataclass(frozen=True, slots=True)
 class Fits:
-    """Documents one of whose texts in `field` has this pattern from end to end; with `by_word` one
-    of its words will do."""
+    """Documents with a string in `field` that matches this pattern completely; with `by_word` one
+    matching word is enough."""
 
     field: str
     pattern: tuple[Item, ...]
@@ -77,8 +77,8 @@ class Fits:
 
 @dataclass(frozen=True, slots=True)
 class InRange:
-    """Documents one of whose values in `field` lies between bounds; None is no bound. Bounds that
-    are numbers are for numbers, texts for texts and, where they read as numbers, for both."""
+    """Documents with a value in `field` within a range; a None bound is open. Numeric bounds match
+    numbers, string bounds match strings and, if they parse as numbers, both."""
 
     field: str
     gt: Bound | None = None
@@ -89,7 +89,7 @@ class InRange:
 
 @dataclass(frozen=True, slots=True)
 class Has:
-    """Documents with a value, or an object that has members, in `field`."""
+    """Documents with a value, or a non-empty object, in `field`."""
 
     field: str
 
@@ -121,12 +121,12 @@ Query = Everything | Leaf | AllOf | SomeOf | Not
 
 
 def words_of(text: str) -> list[str]:
-    """Give the words of a text in lower case, as fields that are searched by word are cut."""
+    """Split a string into lower-case words, as for fields that are searched by word."""
     return _WORD.findall(text[:MOST_SEARCHED_CHARACTERS].lower())
 
 
 def number_of(value: Bound) -> int | float | None:
-    """Give the number that a value is or reads as in JSON; None where it is none of ours (infinite,
+    """Return the number that a value is or parses to as JSON; None if unsupported (infinite,
     "1e999", "0x1")."""
     if isinstance(value, str):
         if _NUMBER.fullmatch(value) is None:

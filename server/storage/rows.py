@@ -1,16 +1,16 @@
-"""Tables of the store, and what a row of one is."""
+"""Database tables and row types."""
 
 from enum import Enum
 
 Value = object
-"""A column's value: str, int, bytes, None, or (JSON columns) anything JSON can say."""
+"""A column's value: str, int, bytes, None, or (JSON columns) any JSON value."""
 Row = dict[str, Value]
 
 
 class Table(Enum):
-    """Every collection of rows the product keeps; the value is its name in the database."""
+    """All tables; the value is the name in the database."""
 
-    # Each member is there once. Enum's own hash is written in Python, and shows in every look-up.
+    # Members are singletons. Enum's own hash is written in Python, and slows down every lookup.
     __hash__ = object.__hash__
 
     SETTINGS = "settings"

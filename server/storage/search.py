@@ -1,7 +1,7 @@
-"""What a search asks of a backend and what it gives: a view of a table as documents, a query, an
-order, a page.
+"""Search requests and results of a database backend: a view of a table as documents, a query, a
+sort order, a page.
 
-Knows nothing of SQL, of the wire, or of who asks.
+Independent of SQL, the wire and the caller.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from server.storage.rows import Row, Table
 
 ID = "_id"
 Key = str | int | float | None
-"""What a document is sorted by: None where it has no value."""
+"""The sort value of a document: None if it has no value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class View:
     """A table's rows as documents. Fields are `columns`, or lie in JSON columns: in `documents` by
     their first name, in `rest` all others. Columns of bytes read as hexadecimal.
 
-    `key` is the column that tells rows apart, which sorts last; `never` is what None reads as.
+    `key` is the unique column, which sorts last; `never` is the value of None.
     """
 
     table: Table
@@ -64,8 +64,8 @@ CREDENTIALS = View(
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A field to sort by; of several values the first one in this order counts, of a long text its
-    start. Documents without one come last."""
+    """A field to sort by; of several values the first one in this order counts, of a long string
+    its start. Documents without a value come last."""
 
     field: str
     is_descending: bool = False
@@ -78,8 +78,8 @@ BY_ID = Order(ID)
 class Search:
     """A page of the rows that a query matches.
 
-    Columns must equal `where`. The page has `size` rows, `start` rows further on than `after`: the
-    sort keys of a row, of which the first ones will do. Without `is_counted` the total is left out.
+    Columns must equal `where`. The page has `size` rows, `start` rows after `after`: the sort keys
+    of a row, or only the first of them. Without `is_counted` the total is left out.
     """
 
     view: View
@@ -92,7 +92,7 @@ class Search:
     is_counted: bool = True
 
     def orders(self) -> tuple[Order, ...]:
-        """Give the whole order: ids decide where nothing else does."""
+        """Return the complete sort order: IDs break ties."""
         names = [order.field for order in self.sort]
         if ID in names:
             return self.sort[: names.index(ID) + 1]
@@ -101,8 +101,8 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A page. `total` counts all matches, None if that was not asked for; `last` are the sort keys
-    of the page's last row, by `Search.orders`."""
+    """A page. `total` counts all matches, None unless requested; `last` are the sort keys of the
+    page's last row, by `Search.orders`."""
 
     rows: list[Row]
     total: int | None
@@ -110,8 +110,8 @@ class Found:
 
 
 class TooSlow(Exception):
-    """A search took longer than any may."""
+    """A search exceeded the time limit."""
 
 
 class TooLarge(Exception):
-    """A page weighs more than any may."""
+    """A page exceeded the size limit."""

@@ -1,6 +1,6 @@
-"""What the tables look like: their columns, what identifies a row, and what is looked up by.
+"""Database schema: columns, primary keys, unique groups and indexes of the tables.
 
-Times are milliseconds since 1970. Knows nothing of SQL.
+Times are milliseconds since 1970. Independent of SQL.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from server.storage.rows import Table
 
 
 class Kind(Enum):
-    """What a column holds."""
+    """Column type."""
 
     TEXT = "text"
     INTEGER = "integer"
@@ -20,8 +20,8 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Columns of one table: the first `key` names identify a row; `unique` and `indexed` are column
-    groups.
+    """Columns of one table: the first `key` names are the primary key; `unique` and `indexed` are
+    column groups.
 
     A column named in `optional` may be None.
     """
@@ -48,7 +48,7 @@ SHAPES: dict[Table, Shape] = {
     Table.USERS: Shape(
         {"kuid": _T, "profile_ids": _J, "content": _J, "info": _J, "disabled": _I}, key=("kuid",)
     ),
-    # One row for each profile of each user, so that "who has this profile" is one indexed look-up.
+    # One row for each profile of each user, so that the users of a profile are one indexed lookup.
     Table.USER_PROFILES: Shape(
         {"kuid": _T, "profile_id": _T}, key=("kuid", "profile_id"), indexed=(("profile_id",),)
     ),
@@ -60,8 +60,8 @@ SHAPES: dict[Table, Shape] = {
         unique=(("kuid", "strategy"),),
         optional=frozenset({"updated_at"}),
     ),
-    # One row for each key of who has credentials of a strategy with several keys. `id` is the key's
-    # own, in base64url, as long as authenticators make it; `public_key` is a COSE key.
+    # One row for each key of a user with credentials of a strategy with several keys. `id` is the
+    # key's credential ID, in base64url, of the authenticator's length; `public_key` is a COSE key.
     Table.PASSKEYS: Shape(
         {
             "strategy": _T,
@@ -79,11 +79,11 @@ SHAPES: dict[Table, Shape] = {
         indexed=(("kuid", "strategy"),),
         optional=frozenset({"used_at"}),
     ),
-    # `token_hash` is SHA-256 of the token's text; `expires_at` None means never; `family` joins a
+    # `token_hash` is the SHA-256 of the token; `expires_at` None means never; `family` identifies a
     # chain of refreshes, which began at `started_at`; `used_at` is a recent use, not the last one
-    # to the millisecond; `data` holds what the session list shows (address, user agent, strategy).
-    # `parent` is what the token was created with by `auth:createToken`: the family of a session, or
-    # "key:" and the hash of an API key; None for a login.
+    # to the millisecond; `data` contains what the session list shows (address, user agent,
+    # strategy). `parent` is what the token was created with by `auth:createToken`: the family of a
+    # session, or "key:" and the hash of an API key; None for a login.
     # `amr` lists the strategies that proved who the user is, None for none; `authenticated_at` is
     # the time of that login, None for a session that began without one.
     Table.SESSIONS: Shape(
@@ -109,7 +109,7 @@ SHAPES: dict[Table, Shape] = {
         indexed=(("kuid",), ("expires_at",), ("family",), ("parent",)),
         optional=frozenset({"refreshed_at", "expires_at", "parent", "amr", "authenticated_at"}),
     ),
-    # `amr` is that of the session the key was created with, None where that is not known.
+    # `amr` is that of the session the key was created with, None if unknown.
     Table.API_KEYS: Shape(
         {
             "id": _T,
@@ -133,8 +133,8 @@ SHAPES: dict[Table, Shape] = {
         key=("kid",),
         optional=frozenset({"retired_at"}),
     ),
-    # Tokens good for one use of one `kind` (a password reset, a login's next step), by the SHA-256
-    # of their text.
+    # Tokens valid for one use of one `kind` (a password reset, a login's next step), by their
+    # SHA-256.
     Table.ONE_TIME: Shape(
         {"token_hash": _B, "kind": _T, "kuid": _T, "expires_at": _I, "data": _J},
         key=("token_hash",),

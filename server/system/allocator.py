@@ -1,4 +1,4 @@
-"""How the process returns memory to the system, where its C library is GNU's."""
+"""Return of freed memory to the operating system, with the GNU C library."""
 
 import asyncio
 import ctypes
@@ -11,21 +11,21 @@ _LOOK_S = 2.0
 
 
 def return_large_blocks() -> None:
-    """Let the C library return every large block as soon as it is freed.
+    """Make the C library return every large block as soon as it is freed.
 
-    Unless it is given a threshold, it raises its own to the size of the blocks it frees. Bodies
-    would then come from the heap, where they leave holes while they grow.
+    Without a fixed threshold it raises the threshold to the size of the blocks it frees. Bodies
+    would then be allocated on the heap, which fragments while they grow.
     """
     _call("mallopt", _M_MMAP_THRESHOLD, _LARGE_BYTES)
 
 
 async def keep_returning(released_bytes: Callable[[], int]) -> None:
-    """Return what is free in the heap after much was released, which `released_bytes` counts since
-    the start, until cancelled.
+    """Trim the heap after many bytes were released, which `released_bytes` counts since the start,
+    until cancelled.
 
     By itself the heap shrinks no further than to the last small block in it: a flood of bodies
-    could leave the process at its highest level. It takes a tenth of a millisecond for each
-    mebibyte, in a thread.
+    could leave the process at its peak. Trimming takes a tenth of a millisecond for each mebibyte,
+    in a thread.
     """
     seen_bytes = 0
     while True:

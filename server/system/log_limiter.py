@@ -2,7 +2,7 @@
 
 A kind is a logger, a level and the text of a message before values are put into it, with the status
 where a request was answered. Lines beyond the limit are counted; one line per kind and second says
-how many there were. Knows nothing of streams and threads but its own lock.
+how many there were. Independent of streams and, except for its lock, of threads.
 """
 
 import logging
@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from threading import Lock
 
 FACTS = "facts"
-"""The attribute of a log record that holds its facts, a dict."""
+"""The attribute of a log record that contains its facts, a dict."""
 MAX_KINDS = 1000
-"""Kinds that are told apart; further ones are one kind."""
+"""Maximum number of kinds; further ones are counted as one kind."""
 _WINDOW_S = 1.0
 _ADDRESS_SHARE = 5  # an address may use one fifth of a kind's lines, so that others are seen, too
 _MAX_KIND_CHARACTERS = 128
@@ -36,9 +36,9 @@ class _Window:
 
 
 class LineLimiter:
-    """Decides which log records become lines, at most `per_second` of a kind; 0 is no limit.
+    """Decides which log records are written, at most `per_second` of a kind; 0 for no limit.
 
-    `left_out` counts those that did not since the start.
+    `left_out` counts the suppressed ones since the start.
     """
 
     def __init__(self, per_second: int, clock_s: Callable[[], float] = time.monotonic) -> None:
@@ -51,8 +51,8 @@ class LineLimiter:
         self._lock = Lock()
 
     def allows(self, record: logging.LogRecord) -> bool:
-        """Tell whether a record becomes a line. Requests that were answered well, and events that
-        succeeded, always do: what is logged of them is what an operator asked for."""
+        """Return whether a record is written. Successful requests and events always are: the
+        operator has chosen to log them."""
         facts = getattr(record, FACTS, {})
         status = facts.get("status", 0)
         if not self._per_second or 0 < status < _REFUSED or facts.get("outcome") == _SUCCESS:
@@ -74,15 +74,15 @@ class LineLimiter:
 
     @property
     def has_left_out(self) -> bool:
-        """Whether lines were left out of which no record of `take_summaries` told yet."""
+        """Whether lines were suppressed that no record of `take_summaries` has reported yet."""
         with self._lock:
             return bool(self._unreported) or any(
                 window.left_out for window in self._windows.values()
             )
 
     def take_summaries(self, *, is_last: bool = False) -> list[logging.LogRecord]:
-        """Return a record for each kind of which lines were left out in a second that is over; with
-        `is_last`, in the present one too."""
+        """Return a record for each kind with suppressed lines in a past second; with `is_last`, in
+        the present one too."""
         with self._lock:
             now_s = self._clock_s()
             for kind, window in list(self._windows.items()):
@@ -118,10 +118,10 @@ def _summary(kind: Kind, count: int) -> logging.LogRecord:
     name, level, message, status = kind
     facts: dict[str, str | int] = {"count": count}
     if status:
-        text = f"{count} more requests were refused and not logged"
+        text = f"{count} more refused requests were not logged"
         facts["status"] = status
     else:
-        text = f"{count} more lines were not logged of: {message}"
+        text = f"{count} more lines not logged: {message}"
     record = logging.LogRecord(name, level, "", 0, text, None, None)
     setattr(record, FACTS, facts)
     return record

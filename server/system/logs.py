@@ -1,9 +1,8 @@
-"""Log lines on stderr, plain or JSON, written by a thread of their own.
+"""Logging to stderr, plain or JSON, by a separate thread.
 
-Nothing here waits for stderr but that thread: above a bound, lines are dropped and counted. Of one
-kind only so many lines a second are written (`log_limiter`). What
-clients sent is escaped, so that nobody can write a line of his own. Tokens, cookies, passwords and
-query strings must never be handed to this module.
+Only that thread waits for stderr: above a limit, lines are dropped and counted. The lines of one
+kind per second are limited (`log_limiter`). Client data is escaped, so that clients cannot forge
+log lines. Tokens, cookies, passwords and query strings must never be passed to this module.
 """
 
 import json
@@ -31,7 +30,7 @@ class PlainLines(logging.Formatter):
     """`time LEVEL logger message key=value …`, and lines that begin with `| ` for a stack trace."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Give the line of a record."""
+        """Return the line of a record."""
         written = f"{_time(record)} {record.levelname} {record.name} {_escape(record.getMessage())}"
         for name, value in _facts(record).items():
             written += f" {name}={_write_value(value)}"
@@ -44,7 +43,7 @@ class JsonLines(logging.Formatter):
     """One JSON object in a line, ASCII only: time, level, logger, message, then the facts."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Give the line of a record."""
+        """Return the line of a record."""
         written: dict[str, object] = {
             "time": _time(record),
             "level": record.levelname.lower(),
@@ -59,9 +58,9 @@ class JsonLines(logging.Formatter):
 
 
 class Writer(logging.Handler):
-    """Takes lines without waiting and writes them from a thread.
+    """Queues lines without waiting and writes them from a thread.
 
-    `dropped` counts the lines there was no room for, and those nobody read.
+    `dropped` counts the lines lost because the queue was full or stderr was closed.
     """
 
     def __init__(
@@ -83,7 +82,7 @@ class Writer(logging.Handler):
         self._thread.start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take one record."""
+        """Queue one record."""
         if not self.limiter.allows(record):
             with self._changed:
                 self._changed.notify()
@@ -97,7 +96,7 @@ class Writer(logging.Handler):
             self._changed.notify()
 
     def finish(self, within_s: float = 1.0) -> None:
-        """Write what waits, as far as stderr takes it in this time, and take no more."""
+        """Write the queued lines, as far as stderr accepts them in this time, and stop."""
         with self._changed:
             self._is_open = False
             self._changed.notify()
@@ -108,13 +107,13 @@ class Writer(logging.Handler):
             try:
                 self._stream.write("".join(f"{line}\n" for line in lines))
                 self._stream.flush()
-            except BlockingIOError:  # another program made our stderr non-blocking, and it is full
+            except BlockingIOError:  # another program made stderr non-blocking, and it is full
                 self._lose(len(lines))
-            except (OSError, ValueError):  # nobody will ever read stderr again
+            except (OSError, ValueError):  # stderr is closed for good
                 self._lose(len(lines), for_good=True)
 
     def _take(self) -> list[str] | None:
-        """Wait for lines; None when there will be no more."""
+        """Wait for lines; None after the last one."""
         with self._changed:
             summaries: list[logging.LogRecord] = []
             while self._is_open and not self._waiting:
@@ -138,8 +137,8 @@ class Writer(logging.Handler):
 
 
 def start_logs(form: str, level: str, stream: TextIO, per_second: int = 0) -> Writer:
-    """Send the lines of all loggers to the stream, in the form `plain` or `json`, at most
-    `per_second` of a kind; 0 is no limit."""
+    """Send the lines of all loggers to the stream, in the format `plain` or `json`, at most
+    `per_second` of a kind; 0 for no limit."""
     writer = Writer(stream, limiter=LineLimiter(per_second))
     writer.setFormatter(JsonLines() if form == "json" else PlainLines())
     _ROOT.addHandler(writer)
@@ -148,13 +147,13 @@ def start_logs(form: str, level: str, stream: TextIO, per_second: int = 0) -> Wr
 
 
 def stop_logs(writer: Writer) -> None:
-    """Write what waits and send nothing more there."""
+    """Write the queued lines and detach the writer."""
     _ROOT.removeHandler(writer)
     writer.finish()
 
 
 def log_facts(logger: logging.Logger, message: str, facts: Facts) -> None:
-    """Log a message with facts behind it."""
+    """Log a message with facts appended."""
     logger.info(message, extra={_FACTS: facts})
 
 
@@ -177,12 +176,12 @@ def _cut(text: str, most: int) -> str:
 
 
 def _escape(text: str) -> str:
-    """Make control characters, line ends of all kinds and changes of direction visible."""
+    """Escape control characters, line breaks of all kinds and changes of text direction."""
     return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", _cut(text, MOST_LINE_CHARACTERS))
 
 
 def _write_value(value: str | int | float | None) -> str:
-    """Give a value with quotes where it could be taken for more than one."""
+    """Return a value, in quotes if it could be read as more than one."""
     if not isinstance(value, str):
         return "-" if value is None else str(value)
     value = _cut(value, MOST_VALUE_CHARACTERS)

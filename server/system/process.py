@@ -1,4 +1,4 @@
-"""What the operating system says of this process and its machine; 0 where it does not say."""
+"""Memory use and priority of this process and its machine; 0 where the system has no figure."""
 
 import os
 import resource
@@ -13,23 +13,23 @@ _LESS_IMPORTANT = 10
 
 
 def let_others_go_first() -> None:
-    """Have the event loop preferred to this thread where both share a core; no thread of its kind
-    gets less than a tenth of it.
+    """Lower the priority of this thread, so that the event loop is preferred if both share a core;
+    such a thread still gets at least a tenth of the core.
 
-    On Linux alone: elsewhere a thread's number might be some other process.
+    On Linux only: elsewhere a thread's number might be another process.
     """
     if sys.platform == "linux":
-        with suppress(OSError):  # forbidden here: both are then as important
+        with suppress(OSError):  # not permitted: both then have the same priority
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LESS_IMPORTANT)
 
 
 def peak_memory_bytes() -> int:
-    """Give the most memory the process has used."""
+    """Return the peak memory use of the process."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT_BYTES
 
 
 def used_memory_bytes() -> int:
-    """Give the memory the process uses; its peak where only that is known."""
+    """Return the memory use of the process; its peak if only that is known."""
     try:
         with open("/proc/self/statm", "rb") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -38,7 +38,7 @@ def used_memory_bytes() -> int:
 
 
 def machine_memory_bytes() -> tuple[int, int]:
-    """Give the machine's free memory and all of it."""
+    """Return the machine's free and total memory."""
     page_bytes = os.sysconf("SC_PAGE_SIZE")
     return _pages("SC_AVPHYS_PAGES") * page_bytes, _pages("SC_PHYS_PAGES") * page_bytes
 

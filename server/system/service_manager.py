@@ -1,4 +1,4 @@
-"""What a service manager is told (sd_notify(3)): ready, reloading, stopping."""
+"""Notifications to a service manager such as systemd (sd_notify(3)): ready, reloading, stopping."""
 
 import os
 import socket
@@ -8,7 +8,7 @@ READY, STOPPING = "READY=1", "STOPPING=1"
 
 
 def tell(state: str) -> None:
-    """Tell the service manager that started this process, if one did and wants to know."""
+    """Notify the service manager that started this process, if it asked for notifications."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if address[:1] not in ("/", "@"):
         return
@@ -19,9 +19,9 @@ def tell(state: str) -> None:
             opened.connect(address)
             opened.sendall(state.encode())
     except OSError:
-        pass  # nobody listens any more: there is nothing to do about it
+        pass  # the manager no longer listens: nothing to do
 
 
 def reloading() -> str:
-    """Give the state of a server that reads its files again."""
+    """Return the state of a server that reloads its files."""
     return f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}"

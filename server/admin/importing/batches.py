@@ -1,4 +1,5 @@
-"""Documents about users are gathered and written, many in one transaction, while more are read."""
+"""Import batches: user documents are collected and written, many per transaction, while more are
+read."""
 
 import asyncio
 from collections import deque
@@ -11,23 +12,23 @@ from server.admin.importing.reader import Entry
 from server.admin.importing.report import Report
 
 BATCH = 500
-"""Documents handed over at once."""
+"""Documents per batch."""
 _BATCH_BYTES = 2 * 1024 * 1024
 _AT_ONCE = 4
-"""Batches on their way, which may share a transaction: for some 60 ms, or 200 where all is
-replaced, the writes of others wait."""
+"""Batches in progress, which may share a transaction: other writes wait some 60 ms, or 200 ms if
+everything is replaced."""
 
 
 class _Writing(NamedTuple):
-    """A batch on its way, and what it is about."""
+    """A batch in progress, and its keys."""
 
     task: asyncio.Task[None]
     keys: set[object]
 
 
 class Batches:
-    """Has entries written that are arrivals; no two of one batch, nor of two on their way, are
-    about the same thing. `Unavailable` comes with a later call if the database stays busy."""
+    """Writes entries that are arrivals; no two of one batch, nor of two batches in progress, have
+    the same key. A later call raises `Unavailable` if the database stays busy."""
 
     def __init__(self, users: UserImport, report: Report) -> None:
         self._users = users
@@ -38,7 +39,7 @@ class Batches:
         self._under_way: deque[_Writing] = deque()
 
     async def add(self, entry: Entry) -> None:
-        """Take one."""
+        """Add an entry."""
         keys = list(_keys_of([entry]))
         if not self._keys.isdisjoint(keys):
             await self._hand_over()
@@ -49,7 +50,7 @@ class Batches:
             await self._hand_over()
 
     async def add_all(self, entries: Sequence[Entry]) -> None:
-        """Take a batch of them, as a whole where that can be."""
+        """Add entries, as one batch if possible."""
         keys = list(_keys_of(entries))
         is_apart = len(set(keys)) == len(keys)
         if is_apart and sum(entry.size_bytes for entry in entries) < _BATCH_BYTES:
@@ -61,12 +62,12 @@ class Batches:
                 await self.add(entry)
 
     async def finish(self) -> None:
-        """Have all written that was taken."""
+        """Write all added entries."""
         await self._hand_over()
         await self.end()
 
     async def end(self) -> None:
-        """Wait for all that is on its way, whatever becomes of some of it."""
+        """Wait for all batches in progress, ignoring errors."""
         tasks = [writing.task for writing in self._under_way]
         self._under_way.clear()
         for ended in await asyncio.gather(*tasks, return_exceptions=True):
@@ -80,7 +81,7 @@ class Batches:
             await self._under_way.popleft().task
         if batch:
             self._under_way.append(_Writing(asyncio.create_task(self._write(batch)), keys))
-            await asyncio.sleep(0)  # it begins now
+            await asyncio.sleep(0)  # lets the task start
 
     def _has_room_for(self, keys: set[object]) -> bool:
         is_apart = all(writing.keys.isdisjoint(keys) for writing in self._under_way)
@@ -97,7 +98,7 @@ def _arrivals_of(entries: Sequence[Entry]) -> Iterator[Arrival]:
 
 
 def _keys_of(entries: Sequence[Entry]) -> Iterator[object]:
-    """Give the user of each, and each of their credentials, as often as they come."""
+    """Yield the user of each entry, and each of their credentials, with duplicates."""
     for arrival in _arrivals_of(entries):
         yield arrival.kuid
         for held in arrival.credentials:

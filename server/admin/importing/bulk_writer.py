@@ -1,7 +1,7 @@
-"""Users and credentials enter the store, many in one transaction.
+"""Bulk import of users and credentials into the database, many in one transaction.
 
-The same ones again change nothing, in whatever order and however often they come; what is there
-already is replaced only where that is asked for. Knows nothing of files.
+Importing the same documents again changes nothing, in whatever order and however often; existing
+documents are replaced only on request. Independent of files.
 """
 
 import asyncio
@@ -38,26 +38,26 @@ from server.storage.base import (
 from server.storage.rows import Row, Table, Value
 
 PATIENCE = 15
-"""How often a write is tried while the database is busy: some two seconds each."""
+"""Maximum attempts of a write while the database is busy: some two seconds each."""
 _PAUSE_S = 0.2
-# Each is lost only to somebody else who changes the same rows in the same moment.
+# Each attempt fails only if another writer changes the same rows at the same moment.
 _ATTEMPTS = 5
 
 
 class Ending(Enum):
-    """What became of something that was to be imported."""
+    """Outcome of an imported document."""
 
-    __hash__ = object.__hash__  # as that of storage's tables
+    __hash__ = object.__hash__  # faster than Enum's, as for storage's tables
 
     CREATED = "created"
     REPLACED = "replaced"
     UNCHANGED = "unchanged"
     KEPT = "kept"
-    """It is there, differs, and was not to be replaced."""
+    """It exists, differs, and was not replaced."""
 
 
 class Held(NamedTuple):
-    """Credentials that arrive: `data` is JSON; `created_at_ms` None where nothing says when."""
+    """Imported credentials: `data` is JSON; `created_at_ms` is None if unknown."""
 
     strategy: str
     id: str
@@ -66,15 +66,16 @@ class Held(NamedTuple):
     updated_at_ms: int | None
 
     def __repr__(self) -> str:
-        """Say which they are, and nothing of what they hold."""
+        """Identify the credentials, without their contents."""
         return f"Held({self.strategy}, {self.id!r})"
 
 
 class Arrival(NamedTuple):
-    """A user, some of his credentials, or both. `profile_ids` None: he must be there. `content` and
-    `info` are JSON; no `info` and `is_disabled` None say nothing, and what is there stays.
+    """A user, some of their credentials, or both. `profile_ids` None: the user must exist.
+    `content` and `info` are JSON; without `info`, or with `is_disabled` None, the existing values
+    are kept.
 
-    A tuple of texts, as its credentials are: millions of them go from one process to another.
+    A tuple of strings, like its credentials: millions of them are sent between processes.
     """
 
     kuid: str
@@ -85,11 +86,11 @@ class Arrival(NamedTuple):
     credentials: tuple[Held, ...] = ()
 
     def __repr__(self) -> str:
-        """Say whom it is about, and nothing of what he brings."""
+        """Identify the user, without their data."""
         return f"Arrival({self.kuid!r})"
 
     def user(self, old: User) -> User:
-        """Give the user to be, in the place of `old`."""
+        """Return the user that replaces `old`."""
         return User(
             self.kuid,
             self.profile_ids or (),
@@ -101,16 +102,16 @@ class Arrival(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Plan:
-    """What is to be done about an arrival: `changes`, unless it is refused."""
+    """The planned `changes` for an arrival, unless it is rejected."""
 
     ending: Ending | ApiError
     changes: Sequence[Change] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _There:
-    """What is there of that which arrivals are about: users by id, credentials by strategy and
-    name, and where none has the name by owner and strategy, and which of the profiles exist."""
+class _Existing:
+    """Existing rows for some arrivals: users by ID, credentials by strategy and name, or if the
+    name is not used by owner and strategy, and the existing profiles."""
 
     users: dict[Value, Row]
     named: dict[tuple[Value, Value], Row]
@@ -118,22 +119,22 @@ class _There:
     profiles: set[str] = field(default_factory=set)
 
     def held(self, new: Held, kuid: str) -> Row | None:
-        """Give the credentials that these would replace; ApiError 412 if their name is somebody
-        else's."""
+        """Return the credentials that these would replace; ApiError 412 if the name belongs to
+        another user."""
         same = self.named.get((new.strategy, new.id))
         if same is not None and same["kuid"] != kuid:
-            raise plain_error(412, "the username is taken")
+            raise plain_error(412, "the username is already in use")
         return same or self.owned.get((kuid, new.strategy))
 
     def check_profiles(self, profile_ids: Sequence[str]) -> None:
-        """Raise ApiError 404 for a profile that is not there."""
+        """Raise ApiError 404 for a profile that does not exist."""
         for profile_id in profile_ids:
             if profile_id not in self.profiles:
                 raise error("security.profile.not_found", profile_id)
 
 
 class UserImport:
-    """Takes arrivals in; with `replaces`, in the place of those who are there."""
+    """Imports arrivals; with `replaces`, existing users and credentials are replaced."""
 
     def __init__(
         self,
@@ -150,18 +151,18 @@ class UserImport:
         self._expects_new = True
 
     async def write(self, arrivals: Sequence[Arrival]) -> list[Ending | ApiError]:
-        """Take arrivals in, in one transaction if that can be; tell what became of each.
+        """Import arrivals, in one transaction if possible; return the outcome of each.
 
         No two of them may be about the same user or the same credentials.
         """
         if self._expects_new:
             try:
-                await self._apply(self._enter(arrivals))
+                await self._apply(self._creations(arrivals))
             except (Exists, Missing):
-                pass  # not all are new, or not all can be
+                pass  # not all are new, or not all are valid
             else:
                 return [Ending.CREATED] * len(arrivals)
-        there = await self._look(arrivals)
+        there = await self._read_existing(arrivals)
         plans = [await self._plan(arrival, there) for arrival in arrivals]
         try:
             await self._apply([change for plan in plans for change in plan.changes])
@@ -173,16 +174,16 @@ class UserImport:
 
     async def _write_alone(self, arrival: Arrival) -> Ending | ApiError:
         for _ in range(_ATTEMPTS):
-            plan = await self._plan(arrival, await self._look([arrival]))
+            plan = await self._plan(arrival, await self._read_existing([arrival]))
             try:
                 await self._apply(plan.changes)
             except (Exists, Missing):
-                continue  # somebody else was faster; the next look says with what
+                continue  # a concurrent writer was faster; read again
             return plan.ending
         return error("services.storage.too_many_changes")
 
     async def _apply(self, changes: Sequence[Change]) -> None:
-        """Write, however busy others keep the database; `Unavailable` when that does not end."""
+        """Write with retries while the database is busy; `Unavailable` after the last attempt."""
         for _ in range(PATIENCE - 1 if changes else 0):
             try:
                 return await self._storage.apply(changes)
@@ -191,8 +192,8 @@ class UserImport:
         if changes:
             await self._storage.apply(changes)
 
-    def _enter(self, arrivals: Sequence[Arrival]) -> list[Change]:
-        """Give the changes that take in what is new."""
+    def _creations(self, arrivals: Sequence[Arrival]) -> list[Change]:
+        """Return the changes that create new users and credentials."""
         users = [arrival for arrival in arrivals if arrival.profile_ids is not None]
         chosen = {arrival.profile_ids or () for arrival in users}
         profile_ids = {profile_id for ids in chosen for profile_id in ids}
@@ -200,7 +201,7 @@ class UserImport:
         now_ms = self._clock_ms()
         made = _json(make_info(ANONYMOUS_ID, now_ms))
         lists = {ids: _json(ids) for ids in chosen}
-        # Nothing is cached of a user who did not exist, so no note is needed for most of them.
+        # Nothing is cached for a user who did not exist, so most need no cache invalidation.
         rows: list[Written] = [
             (kuid, lists[ids or ()], content, info or made, int(bool(is_disabled)))
             for kuid, ids, content, info, is_disabled, _ in users
@@ -225,15 +226,15 @@ class UserImport:
         changes.append(InsertAll(Table.CREDENTIALS, held))
         return changes
 
-    async def _look(self, arrivals: Sequence[Arrival]) -> _There:
-        """Find what is there of all that they are about."""
+    async def _read_existing(self, arrivals: Sequence[Arrival]) -> _Existing:
+        """Read the existing rows for all arrivals."""
         storage = self._storage
         users = await storage.find_each(
             Table.USERS, ("kuid",), [(arrival.kuid,) for arrival in arrivals]
         )
         names = [(held.strategy, held.id) for one in arrivals for held in one.credentials]
         named = await storage.find_each(Table.CREDENTIALS, ("strategy", "id"), names)
-        there = _There(
+        there = _Existing(
             {row["kuid"]: row for row in users},
             {(row["strategy"], row["id"]): row for row in named},
         )
@@ -250,8 +251,8 @@ class UserImport:
                 there.profiles.add(profile_id)
         return there
 
-    async def _plan(self, arrival: Arrival, there: _There) -> _Plan:
-        """Decide, by what is there."""
+    async def _plan(self, arrival: Arrival, there: _Existing) -> _Plan:
+        """Plan the changes, by the existing rows."""
         try:
             row = there.users.get(arrival.kuid)
             if arrival.profile_ids is None:
@@ -262,19 +263,19 @@ class UserImport:
                 there.check_profiles(arrival.profile_ids)
                 if any(there.held(one, arrival.kuid) for one in arrival.credentials):
                     raise error("security.credentials.database_inconsistency", arrival.kuid)
-                return _Plan(Ending.CREATED, self._enter([arrival]))
+                return _Plan(Ending.CREATED, self._creations([arrival]))
             return await self._plan_known(arrival, row, there)
         except ApiError as refused:
             return _Plan(refused)
 
-    def _plan_credentials(self, arrival: Arrival, there: _There) -> _Plan:
+    def _plan_credentials(self, arrival: Arrival, there: _Existing) -> _Plan:
         held = [there.held(one, arrival.kuid) for one in arrival.credentials]
         if all(one is None for one in held):
-            return _Plan(Ending.CREATED, self._enter([arrival]))
+            return _Plan(Ending.CREATED, self._creations([arrival]))
         changes = self._replacements(arrival, held)
         return self._decide([*changes, Note(Noted.USER, arrival.kuid)] if changes else [])
 
-    async def _plan_known(self, arrival: Arrival, row: Row, there: _There) -> _Plan:
+    async def _plan_known(self, arrival: Arrival, row: Row, there: _Existing) -> _Plan:
         old = read_user(row)
         new = arrival.user(old)
         held = [there.held(one, arrival.kuid) for one in arrival.credentials]
@@ -292,8 +293,8 @@ class UserImport:
         return _Plan(Ending.REPLACED, changes) if self._replaces else _Plan(Ending.KEPT)
 
     def _replacements(self, arrival: Arrival, held: Sequence[Row | None]) -> list[Change]:
-        """Give the changes from the credentials that are there to those that arrive; none where
-        they are the same."""
+        """Return the changes from the existing credentials to the imported ones; none if they are
+        equal."""
         changes: list[Change] = []
         for new, old in zip(arrival.credentials, held, strict=True):
             row = _row_of(new, arrival.kuid)

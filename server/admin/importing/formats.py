@@ -1,7 +1,7 @@
-"""Reads a file to be imported, line by line: which document of which collection each line holds.
+"""Import file parser: the documents of each line, by collection.
 
-The shapes are those that Kuzzle and its tools write; docs/import.md shows them. Whatever a line
-says, its documents are checked by whoever stores them. Knows no store.
+The formats are those that Kuzzle and its tools write; docs/import.md shows them. Documents are
+validated later, before they are stored. Independent of the database.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,16 +11,16 @@ from typing import BinaryIO, NamedTuple
 from protocol.http11.body import parse_json
 
 MOST_LINE_BYTES = 4 * 1024 * 1024
-"""A user's greatest document, and all that may stand around it."""
+"""Maximum size of a user document, with its envelope."""
 MOST_DOCUMENT_BYTES = 64 * 1024 * 1024
-"""Of a file that is one document on many lines: such a one is read as a whole."""
+"""Maximum size of a file that is one document on many lines, which is read as a whole."""
 _CHUNK_BYTES = 1024 * 1024
-_MOST_NAME_BYTES = 16
+_MAX_NAME_BYTES = 16
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class Kind(Enum):
-    """What a document is; in this order they are stored, because each needs those before it."""
+    """Document types, in the order in which they are stored: each needs those before it."""
 
     __hash__ = object.__hash__  # as that of storage's tables
 
@@ -32,7 +32,7 @@ class Kind(Enum):
 
 _KINDS = {kind.value: kind for kind in Kind}
 _LEFT_OUT = frozenset({"api-keys", "config", "installations", "tokens", "validations"})
-"""Other collections of the reference's: nothing of theirs is of use here (contract/03 §1)."""
+"""Other collections of Kuzzle, which are skipped."""
 _FIXTURES = ("roles", "profiles", "users")
 _STORE = "kuzzle."
 _PASSWORDS = "plugin-kuzzle-plugin-auth-passport-local.users"  # noqa: S105  (an index's name)
@@ -41,12 +41,12 @@ _SHAPE = 'an object with "collection", "_id" and "_source", or one with roles, p
 
 
 class BadLine(Exception):
-    """A line that holds no document; the text says what was expected."""
+    """A line without a valid document; the message says what was expected."""
 
 
 class Line(NamedTuple):
-    """One line of a file, counted from 1; `data` is None if it is too long. `end` is how many bytes
-    of the file have been read by then. A tuple, as a record is: a file has millions of them."""
+    """One line of a file, counted from 1; `data` is None if it is too long. `end` is its end offset
+    in bytes. A tuple, like a record: a file has millions of them."""
 
     number: int
     data: bytes | None
@@ -54,17 +54,17 @@ class Line(NamedTuple):
 
     @property
     def size_bytes(self) -> int:
-        """How long it is."""
+        """Size of the line."""
         return len(self.data or b"")
 
     def __repr__(self) -> str:
-        """Say which line it is, and nothing of what it holds."""
+        """Identify the line, without its contents."""
         return f"Line({self.number})"
 
 
 class Record(NamedTuple):
-    """One document. `credentials` are a user's, by strategy, where they stand beside him;
-    `is_disabled` None: the line does not say."""
+    """One document. `credentials` are those of a user, by strategy, if the line contains them;
+    `is_disabled` is None if the line does not contain it."""
 
     kind: Kind
     id: str
@@ -74,23 +74,24 @@ class Record(NamedTuple):
     strategy: str = "local"
 
     def __repr__(self) -> str:
-        """Say which document it is, and nothing of what it holds."""
+        """Identify the document, without its contents."""
         return f"Record({self.kind.value}, {self.id!r})"
 
 
 def find_first_kind(file: BinaryIO) -> Kind:
-    """Give the first kind whose name stands anywhere in a file: none before it needs a reading."""
+    """Return the first kind whose name occurs anywhere in a file: the file need not be read for
+    kinds before it."""
     names = {kind: f'{kind.value}"'.encode() for kind in Kind}
     found, tail = set(), b""
     while chunk := file.read(_CHUNK_BYTES):
         chunk = tail + chunk
         found |= {kind for kind, name in names.items() if kind not in found and name in chunk}
-        tail = chunk[-_MOST_NAME_BYTES:]
+        tail = chunk[-_MAX_NAME_BYTES:]
     return next((kind for kind in Kind if kind in found), Kind.USERS)
 
 
 def read_lines(file: BinaryIO) -> Iterator[Line]:
-    """Give the lines that are not blank; a file that is one document, as one line."""
+    """Yield the lines that are not blank; a file that is one document, as one line."""
     first = file.readline(MOST_LINE_BYTES + 1)
     if not first.isspace() and not _is_json(first):
         whole = first + file.read(MOST_DOCUMENT_BYTES + 1 - len(first))
@@ -110,13 +111,13 @@ def read_lines(file: BinaryIO) -> Iterator[Line]:
 
 
 def parse_line(line: Line) -> list[Record]:
-    """Give the documents of a line; none where it belongs to a collection that is left out."""
+    """Return the documents of a line; none for a collection that is skipped."""
     if line.data is None:
         raise BadLine(f"expected at most {MOST_LINE_BYTES} bytes")
     try:
         value = parse_json(line.data, len(line.data))
     except ValueError:
-        raise BadLine("this is no JSON, or nested too deeply") from None
+        raise BadLine("not valid JSON, or nested too deeply") from None
     if not isinstance(value, dict):
         raise BadLine(f"expected {_SHAPE}")
     if "_index" in value:
@@ -145,7 +146,8 @@ def _is_json(data: bytes) -> bool:
 
 
 def _collection_of(index: object) -> str | None:
-    """Give the collection that an index of Kuzzle's Elasticsearch holds, None for any other one."""
+    """Return the collection that an index of Kuzzle's Elasticsearch contains, None for another
+    index."""
     name = index.lstrip("%&") if isinstance(index, str) else ""
     if name == _PASSWORDS:
         return Kind.CREDENTIALS.value
@@ -156,7 +158,7 @@ def _collection_of(index: object) -> str | None:
 def _read_document(kind: Kind, value: Mapping[str, object]) -> Record:
     name, source = value.get("_id"), value.get("_source")
     if not isinstance(name, str) or not name:
-        raise BadLine("_id: expected text")
+        raise BadLine("_id: expected a string")
     if not isinstance(source, dict):
         raise BadLine("_source: expected an object")
     credentials, is_disabled = value.get("credentials", _NONE), value.get("disabled")
@@ -166,17 +168,17 @@ def _read_document(kind: Kind, value: Mapping[str, object]) -> Record:
         raise BadLine("disabled: expected true or false")
     strategy = value.get("strategy", "local")
     if not isinstance(strategy, str):
-        raise BadLine("strategy: expected text")
+        raise BadLine("strategy: expected a string")
     return Record(kind, name, source, credentials, is_disabled, strategy)
 
 
 def _read_fixtures(value: Mapping[str, object]) -> list[Record]:
-    """Read the body of the reference's admin:loadSecurities: documents by id, by collection."""
+    """Parse the body of Kuzzle's admin:loadSecurities: documents by ID, by collection."""
     records = []
     for collection in _FIXTURES:
         by_id = value.get(collection, {})
         if not isinstance(by_id, dict):
-            raise BadLine(f"{collection}: expected an object, documents by id")
+            raise BadLine(f"{collection}: expected an object with documents by id")
         for name, given in by_id.items():
             if not isinstance(given, dict):
                 raise BadLine(f"{collection}: expected an object for each id")

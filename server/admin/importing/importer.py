@@ -1,8 +1,7 @@
-"""A file is imported: roles, profiles, users and credentials, in this order whatever the file's.
+"""File import: roles, profiles, users and credentials, in this order whatever the file's.
 
-The file is read once for each kind it holds, so that memory stays the same for every size of it.
-Nothing is remembered between runs: who starts again after an interruption repeats what changes
-nothing.
+The file is read once for each kind it contains, so that memory use does not depend on its size.
+No state is kept between runs: after an interruption a new run repeats steps that change nothing.
 """
 
 import asyncio
@@ -25,21 +24,22 @@ from server.auth.access.documents import Document, content_of
 from server.auth.access.profiles import check_profile
 
 _APART_BYTES = 4 * 1024 * 1024
-"""A smaller one is read before another process is there."""
+"""Minimum file size for a reader process: a smaller file is read before the process has started."""
 _AHEAD_BYTES = 20 * 1024 * 1024
-"""Of lines that are read, sorted, and only then taken; as documents they are many times that."""
+"""Maximum size of lines that are read and sorted before they are written; the documents use many
+times that memory."""
 _MANY = (Kind.USERS, Kind.CREDENTIALS)
 _HASHED_AT_ONCE = 8
 _NOT_FOUND = 404
 _OPTIMIZED = "optimizedPolicies"
-"""What the reference shows of its own cache within a profile (contract/03 §2.3)."""
+"""A member that Kuzzle's cache adds to profiles."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What is taken (`kinds`), whether it `replaces` what is there, whether roles may name unknown
-    controllers (`force`), and how Kuzzle encoded passwords (`digest`). A file of `apart_bytes` is
-    read in a process of its own."""
+    """Import options: which `kinds` are imported, whether existing documents are replaced
+    (`replaces`), whether roles may name unknown controllers (`force`), and the encoding of Kuzzle
+    password hashes (`digest`). A file of `apart_bytes` or more is read in a separate process."""
 
     kinds: frozenset[Kind] = frozenset(Kind)
     replaces: bool = False
@@ -49,8 +49,8 @@ class Options:
 
 
 class Importer:
-    """Imports a file; `on_progress` hears how many bytes have been read, once for each kind, and
-    what is being done."""
+    """Imports a file; `on_progress` is called with the number of bytes read, for each kind, and a
+    description."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Importer:
         self._to_hash: list[tuple[Entry, Record]] = []
 
     async def run(self, path: Path) -> None:
-        """Import; the report tells how it went. `Unavailable` if the database stays busy."""
+        """Import a file into the report. `Unavailable` if the database stays busy."""
         size_bytes, first = find_first(path)
         self._is_apart = size_bytes >= self._options.apart_bytes
         try:
@@ -89,10 +89,10 @@ class Importer:
                 if kind in self._seen and kind is not first:
                     await self._read_for(path, kind, is_first=False)
         finally:
-            await self._batches.end()  # what is on its way counts, however the rest has ended
+            await self._batches.end()  # batches in progress count, also after an error
 
     async def _read_for(self, path: Path, kind: Kind, *, is_first: bool) -> None:
-        """Read the file for the documents of one kind; the first time also for what it holds."""
+        """Read the file for the documents of one kind; the first time also for the other kinds."""
         options = self._options
         reading = Reading(path, kind, options.kinds, options.digest, is_first)
         read = read_apart if self._is_apart else read_here
@@ -118,8 +118,8 @@ class Importer:
         self._seen |= block.seen
 
     async def _take_ahead(self, end: int) -> None:
-        """Take what was read ahead, of many documents in the order of users: neighbours share pages
-        of the database, so that far fewer of them are written."""
+        """Write the documents that were read ahead, sorted by user: neighbours share pages of the
+        database, so that far fewer pages are written."""
         ahead, self._ahead = self._ahead, []
         if ahead and ahead[0].kind in _MANY:
             ahead.sort(key=itemgetter(0, 1))
@@ -135,7 +135,7 @@ class Importer:
             await self._pause(entries[0].kind, end)
 
     async def _pause(self, kind: Kind, end: int) -> None:
-        """Tell how far it has come, and let an interruption in."""
+        """Report the progress, and allow an interruption."""
         self._on_progress(end - self._ahead_bytes, f"{kind.value}, {self._dealt_with} so far")
         await asyncio.sleep(0)
 
@@ -188,12 +188,13 @@ class Importer:
         return Ending.REPLACED
 
     async def _hash_of(self, owner: str) -> None:
-        """Store what waits with a password of this user: what comes later about him finds it."""
+        """Store pending documents with a plain password of this user, before later documents about
+        the same user."""
         if any(entry.owner == owner for entry, _ in self._to_hash):
             await self._hash()
 
     async def _hash(self) -> None:
-        """Store what brings passwords in plain text, after all that was gathered before."""
+        """Store the documents with plain passwords, after all batches before them."""
         if self._to_hash:
             await self._batches.finish()
         taken, self._to_hash = self._to_hash, []

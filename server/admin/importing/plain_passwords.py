@@ -1,5 +1,5 @@
-"""Documents of an import that bring a password in plain text: each is hashed, held against the
-rules, and stored by itself, as if an administrator had sent it."""
+"""Import of plain text passwords: each is checked against the password rules, hashed, and stored
+separately, as if an administrator had sent it."""
 
 from collections.abc import Mapping, Sequence
 
@@ -18,15 +18,15 @@ from server.storage.rows import Row, Table
 
 
 class PlainImport:
-    """Stores such documents; with `replaces`, in the place of what is there. ApiError for what is
-    refused."""
+    """Stores documents with plain passwords; with `replaces`, existing ones are replaced. ApiError
+    for a rejected one."""
 
     def __init__(self, operations: Operations, *, replaces: bool) -> None:
         self._operations = operations
         self._replaces = replaces
 
     async def store(self, record: Record) -> Ending:
-        """Store a user with his credentials, or credentials of a user who is there."""
+        """Store a user with their credentials, or credentials of an existing user."""
         if record.kind is Kind.CREDENTIALS:
             kuid = record.source.get("kuid")
             if not isinstance(kuid, str):
@@ -59,8 +59,7 @@ class PlainImport:
         return Ending.CREATED
 
     async def _changes(self, arrival: Arrival, row: Row) -> list[Change]:
-        """Give the changes from the user who is there to the one who arrives, none where they are
-        the same."""
+        """Return the changes from the existing user to the imported one, none if they are equal."""
         old = read_user(row)
         new = arrival.user(old)
         if new == old:
@@ -75,7 +74,7 @@ class PlainImport:
     async def _store_credentials(
         self, kuid: str, given: Mapping[str, object], of_user: Sequence[Change] | None = None
     ) -> Ending:
-        """Store them together with what changes of their user; None where only they arrive."""
+        """Store credentials together with the changes of their user; None without a user."""
         storage, credentials = self._operations.storage, self._operations.credentials
         changes = of_user or ()
         old = await storage.get(Table.CREDENTIALS, kuid=kuid, strategy=LOCAL)

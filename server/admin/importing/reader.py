@@ -1,7 +1,7 @@
-"""What a file to be imported says, read into what can be stored: blocks of entries, as they come.
+"""Import file reader: parses and validates the documents of a file into blocks of entries.
 
-Reads and checks, at a cost of processor time alone, so that it can go on in a process of its own
-(`importprocess`). Knows no store.
+Uses processor time only, so that it can run in a separate process (`server.admin.importing.
+subprocess`). Independent of the database.
 """
 
 import marshal
@@ -23,15 +23,15 @@ from server.admin.importing.records import LOCAL, has_hash, read_imported_local,
 from server.core.ids import check_kuid
 
 BLOCK_BYTES = 128 * 1024
-"""Of lines in one block; a longer line is a block by itself."""
+"""Maximum size of the lines in one block; a longer line is a block by itself."""
 _BLOCK_LINES = 1000
 _BY_NAME = {kind.value: kind for kind in Kind}
 
 
 class Reading(NamedTuple):
-    """One reading of a file: for the documents of a `kind`, if that is among the `kinds` that are
-    wanted at all. The first reading tells what else there is. `digest` is how Kuzzle encoded
-    passwords."""
+    """One pass over a file: for the documents of a `kind`, if it is among the `kinds` to import.
+    The first pass also finds which other kinds there are. `digest` is the encoding of Kuzzle
+    password hashes."""
 
     path: Path
     kind: Kind
@@ -40,21 +40,21 @@ class Reading(NamedTuple):
     is_first: bool
 
     def arguments(self) -> list[str]:
-        """Give the same as arguments of a command, which `of` understands."""
+        """Return the pass as command arguments, which `of` parses."""
         kinds = ",".join(kind.value for kind in self.kinds)
         return [str(self.path), self.kind.value, kinds, self.digest, str(int(self.is_first))]
 
     @classmethod
     def of(cls, arguments: Sequence[str]) -> "Reading":
-        """Give a reading from the arguments of a command."""
+        """Return a pass from command arguments."""
         path, kind, kinds, digest, is_first = arguments
         wanted = frozenset(Kind(one) for one in kinds.split(",") if one)
         return cls(Path(path), Kind(kind), wanted, digest, is_first == "1")
 
 
 class Entry(NamedTuple):
-    """One document, of the user `owner` if it says so. `what` it says: an arrival, the record of
-    what has to be stored by itself, or why it is refused."""
+    """One document, of the user `owner` if known. `what` is an arrival, a record that must be
+    stored separately, or the reason why the document is rejected."""
 
     owner: str
     line: int
@@ -64,13 +64,13 @@ class Entry(NamedTuple):
     what: Arrival | Record | str
 
     def __repr__(self) -> str:
-        """Say which document it is, and nothing of what it holds."""
+        """Identify the document, without its contents."""
         return f"Entry({self.line}, {self.kind.value}, {self.id!r})"
 
 
 class Block(NamedTuple):
-    """What some lines held; `end` is how many bytes of the file have been read by then. `bad` lines
-    are told with their number, `left_out` counts documents that are not wanted."""
+    """The documents of some lines; `end` is the offset in the file in bytes. `bad` are invalid
+    lines with their numbers, `left_out` counts documents that are skipped."""
 
     entries: list[Entry]
     end: int
@@ -80,7 +80,7 @@ class Block(NamedTuple):
 
 
 def pack(block: Block | OSError) -> bytes:
-    """Write a block, or why there is none, as another process of this program can read it."""
+    """Serialize a block, or an error, for another process of this program."""
     if isinstance(block, OSError):
         return marshal.dumps([block.errno, block.strerror, str(block.filename)])
     entries = [
@@ -92,26 +92,26 @@ def pack(block: Block | OSError) -> bytes:
 
 
 def unpack(data: bytes) -> Block:
-    """Read what `pack` has written; OSError if that is one."""
+    """Deserialize what `pack` returned; raises a packed OSError."""
     parts = marshal.loads(data)  # noqa: S302  (our own process wrote it)
     if isinstance(parts, list):
         raise OSError(*parts)
     entries, end, bad, seen, left_out = parts
     read = [
-        Entry(owner, line, _BY_NAME[kind], name, size_bytes, _said(what))
+        Entry(owner, line, _BY_NAME[kind], name, size_bytes, _unpacked(what))
         for owner, line, kind, name, size_bytes, what in entries
     ]
     return Block(read, end, bad, frozenset(_BY_NAME[kind] for kind in seen), left_out)
 
 
 def _plain(what: Arrival | Record | str) -> object:
-    """Give a list for a record, a tuple for an arrival."""
+    """Return a list for a record, a tuple for an arrival."""
     if isinstance(what, Arrival):
         return (*what[:-1], [tuple(held) for held in what.credentials])
     return what if isinstance(what, str) else [what.kind.value, *what[1:]]
 
 
-def _said(what: Any) -> Arrival | Record | str:
+def _unpacked(what: Any) -> Arrival | Record | str:
     if isinstance(what, list):
         return Record(_BY_NAME[what[0]], *what[1:])
     if isinstance(what, tuple):
@@ -120,14 +120,14 @@ def _said(what: Any) -> Arrival | Record | str:
 
 
 def find_first(path: Path) -> tuple[int, Kind]:
-    """Give a file's size in bytes, and the kind to be read for first."""
+    """Return a file's size in bytes, and the kind of the first pass."""
     with path.open("rb") as file:
         kind = find_first_kind(file)
         return file.tell(), kind
 
 
 def read_blocks(reading: Reading) -> Iterator[Block]:
-    """Read a file, OSError if that can't be."""
+    """Read a file; OSError if it cannot be read."""
     entries: list[Entry] = []
     bad: list[tuple[int, str]] = []
     seen: set[Kind] = set()
@@ -186,7 +186,7 @@ def _read(record: Record, line: int, size_bytes: int, digest: str) -> Entry:
 
 
 def owner_of(record: Record) -> str:
-    """Give the user a document is about, "" where it does not say."""
+    """Return the user a document is about, "" if unknown."""
     owner = record.id if record.kind is Kind.USERS else record.source.get("kuid")
     return owner if isinstance(owner, str) else ""
 
@@ -200,7 +200,7 @@ def _check_strategies(record: Record) -> None:
 
 
 def _has_password(record: Record) -> bool:
-    """Tell whether a document brings a password that is not hashed."""
+    """Return whether a document contains a plain text password."""
     if record.kind is Kind.CREDENTIALS:
         return "password" in record.source and not has_hash(record.source)
     given = record.credentials.get(LOCAL)
@@ -208,7 +208,7 @@ def _has_password(record: Record) -> bool:
 
 
 def _arrival_of(record: Record, digest: str) -> Arrival:
-    """Give what a document says of a user; ApiError if that can't be stored."""
+    """Return the arrival of a document; ApiError if it cannot be stored."""
     held: tuple[Held, ...]
     if record.kind is Kind.CREDENTIALS:
         kuid = record.source.get("kuid")

@@ -1,8 +1,7 @@
-"""Users and local credentials as another program wrote them down, read into what is stored
-(contract/03 §1, contract/05 §1.3, §1.4).
+"""Import records: users and local credentials of other programs, converted to rows.
 
-Nothing is looked up, hashed or stored here. Whatever a file leaves out stays open: `info` {} and
-`created_at` None are filled in when something new is stored, and say nothing against what is.
+Nothing is looked up, hashed or stored here. Missing values stay open: `info` {} and `created_at`
+None are filled in for new documents, and keep the values of existing ones.
 """
 
 from collections.abc import Mapping
@@ -21,8 +20,8 @@ from server.core.ids import ANONYMOUS_ID, check_kuid
 
 LOCAL = "local"
 _KUZZLE = ("userPassword", "userSalt", "algorithm", "stretching", "encryption", "pepper", "digest")
-_READABLE = "a hash in a notation, and at a cost, that can be verified here"
-_MOST_MS = 253_402_300_799_999  # the last moment of the year 9999
+_READABLE = "a password hash with a supported algorithm and cost"
+_MAX_MS = 253_402_300_799_999  # the last moment of the year 9999
 _INFO: Mapping[str, type] = {"author": str, "createdAt": int, "updatedAt": int, "updater": str}
 
 
@@ -32,8 +31,7 @@ def read_imported_user(
     is_disabled: bool | None,
     credentials: tuple[Held, ...] = (),
 ) -> Arrival:
-    """Give the user a document describes, with these credentials; ApiError for one that can't
-    be."""
+    """Return the user of a document, with these credentials; ApiError for an invalid document."""
     check_kuid(kuid)
     profile_ids = source.get("profileIds")
     if not isinstance(profile_ids, list):
@@ -52,8 +50,8 @@ def read_imported_user(
 
 
 def read_imported_local(username: str, source: Mapping[str, object], digest: str) -> Held:
-    """Give the credentials of a user with a hashed password: `hash` in a notation that names its
-    algorithm, or the members of Kuzzle's record, encoded by `digest` where it does not say."""
+    """Return credentials with a hashed password: `hash` in a notation that names its algorithm, or
+    the members of Kuzzle's record, with the encoding `digest` unless it names one."""
     record = _read_record(source, digest)
     if not can_verify(record):
         raise error("api.assert.invalid_argument", _name_of(source), _READABLE)
@@ -72,7 +70,7 @@ def read_imported_local(username: str, source: Mapping[str, object], digest: str
 
 
 def has_hash(source: Mapping[str, object]) -> bool:
-    """Tell whether credentials bring a hashed password along."""
+    """Return whether credentials contain a hashed password."""
     return "hash" in source or "userPassword" in source
 
 
@@ -88,14 +86,14 @@ def _read_record(source: Mapping[str, object], digest: str) -> dict[str, object]
 
 
 def _read_history(given: object, digest: str) -> list[dict[str, object]]:
-    """Give earlier passwords, newest first; those nothing can be held against are left out."""
+    """Return the password history, newest first, without hashes that cannot be verified."""
     earlier = given[:MOST_REUSED] if isinstance(given, list) else []
     records = [_read_record(one, digest) for one in earlier if isinstance(one, dict)]
     return [record for record in records if can_verify(record)]
 
 
 def _read_info(given: object) -> dict[str, object]:
-    """Give who made and changed something when; {} where the file does not say when it was made."""
+    """Return `_kuzzle_info`; {} if the file does not contain the time of creation."""
     if not isinstance(given, dict):
         return {}
     info = {name: _checked(given.get(name), kind) for name, kind in _INFO.items()}
@@ -105,5 +103,5 @@ def _read_info(given: object) -> dict[str, object]:
 def _checked(value: object, kind: type) -> object:
     is_fine = isinstance(value, kind) and not isinstance(value, bool)
     if is_fine and kind is int:
-        return value if 0 <= cast(int, value) <= _MOST_MS else None
+        return value if 0 <= cast(int, value) <= _MAX_MS else None
     return value if is_fine else None

@@ -1,4 +1,4 @@
-"""What became of a file that was imported: counted for each kind, with what was refused and why."""
+"""Import report: outcomes counted by kind, and the rejected documents with reasons."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from server.admin.importing.reader import Entry
 from server.core.text import printable
 
 MOST_LISTED = 20
-"""Refusals that are told at the end; a file of refusals takes all of them."""
+"""Number of rejections printed at the end; the errors file contains all of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A line that was refused, and why."""
+    """A rejected line, and the reason."""
 
     line: int
     text: str
@@ -25,7 +25,7 @@ class Refusal:
 
 
 class Report:
-    """Counts what became of everything; refusals go to `errors` too, as they come."""
+    """Counts outcomes; rejections are also written to `errors` immediately."""
 
     def __init__(self, errors: TextIO | None = None) -> None:
         self.endings: Counter[tuple[Kind, Ending]] = Counter()
@@ -37,11 +37,11 @@ class Report:
 
     @property
     def failed(self) -> int:
-        """How much was refused."""
+        """Number of rejected documents and lines."""
         return self.bad_lines + self.refused.total()
 
     def end(self, entry: Entry, ending: Ending | str) -> None:
-        """Count a document, or why it is refused."""
+        """Count a document, or record why it is rejected."""
         if isinstance(ending, str):
             self.refused[entry.kind] += 1
             name = printable(entry.id)
@@ -50,7 +50,7 @@ class Report:
             self.endings[entry.kind, ending] += 1
 
     def refuse_line(self, line: int, reason: str) -> None:
-        """Count a line nothing could be made of."""
+        """Record an invalid line."""
         self.bad_lines += 1
         self._refuse(line, reason)
 

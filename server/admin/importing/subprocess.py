@@ -1,7 +1,7 @@
-"""A file is read in a process of its own, so that one processor reads while another one stores.
+"""Reader process of imports: one processor reads the file while another one stores.
 
-That process writes blocks to its standard output: each as `pack` writes it, behind its length in
-four bytes; a length of 0 is the end of the file.
+The process writes blocks to its standard output: each as `pack` returns it, after its length in
+four bytes; a length of 0 marks the end of the file.
 """
 
 import asyncio
@@ -15,21 +15,21 @@ from protocol.errors import LocalError
 from server.admin.importing.reader import Block, Reading, pack, read_blocks, unpack
 
 _AHEAD_BYTES = 8 * 1024 * 1024
-"""Of blocks that are read before they are asked for; as much again may be on its way."""
+"""Maximum size of blocks that are read ahead; as much again may be in the pipe."""
 _LENGTH_BYTES = 4
 _NICER = 15
-"""Who stores is slower, and goes first where there is not a processor for each."""
+"""Lower priority: storing is slower, and goes first if both share a processor."""
 
 
 async def read_here(reading: Reading) -> AsyncGenerator[Block, None]:
-    """Read a file in this process, which is sooner done with a small one."""
+    """Read a file in this process, which is faster for a small one."""
     for block in read_blocks(reading):
         yield block
 
 
 async def read_apart(reading: Reading) -> AsyncGenerator[Block, None]:
-    """Read a file in another process. OSError if that can't be, `LocalError` if the process ends
-    before the file does."""
+    """Read a file in another process. OSError if it cannot be read, `LocalError` if the process
+    exits before the end of the file."""
     process = await _start(reading)
     try:
         while (block := await _receive(process)) is not None:
@@ -41,8 +41,8 @@ async def read_apart(reading: Reading) -> AsyncGenerator[Block, None]:
 
 
 async def _start(reading: Reading) -> Process:
-    # A group of its own keeps Ctrl-C from it: whoever started it ends it. `-P`: it imports from
-    # where we do, and never from the folder an operator happens to be in.
+    # A process group of its own keeps Ctrl-C from it: this process stops it. `-P`: it imports from
+    # the same path as this process, and never from the operator's working directory.
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-m", __spec__.name, *reading.arguments()),
         stdin=asyncio.subprocess.DEVNULL,
@@ -55,16 +55,16 @@ async def _start(reading: Reading) -> Process:
 
 async def _receive(process: Process) -> Block | None:
     if process.stdout is None:
-        raise LocalError("the process that reads the file has no output")
+        raise LocalError("the reader process has no output")
     try:
         length = int.from_bytes(await process.stdout.readexactly(_LENGTH_BYTES))
         return unpack(await process.stdout.readexactly(length)) if length else None
     except asyncio.IncompleteReadError:
-        raise LocalError("the process that reads the file has ended before the file") from None
+        raise LocalError("the reader process exited before the end of the file") from None
 
 
 def main() -> None:
-    """Write blocks until all are read, or nobody wants them any more."""
+    """Write blocks until the end of the file, or until the pipe is closed."""
     os.nice(_NICER)
     reading = Reading.of(sys.argv[1:])
     with suppress(BrokenPipeError), open(1, "wb", buffering=0, closefd=False) as output:

@@ -1,4 +1,4 @@
-"""API keys, one's own (`auth`) and other users' (`security`); contract/02 §5, contract/03 §7.6."""
+"""API key actions: for the caller's own keys (`auth`) and other users' keys (`security`)."""
 
 from protocol.api.request import Json, Request
 from protocol.errors import error
@@ -23,21 +23,21 @@ _PAGE = 10
 
 @action("auth:createApiKey", "POST /api-keys/_create", is_audited=True, query=("_id", "expiresIn"))
 async def create_api_key(services: Services, caller: Caller, request: Request) -> Outcome:
-    """Make an API key for the caller. Its token is shown this once. Users who must give a
-    second factor, or have one, need a session that began with it."""
+    """Create an API key for the caller. Its token is returned only once. Users who have a second
+    factor, or for whom one is required, need a session that was authenticated with it."""
     ttl_ms = services.api_keys.own_lifetime_ms(request.args.get("expiresIn"))
     return await _create(services, caller, request, caller.person.user, ttl_ms)
 
 
 @action("auth:searchApiKeys", "POST /api-keys/_search", query=("from", "size", "lang"))
 async def search_api_keys(services: Services, caller: Caller, request: Request) -> Json:
-    """Give the caller's API keys that the body, a query, asks for: all without one."""
+    """Search the caller's API keys. The body is a query; without one all keys are returned."""
     return await _search(services, caller.kuid, request)
 
 
 @action("auth:deleteApiKey", "DELETE /api-keys/:_id", is_audited=True)
 async def delete_api_key(services: Services, caller: Caller, request: Request) -> Json:
-    """End an API key of the caller's at once."""
+    """Revoke an API key of the caller, effective immediately."""
     return await _delete(services, caller.kuid, request)
 
 
@@ -48,7 +48,7 @@ async def delete_api_key(services: Services, caller: Caller, request: Request) -
     query=("_id", "expiresIn"),
 )
 async def create_users_api_key(services: Services, caller: Caller, request: Request) -> Outcome:
-    """Make an API key for a user, of any lifetime. Its token is shown this once."""
+    """Create an API key for a user, with any lifetime. Its token is returned only once."""
     kuid = read_identifier(request, "userId")
     ttl_ms = read_key_lifetime(request.args.get("expiresIn"))
     user = await services.users.get(kuid)
@@ -61,13 +61,13 @@ async def create_users_api_key(services: Services, caller: Caller, request: Requ
     "security:searchApiKeys", "POST /users/:userId/api-keys/_search", query=("from", "size", "lang")
 )
 async def search_users_api_keys(services: Services, caller: Caller, request: Request) -> Json:
-    """Give the API keys of a user that the body, a query, asks for: all without one."""
+    """Search a user's API keys. The body is a query; without one all keys are returned."""
     return await _search(services, _user_id(request), request)
 
 
 @action("security:deleteApiKey", "DELETE /users/:userId/api-keys/:_id", is_audited=True)
 async def delete_users_api_key(services: Services, caller: Caller, request: Request) -> Json:
-    """End an API key of a user's at once."""
+    """Revoke an API key of a user, effective immediately."""
     return await _delete(services, _user_id(request), request)
 
 

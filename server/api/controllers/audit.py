@@ -1,4 +1,4 @@
-"""The `security` controller's part about the audit trail."""
+"""Audit log search (`security` controller)."""
 
 from protocol.api.request import Json, Request
 from protocol.errors import error
@@ -14,20 +14,20 @@ from server.auth.audit.events import Ending
 from server.auth.audit.log import Wanted
 from server.auth.sessions.principal import Caller
 
-# Those that tell the most come first: by them it is looked up.
+# The most selective first: they are used for the index lookup.
 _TEXTS = ("subject", "actor", "address", "kind", "outcome")
 _TIMES = ("since", "until")
 _OUTCOMES = tuple(ending.value for ending in Ending)
 _PAGE = 10
-_MOST_MS = 2**47 - 1  # what the ids of events have room for: some 4,000 years
+_MAX_MS = 2**47 - 1  # limit of event IDs: some 4,000 years
 
 
 @action("security:searchAudit", "POST /_audit/_search")
 async def search_audit(services: Services, caller: Caller, request: Request) -> Json:
-    """Give events of the audit trail, newest first: who did what, when, from where, and how it
-    ended. The body may name `subject`, `actor`, `kind` (like "auth:login"), `outcome` (ok, refused,
-    pending), `address`, and times in ms since 1970: `since`, and `until`, which is not included.
-    `search_after` is the `_id` of an event; those older than it follow."""
+    """Search the audit log, newest events first. The body may filter by `subject`, `actor`, `kind`
+    (like "auth:login"), `outcome` (ok, refused, pending), `address`, and times in ms since 1970:
+    `since`, and `until`, which is not included. `search_after` is the `_id` of an event; only older
+    events are returned."""
     start, size = _read_count(request, "from", 0), _read_count(request, "size", _PAGE)
     if start + size > services.config.limits.documents_fetch_count:
         raise error("services.storage.get_limit_exceeded")
@@ -58,7 +58,7 @@ def _read_text(request: Request, name: str) -> str:
 
 
 def _check_text(name: str, text: str) -> str:
-    """Refuse half of a character: the store can't compare it with anything."""
+    """Reject lone surrogates: the database cannot compare them."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -70,7 +70,7 @@ def _read_time(request: Request, name: str) -> int | None:
     value = read_optional_body(request).get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST_MS:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MAX_MS:
         raise error("api.assert.invalid_argument", f"body.{name}", "milliseconds since 1970")
     return value
 

@@ -1,5 +1,4 @@
-"""The `auth` controller: logging in and out, and what a caller may know of himself (contract/02
-§4)."""
+"""`auth` controller: login, logout, tokens, and the caller's own user and rights."""
 
 from math import inf
 
@@ -29,11 +28,11 @@ from server.core.secrets import SESSION_PREFIX, hash_token
 )
 async def login(services: Services, caller: Caller, request: Request) -> Outcome:
     """Log in with a strategy; the credentials are in the body or among the arguments. Returns a
-    token, with `cookieAuth` in a cookie, or the next step, which goes by the name of `state`.
+    token, with `cookieAuth` in a cookie, or the next step, identified by `state`.
 
-    Failed logins make an account wait. A client that has logged in to it before is exempt: browsers
-    by a cookie they get with each login, all others by the argument `previousToken`, in the body or
-    beside it, which is a former token of the account, expired or not."""
+    After failed logins further attempts on an account must wait. Clients that have logged in to the
+    account before are exempt: browsers by a cookie set at each login, other clients by the argument
+    `previousToken`, in the body or beside it, a former token of the account, expired or not."""
     name = read_text(request, "strategy")
     if is_posted_back(services, request):
         return await put_aside(services, request, name)
@@ -50,13 +49,14 @@ async def login(services: Services, caller: Caller, request: Request) -> Outcome
 
 
 def _wishes(services: Services, request: Request) -> dict[str, Json]:
-    """Give what a login is to end with; whoever comes back from elsewhere does not say it again."""
+    """Return the requested options of a login; a browser that returns from a provider does not send
+    them again."""
     is_in_cookie = services.cookies.is_wanted(request)
     return {"expiresIn": request.args.get("expiresIn"), "cookieAuth": is_in_cookie}
 
 
 async def _begin_session(services: Services, request: Request, found: LoggedIn) -> Outcome:
-    """Answer who has logged in."""
+    """Create the session of a user who has logged in, and return the response."""
     own = request.args.get("expiresIn")
     wished = found.wishes["expiresIn"] if own is None else own
     ttl_ms = services.issuer.limits.lifetime_ms(wished)
@@ -84,12 +84,12 @@ async def _begin_session(services: Services, request: Request, found: LoggedIn) 
     query=("global",),
 )
 async def logout(services: Services, caller: Caller, request: Request) -> Outcome:
-    """End the session of this request, with every token of its chain of refreshes; with `global`
-    every session of its user. API keys stay. A cookie is ended too, whatever it is worth."""
+    """Revoke the session of this request, with all its refreshed tokens; with `global` all sessions
+    of the user. API keys stay valid. The session cookie is deleted, even if it is not valid."""
     is_global = read_flag(request, "global")
     if not caller.is_anonymous:
         if request.peer is not None:
-            services.links.unlink(request.peer)  # who asks knows
+            services.links.unlink(request.peer)  # the caller needs no notification
         if is_global:
             await services.tokens.revoke_all(caller.kuid)
         elif caller.kind is TokenKind.SESSION:
@@ -99,8 +99,8 @@ async def logout(services: Services, caller: Caller, request: Request) -> Outcom
 
 @action("auth:checkToken", "POST /_checkToken", granted=("default", "anonymous"))
 async def check_token(services: Services, caller: Caller, request: Request) -> Json:
-    """Tell whether the token in the body is valid, whose it is and when it expires; with
-    `cookieAuth` the one in the cookie."""
+    """Check whether the token in the body, or with `cookieAuth` the one in the cookie, is valid;
+    return its user ID and expiry."""
     is_in_cookie = services.cookies.is_wanted(request)
     try:
         shown = services.cookies.token_of(request) if is_in_cookie else ""
@@ -123,7 +123,7 @@ async def check_token(services: Services, caller: Caller, request: Request) -> J
     is_personal=True,
 )
 async def get_current_user(services: Services, caller: Caller, request: Request) -> Json | Outcome:
-    """Give the caller's own document and the strategies he can log in with."""
+    """Return the caller's own user document and the strategies they can log in with."""
     ways_in = await services.strategies.ways_of(caller.kuid)
     user = caller.person.user
     shown = {"_id": user.kuid, "_source": user.source(), "strategies": ways_in.names}
@@ -138,7 +138,7 @@ async def get_current_user(services: Services, caller: Caller, request: Request)
     is_personal=True,
 )
 async def get_my_rights(services: Services, caller: Caller, request: Request) -> Json:
-    """List what the caller may do: one item for each controller, action, index and collection."""
+    """List the caller's rights: one item for each controller, action, index and collection."""
     hits = caller.person.rights.listed()
     return {"hits": hits, "total": len(hits)}
 
@@ -157,9 +157,9 @@ async def get_strategies(services: Services, caller: Caller, request: Request) -
     query=("cookieAuth", "expiresIn", "strategy"),
 )
 async def refresh_token(services: Services, caller: Caller, request: Request) -> Outcome:
-    """Give a new token for the one of this request, which goes on for a moment only; with
-    `cookieAuth` in a cookie. A `strategy` other than local is asked first, and may choose the
-    lifetime."""
+    """Exchange the token of this request for a new one, with `cookieAuth` in a cookie. The old
+    token stays valid for a short grace period. A `strategy` other than local is asked first, and
+    may set the lifetime."""
     ttl_ms = await _refreshed_lifetime_ms(services, caller, request)
     token = services.cookies.token_of(request).removeprefix(SESSION_PREFIX)
     issued = await services.issuer.refresh(caller, token, ttl_ms)
@@ -176,14 +176,15 @@ async def _refreshed_lifetime_ms(services: Services, caller: Caller, request: Re
     try:
         return limits.stated_lifetime_ms(given) if "expiresIn" in given else ttl_ms
     except ApiError:
-        raise error("security.token.refresh_forbidden", f"{name!r} gives no lifetime") from None
+        reason = f"strategy {name!r} returned an invalid lifetime"
+        raise error("security.token.refresh_forbidden", reason) from None
 
 
 @action("auth:createToken", "POST /_createToken", is_audited=True, query=("expiresIn", "singleUse"))
 async def create_token(services: Services, caller: Caller, request: Request) -> Outcome:
     """Create a further token of the caller; with `singleUse` one that is valid for one request. It
-    ends with the API key it was created with, and when the session it was created with is revoked
-    or its refreshed token is used again. A single-use token creates none."""
+    is revoked with the API key it was created with, and when the session it was created with is
+    revoked or its refreshed token is used again. A single-use token cannot create tokens."""
     if caller.kind is TokenKind.SINGLE_USE:
         message = "a single-use token cannot create further tokens"
         raise error("security.rights.forbidden", message=message)
@@ -212,7 +213,7 @@ async def create_token(services: Services, caller: Caller, request: Request) -> 
 
 @action("auth:checkRights", "POST /_checkRights", granted=("default",))
 async def check_rights(services: Services, caller: Caller, request: Request) -> Json:
-    """Tell whether the caller could do the request in the body."""
+    """Check whether the caller may send the request in the body."""
     return write_check(caller.person.rights, request)
 
 
@@ -226,10 +227,10 @@ async def check_rights(services: Services, caller: Caller, request: Request) -> 
     query=("retryOnConflict",),
 )
 async def update_self(services: Services, caller: Caller, request: Request) -> Json:
-    """Merge the body into the caller's own document; id and profiles are not his to change."""
+    """Update the caller's own user document with the body; ID and profiles cannot be changed."""
     content = read_body(request)
     for name in ("_id", "profileIds"):
-        if content.get(name) not in (None, "", 0):  # an empty array says something, too
+        if content.get(name) not in (None, "", 0):  # an empty array is a value, too
             raise error("api.assert.forbidden_argument", f"body.{name}")
     check_retries(request)
     return write_user(await services.user_changes.update(caller.kuid, content, caller.principal))

@@ -1,4 +1,4 @@
-"""The `security` controller's part about mappings, and `refresh` (contract/03 §7.9)."""
+"""Mapping actions (`security` controller): field types of users, profiles and roles, `refresh`."""
 
 from protocol.api.request import Json, Request
 from protocol.errors import error
@@ -19,44 +19,44 @@ _INFO = "_kuzzle_info"
 
 @action("security:getUserMapping", "GET /users/_mapping")
 async def get_user_mapping(services: Services, caller: Caller, request: Request) -> Json:
-    """Give what the fields of users are to searches."""
+    """Return the field types of users for searches."""
     return await _get(services, USER_COLLECTION)
 
 
 @action("security:getProfileMapping", "GET /profiles/_mapping")
 async def get_profile_mapping(services: Services, caller: Caller, request: Request) -> Json:
-    """Give what the fields of profiles are to searches."""
+    """Return the field types of profiles for searches."""
     return await _get(services, PROFILE_COLLECTION)
 
 
 @action("security:getRoleMapping", "GET /roles/_mapping")
 async def get_role_mapping(services: Services, caller: Caller, request: Request) -> Json:
-    """Give what the fields of roles are to searches."""
+    """Return the field types of roles for searches."""
     return await _get(services, ROLE_COLLECTION)
 
 
 @action("security:updateUserMapping", "PUT /users/_mapping", is_audited=True)
 async def update_user_mapping(services: Services, caller: Caller, request: Request) -> Json:
-    """Declare fields of users: a `text` is searched by word, and the other simple types, of up to
-    32 fields, are found fast."""
+    """Declare field types of users: a `text` is searched by word; other simple types are indexed,
+    for up to 32 fields."""
     return await services.mappings.update(USER_COLLECTION, read_body(request))
 
 
 @action("security:updateProfileMapping", "PUT /profiles/_mapping", is_audited=True)
 async def update_profile_mapping(services: Services, caller: Caller, request: Request) -> Json:
-    """Declare fields of profiles; a `text` is searched by word."""
+    """Declare field types of profiles; a `text` is searched by word."""
     return await services.mappings.update(PROFILE_COLLECTION, read_body(request))
 
 
 @action("security:updateRoleMapping", "PUT /roles/_mapping", is_audited=True)
 async def update_role_mapping(services: Services, caller: Caller, request: Request) -> Json:
-    """Declare fields of roles; a `text` is searched by word."""
+    """Declare field types of roles; a `text` is searched by word."""
     return await services.mappings.update(ROLE_COLLECTION, read_body(request))
 
 
 @action("security:refresh", "POST /_security/:collection/_refresh")
 async def refresh(services: Services, caller: Caller, request: Request) -> Json:
-    """Do nothing: whatever was acknowledged is found by the next search."""
+    """Do nothing: acknowledged writes are always visible to the next search."""
     name = read_identifier(request, "collection")
     known = [collection.name for collection in COLLECTIONS]
     if name not in known:

@@ -1,5 +1,4 @@
-"""The `auth` controller's part about the caller's own credentials (contract/02 §4, contract/05
-§1.5)."""
+"""Actions for the caller's own credentials (`auth` controller)."""
 
 from dataclasses import replace
 from functools import partial
@@ -29,8 +28,8 @@ from server.auth.sessions.principal import Caller
 async def create_my_credentials(
     services: Services, caller: Caller, request: Request
 ) -> Json | Outcome:
-    """Give the caller credentials of a further strategy. Where it wants them proved, this goes on
-    in steps as a login does."""
+    """Create credentials of a further strategy for the caller. If the strategy requires proof, this
+    continues in steps as a login does."""
     name, given = read_strategy(services, request), read_body(request)
     by = principal_of(services, caller, request)
     if services.logins.proves(name):
@@ -53,9 +52,9 @@ async def create_my_credentials(
 async def update_my_credentials(
     services: Services, caller: Caller, request: Request
 ) -> Json | Outcome:
-    """Change the caller's credentials. `revokeTokens` ends his other sessions, API keys stay; where
-    the server asks for it, `currentPassword` in the body is the present password. Where the
-    strategy wants credentials proved, this goes on in steps as a login does."""
+    """Update the caller's credentials. `revokeTokens` revokes their other sessions, API keys stay
+    valid. If the server requires it, `currentPassword` in the body is the current password. If the
+    strategy requires proof, this continues in steps as a login does."""
     name, revokes = read_strategy(services, request), read_flag(request, "revokeTokens")
     given, by = read_body(request), principal_of(services, caller, request)
     if services.logins.proves(name):
@@ -76,8 +75,8 @@ async def update_my_credentials(
     hashes=True,
 )
 async def validate_my_credentials(services: Services, caller: Caller, request: Request) -> Json:
-    """Return whether the body could be the caller's credentials; nothing is changed. Names that are
-    taken count as failed attempts: after a few of them the caller has to wait."""
+    """Validate credentials for the caller; nothing is changed. Usernames in use count as failed
+    attempts: after a few of them the caller has to wait."""
     strategy = services.strategies.get(read_strategy(services, request))
     check = partial(strategy.validate, read_body(request), caller.kuid, False)
     await services.logins.probe(caller.kuid, services.addresses.of(request), check)
@@ -92,7 +91,7 @@ async def validate_my_credentials(services: Services, caller: Caller, request: R
     needs_user=True,
 )
 async def credentials_exist(services: Services, caller: Caller, request: Request) -> Json:
-    """Tell whether the caller has credentials of a strategy."""
+    """Check whether the caller has credentials of a strategy."""
     return await services.strategies.get(read_strategy(services, request)).exists(caller.kuid)
 
 
@@ -104,7 +103,7 @@ async def credentials_exist(services: Services, caller: Caller, request: Request
     needs_user=True,
 )
 async def get_my_credentials(services: Services, caller: Caller, request: Request) -> Json:
-    """Show the caller's credentials of a strategy, without secrets."""
+    """Return the caller's credentials of a strategy, without secrets."""
     return await services.credentials.show(read_strategy(services, request), caller.kuid)
 
 
@@ -119,9 +118,9 @@ async def get_my_credentials(services: Services, caller: Caller, request: Reques
     hashes=True,
 )
 async def delete_my_credentials(services: Services, caller: Caller, request: Request) -> Json:
-    """Remove the caller's credentials of a strategy, unless they are his last; with `credentialId`
-    only one of several keys. Where the server asks for it, the argument `password` is the present
-    password."""
+    """Delete the caller's credentials of a strategy, unless they are their last; with
+    `credentialId` only one of several keys. If the server requires it, the argument `password` is
+    the current password."""
     name, one = read_strategy(services, request), read_credential_id(request)
     by = principal_of(services, caller, request)
     await services.credentials.delete(name, caller.kuid, by, one=one, keeps_a_way_in=True)
@@ -129,11 +128,11 @@ async def delete_my_credentials(services: Services, caller: Caller, request: Req
 
 
 async def _linking_by(services: Services, caller: Caller, by: Principal) -> Linking:
-    """Give a linking that is over with the session or the key that asks for it, as the principal
-    `by` that was checked."""
+    """Return a linking by the checked principal `by`, which expires with the session or API key of
+    the request."""
     family, key = "", caller.token_hash.hex()
     if caller.kind is not TokenKind.API_KEY:
-        # A token for one request has no session any more: what goes on later needs another one.
+        # A single-use token has no session any more: later steps need another one.
         family = await services.tokens.family_of(caller.token_hash) or caller.session_id
         key = ""
     return Linking(
@@ -148,7 +147,7 @@ async def _linking_by(services: Services, caller: Caller, by: Principal) -> Link
 
 
 async def _link(services: Services, request: Request, linking: Linking) -> Json | Outcome:
-    """Have the caller prove credentials, and enter them after the last step."""
+    """Let the caller prove credentials, and store them after the last step."""
     name = read_strategy(services, request)
     browser = services.browsers.of(request)
     visit = Visit(browser.secret, {})

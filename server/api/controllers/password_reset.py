@@ -1,5 +1,4 @@
-"""The controller `kuzzle-plugin-auth-passport-local/password`: a new password for who can't log in
-(contract/05 §1.7)."""
+"""Password reset actions (controller `kuzzle-plugin-auth-passport-local/password`)."""
 
 from protocol.api.request import Request
 from protocol.errors import ApiError, error, plain_error
@@ -30,8 +29,7 @@ _CONTROLLER = "kuzzle-plugin-auth-passport-local/password"
     is_audited=True,
 )
 async def get_reset_password_token(services: Services, caller: Caller, request: Request) -> Outcome:
-    """Give a token that lets a user set a new password, once. Whoever has it can become this
-    user."""
+    """Create a password reset token of a user, valid once. It gives full access to the account."""
     kuid = _read(request.args, "_id")
     tell(strategy="local")
     by = principal_of(services, caller, request)
@@ -48,9 +46,9 @@ async def get_reset_password_token(services: Services, caller: Caller, request: 
     hashes=True,
 )
 async def reset(services: Services, caller: Caller, request: Request) -> Outcome:
-    """Set a new `password` with a reset `token`, both in the body; ends the user's sessions and
-    logs him in, as soon as he has given his second factor where one is asked for. Nothing changes
-    for who can't log in."""
+    """Set a new `password` with a reset `token`, both in the body. Revokes the user's sessions and
+    logs them in, after their second factor if one is required. Nothing changes if the user cannot
+    log in."""
     body = read_optional_body(request)
     password, token = _read(body, "password"), _read(body, "token")
     ttl_ms = services.issuer.limits.lifetime_ms(None)
@@ -69,15 +67,15 @@ async def reset(services: Services, caller: Caller, request: Request) -> Outcome
     found = LoggedIn(user, (*prepared.changes, *ended), wishes, "local")
     tell(notice=CHANGED)
     try:
-        return await _enter(services, request, found, ttl_ms)
+        return await _log_in(services, request, found, ttl_ms)
     except ApiError:
-        await local.find_reset(token)  # used up or dead since, it says so
+        await local.find_reset(token)  # raises if it was used or has expired meanwhile
         raise
 
 
-async def _enter(services: Services, request: Request, found: LoggedIn, ttl_ms: int) -> Outcome:
-    """Log in who has set a new password, in the transaction that sets it: whoever is refused has
-    changed nothing."""
+async def _log_in(services: Services, request: Request, found: LoggedIn, ttl_ms: int) -> Outcome:
+    """Log in the user in the transaction that sets the new password: if the login is rejected,
+    nothing is changed."""
     browser, address = services.browsers.of(request), services.addresses.of(request)
     visit = Visit(browser.secret, found.wishes)
     next_step = await services.logins.admit(found, visit, address, ending=Ending.OK)
@@ -100,8 +98,8 @@ def _find_local(services: Services) -> Local:
 
 
 def _read(values: dict[str, object], name: str) -> str:
-    """Give a text that is not blank; the contract refuses everything else without an id."""
+    """Return a string that is not blank; the error has no ID, as in Kuzzle."""
     value = values.get(name)
     if not isinstance(value, str) or not value.strip():
-        raise plain_error(400, f"{name} is required: a text that is not blank")
+        raise plain_error(400, f"{name} is required: a string that is not blank")
     return value

@@ -1,4 +1,4 @@
-"""The `security` controller's profiles (contract/03 §7.5)."""
+"""Profile actions (`security` controller)."""
 
 from protocol.api.request import Json, Request
 from server.api.actions import Outcome, action
@@ -17,8 +17,8 @@ from server.auth.sessions.principal import Caller
 
 @action("security:createProfile", "POST /profiles/:_id/_create", is_audited=True, query=("strict",))
 async def create_profile(services: Services, caller: Caller, request: Request) -> Json:
-    """Create a profile: roles, each good everywhere or in the places it is restricted to, and a
-    limit of requests a second."""
+    """Create a profile: roles, each valid everywhere or restricted to indexes and collections, and
+    a rate limit in requests per second."""
     await services.step_up.check_access(caller.principal)
     profile_id, strict = read_identifier(request), read_flag(request, "strict")
     body = _read_profile(request)
@@ -29,7 +29,7 @@ async def create_profile(services: Services, caller: Caller, request: Request) -
 
 @action("security:createOrReplaceProfile", "PUT /profiles/:_id", is_audited=True, query=("strict",))
 async def create_or_replace_profile(services: Services, caller: Caller, request: Request) -> Json:
-    """Write a profile, whether it is there or not."""
+    """Create a profile, or replace an existing one."""
     await services.step_up.check_access(caller.principal)
     profile_id, strict = read_identifier(request), read_flag(request, "strict")
     body = _read_profile(request)
@@ -46,7 +46,7 @@ async def create_or_replace_profile(services: Services, caller: Caller, request:
     query=("strict", "retryOnConflict"),
 )
 async def update_profile(services: Services, caller: Caller, request: Request) -> Json:
-    """Change what the body says of a profile, and nothing else; arrays are replaced whole."""
+    """Update a profile with the members of the body; arrays are replaced as a whole."""
     await services.step_up.check_access(caller.principal)
     profile_id, strict = read_identifier(request), read_flag(request, "strict")
     check_retries(request)
@@ -58,19 +58,19 @@ async def update_profile(services: Services, caller: Caller, request: Request) -
 
 @action("security:getProfile", "GET /profiles/:_id")
 async def get_profile(services: Services, caller: Caller, request: Request) -> Json:
-    """Give a profile."""
+    """Return a profile."""
     return write_document(await services.profiles.get(read_identifier(request)))
 
 
 @action("security:mGetProfiles", "POST /profiles/_mGet")
 async def m_get_profiles(services: Services, caller: Caller, request: Request) -> Json:
-    """Give the profiles that the body's `ids` name, all of them or none."""
+    """Return the profiles in the body's `ids`, all of them or none."""
     return await give_each(services, request, services.profiles.get_all)
 
 
 @action("security:getProfileRights", "GET /profiles/:_id/_rights")
 async def get_profile_rights(services: Services, caller: Caller, request: Request) -> Json:
-    """List what a profile allows: one item for each controller, action, index and collection."""
+    """List the rights of a profile: one item for each controller, action, index and collection."""
     profile = await services.profiles.get(read_identifier(request))
     hits = (await services.rulebook.rights_of([profile.id])).listed()
     return {"hits": hits, "total": len(hits)}
@@ -80,8 +80,8 @@ async def get_profile_rights(services: Services, caller: Caller, request: Reques
     "security:deleteProfile", "DELETE /profiles/:_id", is_audited=True, query=("onAssignedUsers",)
 )
 async def delete_profile(services: Services, caller: Caller, request: Request) -> Json:
-    """Delete a profile that no user has; with `onAssignedUsers` = `remove` those who have it lose
-    it, and who had no other becomes anonymous."""
+    """Delete a profile that no user has. With `onAssignedUsers` = `remove` it is removed from its
+    users first; users without another profile get the anonymous one."""
     await services.step_up.check_access(caller.principal)
     profile_id = read_identifier(request)
     takes_away = read_text(request, "onAssignedUsers", "fail") == "remove"
@@ -91,13 +91,13 @@ async def delete_profile(services: Services, caller: Caller, request: Request) -
 
 @action("security:mDeleteProfiles", "POST /profiles/_mDelete", is_audited=True)
 async def m_delete_profiles(services: Services, caller: Caller, request: Request) -> Outcome:
-    """Delete the profiles that the body's `ids` name, and say which could not be."""
+    """Delete the profiles in the body's `ids`, and report those that could not be deleted."""
     await services.step_up.check_access(caller.principal)
     return await delete_each(services, request, services.profiles.delete)
 
 
 def _read_profile(request: Request) -> dict[str, object]:
-    """Give the body of a whole profile."""
+    """Return the body of a complete profile."""
     body = read_body(request)
     body_array(request, "policies")
     return body

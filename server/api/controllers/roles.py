@@ -1,4 +1,4 @@
-"""The `security` controller's roles, and the rights there are at first (contract/03 §7.4, §7.9)."""
+"""Role actions (`security` controller), and the initial rights."""
 
 from protocol.api.request import Json, Request
 from server.api.actions import Outcome, action, all_actions
@@ -11,8 +11,8 @@ from server.auth.sessions.principal import Caller
 
 @action("security:createRole", "POST /roles/:_id/_create", is_audited=True, query=("force",))
 async def create_role(services: Services, caller: Caller, request: Request) -> Json:
-    """Create a role: the actions it allows, by controller. With `force` it may name controllers
-    this server does not know."""
+    """Create a role: the actions it allows, by controller. With `force` unknown controllers are
+    accepted."""
     await services.step_up.check_access(caller.principal)
     role_id, force = read_identifier(request), read_flag(request, "force")
     return write_document(
@@ -22,7 +22,7 @@ async def create_role(services: Services, caller: Caller, request: Request) -> J
 
 @action("security:createOrReplaceRole", "PUT /roles/:_id", is_audited=True, query=("force",))
 async def create_or_replace_role(services: Services, caller: Caller, request: Request) -> Json:
-    """Write a role, whether it is there or not."""
+    """Create a role, or replace an existing one."""
     await services.step_up.check_access(caller.principal)
     role_id, force, body = read_identifier(request), read_flag(request, "force"), read_body(request)
     role = await services.roles.create_or_replace(role_id, body, caller.kuid, force=force)
@@ -36,7 +36,7 @@ async def create_or_replace_role(services: Services, caller: Caller, request: Re
     query=("force", "retryOnConflict"),
 )
 async def update_role(services: Services, caller: Caller, request: Request) -> Json:
-    """Replace a role that is there: nothing of the old one stays."""
+    """Replace an existing role completely."""
     await services.step_up.check_access(caller.principal)
     role_id, force, body = read_identifier(request), read_flag(request, "force"), read_body(request)
     check_retries(request)
@@ -45,19 +45,19 @@ async def update_role(services: Services, caller: Caller, request: Request) -> J
 
 @action("security:getRole", "GET /roles/:_id")
 async def get_role(services: Services, caller: Caller, request: Request) -> Json:
-    """Give a role."""
+    """Return a role."""
     return write_document(await services.roles.get(read_identifier(request)))
 
 
 @action("security:mGetRoles", "POST /roles/_mGet")
 async def m_get_roles(services: Services, caller: Caller, request: Request) -> Json:
-    """Give the roles that the body's `ids` name, all of them or none."""
+    """Return the roles in the body's `ids`, all of them or none."""
     return await give_each(services, request, services.roles.get_all)
 
 
 @action("security:deleteRole", "DELETE /roles/:_id", is_audited=True)
 async def delete_role(services: Services, caller: Caller, request: Request) -> Json:
-    """Delete a role that no profile has."""
+    """Delete a role that no profile uses."""
     await services.step_up.check_access(caller.principal)
     role_id = read_identifier(request)
     await services.roles.delete(role_id)
@@ -66,14 +66,14 @@ async def delete_role(services: Services, caller: Caller, request: Request) -> J
 
 @action("security:mDeleteRoles", "POST /roles/_mDelete", is_audited=True)
 async def m_delete_roles(services: Services, caller: Caller, request: Request) -> Outcome:
-    """Delete the roles that the body's `ids` name, and say which could not be."""
+    """Delete the roles in the body's `ids`, and report those that could not be deleted."""
     await services.step_up.check_access(caller.principal)
     return await delete_each(services, request, services.roles.delete)
 
 
 @action("security:restrictDefaultRights", "POST /_restrictDefaultRights", is_audited=True)
 async def restrict_default_rights(services: Services, caller: Caller, request: Request) -> Outcome:
-    """Make the built-in roles and profiles what they were at first."""
+    """Reset the built-in roles and profiles to their initial state."""
     await services.step_up.check_access(caller.principal)
     await services.storage.apply(restrict(all_actions(), services.clock_ms()))
     return Outcome(has_result=False)

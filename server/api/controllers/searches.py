@@ -1,5 +1,4 @@
-"""The `security` controller's searches: users, profiles, roles, and users by their credentials
-(contract/03 §7.2, §7.4 to §7.7)."""
+"""Search actions (`security` controller): users, profiles, roles, and users by credentials."""
 
 from typing import Protocol, runtime_checkable
 
@@ -38,31 +37,32 @@ _ANY_CONTROLLER = "*"
 
 @runtime_checkable
 class Searches(Protocol):
-    """A strategy whose credentials can be searched."""
+    """A strategy with searchable credentials."""
 
     async def search(
         self, query: Query, sort: tuple[Order, ...], start: int, size: int
     ) -> dict[str, object]:
-        """Give the `hits` of a page and their `total`. ApiError for fields it doesn't search."""
+        """Return the `hits` of a page and their `total`. ApiError for unsupported fields."""
 
 
 @action("security:searchUsers", "POST /users/_search", query=_PAGED)
 async def search_users(services: Services, caller: Caller, request: Request) -> Json:
-    """Find users. The body has a query, an order and, to go on behind a hit, `search_after`; with
-    `scroll`, a lifetime, the answer has an id to go on with."""
+    """Search users. The body contains a query, a sort order and, to continue after a hit,
+    `search_after`. With `scroll`, a lifetime, the result has an ID for the next page."""
     return await _search(services, caller, request, USER_COLLECTION)
 
 
 @action("security:scrollUsers", "GET /users/_scroll/:scrollId", query=("scroll",))
 async def scroll_users(services: Services, caller: Caller, request: Request) -> Json:
-    """Give the next page of a search of users; its last page ends it."""
+    """Return the next page of a search of users; the last page closes the scroll."""
     scroll_id = read_identifier(request, "scrollId")
     return await services.searches.scroll(USER_COLLECTION, scroll_id, caller.kuid)
 
 
 @action("security:searchProfiles", "POST /profiles/_search", query=_PAGED)
 async def search_profiles(services: Services, caller: Caller, request: Request) -> Json:
-    """Find profiles, by a query or, in the older style, by one of the `roles` in their policies."""
+    """Search profiles by a query or, in the older style, by one of the `roles` in their
+    policies."""
     body = dict(read_optional_body(request))
     role_ids = body_names(request, "roles", [])
     if body.pop("roles", None) is None:
@@ -78,14 +78,14 @@ async def search_profiles(services: Services, caller: Caller, request: Request) 
 
 @action("security:scrollProfiles", "GET /profiles/_scroll/:scrollId", query=("scroll",))
 async def scroll_profiles(services: Services, caller: Caller, request: Request) -> Json:
-    """Give the next page of a search of profiles; its last page ends it."""
+    """Return the next page of a search of profiles; the last page closes the scroll."""
     scroll_id = read_identifier(request, "scrollId")
     return await services.searches.scroll(PROFILE_COLLECTION, scroll_id, caller.kuid)
 
 
 @action("security:searchRoles", "POST /roles/_search", query=_QUERY)
 async def search_roles(services: Services, caller: Caller, request: Request) -> Json:
-    """Find roles, by a query or by the `controllers` they say something about."""
+    """Search roles by a query or by the `controllers` they contain."""
     body = dict(read_optional_body(request))
     names = body_names(request, "controllers", [])
     if body.pop("controllers", None) is None:
@@ -104,7 +104,7 @@ async def search_roles(services: Services, caller: Caller, request: Request) -> 
     "security:searchUsersByCredentials", "POST /credentials/:strategy/users/_search", query=_QUERY
 )
 async def search_users_by_credentials(services: Services, caller: Caller, request: Request) -> Json:
-    """Find users by what a strategy keeps of them and lets be searched."""
+    """Search users by the searchable credentials of a strategy."""
     name = read_identifier(request, "strategy")
     strategy = services.strategies.get(name)
     if not isinstance(strategy, Searches):
@@ -126,7 +126,7 @@ async def _search(
     given: dict[str, object] | None = None,
     demand: Query | None = None,
 ) -> Json:
-    """Answer a search with what the body, or `given` in its place, and `demand` ask for."""
+    """Run a search by the body, or `given` in its place, and by `demand`."""
     body = read_search_body(read_optional_body(request) if given is None else given)
     most = services.config.limits.documents_fetch_count
     page = Page(
@@ -139,7 +139,7 @@ async def _search(
 
 
 def _read_scroll_ms(services: Services, request: Request) -> int | None:
-    """Give how long a search can be continued, None if it can't."""
+    """Return the scroll lifetime, None without `scroll`."""
     written = read_text(request, "scroll", "")
     if not written:
         return None

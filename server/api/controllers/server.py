@@ -1,4 +1,4 @@
-"""The `server` controller: what the server is and how it does (contract/04)."""
+"""`server` controller: time, version, configuration, health and API description."""
 
 import os
 import platform
@@ -22,13 +22,13 @@ _JSON, _YAML = "application/json", "application/yaml"
 
 @action("server:now", "GET /_now")
 async def now(services: Services, caller: Caller, request: Request) -> Json:
-    """Tell the server's time, in ms since 1970."""
+    """Return the server's time, in ms since 1970."""
     return {"now": services.clock_ms()}
 
 
 @action("server:adminExists", "GET /_adminExists", while_no_admin=True)
 async def admin_exists(services: Services, caller: Caller, request: Request) -> Json:
-    """Tell whether there is an administrator."""
+    """Check whether there is an administrator."""
     return {"exists": await services.users.admin_exists()}
 
 
@@ -60,7 +60,7 @@ async def openapi(services: Services, caller: Caller, request: Request) -> Outco
 
 @action("server:capabilities", "GET /_capabilities")
 async def capabilities(services: Services, caller: Caller, request: Request) -> Json:
-    """Tell limits, plugins, routes, the services behind and the version of the API."""
+    """Return limits, plugins, routes, backend services and the version of the API."""
     store = services.storage.about()
     backend = {"backend": store.name, "version": store.version}
     return {
@@ -74,7 +74,7 @@ async def capabilities(services: Services, caller: Caller, request: Request) -> 
 
 @action("server:getConfig", "GET /_getConfig")
 async def get_config(services: Services, caller: Caller, request: Request) -> Json:
-    """Give the configuration in effect, without all that is secret and without `security`."""
+    """Return the configuration in effect, without secrets and without `security`."""
     shown = shown_tree(services.config)
     del shown["security"]
     # Each process stands alone; Kourou reads this member without asking whether it is there.
@@ -83,7 +83,7 @@ async def get_config(services: Services, caller: Caller, request: Request) -> Js
 
 @action("server:info", "GET /", "GET /_serverInfo")
 async def info(services: Services, caller: Caller, request: Request) -> Json:
-    """Tell versions, routes and the state of the process."""
+    """Return versions, routes and the state of the process."""
     free_bytes, total_bytes = machine_memory_bytes()
     uptime_s = (services.clock_ms() - services.started_at_ms) / 1000
     cpu = {"model": platform.processor() or platform.machine()}
@@ -113,8 +113,7 @@ async def info(services: Services, caller: Caller, request: Request) -> Json:
 
 @action("server:healthCheck", "GET /_healthCheck", query=("services",))
 async def health_check(services: Services, caller: Caller, request: Request) -> Json | Outcome:
-    """Tell whether the store answers; `services` names the checks that are wanted, all by
-    default."""
+    """Check whether the database answers; `services` selects the checks, all by default."""
     names: list[str] = list(_STORE_SERVICES)
     if request.args.get("services") is not None:
         wanted = read_names(request, "services")
@@ -133,8 +132,8 @@ async def _color(services: Services) -> str:
 
 
 def _plugins() -> dict[str, list[Action]]:
-    """Give what the reference has plugins for, with their actions: a controller's name begins with
-    its plugin's (contract/04, "publicApi")."""
+    """Return the actions that belong to a plugin in Kuzzle, by plugin: the controller name begins
+    with the plugin's."""
     found: dict[str, list[Action]] = {}
     for controller, entries in TABLE.items():
         plugin, slash, _ = controller.partition("/")
@@ -162,7 +161,7 @@ def _show_plugin(services: Services, name: str, entries: list[Action]) -> Json:
 
 
 async def _show_services(services: Services) -> Json:
-    """Give the one store and this process in the shapes of the services the reference has."""
+    """Return the database and this process in the format of Kuzzle's services."""
     store = services.storage.about()
     cache = {
         "memoryPeak": peak_memory_bytes(),

@@ -1,5 +1,5 @@
-"""Sessions, one's own (`auth`) and other users' (`security`): listed, and ended one by one or all
-at once (design §4, default role; contract/03 §7.2)."""
+"""Session actions: list and revoke the caller's own sessions (`auth`) and other users'
+(`security`)."""
 
 from protocol.api.request import Json, Request
 from protocol.errors import error
@@ -12,8 +12,8 @@ from server.core.ids import ANONYMOUS_ID, ANONYMOUS_IDS, is_id
 
 @action("auth:getMySessions", "GET /_me/sessions", granted=("default",), needs_user=True)
 async def get_my_sessions(services: Services, caller: Caller, request: Request) -> Json:
-    """List the caller's sessions, newest first: since when, from where and how; `current` is the
-    one that asks."""
+    """List the caller's sessions, newest first, with login time, address and strategy; `current`
+    marks the session of this request."""
     hits = await services.sessions.of(caller.kuid, caller.session_id)
     return {"hits": hits, "total": len(hits)}
 
@@ -26,7 +26,7 @@ async def get_my_sessions(services: Services, caller: Caller, request: Request) 
     is_audited=True,
 )
 async def delete_my_session(services: Services, caller: Caller, request: Request) -> Json:
-    """End one of the caller's sessions at once."""
+    """Revoke one of the caller's sessions, effective immediately."""
     session_id = read_identifier(request)
     await services.sessions.end(caller.kuid, session_id)
     return {"_id": session_id}
@@ -45,7 +45,7 @@ async def get_user_sessions(services: Services, caller: Caller, request: Request
 
 @action("security:deleteUserSession", "DELETE /users/:_id/sessions/:sessionId", is_audited=True)
 async def delete_user_session(services: Services, caller: Caller, request: Request) -> Json:
-    """End a session of a user's at once."""
+    """Revoke a session of a user, effective immediately."""
     kuid, session_id = read_identifier(request), read_identifier(request, "sessionId")
     await services.sessions.end(kuid, session_id)
     return {"_id": session_id}
@@ -53,19 +53,19 @@ async def delete_user_session(services: Services, caller: Caller, request: Reque
 
 @action("security:revokeTokens", "DELETE /users/:_id/tokens", is_audited=True)
 async def revoke_tokens(services: Services, caller: Caller, request: Request) -> Json:
-    """End all sessions of a user at once; his API keys stay."""
+    """Revoke all sessions of a user, effective immediately; their API keys stay valid."""
     kuid = read_identifier(request)
     kuid = ANONYMOUS_ID if kuid in ANONYMOUS_IDS else kuid
     if kuid == caller.kuid and request.peer is not None:
-        services.links.unlink(request.peer)  # who asks knows
+        services.links.unlink(request.peer)  # the caller needs no notification
     if is_id(kuid):
         await services.tokens.revoke_all(kuid)
     return None
 
 
-# Not below /users: a user may have any id, and deleting him must never mean this.
+# Not below /users: a user may have any ID, and deleting them must never mean this.
 @action("security:revokeAllTokens", "DELETE /_tokens", is_audited=True)
 async def revoke_all_tokens(services: Services, caller: Caller, request: Request) -> Json:
-    """End all sessions of all users at once, but for the one that asks; API keys stay."""
+    """Revoke all sessions of all users, except the session of this request; API keys stay valid."""
     await services.sessions.end_everybodys(caller.token_hash)
     return None

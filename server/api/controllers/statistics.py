@@ -1,5 +1,4 @@
-"""What goes on, now and lately: the `server` controller's statistics (contract/04, "Statistics
-frame")."""
+"""Statistics and metrics actions (`server` controller)."""
 
 from datetime import UTC, datetime
 from math import inf, isfinite
@@ -11,33 +10,33 @@ from server.api.context import Services
 from server.api.metrics import Counting
 from server.auth.sessions.principal import Caller
 
-_LONGEST_TIME_CHARACTERS = 64
+_MAX_TIME_CHARACTERS = 64
 
 
 @action("server:metrics", "GET /_metrics")
 async def metrics(services: Services, caller: Caller, request: Request) -> Json:
-    """Tell how many requests are in progress and how many connections are open."""
+    """Return the numbers of requests in progress and of open connections."""
     return services.counting.metrics()
 
 
 @action("server:getLastStats", deprecated=("GET /_getLastStats",))
 async def get_last_stats(services: Services, caller: Caller, request: Request) -> Json:
-    """Give the last frame of statistics: requests answered and failed in its time, requests in
-    progress and connections open at its end."""
+    """Return the last statistics frame: requests completed and failed during the frame, requests in
+    progress and open connections at its end."""
     return _find_counting(services).last()
 
 
 @action("server:getAllStats", deprecated=("GET /_getAllStats",))
 async def get_all_stats(services: Services, caller: Caller, request: Request) -> Json:
-    """Give all frames of statistics that are kept, oldest first, the present one at the end."""
+    """Return all stored statistics frames, oldest first, the present one last."""
     hits = _find_counting(services).between(-inf, inf)
     return {"hits": hits, "total": len(hits)}
 
 
 @action("server:getStats", deprecated=("GET /_getStats",), query=("startTime", "stopTime"))
 async def get_stats(services: Services, caller: Caller, request: Request) -> Json:
-    """Give the frames of statistics from `startTime` to `stopTime`, which are numbers of ms since
-    1970 or ISO 8601 dates; without them all that are kept."""
+    """Return the statistics frames from `startTime` to `stopTime`, as ms since 1970 or ISO 8601
+    dates; without them all stored frames."""
     start_ms = _read_time_ms(request, "startTime", -inf)
     stop_ms = _read_time_ms(request, "stopTime", inf)
     hits = _find_counting(services).between(start_ms, stop_ms)
@@ -62,8 +61,8 @@ def _read_time_ms(request: Request, name: str, default: float) -> float:
 
 
 def _parse_time_ms(text: str) -> float | None:
-    """Read a number of ms or a date, in UTC unless it says otherwise."""
-    if len(text) > _LONGEST_TIME_CHARACTERS:
+    """Parse a number of ms or a date, in UTC unless it has a time zone."""
+    if len(text) > _MAX_TIME_CHARACTERS:
         return None
     try:
         number_ms = float(text)
@@ -79,5 +78,5 @@ def _parse_time_ms(text: str) -> float | None:
 
 
 def _no_time(name: str) -> ApiError:
-    message = f'"{name}" is not acceptable: expected ms since 1970, or an ISO 8601 date'
+    message = f'"{name}" is not valid: expected ms since 1970, or an ISO 8601 date'
     return error("api.assert.invalid_argument", name, "number", message=message)

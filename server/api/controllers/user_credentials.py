@@ -1,4 +1,4 @@
-"""The `security` controller's credentials of users (contract/03 §7.6, contract/05 §1.5)."""
+"""Actions for credentials of users (`security` controller)."""
 
 from protocol.api.request import Json, Request
 from protocol.errors import error
@@ -18,7 +18,7 @@ from server.core.ids import ANONYMOUS_IDS, is_id
     hashes=True,
 )
 async def create_credentials(services: Services, caller: Caller, request: Request) -> Json:
-    """Give a user credentials of a further strategy."""
+    """Create credentials of a further strategy for a user."""
     name, kuid, given = _read(services, request)
     await _check_user(services, kuid)
     by = principal_of(services, caller, request)
@@ -33,8 +33,8 @@ async def create_credentials(services: Services, caller: Caller, request: Reques
     hashes=True,
 )
 async def update_credentials(services: Services, caller: Caller, request: Request) -> Json:
-    """Change a user's credentials. `revokeTokens` ends his sessions, but for the one that asks; API
-    keys stay."""
+    """Update a user's credentials. `revokeTokens` revokes their sessions, except the session of
+    this request; API keys stay valid."""
     name, kuid, given = _read(services, request)
     revokes = read_flag(request, "revokeTokens")
     await _check_user(services, kuid)
@@ -44,8 +44,7 @@ async def update_credentials(services: Services, caller: Caller, request: Reques
 
 @action("security:validateCredentials", "POST /credentials/:strategy/:_id/_validate", hashes=True)
 async def validate_credentials(services: Services, caller: Caller, request: Request) -> Json:
-    """Tell whether the body could be credentials of a user, or of anybody without `_id`; nothing is
-    changed."""
+    """Validate credentials for a user, or without `_id` for a new one; nothing is changed."""
     name = read_strategy(services, request)
     kuid, given = read_optional_identifier(request), read_body(request)
     if kuid is not None:
@@ -56,14 +55,14 @@ async def validate_credentials(services: Services, caller: Caller, request: Requ
 
 @action("security:hasCredentials", "GET /credentials/:strategy/:_id/_exists")
 async def has_credentials(services: Services, caller: Caller, request: Request) -> Json:
-    """Tell whether a user has credentials of a strategy."""
+    """Check whether a user has credentials of a strategy."""
     name, kuid = read_strategy(services, request), read_identifier(request)
     return is_id(kuid) and await services.strategies.get(name).exists(kuid)
 
 
 @action("security:getCredentials", "GET /credentials/:strategy/:_id")
 async def get_credentials(services: Services, caller: Caller, request: Request) -> Json:
-    """Show a user's credentials of a strategy, without secrets."""
+    """Return a user's credentials of a strategy, without secrets."""
     name, kuid = read_strategy(services, request), read_identifier(request)
     _check_id(kuid)
     return await services.credentials.show(name, kuid)
@@ -71,7 +70,8 @@ async def get_credentials(services: Services, caller: Caller, request: Request) 
 
 @action("security:getCredentialsById", "GET /credentials/:strategy/:_id/_byId")
 async def get_credentials_by_id(services: Services, caller: Caller, request: Request) -> Json:
-    """Show the credentials that a strategy knows by this id, like a user name, without secrets."""
+    """Return the credentials with this strategy-specific ID, such as a username, without
+    secrets."""
     name, identifier = read_strategy(services, request), read_identifier(request)
     return await services.credentials.show_by_id(name, identifier)
 
@@ -83,8 +83,8 @@ async def get_credentials_by_id(services: Services, caller: Caller, request: Req
     query=("credentialId",),
 )
 async def delete_credentials(services: Services, caller: Caller, request: Request) -> Json:
-    """Remove a user's credentials of a strategy, even his last ones; with `credentialId` only one
-    of several keys. His sessions go on."""
+    """Delete a user's credentials of a strategy, even their last ones; with `credentialId` only one
+    of several keys. Sessions stay valid."""
     name, kuid = read_strategy(services, request), read_identifier(request)
     _check_id(kuid)
     one = read_credential_id(request)
@@ -95,29 +95,29 @@ async def delete_credentials(services: Services, caller: Caller, request: Reques
 
 @action("security:getCredentialFields", "GET /credentials/:strategy/_fields")
 async def get_credential_fields(services: Services, caller: Caller, request: Request) -> Json:
-    """List what the credentials of a strategy consist of."""
+    """List the credential fields of a strategy."""
     return list(services.strategies.get(read_strategy(services, request)).fields)
 
 
 @action("security:getAllCredentialFields", "GET /credentials/_fields")
 async def get_all_credential_fields(services: Services, caller: Caller, request: Request) -> Json:
-    """List what credentials consist of, by strategy."""
+    """List the credential fields of all strategies."""
     strategies = services.strategies
     return {name: list(strategies.get(name).fields) for name in strategies.names()}
 
 
 def _read(services: Services, request: Request) -> tuple[str, str, dict[str, object]]:
-    """Give a strategy, a user's id and his credentials, looked at in this order."""
+    """Return the strategy, the user ID and the credentials, checked in this order."""
     return read_strategy(services, request), read_identifier(request), read_body(request)
 
 
 async def _check_user(services: Services, kuid: str) -> None:
-    """The anonymous user is nobody who could log in."""
+    """Raise ApiError 404 for an unknown user, and the anonymous one, who cannot log in."""
     if kuid in ANONYMOUS_IDS or await services.users.get(kuid) is None:
         raise error("security.user.not_found", kuid)
 
 
 def _check_id(kuid: str) -> None:
-    """Keep what can't be anybody's id away from strategies."""
+    """Reject an invalid ID before it reaches a strategy."""
     if not is_id(kuid):
         raise error("security.user.not_found", kuid)

@@ -1,4 +1,4 @@
-"""The `security` controller's users: who is there, and who they may be (contract/03 §7.2, §7.8)."""
+"""User actions (`security` controller)."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -34,7 +34,7 @@ _NO_INFO: dict[str, object] = {
     "updatedAt": None,
     "updater": None,
 }
-"""Of the anonymous user, whom nobody made; clients look into that of every hit (contract/03 §1)."""
+"""`_kuzzle_info` of the anonymous user, who has no author; clients read it in every hit."""
 
 
 @action(
@@ -48,8 +48,8 @@ _NO_INFO: dict[str, object] = {
 )
 async def create_first_admin(services: Services, caller: Caller, request: Request) -> Json:
     """Create the first administrator, while there is none: by a program on this machine, or with
-    the setup code that `serve` prints. The body must hold credentials that can log in. With
-    `reset` the built-in roles and profiles become what they were at first."""
+    the setup code that `serve` prints. The body must contain credentials that can log in. With
+    `reset` the built-in roles and profiles are reset to their initial state."""
     if await services.users.admin_exists():
         raise error("api.process.admin_exists")
     await _check_may_set_up(services, caller, request)
@@ -73,7 +73,7 @@ async def _check_may_set_up(services: Services, caller: Caller, request: Request
         first_admin.check_local(caller.kuid, peer_address, request.headers)
         return
     address = services.addresses.of(request)
-    # Per address: a client that guesses must not keep the operator from using the code.
+    # Per address: a guessing client must not prevent the operator from using the code.
     account = f"_setupCode {address}"
     check = partial(first_admin.check_code, caller.kuid, code)
     await services.logins.confirm(account, address, check)
@@ -104,9 +104,9 @@ async def create_user(services: Services, caller: Caller, request: Request) -> J
     hashes=True,
 )
 async def create_restricted_user(services: Services, caller: Caller, request: Request) -> Json:
-    """Create a user with the profiles of `security.restrictedProfileIds`; the request can't name
-    others. Nobody may register with credentials that are proved by logging in, like those of a
-    provider's: they might be somebody else's."""
+    """Create a user with the profiles of `security.restrictedProfileIds`; the request cannot name
+    others. Unauthenticated clients cannot register credentials that are proved by logging in, like
+    those of an identity provider: they might belong to another person."""
     read_optional_body(request)
     if not caller.person.rights.allows("security", "createCredentials", {}):
         for name in body_object(request, "credentials", {}):
@@ -127,8 +127,8 @@ async def _create_user(
     *,
     granted_by: Principal | None = None,
 ) -> Json:
-    """Create a user; with `rights`, changes that go along, the first administrator. `granted_by`
-    chose the profiles, None where the configuration did."""
+    """Create a user; with `rights`, changes in the same transaction, the first administrator.
+    `granted_by` chose the profiles, None if the configuration did."""
     read_optional_body(request)
     content = dict(body_object(request, "content", {}))
     named = content.pop("profileIds", None)
@@ -150,14 +150,14 @@ async def _create_user(
 
 @action("security:getUser", "GET /users/:_id")
 async def get_user(services: Services, caller: Caller, request: Request) -> Json:
-    """Give a user."""
+    """Return a user."""
     return write_user(await _find(services, read_identifier(request)))
 
 
 @action("security:mGetUsers", "GET /users/_mGet", "POST /users/_mGet", query=("ids",))
 async def m_get_users(services: Services, caller: Caller, request: Request) -> Json:
-    """Give the users that the body's `ids` name, or else the argument `ids`; unknown ones are left
-    out."""
+    """Return the users in the body's `ids`, or else in the argument `ids`; unknown ones are
+    skipped."""
     ids = body_names(request, "ids", []) or read_names(request, "ids")
     if not ids:
         raise error("api.assert.missing_argument", "ids")
@@ -178,8 +178,8 @@ async def m_get_users(services: Services, caller: Caller, request: Request) -> J
     query=("retryOnConflict",),
 )
 async def update_user(services: Services, caller: Caller, request: Request) -> Json:
-    """Merge the body into a user's document: objects member by member, everything else replaced.
-    His profiles stay unless `profileIds` names others."""
+    """Update a user's document with the body: objects are merged, everything else is replaced.
+    Profiles are kept unless `profileIds` is given."""
     kuid, content = read_identifier(request), read_body(request)
     check_retries(request)
     has_profiles = content.get("profileIds") is not None
@@ -190,8 +190,7 @@ async def update_user(services: Services, caller: Caller, request: Request) -> J
 
 @action("security:replaceUser", "PUT /users/:_id/_replace", is_audited=True)
 async def replace_user(services: Services, caller: Caller, request: Request) -> Json:
-    """Replace a user's document and profiles by the body: nothing of the old ones stays. His
-    credentials do."""
+    """Replace a user's document and profiles by the body completely. Credentials are kept."""
     kuid, content = read_identifier(request), read_body(request)
     profile_ids = body_names(request, "profileIds")
     by = caller.principal
@@ -206,8 +205,8 @@ async def replace_user(services: Services, caller: Caller, request: Request) -> 
     hashes=True,
 )
 async def upsert_user(services: Services, caller: Caller, request: Request) -> Json:
-    """Update a user with the body's `content`, or create him with it. Only then `default` says what
-    `content` does not, and `credentials` are his."""
+    """Update a user with the body's `content`, or create the user. Only when created, `default`
+    completes `content`, and `credentials` are created."""
     kuid = read_identifier(request)
     check_retries(request)
     user = await services.user_changes.upsert(
@@ -223,7 +222,7 @@ async def upsert_user(services: Services, caller: Caller, request: Request) -> J
 
 @action("security:deleteUser", "DELETE /users/:_id", is_audited=True)
 async def delete_user(services: Services, caller: Caller, request: Request) -> Json:
-    """Delete a user with his credentials, API keys and sessions."""
+    """Delete a user and their credentials, API keys and sessions."""
     kuid = read_identifier(request)
     await services.users.delete(kuid)
     return {"_id": kuid}
@@ -231,24 +230,24 @@ async def delete_user(services: Services, caller: Caller, request: Request) -> J
 
 @action("security:mDeleteUsers", "POST /users/_mDelete", is_audited=True)
 async def m_delete_users(services: Services, caller: Caller, request: Request) -> Outcome:
-    """Delete the users that the body's `ids` name, and say who could not be."""
+    """Delete the users in the body's `ids`, and report those that could not be deleted."""
     return await delete_each(services, request, services.users.delete)
 
 
 @action("security:disableUser", "POST /users/:_id/_disable", is_audited=True)
 async def disable_user(services: Services, caller: Caller, request: Request) -> Json:
-    """Refuse a user's tokens, API keys and logins from now on; his sessions end, and `disabled`
-    stands beside his document. Nobody can disable himself."""
+    """Disable a user: their tokens, API keys and logins are rejected, their sessions are revoked,
+    and `disabled` is shown beside their document. Callers cannot disable themselves."""
     kuid = read_identifier(request)
     if kuid == caller.kuid:
-        raise error("api.assert.invalid_argument", "_id", "another user than oneself")
+        raise error("api.assert.invalid_argument", "_id", "another user than the caller")
     await services.user_changes.disable(kuid, caller.principal)
     return {"_id": kuid, "disabled": True}
 
 
 @action("security:enableUser", "POST /users/:_id/_enable", is_audited=True)
 async def enable_user(services: Services, caller: Caller, request: Request) -> Json:
-    """Let a disabled user in again; his API keys are good again, his sessions stay over."""
+    """Re-enable a disabled user; their API keys are valid again, revoked sessions stay revoked."""
     kuid = read_identifier(request)
     await services.user_changes.enable(kuid, caller.principal)
     return {"_id": kuid, "disabled": False}
@@ -256,17 +255,17 @@ async def enable_user(services: Services, caller: Caller, request: Request) -> J
 
 @action("security:unlockUser", "POST /users/:_id/_unlock", is_audited=True)
 async def unlock_user(services: Services, caller: Caller, request: Request) -> Json:
-    """Forget the failed logins of a user, whatever address they came from, so that the next attempt
-    need not wait. Those of addresses stay."""
+    """Reset the failed login counters of a user for all client addresses, so that the next attempt
+    need not wait. The counters of addresses are kept."""
     kuid = read_identifier(request)
     await services.user_changes.unlock(kuid)
-    await services.logins.unlock(kuid)  # the other processes hear of it
+    await services.logins.unlock(kuid)  # other processes are notified
     return {"_id": kuid}
 
 
 @action("security:getUserRights", "GET /users/:_id/_rights")
 async def get_user_rights(services: Services, caller: Caller, request: Request) -> Json:
-    """List what a user may do: one item for each controller, action, index and collection."""
+    """List the rights of a user: one item for each controller, action, index and collection."""
     user = await _find(services, read_identifier(request))
     hits = (await services.rulebook.rights_of(user.profile_ids)).listed()
     return {"hits": hits, "total": len(hits)}
@@ -282,7 +281,7 @@ async def get_user_strategies(services: Services, caller: Caller, request: Reque
 
 @action("security:checkRights", "POST /_checkRights/:userId")
 async def check_user_rights(services: Services, caller: Caller, request: Request) -> Json:
-    """Tell whether a user could do the request in the body."""
+    """Check whether a user may send the request in the body."""
     kuid = read_identifier(request, "userId")
     read_body(request)
     user = await _find(services, kuid)

@@ -1,8 +1,8 @@
-"""A query tree as one SQL condition: every value and every name from outside a bound parameter.
+"""SQL conditions of search queries: every external value and name is a bound parameter.
 
-A field is looked up by walking the JSON of its column one name at a time, with arrays opened on the
-way. Old versions of SQLite end a text or a name at its first NUL, so those with one are not found
-exactly. Knows nothing of order, pages and indexes.
+A field is looked up by walking the JSON of its column one name at a time, through the members of
+arrays. Old versions of SQLite end a string or a name at its first NUL, so those with one are not
+found exactly. Independent of sort order, pages and indexes.
 """
 
 import re
@@ -41,14 +41,14 @@ _CHAIN = 40
 _NUMBERED = re.compile(r"\?([0-9]+)")
 
 ANY_VALUE, TEXTS, NUMBERS = (True, True), (True, False), (False, True)
-"""Whether an expression can be a text, and whether it can be a number."""
+"""Whether an expression can be a string, and whether it can be a number."""
 
 
 @dataclass(slots=True)
 class Bindings:
-    """The parameters of one statement by number, and the patterns its function `fits` uses.
+    """The parameters of one statement by number, and the patterns of its function `fits`.
 
-    Once `is_over`, its functions look at no further text: who runs the statement ends it then."""
+    Once `is_over` (a timeout), its functions skip further strings: the statement is interrupted."""
 
     values: list[Parameter] = field(default_factory=list)
     matchers: list[tuple[Matcher, bool]] = field(default_factory=list)
@@ -56,23 +56,23 @@ class Bindings:
     _last_words: tuple[str, list[str]] = ("", [])
 
     def bind(self, value: Parameter) -> str:
-        """Give the SQL of a parameter with this value."""
+        """Return the SQL of a parameter with this value."""
         self.values.append(value)
         return f"?{len(self.values)}"
 
     def run(self, connection: sqlite3.Connection, sql: str) -> sqlite3.Cursor:
-        """Run a statement with those of the parameters that it may use."""
+        """Run a statement with its parameters."""
         used = max(map(int, _NUMBERED.findall(sql)), default=0)
         return connection.execute(sql, self.values[:used])
 
     def words(self, value: object) -> str:
-        """The SQL function `words`: a text's words with a space around each."""
+        """The SQL function `words`: the words of a string with a space around each."""
         if not isinstance(value, str) or self.is_over():
             return ""
         return f" {' '.join(self._words_of(value))} "
 
     def fits(self, value: object, number: int) -> bool:
-        """The SQL function `fits`: whether a text, or a word of it, has a pattern."""
+        """The SQL function `fits`: whether a string, or a word of it, matches a pattern."""
         if not isinstance(value, str) or self.is_over():
             return False
         matcher, by_word = self.matchers[number]
@@ -81,7 +81,7 @@ class Bindings:
         return by_word and any(map(matcher.fits, self._words_of(value)))
 
     def _words_of(self, text: str) -> list[str]:
-        """Give the words of a text. The same one is asked for by each part of a query in turn."""
+        """Return the words of a string, cached: each part of a query uses the same string."""
         known, words = self._last_words
         if text != known:
             words = words_of(text)
@@ -91,8 +91,8 @@ class Bindings:
 
 @dataclass(frozen=True, slots=True)
 class _FitsAny:
-    """What several `Fits` of one field ask for, one of which is enough: one pass over a text
-    instead of one for each."""
+    """Several `Fits` of one field, one of which must match: one pass over a string instead of one
+    for each."""
 
     field: str
     patterns: tuple[tuple[Item, ...], ...]
@@ -101,8 +101,8 @@ class _FitsAny:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """Where a field is: a plain column, as an expression, or `names` further down in the JSON of
-    one."""
+    """The location of a field: a plain column, as an expression, or the path `names` in a JSON
+    column."""
 
     sql: str
     names: tuple[str, ...] | None = None
@@ -110,7 +110,7 @@ class Column:
 
 
 def find_column(view: View, path: str) -> Column | None:
-    """Give where a field is; None where no document has it."""
+    """Return the location of a field; None if no document can have it."""
     shape = SHAPES[view.table]
     name = view.columns.get(path)
     if name is not None:
@@ -128,10 +128,10 @@ def find_column(view: View, path: str) -> Column | None:
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """FROM and WHERE of a field's values. What a name leads to is a row `key` of json_each; where
-    that is an array, each row `member` is a value, else there is one `member` to look past.
+    """FROM and WHERE of a field's values. The value of a name is a row `key` of json_each; if it is
+    an array, each row `member` is a value, otherwise there is one `member`, which is ignored.
 
-    Values are never written as JSON again on the way: SQLite would round them.
+    Values are never serialized as JSON on the way: SQLite would round them.
     """
 
     source: str
@@ -140,7 +140,7 @@ class Walk:
 
     @property
     def opened(self) -> str:
-        """The JSON that gives the rows `member`."""
+        """The JSON of the rows `member`."""
         return f"CASE {self.key}.type WHEN 'array' THEN {self.key}.value ELSE '[null]' END"
 
     @property
@@ -155,17 +155,17 @@ class Walk:
 
     @property
     def value(self) -> str:
-        """A value as `queries` has it."""
+        """A value as in `storage.query`."""
         return value_of(self.type, self.atom)
 
     @property
     def atom(self) -> str:
-        """A value as SQLite has it, true and false as numbers."""
+        """A value as in SQLite, true and false as numbers."""
         return self._column("atom")
 
     @property
     def is_value(self) -> str:
-        """The condition that it is one: neither null nor an array or object."""
+        """The condition that it is a value: neither null nor an array or object."""
         return is_value(self.type)
 
     def _column(self, name: str) -> str:
@@ -176,14 +176,14 @@ class Walk:
 
 
 class Conditions:
-    """Writes conditions on the rows `t` of a view."""
+    """Builds conditions on the rows `t` of a view."""
 
     def __init__(self, view: View, bindings: Bindings) -> None:
         self._view = view
         self._bindings = bindings
 
     def of(self, query: Query) -> str:
-        """Give the condition that a query is met: 1 or 0, never NULL."""
+        """Return the condition that a query matches: 1 or 0, never NULL."""
         match query:
             case Everything():
                 return "1"
@@ -197,8 +197,8 @@ class Conditions:
                 return self._of_leaf(query)
 
     def sort_key(self, path: str, is_descending: bool) -> str:
-        """Give the expression of a field's value to sort by, long texts cut; NULL where there is
-        none."""
+        """Return the expression of a field's sort value, long strings truncated; NULL without a
+        value."""
         column = find_column(self._view, path)
         if column is None:
             return "NULL"
@@ -211,7 +211,7 @@ class Conditions:
         return self._unless_plain(column, _sorted_value, "NULL", walked)
 
     def sort_bound(self, path: str, last: str | float) -> str:
-        """Give the expression that keys of a field are compared with to come behind `last`."""
+        """Return the expression that sort keys are compared with to come after `last`."""
         column, bound = find_column(self._view, path), self._bindings.bind(last)
         is_cut = column is not None and column.names is not None and isinstance(last, str)
         return _start_of(bound) if is_cut else bound
@@ -226,7 +226,7 @@ class Conditions:
             each = [*map(self.of, parts), *map(self._of_leaf, fitting)]
             return joined(each, "OR") if each else "0"
         conditions = [self.of(part) for part in parts]
-        # Each bracket counts where queries are deep; the sum binds closer than the comparison.
+        # Each bracket counts in deep queries; the sum binds closer than the comparison.
         return f"({joined(conditions, '+')[1:-1]} >= {least:d})"
 
     def _of_leaf(self, leaf: Leaf | _FitsAny) -> str:
@@ -251,26 +251,26 @@ class Conditions:
     def _unless_plain(
         self, column: Column, of_value: Callable[[str, str], str], of_nothing: str, walked: str
     ) -> str:
-        """Give an expression of a field for those documents, most of them, that have one value or
-        none there, which are read in half the time of a walk; `walked` for the others. `of_value`
-        gets the type of the value and its atom, as json_each would give them."""
+        """Return an expression of a field for the documents, mostly all, that have one value or
+        none, which are read in half the time of a walk; `walked` for the others. `of_value` gets
+        the type of the value and its atom, as from json_each."""
         path = path_of(column.names or ())
         if path is None:
             return walked
         at = self._bindings.bind(path)
         kind = f"json_type({column.sql}, {at})"
         found = of_value(kind, f"json_extract({column.sql}, {at})")
-        # Where nothing is found below other names, there may be an array on the way.
+        # If nothing is found below other names, there may be an array on the path.
         is_deep = len(column.names or ()) > 1
         nothing = f"{kind} = 'null'" if is_deep else f"coalesce({kind}, 'null') = 'null'"
         plain = f"CASE WHEN {is_value(kind)} THEN {found} WHEN {nothing} THEN {of_nothing}"
         return f"({plain} ELSE {walked} END)"
 
     def _walk(self, column: str, names: Sequence[str]) -> Walk:
-        """Go down from a column's JSON to a field's values."""
+        """Walk from a column's JSON to a field's values."""
         tables, conditions, inside = [], ["1"], column
         if not names:
-            # Only the whole of a column: an array, or what is no value itself.
+            # Only a complete column: an array, or JSON that is not a value itself.
             return Walk(f"json_each({column}) AS e WHERE json_type({column}) = 'array'", "e", "e")
         for at, name in enumerate(names):
             key, member = f"k{at}", f"e{at}"
@@ -282,7 +282,7 @@ class Conditions:
         return Walk(source, key, member)
 
     def test(self, leaf: Leaf | _FitsAny, value: str, holds: tuple[bool, bool]) -> str:
-        """Give the condition that one value, as an expression, is what a leaf asks for."""
+        """Return the condition that one value, as an expression, matches a leaf."""
         match leaf:
             case Has():
                 return "1"
@@ -347,7 +347,7 @@ class Conditions:
 
 
 def _united(parts: Sequence[Query]) -> tuple[list[Query], list[_FitsAny]]:
-    """Give parts one of which is enough, with the patterns for each field put together."""
+    """Return alternative parts, with the patterns for each field combined."""
     rest: list[Query] = []
     patterns: dict[tuple[str, bool], list[tuple[Item, ...]]] = {}
     for part in _flattened(parts):
@@ -359,7 +359,7 @@ def _united(parts: Sequence[Query]) -> tuple[list[Query], list[_FitsAny]]:
 
 
 def _flattened(parts: Sequence[Query]) -> Iterator[Query]:
-    """Give parts one of which is enough, with those of the same kind inside of them."""
+    """Yield alternative parts, with nested alternatives flattened."""
     for part in parts:
         if isinstance(part, SomeOf) and part.least == 1:
             yield from _flattened(part.parts)
@@ -368,7 +368,7 @@ def _flattened(parts: Sequence[Query]) -> Iterator[Query]:
 
 
 def _sorted_value(kind: str, atom: str) -> str:
-    """Give a value of this type and atom as it is sorted by."""
+    """Return the sort value of a type and atom."""
     return value_of(kind, atom, f" WHEN 'text' THEN {_start_of(atom)}")
 
 
@@ -377,7 +377,8 @@ def _start_of(text: str) -> str:
 
 
 def starts_with(value: str, text: str, bind: Callable[[Parameter], str]) -> str:
-    """Give the condition that a value begins with a text, as a range, which an index can answer."""
+    """Return the condition that a value begins with a string, as a range, for which an index can be
+    used."""
     after = _next_text(text)
     if after is None:
         return f"({value} >= {bind(text)})"
@@ -385,7 +386,7 @@ def starts_with(value: str, text: str, bind: Callable[[Parameter], str]) -> str:
 
 
 def _next_text(start: str) -> str | None:
-    """Give the first text after all those with this start; None if there is none."""
+    """Return the first string after all those with this prefix; None if there is none."""
     start = start.rstrip("\U0010ffff")
     if not start:
         return None
@@ -394,7 +395,7 @@ def _next_text(start: str) -> str | None:
 
 
 def joined(conditions: Sequence[str], operator: str) -> str:
-    """Join conditions. SQLite bounds the depth of an expression, in which each part of a chain is a
+    """Join conditions. SQLite limits the depth of an expression, in which each part of a chain is a
     level, and older versions that of brackets: many conditions become a chain of short chains."""
     if len(conditions) == 1:
         return conditions[0]

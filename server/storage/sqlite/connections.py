@@ -1,8 +1,7 @@
-"""Connections to a SQLite file or to a database in memory, and what a fault does to them.
+"""SQLite connections, to a file or in memory, and their recovery after errors.
 
-Knows nothing of the tables. A file that was removed or replaced under us makes everything
-`Unavailable` until the very same file is back: what the server remembers belongs to it, so another
-one takes a restart.
+Independent of the tables. If the file was removed or replaced, everything is `Unavailable` until
+the very same file is back: the server's caches belong to it, so another file needs a restart.
 """
 
 import os
@@ -19,13 +18,13 @@ from server.storage.base import Unavailable
 from server.storage.sqlite.migrations import bring_up_to_date, check_ours
 
 CACHED_STATEMENTS = 256
-"""Statements a connection keeps ready; those of requests are few and small."""
+"""Prepared statements cached per connection; those of requests are few and small."""
 _ROOMY_CACHE_KIB = 65_536
 _ROOMY_LOG_PAGES = 40_000  # 160 MiB: pages that change often are copied back less often
 _TRY_AGAIN_S = 0.001
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _PASSING = _BUSY | {sqlite3.SQLITE_FULL}
-"""What leaves the connection sound."""
+"""Errors that do not break the connection."""
 _BROKEN = frozenset(
     {
         sqlite3.SQLITE_CANTOPEN,
@@ -38,31 +37,31 @@ _BROKEN = frozenset(
         sqlite3.SQLITE_READONLY,
     }
 )
-"""What a new connection may get over. Any other error is a mistake of ours."""
+"""Errors that a new connection may recover from. Any other error is a programming error."""
 
 Marks = tuple[tuple[int, int] | None, ...]
 
 
 class Place(Protocol):
-    """Where a database lives."""
+    """The location of a database."""
 
     lock: AbstractContextManager[object]
     """Held while a connection is used."""
 
     def prepare(self) -> None:
-        """Make or migrate the database. `LocalError` if it can't be, `Unavailable` if only now."""
+        """Make or migrate the database. `LocalError` if it cannot be, `Unavailable` if only now."""
 
     def connect(self, cached_statements: int = CACHED_STATEMENTS) -> sqlite3.Connection:
-        """Give a connection. `Unavailable` if the database isn't the one that was prepared."""
+        """Return a connection. `Unavailable` if the database isn't the one that was prepared."""
 
     def marks(self) -> Marks:
-        """Tell which files the database consists of right now."""
+        """Return the identities of the database's present files."""
 
     def release(self, connection: sqlite3.Connection) -> None:
-        """Take a connection back."""
+        """Release a connection."""
 
     def close(self) -> None:
-        """Let go of the database, after every connection came back."""
+        """Close the database, after every connection was released."""
 
 
 class FilePlace:
@@ -78,37 +77,37 @@ class FilePlace:
         self._main: tuple[int, int] | None = None
 
     def prepare(self) -> None:
-        """Make or migrate the database. `LocalError` if it can't be, `Unavailable` if only now."""
+        """Make or migrate the database. `LocalError` if it cannot be, `Unavailable` if only now."""
         try:
             _check_log(self._path, self._name)
             _create(self._path)
-            _close_to_others(self._path)
+            _restrict_permissions(self._path)
             self._main = _mark(self._path)
             connection = self.connect()
             try:
-                # Before anything in a stranger's file changes.
+                # Before anything changes in a file of another program.
                 is_up_to_date = check_ours(connection, self._name)
                 if self._turn_on_log(connection) != "wal":
-                    raise LocalError(f"{self._name} is where no write-ahead log can be kept")
-                if not is_up_to_date:  # or who only reads would wait for whoever writes
+                    raise LocalError(f"{self._name}: the file system does not support WAL")
+                if not is_up_to_date:  # otherwise readers would wait for a writer
                     bring_up_to_date(connection, self._name)
             finally:
                 connection.close()
         except OSError as exc:
-            raise LocalError(f"{self._name} can't be created: {exc.strerror}") from exc
+            raise LocalError(f"{self._name} cannot be created: {exc.strerror}") from exc
         except sqlite3.Error as exc:
             if _code(exc) in _BUSY:
                 raise Unavailable(f"{self._name}: {exc}") from exc
-            cause = _why_not_written(self._path) or exc
-            raise LocalError(f"{self._name} can't be used as the database: {cause}") from exc
+            cause = _explain_unwritable(self._path) or exc
+            raise LocalError(f"{self._name} cannot be used as the database: {cause}") from exc
 
     def _turn_on_log(self, connection: sqlite3.Connection) -> str:
-        """Give the journal's mode. Of several that turn it on at once SQLite refuses all but one
+        """Return the journal's mode. Of several that turn it on at once SQLite refuses all but one
         without a wait, whatever the busy timeout says."""
         return str(insist(connection, "PRAGMA journal_mode = WAL", self._busy_timeout_ms)[0][0])
 
     def connect(self, cached_statements: int = CACHED_STATEMENTS) -> sqlite3.Connection:
-        """Give a connection. `Unavailable` if the file isn't the one that was prepared."""
+        """Return a connection. `Unavailable` if the file isn't the one that was prepared."""
         if self._main is None or _mark(self._path) != self._main:
             raise Unavailable(f"{self._name} was removed or replaced")
         # mode=rw: SQLite itself would create a missing file readable by all.
@@ -121,7 +120,7 @@ class FilePlace:
         return connection
 
     def marks(self) -> Marks:
-        """Tell which files the database consists of; they stay while a connection is open."""
+        """Return the identities of the database's files; they stay while a connection is open."""
         return tuple(_mark(self._path + suffix) for suffix in ("", "-wal", "-shm"))
 
     def release(self, connection: sqlite3.Connection) -> None:
@@ -140,12 +139,12 @@ class MemoryPlace:
         self._connection: sqlite3.Connection | None = None
 
     def prepare(self) -> None:
-        """Make the tables."""
+        """Create the tables."""
         self._connection = _connect("file::memory:")
         bring_up_to_date(self._connection, ":memory:")
 
     def connect(self, cached_statements: int = CACHED_STATEMENTS) -> sqlite3.Connection:
-        """Give the one connection, which keeps as many statements for everybody."""
+        """Return the one connection, with the same statement cache for all callers."""
         if self._connection is None:
             raise Unavailable("the database is closed")
         return self._connection
@@ -158,14 +157,14 @@ class MemoryPlace:
         """Keep the connection: without it the database would be gone."""
 
     def close(self) -> None:
-        """Forget everything."""
+        """Drop the database."""
         if self._connection is not None:
             self._connection.close()
         self._connection = None
 
 
 class Link:
-    """One thread's connection; made anew after a fault that broke it."""
+    """One thread's connection; reopened after an error that broke it."""
 
     def __init__(self, place: Place, cached_statements: int = CACHED_STATEMENTS) -> None:
         self._place = place
@@ -177,7 +176,7 @@ class Link:
     def lend(self) -> Iterator[sqlite3.Connection]:
         """Lend the connection; a transaction that is open at the end is rolled back.
 
-        What SQLite can't do now comes out as `Unavailable`.
+        What SQLite cannot do now comes out as `Unavailable`.
         """
         with self._place.lock:
             try:
@@ -193,7 +192,7 @@ class Link:
                 self._roll_back()
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Release the connection."""
         with self._place.lock:
             self._drop()
 
@@ -225,8 +224,8 @@ class Link:
 
 
 def begin(connection: sqlite3.Connection, busy_timeout_ms: int) -> None:
-    """Begin a transaction that writes, as soon as nobody else does. SQLite's own wait looks every
-    100 ms in the end, and would hardly ever see the pauses of somebody who writes all the time."""
+    """Begin a write transaction, as soon as no other process writes. SQLite's own busy handler
+    polls every 100 ms in the end, and would hardly ever hit the pauses of a permanent writer."""
     connection.execute("PRAGMA busy_timeout = 0")
     insist(connection, "BEGIN IMMEDIATE", busy_timeout_ms)
 
@@ -234,7 +233,8 @@ def begin(connection: sqlite3.Connection, busy_timeout_ms: int) -> None:
 def insist(
     connection: sqlite3.Connection, sql: str, busy_timeout_ms: int
 ) -> list[tuple[object, ...]]:
-    """Run a statement, again and again for so long while others keep the database busy."""
+    """Run a statement, with retries up to a timeout while other processes keep the database
+    busy."""
     deadline_s = time.monotonic() + busy_timeout_ms / 1000
     while True:
         try:
@@ -252,9 +252,9 @@ def _create(path: str) -> None:
 
 
 def _check_log(path: str, name: str) -> None:
-    """Raise `LocalError` for a log beside a database that is empty or not there: SQLite would
-    delete it without a word, with what was written last. No database of ours is empty by the time
-    it has a log."""
+    """Raise `LocalError` for a log beside an empty or missing database: SQLite would silently
+    delete it, with the latest writes. A database of this program is never empty once it has a
+    log."""
     log = path + "-wal"
     if _size_bytes(log) and not _size_bytes(path):
         raise LocalError(
@@ -270,8 +270,8 @@ def _size_bytes(path: str) -> int:
         return 0
 
 
-def _why_not_written(path: str) -> str | None:
-    """Return why a database cannot be written, which SQLite does not say; None if it can."""
+def _explain_unwritable(path: str) -> str | None:
+    """Return why a database cannot be written, as SQLite's error does not; None if it can."""
     folder = os.path.dirname(path)
     if os.statvfs(folder).f_flag & os.ST_RDONLY:
         return "its file system is mounted read-only"
@@ -281,12 +281,12 @@ def _why_not_written(path: str) -> str | None:
     return None
 
 
-def _close_to_others(path: str) -> None:
-    """Take the rights away that the log and its index give beyond those of the database: they are
-    as old as its mode was when they were created."""
+def _restrict_permissions(path: str) -> None:
+    """Remove file permissions of the log and its index beyond those of the database: they have the
+    mode that the database had when they were created."""
     allowed = os.stat(path).st_mode & 0o777
     for beside in (path + suffix for suffix in ("-wal", "-shm")):
-        with suppress(OSError):  # it is not there, or another user's
+        with suppress(OSError):  # it does not exist, or belongs to another user
             mode = os.stat(beside).st_mode & 0o777
             if mode & ~allowed:
                 os.chmod(beside, mode & allowed)
@@ -300,7 +300,7 @@ def _connect(uri: str, cached_statements: int = CACHED_STATEMENTS) -> sqlite3.Co
         check_same_thread=False,
         cached_statements=cached_statements,
     )
-    # Sorting must not leave rows in a temporary file that others may read.
+    # Sorting must not leave rows in a temporary file that other users may read.
     connection.execute("PRAGMA temp_store = MEMORY")
     return connection
 
@@ -314,5 +314,5 @@ def _mark(path: str) -> tuple[int, int] | None:
 
 
 def _code(exc: sqlite3.Error) -> int:
-    """Give the primary result code; 0 for errors that are the Python module's own."""
+    """Return the primary result code; 0 for errors that are the Python module's own."""
     return int(getattr(exc, "sqlite_errorcode", 0)) & 0xFF

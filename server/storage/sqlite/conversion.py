@@ -1,4 +1,4 @@
-"""Values as SQLite holds them: checked and converted before anything reaches the database.
+"""Conversion of column values to SQLite: validated before anything reaches the database.
 
 A ValueError is the caller's mistake.
 """
@@ -18,8 +18,8 @@ _STORED = {Kind.TEXT: str, Kind.JSON: str, Kind.INTEGER: int, Kind.BYTES: bytes}
 
 
 def check_column(table: Table, name: str, values: Sequence[SqlValue]) -> None:
-    """Raise ValueError for values a column can't hold, documents being JSON already; all are looked
-    at together."""
+    """Raise ValueError if a column cannot store one of these values, with documents as JSON
+    already; all are checked together."""
     shape: Shape = SHAPES[table]
     kind = shape.columns[name]
     types = set(map(type, values))
@@ -33,7 +33,7 @@ def check_column(table: Table, name: str, values: Sequence[SqlValue]) -> None:
         numbers = cast("Sequence[int]", values)
         is_fine = -_INTEGER_LIMIT <= min(numbers) and max(numbers) < _INTEGER_LIMIT
     if not is_fine:
-        raise ValueError(f"{table.value}.{name} can't hold one of these values")
+        raise ValueError(f"{table.value}.{name} cannot hold one of these values")
 
 
 def _is_text(value: str) -> bool:
@@ -45,7 +45,7 @@ def _is_text(value: str) -> bool:
 
 
 def column_value(table: Table, name: str, value: Value) -> SqlValue:
-    """Give a value of a column."""
+    """Return a value of a column."""
     shape: Shape = SHAPES[table]
     if value is None and name in shape.optional:
         return None
@@ -53,7 +53,7 @@ def column_value(table: Table, name: str, value: Value) -> SqlValue:
 
 
 def to_sql(table: Table | None, name: str, kind: Kind, value: Value) -> SqlValue:
-    """Give a value of a kind; ValueError for another one names `table` and column."""
+    """Return a value of a kind; ValueError for another one names `table` and column."""
     try:
         if kind is Kind.TEXT and isinstance(value, str):
             value.encode()  # lone surrogates are not text
@@ -68,4 +68,4 @@ def to_sql(table: Table | None, name: str, kind: Kind, value: Value) -> SqlValue
     except (orjson.JSONEncodeError, UnicodeEncodeError):
         pass
     where = name if table is None else f"{table.value}.{name}"
-    raise ValueError(f"{where} can't hold this value")
+    raise ValueError(f"{where} cannot hold this value")

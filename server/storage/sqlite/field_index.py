@@ -1,7 +1,6 @@
-"""Which fields of users have their values in a table of their own, and how older ones get there.
+"""Search index of user fields: which fields are indexed, and the addition of existing values.
 
-Triggers add what is written from now on; what was there before is added in small steps, so that no
-write waits long.
+Triggers add new values; existing values are added in small steps, so that no write waits long.
 """
 
 import sqlite3
@@ -16,14 +15,14 @@ from server.storage.sqlite.triggers import ENTRIES, path_of
 from server.storage.tables import Kind
 
 MOST_FIELDS = 32
-"""Fields with their values in the table."""
+"""Maximum number of indexed fields."""
 _STEP_ROWS = 1000
-_MOST_FIELD_CHARACTERS = 256
+_MAX_FIELD_CHARACTERS = 256
 
 
 def name_fields(fields: Iterable[str]) -> list[Step]:
-    """Give what names further fields. Those that can't have a path, or are too many, are left out:
-    they are searched all the same."""
+    """Return the statements that register further fields. Fields without a valid path, or beyond
+    the limit, are skipped: they are searched without an index."""
     sql = (
         "INSERT OR IGNORE INTO user_fields (field, path, stems) SELECT ?, ?, ?"
         " WHERE (SELECT count(*) FROM user_fields) < ?"
@@ -33,21 +32,21 @@ def name_fields(fields: Iterable[str]) -> list[Step]:
         names = field.split(".")
         path = path_of(names)
         is_content = names[0] not in USERS.documents and field not in USERS.columns
-        if path is not None and is_content and len(field) <= _MOST_FIELD_CHARACTERS:
+        if path is not None and is_content and len(field) <= _MAX_FIELD_CHARACTERS:
             stems = orjson.dumps([path_of(names[:at]) for at in range(1, len(names))]).decode()
             steps.append(Step(sql, (field, path, stems, MOST_FIELDS), Table.USERS))
     return steps
 
 
 def find_unready() -> Query:
-    """Ask for a field whose older values are not all there, as `number`; no row if there is
+    """Query a field with existing values that are not indexed yet, as `number`; no row if there is
     none."""
     sql = "SELECT number FROM user_fields WHERE NOT ready ORDER BY number LIMIT 1"
     return Query(sql, (), {"number": Kind.INTEGER})
 
 
 def add_older(number: int) -> list[Step]:
-    """Give what adds a field's values of the next few users."""
+    """Return the statements that add a field's values of the next few users."""
     users = (
         "(SELECT kuid, content FROM users WHERE kuid >"  # noqa: S608
         " (SELECT built_to FROM user_fields WHERE number = ?1)"
@@ -67,7 +66,7 @@ def add_older(number: int) -> list[Step]:
 
 
 def usable_fields(connection: sqlite3.Connection) -> dict[str, int]:
-    """Give the fields that can be searched by their values here, with their numbers."""
+    """Return the fields that can be searched by the index, with their numbers."""
     sql = (
         "SELECT field, number FROM user_fields AS f WHERE ready AND NOT EXISTS"
         " (SELECT 1 FROM user_values AS v WHERE v.field = f.number AND v.value = x'')"

@@ -1,8 +1,8 @@
-"""The journal: what the listeners were told, and the thread that sees what other processes wrote.
+"""Journal: delivery of entries to listeners, and the thread that reads entries of other processes.
 
-Entries are told apart by their sequence number alone. The writer and the follower both ask for all
-entries after the last one delivered, so whoever comes first delivers and the other's copies are
-dropped: nothing is skipped and nothing is told twice.
+Entries are identified by their sequence number alone. The writer and the follower both read all
+entries after the last one delivered; the first one delivers and the other's copies are dropped:
+no entry is skipped or delivered twice.
 """
 
 import asyncio
@@ -17,9 +17,9 @@ from server.storage.base import Entry, Freshness, Listener, Noted, Unavailable
 from server.storage.sqlite.connections import Link
 
 KEEP_MS = 3 * 24 * 3600 * 1000
-"""Age from which entries are removed; a process that slept longer forgets all it keeps."""
+"""Maximum age of entries; a process that was suspended for longer drops all its caches."""
 MOST_STALE_S = 0.2
-"""How long after the last look kept things are believed: a process that was paused looks first."""
+"""How long caches are valid after the last poll: a process that was paused polls first."""
 _POLL_S = 0.05  # half of what `Storage.follow` promises
 
 _KNOWN = frozenset(noted.value for noted in Noted if noted is not Noted.LOST)
@@ -28,18 +28,18 @@ _log = logging.getLogger(__name__)
 
 
 class Audience:
-    """The listeners and the last entry they were told. Only `seen` may be read off the loop."""
+    """The listeners and the last entry delivered. Only `seen` may be read off the loop."""
 
     def __init__(self) -> None:
         self.seen = 0
         self._listeners: list[Listener] = []
 
     def add(self, listener: Listener) -> None:
-        """Tell `listener` too, from the next entry on."""
+        """Deliver entries to `listener` too, from the next entry on."""
         self._listeners.append(listener)
 
     def deliver(self, entries: Sequence[Entry]) -> None:
-        """Tell the entries not told before. A listener's failure doesn't keep them from others."""
+        """Deliver new entries. An error in one listener does not affect the others."""
         fresh = [entry for entry in entries if entry.sequence > self.seen]
         if not fresh:
             return
@@ -52,9 +52,9 @@ class Audience:
 
 
 class Follower:
-    """A thread that looks for other processes' entries; without news that takes microseconds.
+    """A thread that polls for other processes' entries; without news that takes microseconds.
 
-    Each look that ends with everything delivered extends `freshness`.
+    Each poll after which everything is delivered extends `freshness`.
     """
 
     def __init__(self, link: Link, audience: Audience, freshness: Freshness) -> None:
@@ -71,14 +71,14 @@ class Follower:
         self._thread.start()
 
     async def catch_up(self) -> None:
-        """Wait for a look that begins after this call. `Unavailable` if it fails."""
+        """Wait for a poll that begins after this call. `Unavailable` if it fails."""
         done = self._loop.create_future()
         self._waiting.append(done)
         self._wake.set()
         await done
 
     async def close(self) -> None:
-        """End the thread."""
+        """Stop the thread."""
         self._is_stopping = True
         self._wake.set()
         await self._ended.wait()
@@ -94,10 +94,10 @@ class Follower:
                     break
                 waiting, started_s = self._take_waiting(), time.monotonic()
                 try:
-                    version, entries = self._look(version)
+                    version, entries = self._poll(version)
                 except (Unavailable, sqlite3.Error) as exc:
                     if not failing:
-                        _log.warning("the journal can't be read: %s", exc)
+                        _log.warning("the journal cannot be read: %s", exc)
                     version, failing = -1, True
                     self._settle(waiting, str(exc))
                     continue
@@ -113,25 +113,25 @@ class Follower:
             self._settle(self._take_waiting(), "the database is closed")
             self._loop.call_soon_threadsafe(self._ended.set)
         except RuntimeError:
-            self._link.close()  # the loop was closed without us
+            self._link.close()  # the loop was closed first
 
     def _take_waiting(self) -> list[asyncio.Future[None]]:
         return [self._waiting.popleft() for _ in range(len(self._waiting))]
 
-    def _look(self, known: int) -> tuple[int, list[Entry]]:
-        """Return the version of the file, and the entries not seen yet unless it is `known`."""
+    def _poll(self, known: int) -> tuple[int, list[Entry]]:
+        """Return the version of the file, and the new entries unless it is `known`."""
         with self._link.lend() as connection:
             version = int(connection.execute("PRAGMA data_version").fetchall()[0][0])
             if version == known:
                 return known, []
-            # In one snapshot: an entry between two of them would pass for one that is missing.
+            # In one snapshot: an entry written between two reads would be taken for a missing one.
             connection.execute("BEGIN")
             return version, read_entries(connection, self._audience.seen)
 
     def _deliver(
         self, entries: list[Entry], until_s: float, waiting: list[asyncio.Future[None]]
     ) -> None:
-        """Deliver in the event loop, then let those go on who wait for it."""
+        """Deliver in the event loop, then wake the waiting callers."""
         self._audience.deliver(entries)
         self._freshness.until_s = max(self._freshness.until_s, until_s)
         for done in waiting:
@@ -152,9 +152,8 @@ def _fail(waiting: list[asyncio.Future[None]], reason: str) -> None:
 def read_entries(connection: sqlite3.Connection, after: int) -> list[Entry]:
     """Return every entry whose sequence number is above `after`.
 
-    Where entries are missing because they were pruned, or a newer program wrote a kind that this
-    one does not know, there is a `Noted.LOST` in their place: numbers have no gaps otherwise. To be
-    called within a transaction.
+    If entries are missing because they were pruned, or a newer program wrote an unknown kind, a
+    `Noted.LOST` replaces them: otherwise numbers have no gaps. Call it within a transaction.
     """
     sql = "SELECT sequence, noted, subject FROM journal WHERE sequence > ? ORDER BY sequence"
     entries: list[Entry] = []
@@ -171,13 +170,13 @@ def read_entries(connection: sqlite3.Connection, after: int) -> list[Entry]:
 
 
 def last_sequence(connection: sqlite3.Connection) -> int:
-    """Return the number of the newest entry that ever was, 0 before there was one."""
+    """Return the highest sequence number ever used, 0 before the first entry."""
     sql = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'journal'), 0)"
     return int(connection.execute(sql).fetchall()[0][0])
 
 
 def prune(connection: sqlite3.Connection, before_ms: int, most: int) -> None:
-    """Remove entries written before a time, looking at the `most` oldest ones only."""
+    """Delete entries written before a time, among the `most` oldest ones only."""
     connection.execute(
         "DELETE FROM journal WHERE at < ? AND sequence IN"
         " (SELECT sequence FROM journal ORDER BY sequence LIMIT ?)",

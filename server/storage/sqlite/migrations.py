@@ -1,7 +1,7 @@
-"""The tables as SQLite keeps them, and how a database file gets to the newest version of them.
+"""SQLite schema and its migrations.
 
-Knows nothing of rows, threads or files. A new database is made from `SHAPES`; an older one takes
-the `MIGRATIONS` it lacks.
+Independent of rows, threads and files. A new database is created from `SHAPES`; an older one gets
+the missing `MIGRATIONS`.
 """
 
 import sqlite3
@@ -12,7 +12,7 @@ from server.storage.rows import Table
 from server.storage.sqlite import triggers as sqlite_triggers
 from server.storage.tables import SHAPES, Kind, Shape
 
-APPLICATION_ID = 0x6D6B6579  # "mkey"; tells our files from those of other programs
+APPLICATION_ID = 0x6D6B6579  # "mkey"; identifies the files of this program
 _AUDIT = (
     'CREATE TABLE "audit" ("id" TEXT NOT NULL, "at" INTEGER NOT NULL, "kind" TEXT NOT NULL,'
     ' "outcome" TEXT NOT NULL, "subject" TEXT NOT NULL, "target" TEXT NOT NULL,'
@@ -42,8 +42,8 @@ _PASSKEYS = (
     ' "used_at" INTEGER, PRIMARY KEY ("strategy", "id")) STRICT',
     'CREATE INDEX "by_passkeys_kuid_strategy" ON "passkeys" ("kuid", "strategy")',
 )
-# Of older sessions their data tells how they began: one without a strategy was no login. Of older
-# API keys nothing tells it.
+# The data of older sessions shows how they began: one without a strategy was not a login. For older
+# API keys it is unknown.
 _ASSURANCE = (
     'ALTER TABLE "sessions" ADD COLUMN "amr" TEXT',
     'ALTER TABLE "sessions" ADD COLUMN "authenticated_at" INTEGER',
@@ -82,7 +82,7 @@ def quoted(names: Sequence[str]) -> str:
 def bring_up_to_date(
     connection: sqlite3.Connection, name: str, migrations: Sequence[Sequence[str]] = MIGRATIONS
 ) -> None:
-    """Make or migrate the tables in one transaction; `LocalError` as for `check_ours`."""
+    """Create or migrate the tables in one transaction; `LocalError` as for `check_ours`."""
     newest = 1 + len(migrations)
     connection.execute("BEGIN IMMEDIATE")
     version = _version(connection, name, newest)
@@ -98,10 +98,10 @@ def bring_up_to_date(
 
 
 def check_ours(connection: sqlite3.Connection, name: str) -> bool:
-    """Tell whether the tables are up to date; `LocalError` if the file `name` is another program's,
-    or newer than this one."""
+    """Return whether the schema is up to date; `LocalError` if the file `name` belongs to another
+    program, or is newer than this one."""
     newest = 1 + len(MIGRATIONS)
-    # In one transaction: read one by one, what says so could be of before and after its creation.
+    # In one transaction: otherwise the values could be from before and after its creation.
     connection.execute("BEGIN")
     try:
         return _version(connection, name, newest) == newest
@@ -119,10 +119,10 @@ def _version(connection: sqlite3.Connection, name: str, newest: int) -> int:
     ):
         return 0
     if owner != APPLICATION_ID or version < 1:
-        raise LocalError(f"{name} is a database of another program")
+        raise LocalError(f"{name} is the database of another program")
     if version > newest:
         raise LocalError(
-            f"{name} has version {version} of the tables, but this program knows only {newest}"
+            f"{name} has schema version {version}, but this program supports only up to {newest}"
         )
     return version
 
@@ -148,7 +148,7 @@ def _table(table: Table, shape: Shape) -> str:
     ]
     parts.append(f"PRIMARY KEY ({quoted(shape.key)})")
     parts += [f"UNIQUE ({quoted(group)})" for group in shape.unique]
-    # Rows without a document are short: in the key's own tree they save a second look-up. Long rows
-    # would make that tree deep, and counting them slow.
+    # Rows without a document are short: in the key's own tree they save a second lookup. Long rows
+    # would make that tree deep, and counting slow.
     options = "STRICT" if Kind.JSON in shape.columns.values() else "STRICT, WITHOUT ROWID"
     return f'CREATE TABLE "{table.value}" ({", ".join(parts)}) {options}'

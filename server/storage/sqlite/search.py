@@ -1,7 +1,7 @@
-"""A search as SQL: one statement that finds a page's rows in order, one that counts all matches.
+"""SQL of searches: one statement for a page of rows in order, one that counts all matches.
 
-Where a part of the query that must hold is about a field with an index, the rows come from there,
-and the rest is tested on them; the part with the fewest rows leads. Otherwise the table is walked.
+If a required part of the query is about an indexed field, the rows come from the index, and the
+rest is tested on them; the part with the fewest rows leads. Otherwise the table is scanned.
 """
 
 import sqlite3
@@ -14,17 +14,17 @@ from server.storage.search import ID, Order, Search, View
 from server.storage.sqlite.conditions import ANY_VALUE, TEXTS, Bindings, Conditions, joined
 
 _SAMPLE_ROWS = 1000
-_MOST_UNITED = 100  # below SQLite's bound of parts of one SELECT
+_MAX_UNITED = 100  # below SQLite's limit of parts of one SELECT
 
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """A table that has the owners of each value of a field in order, one row for each."""
+    """A table with one row for each owner of each value of a field, in order."""
 
     table: str
     value: str
     owner: str
-    number: int | None = None  # of the field, where the table has several
+    number: int | None = None  # of the field, if the table has several
 
 
 _PROFILES = "profileIds"
@@ -32,7 +32,7 @@ _MEMBERS = Index("user_profiles", "profile_id", "kuid")
 
 
 def indexes_of(view: View, fields: Mapping[str, int]) -> dict[str, Index]:
-    """Give the indexes of a view's fields; `fields` are those of `sqlite_values`."""
+    """Return the indexes of a view's fields; `fields` are those of `sqlite_values`."""
     if view.table is not Table.USERS:
         return {}
     indexes = {
@@ -54,7 +54,7 @@ class Statements:
         self._rest: Query = search.query
 
     def lead(self, connection: sqlite3.Connection) -> None:
-        """Choose where the rows come from."""
+        """Choose the leading index."""
         parts = _demanded(self._search.query)
         if any(isinstance(part, IsIn) and part.field == ID for part in parts):
             return  # the key's own index is better than any
@@ -68,7 +68,7 @@ class Statements:
             self._rest = AllOf(tuple(parts[:at] + parts[at + 1 :]))
 
     def page(self) -> str:
-        """Give what finds the page: in each row the table's rowid, then the sort keys."""
+        """Return the statement for the page: in each row the table's rowid, then the sort keys."""
         orders = self._search.orders()
         keys = [self._key(order) for order in orders]
         condition = joined([self._condition(), self._behind(orders)], "AND")
@@ -82,7 +82,7 @@ class Statements:
         )
 
     def count(self) -> str:
-        """Give what counts all matches."""
+        """Return the statement that counts all matches."""
         if self._leading and self._rest == AllOf(()) and not self._search.where:
             if (profile_id := self._only_profile()) is not None:
                 bound = self.bindings.bind(profile_id)
@@ -92,7 +92,7 @@ class Statements:
         return f"SELECT count(*) FROM {self._source()} WHERE {self._condition()}"  # noqa: S608
 
     def _only_profile(self) -> str | None:
-        """Give the profile that is all a search asks for: its users are counted already."""
+        """Return the profile of a search by profile alone: its users are counted already."""
         match self._leader:
             case IsIn(field, values) if field == _PROFILES and len(values) == 1:
                 return next(iter(values))
@@ -117,7 +117,7 @@ class Statements:
         return self._conditions.sort_key(order.field, order.is_descending)
 
     def _behind(self, orders: tuple[Order, ...]) -> str:
-        """Give the condition that a row comes after the one with the sort keys `after`: by the
+        """Return the condition that a row comes after the one with the sort keys `after`: by the
         first of them, or the same by that and after by the second, and so on."""
         ways, same = [], []
         for at, (order, last) in enumerate(zip(orders, self._search.after, strict=False)):
@@ -136,13 +136,14 @@ class Statements:
         return joined(ways, "OR") if ways else "0"
 
     def _owners(self, part: Query) -> str:
-        """Give the SELECT of those who match a part of the query, by an index; "" without one."""
+        """Return the SELECT of the owners that match a part of the query, by an index; "" without
+        one."""
         match part:
             case IsIn() | Holds() | InRange():
                 return self._owners_by(part)
             case SomeOf(parts, 1) if parts:
                 each = [self._owners(inner) for inner in parts]
-                return " UNION ".join(each) if all(each) and len(each) <= _MOST_UNITED else ""
+                return " UNION ".join(each) if all(each) and len(each) <= _MAX_UNITED else ""
         return ""
 
     def _owners_by(self, leaf: IsIn | Holds | InRange) -> str:
@@ -158,7 +159,7 @@ class Statements:
         return f"SELECT {what} AS owner FROM {index.table} WHERE {test}"  # noqa: S608
 
     def _sampled(self, connection: sqlite3.Connection, owners: str) -> int:
-        """Count the rows of a SELECT, to the size of the sample."""
+        """Count the rows of a SELECT, up to the sample size."""
         sql = f"SELECT count(*) FROM (SELECT 1 FROM ({owners}) LIMIT {_SAMPLE_ROWS:d})"  # noqa: S608
         return int(self.bindings.run(connection, sql).fetchone()[0])
 
@@ -169,7 +170,7 @@ def _direction(order: Order, name: str) -> str:
 
 
 def _demanded(query: Query) -> list[Query]:
-    """Give the parts of a query that all must hold."""
+    """Return the required parts of a query."""
     if isinstance(query, AllOf):
         return [inner for part in query.parts for inner in _demanded(part)]
     return [] if query == Everything() else [query]

@@ -1,7 +1,7 @@
-"""The searching thread's work: a search is one read transaction, and ends when its time is over.
+"""Search thread: each search is one read transaction with a time limit.
 
-Knows nothing of the loop. A search may cost seconds where no index helps, so it has a thread and a
-connection of its own, and the short reads of requests never wait behind it.
+Independent of the event loop. A search without an index may take seconds, so searches have their
+own thread and connection, and the short reads of requests never wait for them.
 """
 
 import sqlite3
@@ -22,34 +22,34 @@ from server.storage.sqlite.threads import Job
 from server.storage.tables import SHAPES, Kind
 
 MOST_S = 5.0
-"""A search takes at most so long, the wait for others included."""
+"""Maximum duration of a search, waiting included."""
 MOST_WAITING = 64
-"""Searches that wait; further ones are refused."""
+"""Maximum number of waiting searches; further ones are refused."""
 SEARCH_STATEMENTS = 16
-"""Statements that are kept ready: those of a search are as long as who searches likes, and take
-megabytes; this is enough for the ones that every search has."""
+"""Cached statements: those of a search may be of any length, and take megabytes; this is enough for
+the statements common to all searches."""
 MOST_PAGE_CHARACTERS = 16 * 1024 * 1024
-"""Of JSON in the rows of one page."""
+"""Maximum size of JSON in the rows of one page."""
 _LOOK_EVERY = 20_000  # of SQLite's steps, some of which take microseconds
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A search and when its time is over, by the clock of the searcher."""
+    """A search and its deadline, by the clock of the searcher."""
 
     search: Search
     deadline_s: float
 
 
 class Searcher:
-    """Answers searches, in the searching thread."""
+    """Runs searches, in the search thread."""
 
     def __init__(self, link: Link, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._link = link
         self._clock_s = clock_s
 
     def work(self, jobs: Sequence[Job[Ask, Found]]) -> Sequence[Entry]:
-        """Set the answers; `TooSlow`, `TooLarge` and `Unavailable` are errors of one search."""
+        """Set the results; `TooSlow`, `TooLarge` and `Unavailable` are errors of one search."""
         for job in jobs:
             try:
                 with self._link.lend() as connection:
@@ -107,8 +107,8 @@ def _add_functions(connection: sqlite3.Connection, bindings: Bindings) -> None:
 
 
 def _rows(connection: sqlite3.Connection, search: Search, places: Sequence[int]) -> list[Row]:
-    """Read the rows themselves, only now that it is known which: sorting them would take their
-    weight in memory."""
+    """Read the rows of the page, after sorting: sorting complete rows would need their size in
+    memory."""
     table = search.view.table
     columns = SHAPES[table].columns
     source = f'FROM "{table.value}" WHERE rowid = ?'

@@ -1,4 +1,4 @@
-"""Lock that tells a server whether other servers use the same database file.
+"""Server lock: detects other servers that use the same database file.
 
 Each server holds a shared lock (flock(2)) on the file for as long as it runs; the kernel drops it
 with the process, however that ends. SQLite's own locks are of another kind (fcntl(2)) and are not
@@ -23,7 +23,7 @@ class ServerLock:
         self._was_shared = False
 
     def check(self) -> bool:
-        """Return whether another server uses the file; the log says so once, until it has gone."""
+        """Return whether another server uses the file; logs it once, until the other stops."""
         is_shared = False
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,8 +1,7 @@
-"""Changes and questions as SQL: every value a bound parameter, every name one of `SHAPES`.
+"""SQL of changes and reads: every value is a bound parameter, every name is from `SHAPES`.
 
 Values are checked and converted before anything reaches the database: a ValueError is the caller's
-mistake, and nothing was begun. Knows nothing of transactions and threads. A search is one more way
-to make a `Query`.
+mistake, and nothing was started. Independent of transactions and threads.
 """
 
 import sqlite3
@@ -63,7 +62,7 @@ AND kuid IN (SELECT kuid FROM user_profiles WHERE profile_id = ? ORDER BY kuid L
 
 
 class Demand(Enum):
-    """What must have come of a statement."""
+    """The required effect of a statement."""
 
     NOTHING = auto()
     A_CHANGE = auto()
@@ -73,7 +72,7 @@ class Demand(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One statement of a write; `table` is None for the journal's."""
+    """One statement of a write; `table` is None for the journal."""
 
     sql: str
     values: tuple[SqlValue, ...] = ()
@@ -81,7 +80,7 @@ class Step:
     demand: Demand = Demand.NOTHING
 
     def run(self, connection: sqlite3.Connection) -> None:
-        """Run it. Raises `Exists` or `Missing`, and then it changed nothing."""
+        """Run the statement. Raises `Exists` or `Missing`, without any change."""
         try:
             cursor = connection.execute(self.sql, self.values)
         except sqlite3.IntegrityError as exc:
@@ -101,14 +100,14 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One SELECT and what its columns hold."""
+    """One SELECT and its column types."""
 
     sql: str
     values: tuple[SqlValue, ...]
     columns: dict[str, Kind]
 
     def run(self, connection: sqlite3.Connection) -> list[Row]:
-        """Give the rows found."""
+        """Run the query and return its rows."""
         rows = [
             dict(zip(self.columns, found, strict=True))
             for found in connection.execute(self.sql, self.values).fetchall()
@@ -127,14 +126,14 @@ def write_steps(changes: Iterable[Change], at_ms: int) -> list[Step]:
 
 
 def find_by_key(table: Table, key: Row) -> Query:
-    """Ask for the row with this key or unique group. ValueError if the names are neither."""
+    """Query the row with this key or unique group. ValueError if the names are neither."""
     _check_unique(table, tuple(key))
     return find_where(table, key, 1)
 
 
 def find_any_of(table: Table, names: tuple[str, ...], keys: Sequence[tuple[Value, ...]]) -> Query:
-    """Ask for the rows with one of these keys or unique groups, in no order. ValueError if the
-    names are neither."""
+    """Query the rows with one of these keys or unique groups, unordered. ValueError if the names
+    are neither."""
     _check_unique(table, names)
     columns = SHAPES[table].columns
     marks = ", ".join([f"({', '.join('?' * len(names))})"] * len(keys))
@@ -152,7 +151,7 @@ def find_any_of(table: Table, names: tuple[str, ...], keys: Sequence[tuple[Value
 
 
 def find_where(table: Table, where: Row, limit: int, after: Row | None = None) -> Query:
-    """Ask for at most `limit` rows whose columns equal `where`, in key order, behind the key
+    """Query at most `limit` rows whose columns equal `where`, in key order, after the key
     `after`."""
     if limit < 0:
         raise ValueError("limit must not be negative")
@@ -171,24 +170,26 @@ def find_where(table: Table, where: Row, limit: int, after: Row | None = None) -
 
 
 def find_any(table: Table, where: Row) -> Query:
-    """Ask whether there is a row whose columns equal `where`: one row or none."""
+    """Query whether there is a row whose columns equal `where`: one row or none."""
     condition, values = _condition(table, where)
     return Query(_first(table, condition), values, {"found": Kind.INTEGER})
 
 
 def count_rows(table: Table) -> Query:
-    """Ask for the number of rows, as `rows`; SQLite walks the table's smallest index."""
+    """Query the number of rows, as `rows`; SQLite scans the table's smallest index."""
     return Query(f'SELECT count(*) FROM "{table.value}"', (), {"rows": Kind.INTEGER})  # noqa: S608
 
 
 def find_latest(
     table: Table, where: Row, *, least: str, below: str, start: int, limit: int
 ) -> tuple[Query, Query]:
-    """Ask for a page of rows in falling order of their key, and for how many there are, as `rows`;
-    see `Storage.latest`."""
+    """Query a page of rows in descending order of their key, and their number, as `rows`; see
+    `Storage.latest`."""
     shape = SHAPES[table]
     if len(shape.key) != 1 or min(start, limit) < 0:
-        raise ValueError(f"{table.value} needs a key of one column, start and limit none below 0")
+        raise ValueError(
+            f"{table.value} needs a key of one column, and start and limit of at least 0"
+        )
     condition, values = _led_condition(table, where)
     key = quoted(shape.key)
     within = f'"{table.value}"{condition or " WHERE 1"} AND {key} >= ? AND {key} < ?'
@@ -205,7 +206,7 @@ def find_latest(
 
 
 def tally_rows(table: Table, columns: tuple[str, ...]) -> Query:
-    """Ask for the number of rows of each combination of values, as `rows`; see `Storage.tally`."""
+    """Query the number of rows of each combination of values, as `rows`; see `Storage.tally`."""
     shape = SHAPES[table]
     if columns not in shape.indexed:
         raise ValueError(f"{table.value}: {columns} have no index")
@@ -255,8 +256,8 @@ def _insert(table: Table, row: Row, conflict: str) -> Step:
 
 
 def _insert_all(table: Table, rows: Sequence[Written]) -> Iterator[Step]:
-    """Give statements of many rows each: between two of them the thread waits for the event loop,
-    which then reads on for a while."""
+    """Yield statements of many rows each: between two of them the thread releases the interpreter
+    to the event loop."""
     values = _values(table, rows)
     for at in range(0, len(values), _ROWS_AT_ONCE):
         some = values[at : at + _ROWS_AT_ONCE]
@@ -271,7 +272,7 @@ def _insertion(table: Table, rows: int = 1) -> str:
 
 
 def _values(table: Table, rows: Sequence[Written]) -> Sequence[Sequence[SqlValue]]:
-    """Give the values of many rows, checked column by column, which is faster."""
+    """Return the values of many rows, checked column by column, which is faster."""
     shape = SHAPES[table]
     if any(len(row) != len(shape.columns) for row in rows):
         raise ValueError(f"{table.value}: this is not a whole row")
@@ -313,7 +314,7 @@ def _delete_all(change: DeleteAll) -> Step:
 
 
 def _unchanged(table: Table, row: Row) -> Step:
-    """Compare documents as text: one that was read is written again as it stands in the table."""
+    """Compare documents as strings: an unchanged document is serialized as it is in the table."""
     columns = SHAPES[table].columns
     if row.keys() != columns.keys():
         raise ValueError(f"{table.value}: this is not a whole row")
@@ -323,12 +324,12 @@ def _unchanged(table: Table, row: Row) -> Step:
 
 
 def _unassign(change: Unassign) -> list[Step]:
-    """The same users in each statement: only the last one takes rows with this profile away."""
+    """Select the same users in each statement: only the last one deletes rows with this profile."""
     names = (change.profile_id, change.instead)
     gone, instead = (to_sql(Table.PROFILES, "id", Kind.TEXT, name) for name in names)
     most = to_sql(None, "most", Kind.INTEGER, change.most)
     if change.most < 1 or gone == instead:
-        raise ValueError("nobody could be left without this profile")
+        raise ValueError("`instead` must be another profile, and `most` at least 1")
     return [
         Step(_UNASSIGN_DOCUMENTS, (instead, gone, gone, most), Table.USERS),
         Step(_UNASSIGN_INSTEAD, (instead, gone, gone, most, gone), Table.USER_PROFILES),
@@ -379,8 +380,8 @@ def _condition(
 
 
 def _led_condition(table: Table, where: Row) -> tuple[str, tuple[SqlValue, ...]]:
-    """Write a condition that is looked up by its first column, unless there is an index of exactly
-    these: the planner does not know which column tells the most, and `+` keeps it from guessing."""
+    """Format a condition that is looked up by its first column, unless there is an index of exactly
+    these columns: the planner does not know which is most selective, and `+` disables its guess."""
     condition, values = _condition(table, where)
     if tuple(where) in SHAPES[table].indexed:
         return condition, values

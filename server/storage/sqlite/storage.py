@@ -1,8 +1,8 @@
-"""The embedded database: one SQLite file, or memory for trials.
+"""SQLite storage backend: one database file, or a database in memory for tests.
 
 One thread writes, one reads, one searches, one follows the journal; the event loop never waits for
-the disk. In memory they share one connection and wait for each other. Knows nothing of rights or of
-the wire; SQL is made in `sqlite_statements` and `sqlite_search`.
+the disk. In memory they share one connection and wait for each other. Independent of permissions
+and the wire; the SQL is in `statements` and `search`.
 """
 
 import asyncio
@@ -35,18 +35,18 @@ from server.storage.sqlite.writer import Write, Writer, probe
 
 MEMORY = ":memory:"
 BUSY_TIMEOUT_MS = 2_000
-"""How long a write waits for other processes' writes, which take milliseconds."""
+"""Busy timeout: how long a write waits for other processes' writes, which take milliseconds."""
 _PAUSE_S = 0.003
-"""After each transaction of who writes very much: others who wait look every millisecond."""
+"""Pause after each transaction of a bulk writer: waiting writers poll every millisecond."""
 _KEYS_AT_ONCE = 250
-"""Rows looked up in one go, which other readers wait for: some 2 ms."""
+"""Rows looked up in one query, which other readers wait for: some 2 ms."""
 
 _LOG = logging.getLogger(__name__)
 
 
 class SqliteStorage:
-    """`Storage` in the file `path`. Several processes may use the same file; one that writes very
-    much at a time takes more memory for it, and makes pauses (`is_roomy`)."""
+    """`Storage` in the file `path`. Several processes may use the same file; a bulk writer uses
+    more memory, and makes pauses (`is_roomy`)."""
 
     def __init__(
         self,
@@ -70,12 +70,13 @@ class SqliteStorage:
         self._writes: Lane[Write, None] | None = None
         self._reads: Lane[Query, list[Row]] | None = None
         self._searches: Lane[Ask, Found] | None = None
-        self.indexing: asyncio.Task[None] | None = None  # adds older values; tests wait for it
+        self.indexing: asyncio.Task[None] | None = None  # adds existing values; tests wait for it
         self._follower: Follower | None = None
         self.freshness = Freshness()
 
     async def open(self) -> None:
-        """Open or create the database. `LocalError` if it isn't ours, too new or unusable."""
+        """Open or create the database. `LocalError` if it belongs to another program, is too new or
+        unusable."""
         writing, reading, following = (Link(self._place) for _ in range(3))
         searching = Link(self._place, SEARCH_STATEMENTS)
         links = [writing, reading, searching, following]
@@ -104,7 +105,7 @@ class SqliteStorage:
             self._follower = Follower(following, self._audience, self.freshness)
 
     async def close(self) -> None:
-        """Finish every write already taken, then let go of the database."""
+        """Finish all accepted writes, then close the database."""
         if self.indexing is not None:
             self.indexing.cancel()
         for part in (self._writes, self._reads, self._searches, self._follower):
@@ -113,18 +114,18 @@ class SqliteStorage:
         self._place.close()
 
     async def get(self, table: Table, **key: Value) -> Row | None:
-        """Give the row with this key (or unique group), or None."""
+        """Return the row with this key (or unique group), or None."""
         rows = await self._read(find_by_key(table, key))
         return rows[0] if rows else None
 
     async def find(self, table: Table, *, limit: int, **where: Value) -> list[Row]:
-        """Give at most `limit` rows whose columns equal `where`, in key order."""
+        """Return at most `limit` rows whose columns equal `where`, in key order."""
         return await self._read(find_where(table, where, limit))
 
     async def find_each(
         self, table: Table, names: tuple[str, ...], keys: Sequence[tuple[Value, ...]]
     ) -> list[Row]:
-        """Give the rows with one of these keys, in no order; see `Storage`."""
+        """Return the rows with one of these keys, unordered; see `Storage`."""
         found: list[Row] = []
         for at in range(0, len(keys), _KEYS_AT_ONCE):
             found += await self._read(find_any_of(table, names, keys[at : at + _KEYS_AT_ONCE]))
@@ -133,28 +134,28 @@ class SqliteStorage:
     async def latest(
         self, table: Table, where: Row, *, least: str, below: str, start: int, limit: int
     ) -> Page:
-        """Give a page of rows in falling order of their key; see `Storage`."""
+        """Return a page of rows in descending order of their key; see `Storage`."""
         page, counted = find_latest(
             table, where, least=least, below=below, start=start, limit=limit
         )
         return Page(await self._read(page), await self._read_number(counted))
 
     async def tally(self, table: Table, *columns: str) -> list[Row]:
-        """Count the rows of each combination of values: a walk along the index of the columns."""
+        """Count the rows of each combination of values: a scan of the index of the columns."""
         return await self._read(tally_rows(table, columns))
 
     async def find_after(
         self, table: Table, after: Row | None, where: Row, *, limit: int
     ) -> list[Row]:
-        """Give what `find` does from the row behind the key `after` on; see `Storage`."""
+        """Return what `find` does, from the row after the key `after` on; see `Storage`."""
         return await self._read(find_where(table, where, limit, after))
 
     async def exists(self, table: Table, **where: Value) -> bool:
-        """Tell whether a row's columns equal `where`."""
+        """Return whether a row's columns equal `where`."""
         return bool(await self._read(find_any(table, where)))
 
     async def count(self, table: Table) -> int:
-        """Count a table's rows: a walk along its smallest index, some 40 ms for a million."""
+        """Count a table's rows: a scan of its smallest index, some 40 ms for a million."""
         return await self._read_number(count_rows(table))
 
     async def search(self, search: Search) -> Found:
@@ -166,12 +167,12 @@ class SqliteStorage:
         return Found([], None) if found is None else found
 
     async def index_fields(self, fields: Iterable[str]) -> None:
-        """Make searches of users by these fields fast, once the older values are added."""
+        """Index these fields of users for searches, once the existing values are added."""
         await self._write(name_fields(fields))
         self._index()
 
     def _index(self) -> None:
-        """Have older values of indexed fields added in the background, unless that is under way."""
+        """Start the addition of existing values in the background, unless it is running."""
         if self.indexing is None or self.indexing.done():
             self.indexing = asyncio.create_task(self._add_older(), name="index")
 
@@ -180,17 +181,17 @@ class SqliteStorage:
             while unready := await self._read(find_unready()):
                 await self._write(add_older(cast(int, unready[0]["number"])))
         except Unavailable as reason:
-            _LOG.warning("indexing stops until the next start: %s", reason)
+            _LOG.warning("indexing of user fields failed, continues at the next start: %s", reason)
 
     async def apply(self, changes: Iterable[Change]) -> None:
-        """Make all changes in order, in one transaction, durably; or none.
+        """Apply all changes in order, in one durable transaction, or none.
 
         Raises `Exists` or `Missing`; ValueError for names and values that the columns don't allow.
         """
         await self._write(write_steps(changes, self._clock_ms()))
 
     async def catch_up(self) -> None:
-        """Deliver every journal entry that other processes have written so far."""
+        """Deliver all journal entries that other processes have written so far."""
         if self._follower is not None:
             await self._follower.catch_up()
 
@@ -199,14 +200,14 @@ class SqliteStorage:
         self._audience.add(listener)
 
     def about(self) -> Backend:
-        """Tell which database this is."""
+        """Return the name and version of the database."""
         return Backend("sqlite", sqlite3.sqlite_version)
 
     async def check(self) -> bool:
-        """Tell whether the database answers a read and could take a write."""
+        """Return whether the database can be read and written."""
         failing = self._writer is not None and self._writer.failing
         try:
-            # Taking the lock says enough while writes go well; after a failure only a write does.
+            # Taking the lock is proof enough while writes succeed; after a failure only a write is.
             await self._write(probe() if failing else ())
             await self._read(find_any(Table.SETTINGS, {}))
         except Unavailable:
@@ -229,13 +230,13 @@ class SqliteStorage:
 
 
 class Reader:
-    """Answers queries, in the reading thread."""
+    """Runs queries, in the reader thread."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
 
     def work(self, jobs: Sequence[Job[Query, list[Row]]]) -> Sequence[Entry]:
-        """Set the answers."""
+        """Set the results."""
         for job in jobs:
             try:
                 with self._link.lend() as connection:
@@ -246,7 +247,7 @@ class Reader:
 
 
 def _open(place: Place, links: Sequence[Link]) -> int:
-    """Prepare the database and connect; give the journal's last number."""
+    """Prepare the database and connect; return the journal's last number."""
     place.prepare()
     last = 0
     for link in links:

@@ -1,8 +1,8 @@
-"""A thread that does one kind of database work, and how the event loop talks to it.
+"""Database threads: each runs one kind of work, with a queue from the event loop.
 
-Knows nothing of SQL. Orders are taken as many at a time as wait, and their answers come back in one
-call into the loop: under load the price of a commit and of waking the loop is shared, without load
-nothing waits for company.
+Independent of SQL. A thread takes all waiting orders at once, and returns their answers in one call
+into the loop: under load the cost of a commit and of waking the loop is shared, without load no
+order waits for others.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from server.storage.base import Entry, Unavailable
 from server.system.process import let_others_go_first
 
 MOST_WAITING = 10_000
-"""Orders one lane holds unless it says otherwise; more are refused."""
+"""Default queue length of a lane; further orders are refused."""
 _BATCH = 256
 _LOG = logging.getLogger("manykeys.storage")
 
@@ -27,7 +27,7 @@ Answer = TypeVar("Answer")
 
 @dataclass(slots=True, eq=False)
 class Job(Generic[Order, Answer]):
-    """An order and what comes of it: `error` if set, else `answer`."""
+    """An order and its result: `error` if set, else `answer`."""
 
     order: Order
     future: asyncio.Future[Answer | None]
@@ -39,7 +39,7 @@ class Lane(Generic[Order, Answer]):
     """One thread and its queue.
 
     `work` sets the answers of a batch, in the thread. The journal entries it returns are delivered,
-    in the loop, before those answers. `end` is the last thing the thread does.
+    in the loop, before those answers. `end` is called last in the thread.
     """
 
     def __init__(
@@ -66,11 +66,11 @@ class Lane(Generic[Order, Answer]):
         self._thread.start()
 
     async def ask(self, order: Order) -> Answer | None:
-        """Give the answer. A cancelled caller's order may still be carried out."""
+        """Return the answer. A cancelled caller's order may still be executed."""
         if self._closing:
             raise Unavailable("the database is closed")
         if self._waiting >= (self._most_waiting or MOST_WAITING):
-            raise Unavailable("too much is waiting for the database")
+            raise Unavailable("the database queue is full")
         job = Job[Order, Answer](order, self._loop.create_future())
         self._waiting += 1
         self._queue.put(job)
@@ -80,7 +80,7 @@ class Lane(Generic[Order, Answer]):
             del job  # its error's traceback keeps this frame, which must not keep the job
 
     async def close(self) -> None:
-        """Finish what was ordered, then end the thread. Takes no further orders."""
+        """Finish all orders, then stop the thread. Further orders are refused."""
         if not self._closing:
             self._closing = True
             self._queue.put(None)
@@ -96,16 +96,16 @@ class Lane(Generic[Order, Answer]):
                 jobs = [job for job in taken if job is not None]
                 ending = len(jobs) < len(taken)
                 self._loop.call_soon_threadsafe(self._settle, jobs, self._attempt(jobs))
-                del taken, jobs  # nothing is kept while nothing is to be done
+                del taken, jobs  # an idle thread keeps no references
             self._end()
             self._loop.call_soon_threadsafe(self._ended.set)
         except RuntimeError:
-            self._end()  # the loop was closed without us: nobody is left to answer
+            self._end()  # the loop was closed first: no caller is left to answer
 
     def _take(self) -> list[Job[Order, Answer] | None]:
-        """Wait for an order; take it and those behind it."""
+        """Wait for an order; take it and all others in the queue."""
         taken = [self._queue.get()]
-        # This thread is the only one to take, so what is there stays there.
+        # This thread is the only consumer, so the queue does not shrink meanwhile.
         taken += [
             self._queue.get_nowait() for _ in range(min(self._queue.qsize(), self._batch - 1))
         ]
@@ -117,9 +117,9 @@ class Lane(Generic[Order, Answer]):
             return ()
         try:
             return self._work(live)
-        except Exception as exc:  # whatever it was, nobody may be left waiting
+        except Exception as exc:  # after any error no caller may be left waiting
             if not isinstance(exc, Unavailable):
-                _LOG.exception("orders to the database failed")
+                _LOG.exception("database operations failed")
             for job in live:
                 job.error = exc
             return ()
@@ -131,7 +131,7 @@ class Lane(Generic[Order, Answer]):
             if job.future.done():
                 continue  # cancelled
             if (refusal := job.error) is not None:
-                # What it came through are frames of the thread, and these keep the jobs.
+                # Its traceback has frames of the thread, and these keep the jobs.
                 refusal.__traceback__ = refusal.__context__ = refusal.__cause__ = None
                 job.future.set_exception(refusal)
             else:

@@ -1,8 +1,8 @@
-"""Tables that help searches, and the triggers that keep them in step with what is searched.
+"""Search index tables, and the triggers that keep them in sync with the users.
 
-`user_fields` says which fields these are, `user_values` has their values in order. Names of fields
-are values here, never SQL. An array of objects can't be followed by a path of SQLite: users with
-one on the way have a mark instead, a BLOB, as no value of JSON is.
+`user_fields` lists the indexed fields, `user_values` contains their values in order. Names of
+fields are values here, never SQL. A path of SQLite cannot pass an array of objects: users with one
+on the path have a mark instead, a BLOB, which no JSON value is.
 """
 
 import re
@@ -12,19 +12,19 @@ _PLAIN = re.compile(r'[^"\\\x00-\x1f.]+')
 
 
 def value_of(kind: str, atom: str, more: str = "") -> str:
-    """Give a value as `queries` has it, of the type and atom that json_each gives; `more` says what
-    it is for further types."""
+    """Return a value as in `storage.query`, from the type and atom of json_each; `more` is SQL for
+    further types."""
     return f"CASE {kind}{more} WHEN 'true' THEN 'true' WHEN 'false' THEN 'false' ELSE {atom} END"
 
 
 def is_value(kind: str) -> str:
-    """Give the condition that something of this type is a value."""
+    """Return the condition that a JSON type is a value."""
     return f"{kind} NOT IN ('null', 'array', 'object')"
 
 
 def path_of(names: Sequence[str]) -> str | None:
-    """Give the path of SQLite to a field of an object; None where some version of SQLite would read
-    a name otherwise."""
+    """Return SQLite's path to a field of an object; None if a version of SQLite would read a name
+    differently."""
     if not names or not all(map(_PLAIN.fullmatch, names)):
         return None
     return "$" + "".join(f'."{name}"' for name in names)
@@ -43,17 +43,17 @@ ENTRIES = (
     f"SELECT f.number, {_VALUE}, {{0}}.kuid FROM {_VALUES}"  # noqa: S608
     f" UNION ALL SELECT f.number, x'', {{0}}.kuid FROM {_MARKED}"
 )
-"""What a row of users, to be named by `format`, has in the table."""
+"""The rows in the table for a row of users, whose name is set by `format`."""
 _ADD = f"INSERT OR IGNORE INTO user_values (field, value, owner) {ENTRIES.format('new')};"
-# Every value in every field: more than there is, but found by the key alone.
+# Every value in every field: more than exist, but found by the key alone.
 _REMOVE = (
     "DELETE FROM user_values WHERE field IN (SELECT number FROM user_fields)"  # noqa: S608
     f" AND value IN (SELECT {_VALUE} FROM {_VALUES.format('old')} UNION ALL SELECT x'')"
     " AND owner = old.kuid;"
 )
 CREATION = (
-    # `path` leads to the field, `stems` are the paths to what lies before it. `built_to` is the
-    # last user whose older values were added, until the field is `ready`.
+    # `path` is the field's, `stems` are the paths of its ancestors. `built_to` is the last user
+    # whose existing values were added, until the field is `ready`.
     "CREATE TABLE user_fields (number INTEGER PRIMARY KEY, field TEXT NOT NULL UNIQUE,"
     " path TEXT NOT NULL, stems TEXT NOT NULL, built_to TEXT NOT NULL DEFAULT '',"
     " ready INTEGER NOT NULL DEFAULT 0) STRICT",
@@ -65,7 +65,7 @@ CREATION = (
     f" WHEN old.content IS NOT new.content BEGIN {_REMOVE} {_ADD} END",
 )
 MEMBERS = (
-    # How many users have a profile: whoever asks for those of a large one waits for no counting.
+    # Number of users of each profile: a search by a large profile need not count them.
     "CREATE TABLE profile_members (profile_id TEXT NOT NULL PRIMARY KEY, members INTEGER NOT NULL)"
     " STRICT, WITHOUT ROWID",
     "INSERT INTO profile_members SELECT profile_id, count(*) FROM user_profiles GROUP BY 1",
@@ -76,4 +76,4 @@ MEMBERS = (
     " UPDATE profile_members SET members = members - 1 WHERE profile_id = old.profile_id;"
     " DELETE FROM profile_members WHERE profile_id = old.profile_id AND members = 0; END",
 )
-"""Rows of `user_profiles` come and go, and are never changed."""
+"""Rows of `user_profiles` are inserted and deleted, and never updated."""

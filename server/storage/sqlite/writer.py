@@ -1,4 +1,4 @@
-"""The writing thread's work: many writes in one commit, each of them whole or not at all."""
+"""Writer thread: many writes in one commit, each of them atomic."""
 
 import sqlite3
 import time
@@ -15,12 +15,12 @@ Write = Sequence[Step]
 """The statements of one `apply`."""
 
 _PROBE_NAME = "storage.probe"
-_PROBE_BYTES = 16_384  # more than the room left in a page, so that it needs new ones
+_PROBE_BYTES = 16_384  # more than the free space of a page, so that it needs new ones
 
 
 class Writer:
-    """Carries out writes, each transaction `pause_s` or more after the one before, which is the
-    turn of other processes. `failing`: the last try found the database unavailable."""
+    """Executes writes, each transaction `pause_s` or more after the one before, so that other
+    processes can write. `failing`: the last attempt found the database unavailable."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Writer:
         self._ended_s = 0.0
 
     def work(self, jobs: Sequence[Job[Write, None]]) -> Sequence[Entry]:
-        """Make the writes and set their errors; give the journal entries nobody was told yet."""
+        """Execute the writes and set their errors; return the undelivered journal entries."""
         if self._pause_s:
             time.sleep(max(0.0, self._ended_s + self._pause_s - time.monotonic()))
         try:
@@ -71,23 +71,23 @@ class Writer:
         notes = sum(step.table is None for steps in done for step in steps)
         entries: Sequence[Entry] = ()
         if notes:
-            # Removing twice what was added lets the journal shrink at a price that is always small.
+            # Pruning twice the number of added entries shrinks the journal at a small, steady cost.
             prune(connection, self._clock_ms() - KEEP_MS, 2 * notes)
-            # Before the commit, after which nothing may fail. Other processes' are among them.
+            # Before the commit, after which nothing may fail. Includes other processes' entries.
             entries = read_entries(connection, self._audience.seen)
         connection.execute("COMMIT")
         return entries
 
 
 def probe() -> Write:
-    """Give a write that needs room in the file and leaves nothing behind."""
+    """Return a write that needs space in the file and leaves nothing behind."""
     row: Row = {"name": _PROBE_NAME, "value": "-" * _PROBE_BYTES}
     changes = (Put(Table.SETTINGS, row), Delete(Table.SETTINGS, {"name": _PROBE_NAME}))
     return write_steps(changes, at_ms=0)
 
 
 def _refusal(connection: sqlite3.Connection, steps: Write) -> Exists | Missing | None:
-    """Run the statements; give what stopped them, with those before it done."""
+    """Run the statements; return the error that stopped them, with those before it executed."""
     try:
         for step in steps:
             step.run(connection)
@@ -97,9 +97,9 @@ def _refusal(connection: sqlite3.Connection, steps: Write) -> Exists | Missing |
 
 
 def _refusal_apart(connection: sqlite3.Connection, steps: Write) -> Exists | Missing | None:
-    """Run the statements, or none of them, without harm to what the transaction did before."""
+    """Run all statements, or none of them, without undoing earlier ones of the transaction."""
     if len(steps) == 1:
-        return _refusal(connection, steps)  # one statement is whole by itself
+        return _refusal(connection, steps)  # one statement is atomic by itself
     connection.execute("SAVEPOINT one")
     refusal = _refusal(connection, steps)
     if refusal is not None:

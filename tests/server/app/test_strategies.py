@@ -109,7 +109,7 @@ MISTAKES = [
     (
         "card",
         {"use": "badge", "colour": "red"},
-        "strategies.card.colour: there is no such setting",
+        "strategies.card.colour: unknown setting",
         "accepted: key",
     ),
     ("card", {"use": "badge", "key": "short"}, "strategies.card.key: ", "32 bytes or more"),
@@ -121,7 +121,7 @@ MISTAKES = [
     ("x" * 65, BADGE, "expected a name of 1 to 64", "letters"),
     ("bad", {"use": "missing"}, "strategies.bad.use: no_such_module:KIND can't be", "NotFound"),
     ("bad", {"use": "absent"}, "strategies.bad.use: broken_kinds:ABSENT can't be", "Attribute"),
-    ("bad", {"use": "other"}, "strategies.bad.use: broken_kinds:OTHER is no StrategyKind", ""),
+    ("bad", {"use": "other"}, "strategies.bad.use: broken_kinds:OTHER is not a StrategyKind", ""),
 ]
 
 
@@ -147,7 +147,7 @@ async def test_mistakes_refuse_to_start(
     ("use", "said"),
     [
         ("refuses", "strategies.bad: id.secret is not known"),
-        ("fails", "strategies.bad: can't be made: ValueError"),
+        ("fails", "strategies.bad: cannot be created: ValueError"),
     ],
 )
 async def test_one_that_can_not_be_made_refuses_to_start(sample: None, use: str, said: str) -> None:
@@ -171,7 +171,7 @@ def test_the_check_of_the_command_line(
     assert KEY not in shown.out + shown.err
     file.write_text('[strategies.card]\nuse = "badge"\nkez = "x"\n')
     assert main(["config", "--config", str(file), "--check"]) != 0
-    assert "strategies.card.kez: there is no such setting" in capsys.readouterr().err
+    assert "strategies.card.kez: unknown setting" in capsys.readouterr().err
 
 
 def test_variables_reach_a_strategy(sample: None) -> None:

@@ -234,7 +234,7 @@ async def test_the_newest_key_signs_whatever_the_clock_says() -> None:
 
 async def test_what_rotate_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     async with opened() as storage:
-        with pytest.raises(LocalError, match="change it there"):
+        with pytest.raises(LocalError, match="change that setting"):
             await keycommands.rotate(storage, Signing("HS256", SECRET), NOW_MS)
         monkeypatch.setattr(keycommands, "MOST_KEYS", 2)
         for _ in range(2):
@@ -256,12 +256,12 @@ async def test_what_retire_refuses() -> None:
             await keycommands.retire(storage, Signing(), two, NOW_MS)
         await keycommands.retire(storage, Signing(), one, NOW_MS)
         for kid in (one, "unknown", ""):
-            with pytest.raises(LocalError, match="is no key"):
+            with pytest.raises(LocalError, match="is not a key"):
                 await keycommands.retire(storage, Signing(), kid, NOW_MS)
         configured = Signing("HS256", SECRET)
         keyring = await open_keyring(storage, configured, clock_ms=clock_ms)
         own = str(kid_of(keyring.sign({"_id": "ann", "iat": 1})))
-        with pytest.raises(LocalError, match="change it there"):
+        with pytest.raises(LocalError, match="change that setting"):
             await keycommands.retire(storage, configured, own, NOW_MS)
         await keycommands.retire(storage, configured, two, NOW_MS)  # the secret signs
         assert [row["secret"] for row in await stored_keys(storage)] == ["", ""]

@@ -168,7 +168,7 @@ def test_mistakes_end_in_one_line(
 @pytest.mark.parametrize(
     ("failure", "said"),
     [
-        (OSError(errno.EADDRINUSE, "address in use"), "can not listen on 127.0.0.1 port 7512"),
+        (OSError(errno.EADDRINUSE, "address in use"), "cannot listen on 127.0.0.1 port 7512"),
         (PermissionError(errno.EACCES, "Permission denied", "/etc/m.db"), "/etc/m.db: Permission"),
         (Unavailable("m.db is newer\nthan this program"), "m.db is newer than this program"),
         (LocalError("no key"), "no key"),
@@ -290,7 +290,7 @@ def test_config_prints_what_is_in_effect(program: Program, capsys: Captured) -> 
     shown = capsys.readouterr()
     assert tomllib.loads(shown.out)["server"]["port"] == 99
     assert SECRET not in shown.out + shown.err
-    assert shown.err == f"{ignored}: without effect here\n"
+    assert shown.err == f"{ignored}: this setting has no effect\n"
 
 
 def test_config_check_says_nothing_when_all_is_well(program: Program, capsys: Captured) -> None:

@@ -113,7 +113,7 @@ def test_files_are_checked_like_requests(
     code, out, err = desk.run(what, "import", file, "--update")
     first, last = err.splitlines()
     assert code == 2 and first.startswith("line 2: ") and named in first
-    assert "1 of the file's documents" in last
+    assert "rejected documents in the file: 1" in last
     if what == "profile":
         assert desk.do(what, "list", "--json") == before
 

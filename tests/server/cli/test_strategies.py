@@ -60,26 +60,26 @@ def test_one_that_lacks_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     code, out, err = run(capsys, tmp_path, "check", "google")
     assert (code, err) == (0, "")
     assert "a login begins at: https://accounts.google.com/o/oauth2/auth" in out
-    assert "google lacks nothing" in out
+    assert "google: OK" in out
     assert "a-secret" not in out
 
 
 def test_one_that_lacks_much(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code, out, err = run(capsys, tmp_path, "check", "site")
     assert code == 2
-    assert [line for line in out.splitlines() if line.startswith("lacking: ")] == [
-        "lacking: callbackUrl: expected an address that ends in /_login/site",
-        "lacking: secret: not set; the provider gives it to this application",
-        "lacking: key: not set",
-        "lacking: settings.OIDC_ENDPOINT: not set",
+    assert [line for line in out.splitlines() if line.startswith("missing: ")] == [
+        "missing: callbackUrl: expected an address that ends in /_login/site",
+        "missing: secret: not set; the provider gives it to this application",
+        "missing: key: not set",
+        "missing: settings.OIDC_ENDPOINT: not set",
     ]
-    assert err == "manykeys: site lacks 4 of what it needs\n"
+    assert err == "manykeys: site: 4 required items are missing\n"
 
 
 def test_one_there_is_not(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code, _, err = run(capsys, tmp_path, "check", "gogle")
     assert code == 2
-    assert "there is no such strategy; expected one of: google, site, described" in err
+    assert "unknown strategy; expected one of: google, site, described" in err
     assert cli.main(["strategies", "check", "google"]) == 2
     assert "none is configured, see --config" in capsys.readouterr().err
 

@@ -117,7 +117,7 @@ def test_delete_leaves_nothing(desk: Desk) -> None:
     desk.create("ann", "--username", "ann@example.org")
     desk.do("user", "delete", "ann@example.org", "--by-username")
     assert desk.users() == {}
-    assert desk.refuse("user", "delete", "ann").startswith("manykeys: ann: there is no such user")
+    assert desk.refuse("user", "delete", "ann").startswith("manykeys: ann: user not found")
     desk.create("ann", "--username", "ann@example.org")
 
 
@@ -181,7 +181,7 @@ MISTAKES = [
     (["user", "create", "a\nb", "--no-password"], "", "control characters"),
     (["user", "create", "", "--no-password"], "", "_id"),
     (["user", "list", "--profile", "\udcff"], "", "--profile"),
-    (["keys", "retire", "\udcff"], "", "no key"),
+    (["keys", "retire", "\udcff"], "", "not a key"),
     (["user", "create", "bob", "--no-password", "--username", "b"], "", "--no-password"),
 ]
 
@@ -233,7 +233,7 @@ def test_who_reads_the_list_may_stop(desk: Desk, tmp_path: Path) -> None:
 
 
 HELP = [
-    (["user", "set-password"], ["--keep-sessions", "--password-stdin", "reset tokens end"]),
+    (["user", "set-password"], ["--keep-sessions", "--password-stdin", "reset tokens are"]),
     (["user", "list"], ["--profile", "--disabled", "--json"]),
     (["user"], ["list", "create", "disable", "enable", "delete", "set-password"]),
 ]
@@ -333,7 +333,7 @@ def test_a_lost_factor_is_taken_away(factored: Factored, ends: bool) -> None:
     assert asyncio.run(factored.look()) == (False, 200)
     flags = ["--end-sessions"] if ends else []
     out = desk.do("user", "reset-mfa", "ann@example.org", "--by-username", *flags, *factored.flags)
-    assert out == "user ann has no totp any more\n"
+    assert out == "user ann: totp deleted\n"
     message = asyncio.run(factored.box.one("credentialsRemoved", user="ann", strategy="totp"))
     assert (message["action"], message["by"], message["address"]) == (
         "command:user reset-mfa",
@@ -367,13 +367,13 @@ def test_what_is_no_factor_stays(factored: Factored) -> None:
     desk = factored.desk
     for name in ("local", "codes"):
         refusal = desk.refuse("user", "reset-mfa", "ann", "--factor", name)
-        assert refusal.endswith(f"{name} is no second factor; expected one of: totp")
+        assert refusal.endswith(f"{name} is not a second factor; expected one of: totp")
     assert desk.refuse("user", "reset-mfa", "bob").endswith("see manykeys user list")
     factors = ("--set", "security.mfa.factors=local")
     out = desk.do("user", "reset-mfa", "ann", *factors)
-    assert out == "user ann has no local any more\n"
+    assert out == "user ann: local deleted\n"
     out = desk.do("user", "reset-mfa", "ann", "--factor", "totp")
-    assert out.splitlines()[-1] == "user ann has no other credentials either: he can't log in"
+    assert out.splitlines()[-1] == "user ann has no credentials left and cannot log in"
 
 
 def test_a_password_set_by_a_command_is_told(factored: Factored) -> None:
@@ -390,5 +390,5 @@ def test_a_program_that_hangs_keeps_no_command(factored: Factored) -> None:
     code, out, _ = factored.desk.run(
         "user", "set-password", "ann", "--password-stdin", *flags, stdin=NEW
     )
-    assert (code, out) == (0, "user ann has another password\n")
+    assert (code, out) == (0, "user ann has a new password\n")
     assert can_log_in(factored.desk, "ann@example.org", NEW)

@@ -99,7 +99,7 @@ def test_what_is_in_use_stays(tmp_path: Path) -> None:
         used.bind(str(path))
         used.listen()
         for taken in (path, file, tmp_path / "no" / "folder"):
-            with pytest.raises(LocalError, match="can not listen on"):
+            with pytest.raises(LocalError, match="cannot listen on"):
                 Place(path=str(taken)).open()
     assert path.is_socket()
     assert file.read_text() == "mine"

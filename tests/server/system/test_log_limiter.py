@@ -50,7 +50,7 @@ def test_limiter_flood_of_refusals_becomes_so_many_lines_and_a_sum() -> None:
     assert limiter.take_summaries() == []
     clock.now_s = 1.0
     (summary,) = limiter.take_summaries()
-    assert summary.getMessage() == "950 more requests were refused and not logged"
+    assert summary.getMessage() == "950 more refused requests were not logged"
     assert summary.facts == {"count": 950, "status": 429}
     assert (summary.name, summary.levelno) == ("request", logging.INFO)
     assert not limiter.has_left_out
@@ -70,7 +70,7 @@ def test_limiter_kinds_have_a_limit_each() -> None:
         pass
     assert limiter.allows(refused("192.0.2.1", 401))
     assert limiter.allows(record("answered", name="request", level=logging.ERROR, status=500))
-    assert limiter.allows(record("%s: client certificate refused: %s", "a", "b"))
+    assert limiter.allows(record("%s: client certificate rejected: %s", "a", "b"))
 
 
 def test_limiter_failures_are_summed_at_their_own_level() -> None:
@@ -101,8 +101,8 @@ def test_limiter_messages_with_values_are_one_kind() -> None:
         limiter.allows(record("strategy %s: failed", f"s{at}"))
     clock.now_s = 1.0
     assert texts(limiter.take_summaries()) == [
-        "15 more lines were not logged of: Fatal error on transport",
-        "15 more lines were not logged of: strategy %s: failed",
+        "15 more lines not logged: Fatal error on transport",
+        "15 more lines not logged: strategy %s: failed",
     ]
 
 
@@ -112,7 +112,7 @@ def test_limiter_kinds_beyond_their_number_are_one_kind() -> None:
     for at in range(MAX_KINDS + 10):
         limiter.allows(record(f"made up {at}"))
     clock.now_s = 1.0
-    assert texts(limiter.take_summaries()) == ["8 more lines were not logged of: other messages"]
+    assert texts(limiter.take_summaries()) == ["8 more lines not logged: other messages"]
 
 
 def test_limiter_of_zero_is_no_limit() -> None:
@@ -131,10 +131,10 @@ def test_logs_sum_is_written_when_they_stop(form: str) -> None:
     *lines, last = stream.getvalue().splitlines()
     assert len(lines) == 2
     if form == "json":
-        assert json.loads(last)["message"] == "3 more requests were refused and not logged"
+        assert json.loads(last)["message"] == "3 more refused requests were not logged"
         assert json.loads(last)["count"] == 3
     else:
-        assert last.endswith("3 more requests were refused and not logged count=3 status=404")
+        assert last.endswith("3 more refused requests were not logged count=3 status=404")
 
 
 async def test_server_flood_of_refused_requests_is_summed_and_counted() -> None:
@@ -150,7 +150,7 @@ async def test_server_flood_of_refused_requests_is_summed_and_counted() -> None:
         http.close()
         errors = await server.stop()
     logged = [line for line in errors.splitlines() if " answered " in line and "=404" in line]
-    sums = [line for line in errors.splitlines() if "refused and not logged" in line]
+    sums = [line for line in errors.splitlines() if "refused requests were not logged" in line]
     left_out = sum(int(line.split("count=")[1].split()[0]) for line in sums)
     assert len(logged) + left_out == 500
     assert len(logged) < 250

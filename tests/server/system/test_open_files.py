@@ -18,7 +18,7 @@ from tests.server.app.test_serve import Process, serving
 from tests.support.waiting import deadline
 
 FEW_FILES = 128
-EXHAUSTED = "no file can be opened"
+EXHAUSTED = "too many open files"
 OVER = "files can be opened again"
 
 

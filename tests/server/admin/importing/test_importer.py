@@ -329,7 +329,7 @@ def test_a_refusal_keeps_nothing_else_from_being_taken(
     code, _, err = desk.run("import", file, "--errors", str(errors), "--update")
     first, last = err.splitlines()
     assert code == 2 and first.startswith("line 2: ") and named in first
-    assert last == "manykeys: 1 of the file's documents were refused"
+    assert last == "manykeys: rejected documents in the file: 1"
     assert errors.read_text() == first + "\n"
     assert "password" not in desk.users() and HASHED not in err
     assert desk.users().keys() == {"before", "after", "owner", "there"}

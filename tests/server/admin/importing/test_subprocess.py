@@ -90,7 +90,7 @@ async def test_a_process_that_ends_too_early(tmp_path: Path) -> None:
     reading = asyncio.create_task(read_all(read_apart, reading_of(tmp_path / "endless")))
     writing = await asyncio.to_thread((tmp_path / "endless").open, "wb")  # it has begun to read
     os.kill(_find_child(), signal.SIGKILL)
-    with pytest.raises(LocalError, match="ended before the file"):
+    with pytest.raises(LocalError, match="exited before the end of the file"):
         await reading
     writing.close()
 

@@ -617,10 +617,10 @@ async def test_who_can_not_be_let_in_sets_no_password(strict: World) -> None:
 @pytest.mark.parametrize(
     ("strategies", "mfa", "said"),
     [
-        ({}, {"required_for": "*"}, "there is no strategy totp"),
-        ({}, {"factors": ("passkey",)}, "there is no strategy passkey"),
-        ({}, {"factors": ("local",)}, "local is no second factor"),
-        ({"codes": {"use": "totp"}}, {}, "expected codes in it"),
+        ({}, {"required_for": "*"}, "unknown strategy totp"),
+        ({}, {"factors": ("passkey",)}, "unknown strategy passkey"),
+        ({}, {"factors": ("local",)}, "local is not a second factor"),
+        ({"codes": {"use": "totp"}}, {}, 'must list "codes"'),
     ],
 )
 async def test_policies_that_can_not_be(
@@ -632,6 +632,6 @@ async def test_policies_that_can_not_be(
     with pytest.raises(LocalError, match=f"security.mfa.factors: .*{said}"):
         async with running(config):
             pass
-    if "is no second factor" not in said:  # which shows once it is made
+    if "is not a second factor" not in said:  # which shows once it is made
         with pytest.raises(LocalError, match=said):
             configured.check(config)

@@ -155,10 +155,10 @@ async def test_command_unlocks_a_user_beside_a_running_server(tmp_path: Path) ->
         for flags in ((), ("--by-username",)):
             await lock(server)
             code, said = await manykeys("user", "unlock", "ann", *flags, "--data", data)
-            assert (code, said) == (0, "user ann is unlocked: failed logins are forgotten\n")
+            assert (code, said) == (0, "user ann is unlocked: failed login counters are reset\n")
             await until_unlocked(server)
         code, said = await manykeys("user", "unlock", "who", "--data", data)
-        assert code == 2 and "there is no such user" in said
+        assert code == 2 and "user not found" in said
         (event, _) = await events(server, admin, kind="command:user unlock")
         assert (event["subject"], event["outcome"]) == ("ann", "ok")
 

@@ -185,7 +185,7 @@ REFUSED = [
         {
             "id": "api.assert.invalid_argument",
             "status": 400,
-            "props": ["_id", "at most 512 bytes of text without control characters"],
+            "props": ["_id", "a string of at most 512 bytes without control characters"],
         },
     ),
 ]

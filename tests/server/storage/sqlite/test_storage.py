@@ -418,7 +418,7 @@ async def test_database_on_a_read_only_mount_is_refused_with_the_cause(path: Pat
         pytest.skip("mounting takes rights that are missing here")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == (
-        f"manykeys: {path} can't be used as the database: its file system is mounted read-only"
+        f"manykeys: {path} cannot be used as the database: its file system is mounted read-only"
     )
 
 

@@ -283,7 +283,7 @@ SMTP = smtp_of(25)
         ({"smtp": SMTP | {"subject": "{to}"}}, "smtp.subject: expected nothing in braces but"),
         ({"smtp": SMTP | {"subject": "a\nBcc: b@c.test"}}, "smtp.subject: .*one line of text"),
         ({"smtp": SMTP | {"from": "a@b.test\r\nX: y"}}, "smtp.from: .*one line of text"),
-        ({"smtp": SMTP | {"helo": "x"}}, "smtp.helo: there is no such setting"),
+        ({"smtp": SMTP | {"helo": "x"}}, "smtp.helo: unknown setting"),
         ({"command": ["x"], "linkUrl": "http://app.test/"}, "linkUrl: expected https://"),
         ({"command": ["x"], "linkUrl": f"{PAGE}#x"}, "linkUrl: expected a URL without #"),
     ],
@@ -329,7 +329,7 @@ async def test_a_mail_server_is_tried(tmp_path: Path, capsys: pytest.CaptureFixt
         assert "lets us in: SMTPConnectError 554" in capsys.readouterr().out
     assert run_check(tmp_path, "mail") == 0
     assert run_check(tmp_path, "none") == 2
-    assert "lacking: expected one of command, url and smtp.host" in capsys.readouterr().out
+    assert "missing: expected one of command, url and smtp.host" in capsys.readouterr().out
 
 
 def test_settings_by_variables() -> None:

@@ -79,8 +79,8 @@ def test_commands(idp: Idp, capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     assert "PRIVATE KEY" not in out
     config.write_text(config.read_text().replace("/_login/site", "/_login/other"))
     code, out, _ = run(capsys, config, "check", "site")
-    assert (code, "lacking: callbackUrl" in out) == (2, True)
-    for name, reason in (("mail", "has no metadata"), ("other", "there is no such strategy")):
+    assert (code, "missing: callbackUrl" in out) == (2, True)
+    for name, reason in (("mail", "has no metadata"), ("other", "unknown strategy")):
         code, _, err = run(capsys, config, "metadata", name)
         assert (code, reason in err) == (2, True)
 
@@ -100,7 +100,7 @@ WRONG_PROVIDER = {
     "plain address": ({"url": "http://idp.test/sso"}, "providers.main.url: .*https://"),
     "no certificate": ({"certificates": []}, "providers.main.certificates: "),
     "no such file": ({"certificates": ["/nowhere"]}, "/nowhere: No such file"),
-    "unknown": ({"certificate": "x"}, "providers.main.certificate: there is no such setting"),
+    "unknown": ({"certificate": "x"}, "providers.main.certificate: unknown setting"),
     **{
         name: ({"identifierAttribute": name}, "is no identity: addresses change hands")
         for name in (

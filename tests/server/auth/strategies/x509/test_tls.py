@@ -170,7 +170,7 @@ async def test_what_tls_refuses(house: House, name: str, caplog: pytest.LogCaptu
                 await log_in(http, "http")
         except (ConnectionError, ssl.SSLError):
             pass
-        await until(lambda: "client certificate refused" in caplog.text)
+        await until(lambda: "client certificate rejected" in caplog.text)
         assert await under.reasons() == []
 
 
@@ -300,8 +300,8 @@ async def test_the_program_with_curl(house: House, loop: str) -> None:
         server.process.send_signal(signal.SIGHUP)
         assert await until_in(later) == known
         errors = await server.stop()
-    assert "certificates stay as they were" in errors
-    assert "client certificate refused" in errors
+    assert "certificate reload failed" in errors
+    assert "client certificate rejected" in errors
     assert "Traceback" not in errors
 
 
