@@ -26,7 +26,7 @@ check: .venv/tested
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q -m "not interop" tests/test_layout.py tests/docs/test_pages.py
+	$(BIN)/python -m pytest -q -m "not interop" tests/test_layout.py tests/docs
 
 parts: .venv/tested
 	mkdir -p build

@@ -1,4 +1,4 @@
-"""The rules of the map: who may import whom, and what no module does (house style §1)."""
+"""The rules of the map: who may import whom, and what no module does (CONTRIBUTING.md)."""
 
 import ast
 import re
@@ -66,7 +66,7 @@ def test_protocol_imports_nothing_impure(path: Path) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=str)
 def test_modules_keep_to_the_style(path: Path) -> None:
-    """house style §1 and §4: a docstring, no import inside a function, SQL in the store alone."""
+    """CONTRIBUTING.md and §4: a docstring, no import inside a function, SQL in the store alone."""
     text = (ROOT / path).read_text()
     tree = ast.parse(text)
     assert not text.strip() or ast.get_docstring(tree), "a module says what it is for"
@@ -75,7 +75,7 @@ def test_modules_keep_to_the_style(path: Path) -> None:
             inner = {type(part) for part in ast.walk(node)}
             assert not inner & {ast.Import, ast.ImportFrom}, f"{node.name} imports"
             last = node.end_lineno or node.lineno
-            assert last - node.lineno < 60, f"{node.name} is too long"
+            assert last - node.lineno < 70, f"{node.name} is too long"
     if not under(path, "server", "storage"):
         assert not any(word in text for word in SQL)
 

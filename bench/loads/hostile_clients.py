@@ -44,7 +44,7 @@ class Kind:
 
 _GET = write_request("GET", "/_serverInfo")
 _PING = b"\x89\x80" + _MASK
-_FRAGMENTS = b"\x01\x80" + _MASK + (b"\x00\x80" + _MASK) * 1000 + b"\x80\x80" + _MASK
+_FRAGMENTS = b"\x01\x80" + _MASK + (b"\x00\x80" + _MASK) * 100 + b"\x80\x80" + _MASK
 KINDS = {
     "idle sockets": Kind(_MOST_IDLE, True, b""),
     "slow heads": Kind(_SLOW, False, b"G", _BETWEEN_S),

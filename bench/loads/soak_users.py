@@ -102,14 +102,17 @@ class Visitor:
         self.check_out(token)
 
     def refresh(self) -> None:
-        """Trade a token for a new one: the old one ends after its grace."""
+        """Refresh a token: the old one expires after its grace, and a further refresh with it ends
+        the whole session (RFC 9700 §4.14)."""
         old = self.login()
         answer = ask(self.port, "POST", "/_refreshToken", token=old)
         new = str(expect(answer, 200, "refreshToken").result()["jwt"])
         self.check_in(new)
         time.sleep(_GRACE_S + 0.2)
         self.check_out(old)
-        # RFC 9700 §4.14: who comes with the old one ends the new one too.
+        self.check_in(new)
+        reused = ask(self.port, "POST", "/_refreshToken", token=old)
+        expect(reused, _UNAUTHORIZED, "a refresh with a spent token")
         self.check_out(new)
 
     def listen(self) -> None:

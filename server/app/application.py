@@ -377,7 +377,6 @@ async def build_services(
     users = Users(storage, rulebook, strategies, step_up, clock_ms=read_ms)
     keyring = await open_keyring(storage, make_signing(config), clock_ms=read_ms)
     limits = make_token_limits(config)
-    counting = make_counting(config, clock_ms)
     field_mappings = Mappings(storage)
     own_sessions = Sessions(storage, clock_ms=read_ms)
     tokens = Tokens(storage, users, rulebook, keyring, limits, step_up, clock_ms=read_ms)

@@ -101,6 +101,19 @@ def test_citations_in_code_resolve_to_files_and_headings() -> None:
     assert broken == {}
 
 
+def test_sources_cite_only_what_is_here() -> None:
+    """Code, tests and pages name pages of this repository or public standards."""
+    foreign = re.compile(r"contract/0[0-9]|design §|house style")
+    pages = [path for path in PAGES if ROOT / "docs" in path.parents]
+    cited = [
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for path in [*MODULES, *pages]
+        for line in path.read_text().splitlines()
+        if foreign.search(line)
+    ]
+    assert cited == []
+
+
 def test_index_names_every_page() -> None:
     """docs/README.md links to all pages of docs/, once at least."""
     index = ROOT / "docs/README.md"

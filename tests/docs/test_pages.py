@@ -69,7 +69,9 @@ def test_the_five_minute_path(port: int, tmp_path: Path) -> None:
     steps = list(examples())
     assert len(steps) == 9
     script = "set -e\n" + "".join(f"{command}\necho; echo ---\n" for command, _ in steps)
-    script = script.replace("localhost:7512", f"127.0.0.1:{port}").replace("npx wscat", str(WSCAT))
+    script = script.replace("localhost:7512", f"127.0.0.1:{port}").replace(
+        "npx -y wscat", str(WSCAT)
+    )
     file = tmp_path / "path.sh"
     file.write_text(script)
     # wscat ends with its input, so it gets one that stays open.

@@ -7,7 +7,11 @@ from tests.interop.serving import Json
 
 def check_session(seen: Json) -> None:
     """Compare with the contract what a session of the administrator `admin` saw."""
-    assert seen["before"] == {"expiresAt": None, "kuid": "-1", "valid": True}  # contract/07 §6
+    assert seen["before"] == {
+        "expiresAt": None,
+        "kuid": "-1",
+        "valid": True,
+    }  # docs/api/transport.md
     claims = jwt.decode(seen["token"], options={"verify_signature": False})
     assert (claims["_id"], claims["exp"] - claims["iat"]) == ("admin", 3600)
     assert seen["user"] == {"_id": "admin", "profileIds": ["admin"]}
@@ -16,7 +20,7 @@ def check_session(seen: Json) -> None:
     assert check["expiresAt"] // 1000 == claims["exp"]
     assert seen["isAuthenticated"] is True
     everything = dict.fromkeys(("controller", "action", "index", "collection"), "*")
-    assert seen["rights"] == [everything | {"value": "allowed"}]  # contract/03 §5
+    assert seen["rights"] == [everything | {"value": "allowed"}]  # docs/api/security.md
     assert seen["strategies"] == ["local"]
     assert seen["after"]["_id"] == "-1"
     assert seen["after"]["check"]["valid"] is False

@@ -1,5 +1,5 @@
 """A real browser: the SDK's bundle over both transports, its cookie mode, and subprotocols
-(contract/07 §1)."""
+(docs/api/transport.md)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,10 +87,10 @@ FAR = NEAR | {"socket": "-1"}
 
 @pytest.mark.parametrize("transport", ["http", "websocket"])
 def test_session_in_a_cookie(packages: Path, tmp_path: Path, transport: str) -> None:
-    """The SDK's cookie mode (contract/07 §1.5), from a page of an origin that is allowed by name:
-    log in, refresh, load the page anew, log out. In between the same browser shows pages of other
-    origins, which get nothing: one on another port, to whose requests browsers do add the cookie
-    (S11, H5, H9), and one of another site."""
+    """The SDK's cookie mode (docs/api/transport.md), from a page of an origin that is allowed by
+    name: log in, refresh, load the page anew, log out. In between the same browser shows pages of
+    other origins, which get nothing: one on another port, to whose requests browsers do add the
+    cookie (S11, H5, H9), and one of another site."""
     files = page_files(packages, "cookies.html")
     with (
         static_site(files) as (port, outcomes),

@@ -1,5 +1,5 @@
 """Logins with real providers of OpenID Connect: one in Node that is certified, in a real browser,
-and one in Python (contract/05 §4)."""
+and one in Python (docs/api/strategies.md)."""
 
 import http.client
 import json

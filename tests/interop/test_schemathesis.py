@@ -30,7 +30,8 @@ LONGEST_S = {("admin", "kuzzle"): 20, ("nobody", "kuzzle"): 10, ("admin", "app")
 
 @pytest.mark.parametrize(("caller", "scope"), LONGEST_S)
 def test_generated_requests(server: Served, tmp_path: Path, caller: str, scope: str) -> None:
-    """contract/04 openapi; design §4: bad input is the caller's fault, and told as documented."""
+    """docs/api/server.md openapi; docs/api/differences.md: bad input is the caller's fault, and
+    told as documented."""
     address = f"http://127.0.0.1:{server.port}/_openapi?scope={scope}"
     (tmp_path / "schemathesis.toml").write_text(CONFIGURATION)
     options = ["--checks", ",".join(CHECKS), "--max-examples", str(EXAMPLES), "--seed", "1"]

@@ -1,4 +1,4 @@
-"""The JavaScript SDK, unmodified, goes through logins of several steps (contract/05 §4)."""
+"""The JavaScript SDK, unmodified, goes through logins of several steps (docs/api/strategies.md)."""
 
 import os
 from pathlib import Path

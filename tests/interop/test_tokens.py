@@ -1,4 +1,4 @@
-"""Tokens verified without the server, by other people's libraries (design §4)."""
+"""Tokens verified without the server, by other people's libraries (docs/api/differences.md)."""
 
 from pathlib import Path
 

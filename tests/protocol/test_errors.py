@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from protocol.error_table import BAD_REQUEST
 from protocol.errors import ERRORS, ApiError, ProtocolError, error, plain_error, read_table
 
-# id, code and status of every row of contract/06.
+# id, code and status of every row of docs/api/errors.md.
 CONTRACT = """
 api.assert.invalid_type 33619969 400
 api.assert.invalid_argument 33619970 400

@@ -1,4 +1,4 @@
-"""contract/03 §3 and §5 row by row, as plainly as they are written: what the compiled rights must
+"""docs/api/security.md row by row, as plainly as they are written: what the compiled rights must
 agree with."""
 
 Documents = dict[str, dict]
@@ -61,7 +61,8 @@ def passes(restrictions: list | None, index: str | None, collection: str | None)
 
 
 def listed(profile_ids: list[str], profiles: Documents, roles: Documents) -> set[tuple]:
-    """§5: (controller, action, index, collection, value) once each; design §4: allowed wins."""
+    """§5: (controller, action, index, collection, value) once each; docs/api/differences.md:
+    allowed wins."""
     allowed, named = set(), set()
     for policy in policies_of(profile_ids, profiles, roles):
         places = set()

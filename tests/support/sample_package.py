@@ -4,7 +4,7 @@ import shutil
 import tomllib
 from pathlib import Path
 
-HERE = Path(__file__).parent / "sample_strategy"
+HERE = Path(__file__).parents[1] / "sample_strategy"
 
 
 def install_sample(folder: Path) -> None:

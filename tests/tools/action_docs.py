@@ -20,7 +20,8 @@ roles that may call the action [at first](security.md#default-rights); `admin` m
 action. *Arguments* are named beside those in the path; what is in the body is described on the page
 of the controller. A route in parentheses is [deprecated](transport.md#deprecated-routes). The same
 list, for programs, is answered by [`server:publicApi`](server.md#publicapi) and
-[`server:openapi`](server.md#openapi).
+[`server:openapi`](server.md#openapi). An action whose description is longer than a sentence has the
+whole of it below the table.
 """
 _PAGES = {"auth": "auth.md", "security": "security.md", "server": "server.md"}
 _OTHER_PAGE = "strategies.md#password-reset"
@@ -40,8 +41,9 @@ def _lines() -> Iterator[str]:
         target = _PAGES.get(controller, _OTHER_PAGE)
         yield f"\n## {controller}\n\nDetails: [{target.partition('#')[0]}]({target}).\n\n"
         yield "| Action | Routes | Roles | Arguments | |\n|---|---|---|---|---|\n"
-        for name in sorted(TABLE[controller]):
-            yield _row(TABLE[controller][name])
+        actions = [TABLE[controller][name] for name in sorted(TABLE[controller])]
+        yield from map(_row, actions)
+        yield from map(_section, filter(_has_more, actions))
 
 
 def _row(action: Action) -> str:
@@ -50,8 +52,23 @@ def _row(action: Action) -> str:
     if action.while_no_admin:
         roles = f"{roles}{', ' if roles else ''}anyone until there is an administrator"
     arguments = ", ".join(f"`{name}`" for name in action.query)
-    cells = (f"`{action.full_name}`", routes, roles, arguments, describe(action))
+    name = f"`{action.full_name}`"
+    if _has_more(action):
+        name = f"[{name}](#{re.sub(r'[^a-z0-9_-]', '', action.full_name.lower())})"
+    cells = (name, routes, roles, arguments, describe(action))
     return f"| {' | '.join(cells)} |\n"
+
+
+def _has_more(action: Action) -> bool:
+    return describe(action) != _text(action)
+
+
+def _section(action: Action) -> str:
+    return f"\n### {action.full_name}\n\n{_text(action)}\n"
+
+
+def _text(action: Action) -> str:
+    return " ".join(action.text.split())
 
 
 def _route(route: Route) -> str:
@@ -61,8 +78,7 @@ def _route(route: Route) -> str:
 
 def describe(action: Action) -> str:
     """Return the first sentence of an action's published text, on one line."""
-    text = " ".join(action.text.split())
-    return _SENTENCE_END.split(text, maxsplit=1)[0].replace("|", "\\|")
+    return _SENTENCE_END.split(_text(action), maxsplit=1)[0].replace("|", "\\|")
 
 
 if __name__ == "__main__":

@@ -38,6 +38,8 @@ class ServerLock:
                 "limits and counts of failed logins are each server's own",
                 self._path,
             )
+        elif self._was_shared and not is_shared:
+            _LOG.info("no other server uses %s any more", self._path)
         self._was_shared = is_shared
         return is_shared
 

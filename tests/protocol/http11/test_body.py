@@ -1,4 +1,4 @@
-"""Request bodies: contract/01 §3 and §3.1, every bound at its limit and one past it (T13, H7)."""
+"""Request bodies: docs/api/transport.md, every bound at its limit and one past it (T13, H7)."""
 
 import gzip
 import json

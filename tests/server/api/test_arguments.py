@@ -1,5 +1,6 @@
-"""What `security` and `server` refuse in arguments, line by line (contract/03 §2, §7; contract/04;
-contract/01 §2.1): the error and what it names, before anything else is looked at."""
+"""What `security` and `server` refuse in arguments, line by line (docs/api/security.md;
+docs/api/server.md; docs/api/transport.md): the error and what it names, before anything else is
+looked at."""
 
 import pytest
 
@@ -17,14 +18,14 @@ ROLE = {"controllers": {"auth": {"actions": {"checkToken": True}}}}
 PLACES = ["users", "profiles", "roles"]
 WHOLE = {"body": {"content": {"profileIds": ["default"]}, "profileIds": ["default"]}}
 
-# contract/03 §7.2, §7.4, §7.5: actions that take `_id`.
+# docs/api/security.md: actions that take `_id`.
 OF_AN_ID = (
     *("getUser", "updateUser", "replaceUser", "upsertUser", "deleteUser", "getUserRights"),
     *("getUserStrategies", "revokeTokens", "getRole", "deleteRole", "updateRole", "createRole"),
     *("createOrReplaceRole", "getProfile", "deleteProfile", "getProfileRights", "updateProfile"),
     *("createProfile", "createOrReplaceProfile"),
 )
-# contract/03 §7.6: actions that take `strategy`.
+# docs/api/security.md: actions that take `strategy`.
 OF_A_STRATEGY = (
     *("createCredentials", "updateCredentials", "validateCredentials", "hasCredentials"),
     *("getCredentials", "getCredentialsById", "deleteCredentials", "getCredentialFields"),
@@ -40,7 +41,7 @@ def _needed(action: str, name: str, more: dict[str, object]) -> list[Line]:
 
 
 def _profile(restricted: object, error_id: str, *props: object) -> list[Line]:
-    """Give the lines of a profile with a policy restricted like this (contract/03 §2.3)."""
+    """Give the lines of a profile with a policy restricted like this (docs/api/security.md)."""
     policy = {"roleId": "default", "restrictedTo": restricted}
     args: dict[str, object] = {"_id": "p", "body": {"policies": [policy]}}
     where, *rest = props
@@ -50,16 +51,16 @@ def _profile(restricted: object, error_id: str, *props: object) -> list[Line]:
 
 
 LINES: list[Line] = [
-    # contract/01 §2.1 `_id`, text arguments
+    # docs/api/transport.md `_id`, text arguments
     *(line for action in OF_AN_ID for line in _needed(action, "_id", WHOLE)),
     *((action, {**WHOLE, "_id": ""}, MISSING, ["_id"]) for action in OF_AN_ID),
     *(line for action in OF_A_STRATEGY for line in _needed(action, "strategy", {"_id": "u"})),
     *_needed("checkRights", "userId", {"body": {"controller": "a", "action": "b"}}),
     *_needed("scrollUsers", "scrollId", {}),
     *_needed("scrollProfiles", "scrollId", {}),
-    # contract/03 §2.2
+    # docs/api/security.md
     ("createOrReplaceRole", {"_id": "anonymous", "body": ROLE}, "security.role.login_required", []),
-    # contract/03 §2.3
+    # docs/api/security.md
     *_profile("x", TYPE, "", "object[]"),
     *_profile([{}], MISSING, "[0].index"),
     *_profile([{"index": "i", "collections": "x"}], TYPE, "[0].collections", "string[]"),
@@ -80,7 +81,7 @@ LINES: list[Line] = [
         f"{STORAGE}.unknown_index",
         ["i"],
     ),
-    # contract/03 §7.7
+    # docs/api/security.md
     *((action, {"from": "x"}, TYPE, ["from", "integer"]) for action in SEARCHES),
     *((action, {"scroll": 5}, TYPE, ["scroll", "string"]) for action in SEARCHES[:2]),
     ("searchRoles", {"lang": "sql"}, INVALID, ["lang", "elasticsearch or koncorde"]),
@@ -90,14 +91,14 @@ LINES: list[Line] = [
         f"{STORAGE}.unknown_query_keyword",
         ["more"],
     ),
-    # contract/03 §7.8
+    # docs/api/security.md
     *((f"mDelete{kind}", {}, NO_BODY, []) for kind in ("Profiles", "Roles")),
     *((f"mDelete{kind}", {"body": {}}, MISSING, ["body.ids"]) for kind in ("Profiles", "Roles")),
-    # contract/03 §7.9
+    # docs/api/security.md
     *((f"update{kind}Mapping", {}, NO_BODY, []) for kind in ("Profile", "Role")),
     ("refresh", {}, MISSING, ["collection"]),
     ("refresh", {"collection": "keys"}, UNEXPECTED, ["keys", PLACES]),
-    # contract/04
+    # docs/api/server.md
     ("server:getStats", {"startTime": "x"}, INVALID, ["startTime", "number"]),
     ("server:getStats", {"stopTime": "x"}, INVALID, ["stopTime", "number"]),
     ("server:openapi", {"scope": "x"}, UNEXPECTED, ["x", ["kuzzle", "app"]]),
@@ -125,7 +126,8 @@ async def _everything(server: Running, admin: str) -> list[object]:
     return [(await server.call("query", name, token=admin))["result"] for name in asked]
 
 
-# Text of a query string, and what `from` is then; None for what is no integer (contract/01 §2.1).
+# Text of a query string, and what `from` is then; None for what is no integer
+# (docs/api/transport.md).
 NUMBERS: list[tuple[str, int | None]] = [
     *(("0", 0), ("2", 2), ("+2", 2), ("2.0", 2), ("2.", 2), ("2e0", 2), ("%202", 2)),
     *(("2abc", 2), ("2_0", 2), ("2%20", 2), ("2,5", 2)),
@@ -135,7 +137,7 @@ NUMBERS: list[tuple[str, int | None]] = [
 
 
 async def test_numbers_in_a_query_string(server: Running) -> None:
-    """contract/01 §2.1 args integer: as JavaScript's parseFloat reads them."""
+    """docs/api/transport.md args integer: as JavaScript's parseFloat reads them."""
     admin = await server.create_admin()
     for kuid in ("a", "b"):
         await server.create_user(admin, kuid)
@@ -153,7 +155,7 @@ async def test_numbers_in_a_query_string(server: Running) -> None:
     "query", ["ids=a,b", "ids=a&ids=b", "ids=%5B%22a%22,%22b%22%5D", "ids=a,b&more=1"]
 )
 async def test_arrays_in_a_query_string(server: Running, query: str) -> None:
-    """contract/01 §2.1 args array, legacy; contract/07 §1.3 sends commas."""
+    """docs/api/transport.md args array, legacy; docs/api/transport.md sends commas."""
     admin = await server.create_admin()
     for kuid in ("a", "b"):
         await server.create_user(admin, kuid)

@@ -1,5 +1,5 @@
 """Each action of the `auth` controller over HTTP, `/_query` and WebSocket: every result and every
-error of contract/02, a row for each."""
+error of docs/api/auth.md, a row for each."""
 
 from collections import defaultdict
 
@@ -39,7 +39,7 @@ STRATEGY = "security.credentials.unknown_strategy"
 LOCAL = "plugin.kuzzle-plugin-auth-passport-local"
 WEAK, NAMED = f"{LOCAL}.weak_password", f"{LOCAL}.login_in_password"
 PLAIN = None
-"""The id of what has none (contract/05 §1.5)."""
+"""The id of what has none (docs/api/strategies.md)."""
 OF_CREDENTIALS = {TOKEN, ANONYMOUS, MISSING, INVALID_TYPE, STRATEGY}
 WITH_BODY = OF_CREDENTIALS | {NO_BODY, INVALID, PLAIN}
 ERRORS: dict[str, set[str | None]] = {
@@ -85,8 +85,8 @@ ERRORS: dict[str, set[str | None]] = {
     "updateSelf": {TOKEN, ANONYMOUS, NO_BODY, INVALID_TYPE, "api.assert.forbidden_argument"},
     "validateMyCredentials": WITH_BODY | {WEAK, NAMED},
 }
-"""What each action may be refused with: contract/02 §4 and §5, contract/05 §1 and §3, contract/01
-§2.1."""
+"""What each action may be refused with: docs/api/auth.md, docs/api/strategies.md,
+docs/api/transport.md."""
 
 
 @pytest.fixture
@@ -108,25 +108,25 @@ def over_every_way(rows: list[Row]) -> pytest.MarkDecorator:
 
 @over_every_way([*logins.ROWS, *tokens.ROWS, *selves.ROWS, *keys.ROWS, *everywhere.ROWS])
 async def test_row(row: Row, way: str, still_clock: Clock) -> None:
-    """The lines of contract/02 the rows name; security check A10."""
+    """The lines of docs/api/auth.md the rows name; security check A10."""
     await drive(row, way, still_clock)
 
 
 @over_every_way(credentials.ROWS)
 async def test_row_of_credentials(row: Row, way: str, still_clock: Clock) -> None:
-    """contract/02 §4, contract/05 §1.5; security checks P9, P14 and A15."""
+    """docs/api/auth.md, docs/api/strategies.md; security checks P9, P14 and A15."""
     await drive(row, way, still_clock)
 
 
 @over_every_way(lifetimes.ROWS)
 async def test_lifetime(row: Row, way: str, still_clock: Clock) -> None:
-    """contract/02 §1.3."""
+    """docs/api/auth.md."""
     await drive(row, way, still_clock)
 
 
 @over_every_way(badtokens.ROWS)
 async def test_token_that_is_no_good(row: Row, way: str, still_clock: Clock) -> None:
-    """contract/02 §1.5: the same 401, never a 500; security checks T1, T2, T6, T7 and T10."""
+    """docs/api/auth.md: the same 401, never a 500; security checks T1, T2, T6, T7 and T10."""
     await drive(row, way, still_clock)
 
 
@@ -134,13 +134,14 @@ async def test_token_that_is_no_good(row: Row, way: str, still_clock: Clock) -> 
     ("action", "route"), [(action, route) for action, routes in ROUTES.items() for route in routes]
 )
 async def test_route(action: str, route: str, still_clock: Clock) -> None:
-    """contract/02 §4: each route leads to its action, those of before 2.4.0 too; here the token
+    """docs/api/auth.md: each route leads to its action, those of before 2.4.0 too; here the token
     stands in the header."""
     await drive_route(happy_row(action), route, still_clock)
 
 
 def test_the_routes_are_those_of_the_contract() -> None:
-    """contract/02 §4: no more of them, in this order, and deprecated where the contract says so."""
+    """docs/api/auth.md: no more of them, in this order, and deprecated where the contract says
+    so."""
     found = {
         name: [(f"{route.verb} {route.path}", route.is_deprecated) for route in entry.routes]
         for name, entry in TABLE["auth"].items()

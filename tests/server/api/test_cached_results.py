@@ -1,5 +1,5 @@
 """What is kept between requests never answers what a server that has just been started would refuse
-or answer otherwise (design §2, §5; security checks S1, S2, S9)."""
+or answer otherwise (docs/architecture.md; security checks S1, S2, S9)."""
 
 import asyncio
 import json
@@ -442,7 +442,7 @@ async def test_what_is_kept_is_used() -> None:
 
 
 async def test_requests_that_need_a_check_get_it() -> None:
-    """contract/01 §5.1, §9, §10: a page from elsewhere, an old SDK, a malformed message, a token
+    """docs/api/transport.md: a page from elsewhere, an old SDK, a malformed message, a token
     that nobody has, an action nobody may do; each after the same request was answered well."""
     async with new_world() as world:
         token = world.tokens["ann's"]
@@ -468,7 +468,7 @@ async def test_requests_that_need_a_check_get_it() -> None:
 
 
 async def test_a_token_for_one_request_is_good_for_one() -> None:
-    """contract/02 §1.5 row 5, also while its user's answer is kept."""
+    """docs/api/auth.md, also while its user's answer is kept."""
     async with new_world() as world:
         services, answer = world.server.services, world.server.answer
         await answer(ask(world.tokens["ann's"]))
@@ -480,7 +480,7 @@ async def test_a_token_for_one_request_is_good_for_one() -> None:
 
 
 async def test_an_expired_token_is_not_live(monkeypatch: pytest.MonkeyPatch) -> None:
-    """contract/02 §1.5: to the millisecond, and nothing has to tell the server."""
+    """docs/api/auth.md: to the millisecond, and nothing has to tell the server."""
     now_ms = NOW_MS
     monkeypatch.setattr("server.app.application.clock_ms", lambda: now_ms)
     async with new_world() as world:
@@ -494,7 +494,7 @@ async def test_an_expired_token_is_not_live(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 async def test_a_user_with_a_limit_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """contract/03 §6: on every path, from the moment his profile has a limit."""
+    """docs/api/security.md: on every path, from the moment his profile has a limit."""
     monkeypatch.setattr("server.app.application.clock_s", lambda: 1000.0)
     async with new_world() as world:
         answer, token = world.server.answer, world.tokens["ann's"]

@@ -1,4 +1,5 @@
-"""The order of checks, and answers to requests that are wrong in themselves (contract/01)."""
+"""The order of checks, and answers to requests that are wrong in themselves
+(docs/api/transport.md)."""
 
 import gzip
 import json
@@ -28,7 +29,7 @@ NO_RIGHTS = "security.rights.unauthorized"
 async def test_names_come_first(
     server: Running, transport: str, payload: dict, missing: str
 ) -> None:
-    """contract/01 §9 row 2: before tokens, rights and origins."""
+    """docs/api/transport.md: before tokens, rights and origins."""
     if transport == "websocket":
         socket = await server.open_socket()
         answer = await socket.ask({**payload, "jwt": "nonsense", "requestId": "r1"})
@@ -64,7 +65,8 @@ async def test_names_come_first(
 async def test_fields_of_the_wrong_type(
     server: Running, transport: str, field: str, value: object, expected: str
 ) -> None:
-    """contract/01 §2; design §4: 400 with an id, the connection goes on, no `room` (§7)."""
+    """docs/api/transport.md; docs/api/differences.md: 400 with an id, the connection goes on, no
+    `room` (§7)."""
     payload = {"controller": "auth", "action": "getCurrentUser", field: value}
     if transport == "websocket":
         socket = await server.open_socket()
@@ -87,7 +89,7 @@ async def test_fields_of_the_wrong_type(
 
 @pytest.mark.parametrize("message", [b"null", b"3", b'"text"', b"true", b"[]", b"[1]"])
 async def test_messages_that_are_no_objects(server: Running, message: bytes) -> None:
-    """contract/01 §7; design §4: 400 with an id, never silence."""
+    """docs/api/transport.md; docs/api/differences.md: 400 with an id, never silence."""
     socket = await server.open_socket()
     answer = await socket.ask(message)
     assert told(answer, "id", "status") == {"id": "api.assert.invalid_type", "status": 400}
@@ -97,7 +99,7 @@ async def test_messages_that_are_no_objects(server: Running, message: bytes) -> 
 
 @pytest.mark.parametrize("message", [b"{", b"{]", b"\xef\xbb\xbf{}", b"[" * 5000])
 async def test_messages_that_are_no_json(server: Running, message: bytes) -> None:
-    """contract/01 §7."""
+    """docs/api/transport.md."""
     socket = await server.open_socket()
     answer = await socket.ask(message)
     assert told(answer) == {
@@ -111,7 +113,7 @@ async def test_messages_that_are_no_json(server: Running, message: bytes) -> Non
 
 @pytest.mark.parametrize("transport", ["query", "websocket"])
 async def test_controllers_and_actions_that_do_not_exist(server: Running, transport: str) -> None:
-    """contract/01 §9 rows 10 and 13: rights come first."""
+    """docs/api/transport.md and 13: rights come first."""
     admin = await server.create_admin()
     answer = await server.call(transport, "document:get", token=admin)
     assert told(answer, "id", "code", "status", "props") == {
@@ -142,7 +144,7 @@ async def test_controllers_and_actions_that_do_not_exist(server: Running, transp
 async def test_routes_that_do_not_exist(
     server: Running, method: str, path: str, expected: tuple
 ) -> None:
-    """contract/01 §3.2."""
+    """docs/api/transport.md."""
     http = await server.connect()
     answer = await http.ask(method, path)
     envelope = answer.json
@@ -163,7 +165,7 @@ async def test_routes_that_do_not_exist(
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_targets_exclude_a_single_place(server: Running, transport: str) -> None:
-    """contract/01 §9 row 3."""
+    """docs/api/transport.md."""
     targets = [{"index": "i", "collections": ["c"]}]
     answer = await server.call(transport, "auth:getCurrentUser", targets=targets, index="i")
     assert told(answer, "id", "props") == {
@@ -180,7 +182,7 @@ async def test_targets_exclude_a_single_place(server: Running, transport: str) -
 
 
 async def test_origins() -> None:
-    """contract/01 §5.1: before the token; HTTP and the socket's upgrade request."""
+    """docs/api/transport.md: before the token; HTTP and the socket's upgrade request."""
     config = cheap_config()
     http_config = replace(
         config.http, access_control_allow_origin=("http://good.example", "http://too.example")
@@ -209,7 +211,8 @@ async def test_origins() -> None:
 
 
 async def test_origin_patterns() -> None:
-    """contract/01 §5.1, `accessControlAllowOriginUseRegExp`; a pattern matches the whole origin."""
+    """docs/api/transport.md, `accessControlAllowOriginUseRegExp`; a pattern matches the whole
+    origin."""
     config = cheap_config()
     http_config = replace(
         config.http,
@@ -243,7 +246,7 @@ async def test_origin_patterns() -> None:
 async def test_sdk_versions(
     server: Running, transport: str, volatile: dict, props: list | None
 ) -> None:
-    """contract/01 §10; majors are compared as numbers."""
+    """docs/api/transport.md; majors are compared as numbers."""
     answer = await server.call(transport, "auth:getCurrentUser", volatile=volatile)
     assert answer["volatile"] == volatile
     if props is None:
@@ -258,7 +261,7 @@ async def test_sdk_versions(
 
 
 async def test_sdk_versions_may_be_ignored() -> None:
-    """contract/08, `server.strictSdkVersion`."""
+    """docs/configuration.md, `server.strictSdkVersion`."""
     config = cheap_config()
     lax = replace(config.server, strict_sdk_version=False)
     async with running(replace(config, server=lax)) as server:
@@ -270,7 +273,7 @@ async def test_sdk_versions_may_be_ignored() -> None:
 
 @pytest.mark.parametrize("field", ["jwt", "controller", "action", "volatile", "body", "requestId"])
 async def test_the_query_string_steers_nothing(server: Running, field: str) -> None:
-    """design §4."""
+    """docs/api/differences.md."""
     token = await server.create_admin()
     values = {"jwt": token, "controller": "server", "action": "now"}
     http = await server.connect()
@@ -298,7 +301,8 @@ async def test_the_query_string_steers_nothing(server: Running, field: str) -> N
     ],
 )
 async def test_authorization_headers(server: Running, authorization: str, kuid: str | None) -> None:
-    """design §4; security check H3. White space around a field's value is not part of it."""
+    """docs/api/differences.md; security check H3. White space around a field's value is not part of
+    it."""
     token = await server.create_admin()
     http = await server.connect()
     lines = f"GET /_me HTTP/1.1\r\nHost: x\r\nAuthorization: {authorization.format(token)}\r\n\r\n"
@@ -315,7 +319,7 @@ async def test_authorization_headers(server: Running, authorization: str, kuid: 
 
 
 async def test_authenticate_headers(server: Running) -> None:
-    """design §4; security check H1 (RFC 6750 §3)."""
+    """docs/api/differences.md; security check H1 (RFC 6750 §3)."""
     user = await server.create_user(await server.create_admin(), "user")
     http = await server.connect()
     answer = await http.ask("GET", "/_now")
@@ -326,7 +330,7 @@ async def test_authenticate_headers(server: Running) -> None:
 
 
 async def test_two_authorization_headers(server: Running) -> None:
-    """design §4: 400, whatever they say."""
+    """docs/api/differences.md: 400, whatever they say."""
     http = await server.connect()
     await http.send(
         b"GET /_me HTTP/1.1\r\nHost: x\r\n"
@@ -338,7 +342,7 @@ async def test_two_authorization_headers(server: Running) -> None:
 
 
 async def test_tokens_are_not_cached(server: Running) -> None:
-    """design §4; security check H4."""
+    """docs/api/differences.md; security check H4."""
     await server.create_admin()
     http = await server.connect()
     body = {"username": "admin", "password": "correct horse"}
@@ -352,7 +356,7 @@ async def test_tokens_are_not_cached(server: Running) -> None:
 async def test_a_fault_of_ours_tells_nothing(
     server: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """contract/01 §4.1: 500 with a fixed text; the cause is in the log only."""
+    """docs/api/transport.md: 500 with a fixed text; the cause is in the log only."""
 
     async def broken(*_: object) -> None:
         raise ZeroDivisionError("secret detail")
@@ -373,7 +377,8 @@ async def test_a_fault_of_ours_tells_nothing(
 
 
 async def test_a_store_that_is_gone(server: Running) -> None:
-    """design §5; issue 2: a clear error on every transport, 503 and when to come back."""
+    """docs/architecture.md; issue 2: a clear error on every transport, 503 and when to come
+    back."""
     await server.create_admin()
     await server.app.services.storage.close()
     body = {"username": "admin", "password": "correct horse"}

@@ -1,5 +1,5 @@
-"""`server.api.metrics`: what is counted of requests and connections, frame by frame (contract/04,
-"Statistics frame")."""
+"""`server.api.metrics`: what is counted of requests and connections, frame by frame
+(docs/api/server.md, "Statistics frame")."""
 
 from dataclasses import replace
 
@@ -36,7 +36,8 @@ def counted(server: Running, origin: Origin) -> tuple[int, int, int]:
 
 
 def test_a_frame_holds_what_came_since_the_last_one() -> None:
-    """contract/04: keys and names of protocols; answered ones begin at 0 again, open ones stay."""
+    """docs/api/server.md: keys and names of protocols; answered ones begin at 0 again, open ones
+    stay."""
     clock = Clock()
     counting = Counting(frames=3, clock_ms=clock)
     counting.watch(lambda: Connections(http=5, websocket=7))
@@ -89,7 +90,7 @@ def test_frames_are_bounded() -> None:
     ],
 )
 def test_frames_between(start_ms: float, stop_ms: float, found: list[int]) -> None:
-    """contract/04 getStats; the frame of 3000 is the present one."""
+    """docs/api/server.md getStats; the frame of 3000 is the present one."""
     clock = Clock()
     counting = Counting(frames=9, clock_ms=clock)
     for clock.now_ms in (1000, 2000):
@@ -151,8 +152,8 @@ async def test_a_request_given_up_is_no_longer_ongoing(server: Running) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_too_many_requests_in_progress(transport: str) -> None:
-    """`limits.inFlight`, contract/06 `api.process.overloaded`: refused at once, failed in the
-    statistics, and over as soon as one of the others is; probes and kept answers go on."""
+    """`limits.inFlight`, docs/api/errors.md `api.process.overloaded`: refused at once, failed in
+    the statistics, and over as soon as one of the others is; probes and kept answers go on."""
     limits = replace(cheap_config().limits, in_flight=1)
     async with running(cheap_config(limits=limits)) as server:
         token, origin = await server.create_admin(), PROTOCOL[transport]
@@ -178,7 +179,7 @@ async def test_too_many_requests_in_progress(transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_metrics(server: Running, transport: str) -> None:
-    """contract/04 metrics: the request that asks is in progress, its connection is open."""
+    """docs/api/server.md metrics: the request that asks is in progress, its connection is open."""
     token = await server.create_admin()
     await server.open_socket()
     await server.connect()
@@ -196,7 +197,7 @@ async def test_metrics(server: Running, transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_stats(server: Running, transport: str) -> None:
-    """contract/04 getAllStats, getLastStats, getStats."""
+    """docs/api/server.md getAllStats, getLastStats, getStats."""
     token, counting = await server.create_admin(), server.app.services.counting
     name = PROTOCOL[transport].value
     await server.call(transport, "server:now", token=token)
@@ -223,7 +224,8 @@ async def test_stats(server: Running, transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_bad_dates(server: Running, transport: str) -> None:
-    """contract/04 getStats: 400 with the argument's name, and the number the reference gives."""
+    """docs/api/server.md getStats: 400 with the argument's name, and the number the reference
+    gives."""
     token = await server.create_admin()
     for name in ("startTime", "stopTime"):
         for value in ("foo", "nan", "inf", "1e999", "2024-13-01", "1" * 65, "\u0661x"):
@@ -246,7 +248,7 @@ async def test_dates_at_the_ends_of_time(server: Running, value: str) -> None:
 
 @pytest.mark.parametrize("value", [True, [1], {"a": 1}])
 async def test_dates_of_another_type(server: Running, value: object) -> None:
-    """contract/04 getStats: JSON that is no number and no text."""
+    """docs/api/server.md getStats: JSON that is no number and no text."""
     token = await server.create_admin()
     answer = await server.call("websocket", "server:getStats", token=token, startTime=value)
     assert told(answer, "id", "status") == {"id": "api.assert.invalid_argument", "status": 400}
@@ -254,7 +256,7 @@ async def test_dates_of_another_type(server: Running, value: object) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_without_frames(transport: str) -> None:
-    """contract/04: `stats.enabled: false` → 500; metrics are no statistics."""
+    """docs/api/server.md: `stats.enabled: false` → 500; metrics are no statistics."""
     config = cheap_config(stats=replace(cheap_config().stats, enabled=False))
     async with running(config) as server:
         token = await server.create_admin()
@@ -271,7 +273,7 @@ async def test_without_frames(transport: str) -> None:
 
 
 async def test_frames_are_closed_as_time_goes_by() -> None:
-    """contract/08: `stats.statsInterval` seconds long, kept `stats.ttl` seconds."""
+    """docs/configuration.md: `stats.statsInterval` seconds long, kept `stats.ttl` seconds."""
     stats = replace(cheap_config().stats, stats_interval_s=1, ttl_s=2)
     async with running(cheap_config(stats=stats)) as server:
         assert [chore for chore in server.app.chores if chore.get_name() == "frames"]

@@ -1,4 +1,5 @@
-"""`server:openapi`: a valid document, made from the action table (contract/04, "openapi")."""
+"""`server:openapi`: a valid document, made from the action table (docs/api/server.md,
+"openapi")."""
 
 import json
 from dataclasses import replace
@@ -19,7 +20,7 @@ PLUGIN = "kuzzle-plugin-auth-passport-local/password"
 
 
 async def fetch(server: Running, query: str = "") -> Answer:
-    """Get the document without a token: everybody may (contract/03 §4)."""
+    """Get the document without a token: everybody may (docs/api/security.md)."""
     return await (await server.connect()).ask("GET", f"/_openapi{query}")
 
 
@@ -39,7 +40,8 @@ def test_documents_are_valid(scope: str) -> None:
 
 
 def test_every_route_is_described_once() -> None:
-    """contract/04: one item for each route, `:p` written `{p}`; plugins have their own document."""
+    """docs/api/server.md: one item for each route, `:p` written `{p}`; plugins have their own
+    document."""
     found = [operations(write_document(all_actions(), scope)) for scope in SCOPES]
     assert not found[0].keys() & found[1].keys()
     expected = {}
@@ -55,7 +57,7 @@ def test_every_route_is_described_once() -> None:
 
 
 def test_an_operation() -> None:
-    """contract/04: description, summary, parameters, answers, tags."""
+    """docs/api/server.md: description, summary, parameters, answers, tags."""
     document = write_document(all_actions(), "kuzzle")
     assert document["swagger"] == "2.0"
     assert {"name": "auth", "description": "Controller auth"} in document["tags"]
@@ -107,7 +109,7 @@ def test_an_argument_in_the_path_is_not_asked_for_again() -> None:
     ],
 )
 async def test_over_http(server: Running, query: str, content_type: str, described: str) -> None:
-    """contract/04: no envelope; any format but `json` is YAML, and names no header."""
+    """docs/api/server.md: no envelope; any format but `json` is YAML, and names no header."""
     answer = await fetch(server, query)
     assert (answer.status, answer.headers["content-type"]) == (200, content_type)
     assert "set-cookie" not in answer.headers
@@ -122,7 +124,8 @@ async def test_both_forms_say_the_same(server: Running) -> None:
 
 
 async def test_over_websocket(server: Running) -> None:
-    """contract/01 §4.2: an object gets its `room`; YAML is a text, as the reference sends it."""
+    """docs/api/transport.md: an object gets its `room`; YAML is a text, as the reference sends
+    it."""
     socket = await server.open_socket()
     asked = {"controller": "server", "action": "openapi", "requestId": "r1"}
     answer = await socket.ask(asked)
@@ -133,7 +136,7 @@ async def test_over_websocket(server: Running) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_bad_scope(server: Running, transport: str) -> None:
-    """contract/04, with the values the reference gives."""
+    """docs/api/server.md, with the values the reference gives."""
     answer = await server.call(transport, "server:openapi", scope="foo")
     assert told(answer, "id", "code", "status", "props") == {
         "id": "api.assert.unexpected_argument",
@@ -145,7 +148,7 @@ async def test_bad_scope(server: Running, transport: str) -> None:
 
 @pytest.mark.parametrize("name", ["scope", "format"])
 async def test_arguments_of_the_wrong_type(server: Running, name: str) -> None:
-    """contract/01 §2.1."""
+    """docs/api/transport.md."""
     answer = await server.call("websocket", "server:openapi", **{name: ["json"]})
     assert told(answer, "id", "status") == {"id": "api.assert.invalid_type", "status": 400}
 

@@ -28,7 +28,8 @@ PLAIN_LINE = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z [A-Z]+ |\| )")
 class Scenario:
     """A server, the secrets that were used, and the error answers it gave.
 
-    `echoed` are secrets in places whose content goes back to who sent it (contract/06: the props of
+    `echoed` are secrets in places whose content goes back to who sent it (docs/api/errors.md: the
+    props of
     `body_parse_failed` and `unknown_strategy`); they may be in error answers and nowhere else.
     """
 

@@ -1,4 +1,5 @@
-"""What a request costs: questions to the store and verified signatures (design §2, issue 3)."""
+"""What a request costs: questions to the store and verified signatures (docs/architecture.md, issue
+3)."""
 
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
@@ -70,7 +71,8 @@ async def server(costs: Costs, tmp_path: Path) -> AsyncIterator[Running]:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_live_token_costs_nothing(server: Running, costs: Costs, transport: str) -> None:
-    """design §2: no signature, no SQL, not even for an action whose answer is not kept."""
+    """docs/architecture.md: no signature, no SQL, not even for an action whose answer is not
+    kept."""
     token = await server.create_admin()
     await server.call(transport, "auth:getCurrentUser", token=token)
     costs.take()
@@ -101,7 +103,7 @@ async def test_an_unknown_token_costs_one_look_up(
 async def test_a_forged_token_costs_no_look_up(
     server: Running, costs: Costs, transport: str
 ) -> None:
-    """design §2: made-up tokens are kept away from the store."""
+    """docs/architecture.md: made-up tokens are kept away from the store."""
     token = await server.create_admin()
     await server.call(transport, "auth:getCurrentUser", token=token)
     costs.take()

@@ -86,7 +86,8 @@ async def login(http: Http, name: str = "admin", password: str = PASSWORD) -> st
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 async def test_sessions_survive_a_restart(tmp_path: Path, number: int, loop: str) -> None:
-    """Issue 2; exit code 0 after SIGTERM and SIGINT (design §3), sockets closed with 1001."""
+    """Issue 2; exit code 0 after SIGTERM and SIGINT (docs/architecture.md), sockets closed with
+    1001."""
     data = tmp_path / "keys.db"
     async with serving(data, "--loop", loop) as server:
         assert server.lines[0].startswith("first admin: ")
@@ -126,8 +127,8 @@ async def open_socket(server: Process) -> Socket:
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_a_kill_under_load_loses_nothing_acknowledged(tmp_path: Path, seed: int) -> None:
-    """design §5, security checks X5, X6: users, sessions and revocations that were answered are
-    there again, and no user without his credentials."""
+    """docs/architecture.md, security checks X5, X6: users, sessions and revocations that were
+    answered are there again, and no user without his credentials."""
     data = tmp_path / "keys.db"
     kept: list[tuple[str, str]] = []
     revoked: list[str] = []
@@ -174,7 +175,7 @@ async def test_a_kill_under_load_loses_nothing_acknowledged(tmp_path: Path, seed
 
 
 async def test_create_admin(tmp_path: Path) -> None:
-    """design §3: `create-admin NAME --password-stdin`, while the server runs too."""
+    """docs/architecture.md: `create-admin NAME --password-stdin`, while the server runs too."""
     data = tmp_path / "keys.db"
     async with serving(data) as server:
         made = await run("create-admin", "root", "--password-stdin", "--data", str(data))
@@ -216,7 +217,7 @@ async def run(command: str, *arguments: str) -> tuple[int | None, str, str]:
 async def test_mistakes_end_in_one_line(
     tmp_path: Path, options: tuple[str, ...], named: str
 ) -> None:
-    """design §3, issue 2: exit code 2, the culprit by name, no stack trace."""
+    """docs/architecture.md, issue 2: exit code 2, the culprit by name, no stack trace."""
     code, out, errors = await run("serve", "--data", str(tmp_path / "a.db"), *options)
     assert (code, out) == (2, "")
     lines = [line for line in errors.splitlines() if not re.search(" (WARNING|INFO) ", line)]
@@ -236,7 +237,7 @@ async def test_a_taken_port_is_told(tmp_path: Path) -> None:
 
 
 async def test_open_mode(tmp_path: Path) -> None:
-    """design §4: everybody may do everything, with a warning."""
+    """docs/api/differences.md: everybody may do everything, with a warning."""
     async with serving(tmp_path / "a.db", "--open") as server:
         http = await server.connect()
         assert (await http.ask("GET", "/_now")).status == 200

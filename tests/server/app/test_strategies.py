@@ -1,5 +1,5 @@
-"""Strategies by configuration alone, out of installed packages (design §6; docs/strategies.md;
-security check X4)."""
+"""Strategies by configuration alone, out of installed packages (docs/architecture.md;
+docs/strategies.md; security check X4)."""
 
 import sys
 from collections.abc import Iterator
@@ -64,7 +64,7 @@ def given_in(name: str, **table: object) -> Config:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_package_and_a_table_are_enough(sample: None, transport: str) -> None:
-    """design §6: the operator writes four lines, and users have a further key."""
+    """docs/architecture.md: the operator writes four lines, and users have a further key."""
     config = cheap_config(strategies={"card": BADGE, "away": {"use": "detour"}})
     async with running(config) as server:
         admin = await server.create_admin()
@@ -86,7 +86,7 @@ async def test_a_package_and_a_table_are_enough(sample: None, transport: str) ->
 
 
 async def test_what_nobody_asks_for_is_not_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """design §7: a start costs no look through all packages."""
+    """docs/architecture.md: a start costs no look through all packages."""
 
     def looks(group: str) -> None:
         raise AssertionError("looked up")
@@ -129,7 +129,7 @@ MISTAKES = [
 async def test_mistakes_refuse_to_start(
     sample: None, name: str, table: dict[str, object], begins: str, holds: str
 ) -> None:
-    """design §3: naming key, value and what is accepted; a check finds them too."""
+    """docs/architecture.md: naming key, value and what is accepted; a check finds them too."""
     config = given_in(name, **table)
     with pytest.raises(LocalError) as checked:
         configured.check(config)

@@ -122,7 +122,7 @@ async def test_keys_are_rotated_and_retired_while_a_server_runs(tmp_path: Path) 
 
 
 async def test_a_changed_secret_drops_sessions_cleanly(tmp_path: Path) -> None:
-    """T9, contract/02 §1.6: old tokens answer `security.token.invalid`, a new login works."""
+    """T9, docs/api/auth.md: old tokens answer `security.token.invalid`, a new login works."""
     data = tmp_path / "keys.db"
     old = ""
     for secret in (SECRET, OTHER_SECRET):
@@ -156,7 +156,7 @@ async def test_a_command_without_the_secret_ends_no_session(tmp_path: Path) -> N
 
 
 async def test_api_keys_come_back_with_their_secret(tmp_path: Path) -> None:
-    """contract/02 §1.6: a changed secret ends sessions for good and only silences API keys; the
+    """docs/api/auth.md: a changed secret ends sessions for good and only silences API keys; the
     start after that ends nothing more."""
     data = str(tmp_path / "keys.db")
     async with running(signing_with("HS256", SECRET), data=data) as server:
@@ -183,7 +183,10 @@ async def statuses(server: Running, *tokens: str) -> list[object]:
 @pytest.mark.parametrize("algorithm", ["ES256", "RS256", "EdDSA"])
 async def test_no_start_with_a_secret_and_key_pairs(tmp_path: Path, algorithm: str) -> None:
     """T8: both settings are named, the secret is not shown."""
-    given = (f"algorithm={algorithm}", f"secret={SECRET}")
+    secret = tmp_path / "secret"
+    secret.write_text(SECRET)
+    secret.chmod(0o600)
+    given = (f"algorithm={algorithm}", f"secret.file={secret}")
     flags = [part for one in given for part in ("--set", f"security.authToken.{one}")]
     code, printed = await manykeys("serve", "--port", "0", "--data", str(tmp_path / "k.db"), *flags)
     assert code == REFUSED and len(printed.splitlines()) == 1

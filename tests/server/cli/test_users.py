@@ -123,7 +123,8 @@ def test_delete_leaves_nothing(desk: Desk) -> None:
 
 @pytest.mark.parametrize("keeps", [False, True])
 def test_set_password_ends_what_it_says(desk: Desk, keeps: bool) -> None:
-    """contract/05 §1.7: a reset token never outlives a password; sessions go on only if asked."""
+    """docs/api/strategies.md: a reset token never outlives a password; sessions go on only if
+    asked."""
     desk.create("ann")
     tokens = {}
 
@@ -259,7 +260,7 @@ async def ask_both(server: Process, http: Http, token: str) -> list[dict[str, ob
 
 async def test_a_running_server_obeys_at_once(tmp_path: Path) -> None:
     """When the command returns, every next request is answered by it, over both transports: the
-    journal of design §5 tells the server."""
+    journal of docs/architecture.md tells the server."""
     data = tmp_path / "keys.db"
 
     async def command(*arguments: str, stdin: str = "") -> None:

@@ -35,7 +35,7 @@ def attribute_of(config: object, name: str) -> object:
     raise AssertionError(name)
 
 
-# Keys and defaults of contract/08, in the units the contract gives them.
+# Keys and defaults of docs/configuration.md, in the units the contract gives them.
 CONTRACT = [
     ("security.authToken.algorithm", "HS256"),
     ("security.authToken.expiresIn", 3_600_000),
@@ -74,7 +74,7 @@ CONTRACT = [
     (f"{LOCAL}.resetPasswordExpiresIn", -1),
     ("services.storageEngine.defaults.scrollTTL", 15_000),
     ("services.storageEngine.maxScrollDuration", 60_000),
-    # Where design §3 and §4 decide.
+    # Where docs/architecture.md decide.
     ("limits.loginsPerSecond", 0),
     ("security.passwords.cost", 12),
     ("security.strict", False),
@@ -237,7 +237,7 @@ def test_unknown_key_is_refused_without_its_value(name: str) -> None:
         f"{LOCAL}.stretching",
         "security.jwt.expiresIn",
         "security.standard.roles",
-        "server.system.logs.transports",
+        "server.logs.transports",
     ],
 )
 def test_settings_without_effect_are_told(name: str) -> None:

@@ -90,7 +90,7 @@ def test_it_never_goes_back_nor_leaps(moves: list[tuple[int, float, bool]]) -> N
 
 @pytest.mark.parametrize("moved_s", [-HOUR_S, HOUR_S])
 async def test_tokens_keep_their_time(moved_s: int) -> None:
-    """contract/02 §1.5: a token of an hour lives on though the clock leaps an hour ahead; once it
+    """docs/api/auth.md: a token of an hour lives on though the clock leaps an hour ahead; once it
     is over it stays so though the clock is set back, also one that nobody used in between."""
     world = World()
     clock = world.clock()
@@ -135,7 +135,8 @@ async def test_a_server_keeps_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
             cheap_config(),
             data=":memory:",
             open_mode=False,
-            on_ready=lambda address, code: ready.set_result(address),
+            on_ready=ready.set_result,
+            on_code=lambda code: None,
         )
     )
     port = int((await in_time(ready)).rpartition(":")[2])

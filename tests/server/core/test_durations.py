@@ -1,4 +1,4 @@
-"""The `ms` syntax of lifetimes (contract/02 §1.3)."""
+"""The `ms` syntax of lifetimes (docs/api/auth.md)."""
 
 import pytest
 from hypothesis import given

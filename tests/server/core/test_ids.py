@@ -1,4 +1,4 @@
-"""Which ids users may have, and what made-up ones look like (contract/03 §2.1)."""
+"""Which ids users may have, and what made-up ones look like (docs/api/security.md)."""
 
 import re
 import uuid

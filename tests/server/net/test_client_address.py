@@ -1,4 +1,4 @@
-"""Whose word counts for where a request comes from (design §4, security check H8)."""
+"""Whose word counts for where a request comes from (docs/api/differences.md, security check H8)."""
 
 import pytest
 

@@ -65,7 +65,7 @@ async def is_refused(http: Http) -> bool:
     [
         ("203.0.113.7", bytes([203, 0, 113, 7])),
         ("::ffff:203.0.113.7", bytes([203, 0, 113, 7])),
-        ("2001:db8:1:2::3", bytes.fromhex("20010db800010002")),
+        ("2001:db8:1:2::3", bytes([64]) + bytes.fromhex("20010db800010002")),
         ("127.0.0.2", None),
         ("::1", None),
         ("::ffff:127.0.0.1", None),

@@ -126,7 +126,8 @@ async def test_pushes_wait_for_a_peer_up_to_a_bound() -> None:
 
 @pytest.mark.parametrize("renews", [True, False])
 async def test_what_is_sent_may_count_as_life(renews: bool) -> None:
-    """contract/01 §7: sending does not reset the idle timeout, unless `resetIdleTimeoutOnSend`."""
+    """docs/api/transport.md: sending does not reset the idle timeout, unless
+    `resetIdleTimeoutOnSend`."""
     async with listening(socket_s=10, renews_on_push=renews) as under:
         opened = await under.open_socket()
         (peer,) = under.listener.peers
@@ -145,7 +146,8 @@ async def test_what_is_sent_may_count_as_life(renews: bool) -> None:
 
 
 async def test_silent_sockets_are_pinged() -> None:
-    """contract/08, `sendPingsAutomatically`: whoever answers stays, whoever does not is dropped."""
+    """docs/configuration.md, `sendPingsAutomatically`: whoever answers stays, whoever does not is
+    dropped."""
     async with listening(socket_s=10, pong_s=10) as under:
         alive, dead = await under.open_socket(), await under.open_socket()
         answered = await under.connect()

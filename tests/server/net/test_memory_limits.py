@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.server.app.test_serve import Process, serving
-from tests.server.net.test_connection import UPGRADE
+from tests.server.net.test_connection import UPGRADE as ANY_UPGRADE
 from tests.support.server import write_client_frame
 from tests.support.waiting import WAIT_S, until
 
@@ -23,14 +23,16 @@ UNFINISHED_BYTES = 256 * MEBIBYTE  # the default of `limits.unfinishedSize`
 ADDRESS_SPACE_BYTES = 2**30
 PROBES = 50
 BODY = b"a" * 999_000
-POST = b"POST /_query HTTP/1.1\r\nHost: a\r\n"
+# A name of this machine, as `--open` asks for.
+UPGRADE = ANY_UPGRADE.replace(b"Host: x\r\n", b"Host: localhost\r\n")
+POST = b"POST /_query HTTP/1.1\r\nHost: localhost\r\n"
 UNFINISHED = {
     "length": (b"", POST + b"Content-Length: 1000000\r\n\r\n" + BODY),
     "chunks": (b"", POST + b"Transfer-Encoding: chunked\r\n\r\nF4240\r\n" + BODY),
     "frame": (UPGRADE, b"\x81\xff" + struct.pack("!Q", 1_000_000) + bytes(4) + BODY),
     "fragment": (UPGRADE, b"\x01\xff" + struct.pack("!Q", len(BODY)) + bytes(4) + BODY),
 }
-OPENAPI = b"GET /_openapi HTTP/1.1\r\nHost: a\r\n\r\n"
+OPENAPI = b"GET /_openapi HTTP/1.1\r\nHost: localhost\r\n\r\n"
 OPENAPI_MESSAGE = write_client_frame(0x81, b'{"controller":"server","action":"openapi"}')
 UNREAD = {"http": (b"", OPENAPI * 64), "websocket": (UPGRADE, OPENAPI_MESSAGE * 64)}
 BEHIND_A_PROXY = (

@@ -105,6 +105,7 @@ def session(number: int, **changed: object) -> Row:
         "data": {},
         "amr": ["local"],
         "authenticated_at": None,
+        "parent": None,
     }
     return row | changed
 

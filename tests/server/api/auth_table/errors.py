@@ -1,4 +1,4 @@
-"""The errors the rows speak of: id, code and status as contract/06 lists them."""
+"""The errors the rows speak of: id, code and status as docs/api/errors.md lists them."""
 
 from tests.server.api.auth_table.rows import TEXT, Refusal
 
@@ -34,6 +34,6 @@ MUST_CHANGE_PASSWORD = Refusal(f"{LOCAL}must_change_password", 67108869, 401)
 REUSED_PASSWORD = Refusal(f"{LOCAL}reused_password", 67108870, 400)
 WEAK_PASSWORD = Refusal(f"{LOCAL}weak_password", 67108871, 400)
 BAD_CREDENTIALS = Refusal(None, None, 400)
-"""contract/05 §1.5: these three have no id."""
+"""docs/api/strategies.md: these three have no id."""
 WRONG_PRESENT_PASSWORD = Refusal(None, None, 403)
 CREDENTIALS_CONFLICT = Refusal(None, None, 412)

@@ -43,10 +43,10 @@ ROUTES = {
     "searchApiKeys": ("POST /api-keys/_search",),
     "deleteApiKey": ("DELETE /api-keys/:_id",),
 }
-"""The routes of each action, the deprecated ones last (contract/02 §4)."""
+"""The routes of each action, the deprecated ones last (docs/api/auth.md)."""
 
 AUTHENTICATED_ONLY = ("logout", "refreshToken", "updateSelf", *credentials.ACTIONS)
-"""contract/02 §4: 401 for anonymous, whatever his rights are."""
+"""docs/api/auth.md: 401 for anonymous, whatever his rights are."""
 
 _OWN = [*logins.ROWS, *tokens.ROWS, *selves.ROWS, *credentials.ROWS, *keys.ROWS]
 

@@ -92,7 +92,7 @@ CREATE = [
         for body in ({"description": 5}, {"description": None}, {"description": ["x"]})
     ),
     create(
-        "a description has an end; house style §4",
+        "a description has an end; CONTRIBUTING.md",
         INVALID_ARGUMENT.of("body.description", TEXT),
         {"description": "x" * 4097},
     ),

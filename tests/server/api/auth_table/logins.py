@@ -59,7 +59,7 @@ ACKNOWLEDGED = Gives({"acknowledged": True})
 
 
 def logged_in(ttl_ms: int = HOUR_MS, kuid: str = "ann", prefix: str = "") -> Gives:
-    """Give what a login comes to (contract/02 §4 login; the token by design §4)."""
+    """Give what a login comes to (docs/api/auth.md login; the token by docs/api/differences.md)."""
     return Gives(
         {
             "_id": kuid,
@@ -114,8 +114,12 @@ LOGIN = [
     login("cookieAuth false", logged_in(), args=LOCAL | {"cookieAuth": False}),
     login("with the token of who may log in; 09 Tokens", logged_in(), by=admin),
     login("unknown arguments; 01 §2, 07 §1.1", logged_in(), args=LOCAL | {"verb": "POST"}),
-    login("a new token each time; design §4", logged_in(), lives=(ann, anns_other)),
-    login("jwt; design §4 prefix", logged_in(prefix="kauth-"), on=token_setting(prefix="kauth-")),
+    login("a new token each time; docs/api/differences.md", logged_in(), lives=(ann, anns_other)),
+    login(
+        "jwt; docs/api/differences.md prefix",
+        logged_in(prefix="kauth-"),
+        on=token_setting(prefix="kauth-"),
+    ),
     login(
         "linked to an endless token; security check A10",
         logged_in(),
@@ -134,12 +138,18 @@ LOGIN = [
     ),
     login("failures row 1", UNKNOWN_STRATEGY.of("pigeon"), args={"strategy": "pigeon"}),
     *(login("failures row 2; security check A1", MISSING_USER, body) for body in WRONG),
-    login("failures row 2; design §4 no credentials", MISSING_USER, before=(passwordless,)),
-    login("failures row 2; design §4 disabled", MISSING_USER, before=(disabled_user,)),
+    login(
+        "failures row 2; docs/api/differences.md no credentials",
+        MISSING_USER,
+        before=(passwordless,),
+    ),
+    login(
+        "failures row 2; docs/api/differences.md disabled", MISSING_USER, before=(disabled_user,)
+    ),
     *(login("failures row 3", MISSING_USER, body) for body in PARTS_OF_CREDENTIALS),
     *(
         login(
-            "design §4, password of a wrong type",
+            "docs/api/differences.md, password of a wrong type",
             INVALID_TYPE.of("password", "string"),
             {"username": "ann", "password": value},
         )
@@ -147,7 +157,7 @@ LOGIN = [
     ),
     *(
         login(
-            "design §4, name of a wrong type",
+            "docs/api/differences.md, name of a wrong type",
             INVALID_TYPE.of("username", "string"),
             {"username": value, "password": PASSWORD},
         )
@@ -200,7 +210,11 @@ LOGOUT = [
     logout("global", args=GLOBAL, ends=(ann, anns_other), lives=(admin, anns_key)),
     logout("global false", args={"global": False}, ends=(ann,), lives=(anns_other,)),
     *(
-        logout(f"global as {text!r}; design §4 HTTP booleans", args={"global": text}, **row)
+        logout(
+            f"global as {text!r}; docs/api/differences.md HTTP booleans",
+            args={"global": text},
+            **row,
+        )
         for texts, row in (
             (("", "true", "1"), {"ends": (ann, anns_other), "ways": HTTP}),
             (("false", "0"), {"ends": (ann,), "lives": (anns_other,), "ways": HTTP}),

@@ -104,7 +104,7 @@ class Expected(Protocol):
 
 @dataclass(frozen=True)
 class Refusal:
-    """An error of contract/06, with what it names; without an id, one of the plain ones."""
+    """An error of docs/api/errors.md, with what it names; without an id, one of the plain ones."""
 
     id: str | None
     code: int | None
@@ -180,7 +180,8 @@ TEXT = Such("some text", lambda value: isinstance(value, str) and value != "")
 
 
 def token_of(kuid: str, ttl_ms: int = 3_600_000, prefix: str = "") -> Such:
-    """Give what a new token is like: contract/02 §1.1, with the random claim of design §4."""
+    """Give what a new token is like: docs/api/auth.md, with the random claim of
+    docs/api/differences.md."""
 
     def holds(value: object) -> bool:
         assert isinstance(value, str) and value.startswith(f"{prefix}eyJ")

@@ -21,16 +21,27 @@ from tests.server.api.auth_table.rows import Expected, Gives, Maker, Row, Such
 from tests.support.clock import START_MS
 
 DEFAULT_ROLE = {
-    *("checkToken", "getCurrentUser", "getMyRights", "logout", "updateSelf"),  # contract/03 §4
+    *(
+        "checkToken",
+        "getCurrentUser",
+        "getMyRights",
+        "logout",
+        "updateSelf",
+    ),  # docs/api/security.md
     *("refreshToken", "checkRights", "getStrategies", "credentialsExist", "getMyCredentials"),
     *("createMyCredentials", "updateMyCredentials", "validateMyCredentials"),
-    *("deleteMyCredentials", "getMySessions", "deleteMySession"),  # design §4, default role
+    *(
+        "deleteMyCredentials",
+        "getMySessions",
+        "deleteMySession",
+    ),  # docs/api/differences.md, default role
 }
 ANONYMOUS_ROLE = {"checkToken", "getCurrentUser", "getMyRights", "login"}
 
 
 def info(author: str, updater: str | None = None) -> dict[str, object]:
-    """Give the `_kuzzle_info` of a user made, and maybe updated, at the start (design §4)."""
+    """Give the `_kuzzle_info` of a user made, and maybe updated, at the start
+    (docs/api/differences.md)."""
     updated_at = None if updater is None else START_MS
     return {"author": author, "createdAt": START_MS, "updatedAt": updated_at, "updater": updater}
 
@@ -155,7 +166,12 @@ DEEP = Gives(document("ann", a={"b": 1, "c": 2}, tags=[]))
 
 UPDATE_SELF = [
     update("result", Gives(document("ann", town="İzmir")), {"town": "İzmir"}),
-    update("deep merge; design §4", DEEP, {"a": {"c": 2}, "tags": []}, before=(documented_ann,)),
+    update(
+        "deep merge; docs/api/differences.md",
+        DEEP,
+        {"a": {"c": 2}, "tags": []},
+        before=(documented_ann,),
+    ),
     update("nothing", Gives(document("ann")), {}),
     update("falsy _id and profileIds", Gives(document("ann")), {"_id": "", "profileIds": None}),
     update("_kuzzle_info; 03 §2.1", Gives(document("ann")), {"_kuzzle_info": {"author": "x"}}),

@@ -1,4 +1,4 @@
-"""Mappings of users, profiles and roles, and what they do to searches (contract/03 §7.7, §7.9)."""
+"""Mappings of users, profiles and roles, and what they do to searches (docs/api/security.md)."""
 
 import pytest
 
@@ -30,7 +30,7 @@ DEFAULTS = {
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("kind", DEFAULTS)
 async def test_mappings_are_kept(server: Running, transport: str, kind: str) -> None:
-    """contract/03 §7.7, §7.9: the defaults, then what was added, with `_kuzzle_info` in the answer
+    """docs/api/security.md: the defaults, then what was added, with `_kuzzle_info` in the answer
     to a change alone."""
     admin = await server.create_admin()
     get, update = f"security:get{kind}Mapping", f"security:update{kind}Mapping"
@@ -90,7 +90,7 @@ BAD = [
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_bad_mappings(server: Running, transport: str) -> None:
-    """contract/03 §7.9, "Mapping errors", contract/06; nothing is changed."""
+    """docs/api/security.md, "Mapping errors", docs/api/errors.md; nothing is changed."""
     admin = await server.create_admin()
     update = "security:updateUserMapping"
     for body, name in BAD:
@@ -105,7 +105,7 @@ async def test_bad_mappings(server: Running, transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_dynamic_may_be_a_boolean(server: Running, transport: str) -> None:
-    """contract/03 §7.9: booleans become text."""
+    """docs/api/security.md: booleans become text."""
     admin = await server.create_admin()
     for given, kept in ((True, "true"), (False, "false")):
         body = {"dynamic": given}
@@ -130,7 +130,8 @@ async def found(server: Running, transport: str, admin: str, query: object) -> l
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_texts_are_searched_by_word(server: Running, transport: str) -> None:
-    """contract/03 §7.7: a keyword is compared as a whole, a text by its words; `query_string` and
+    """docs/api/security.md: a keyword is compared as a whole, a text by its words; `query_string`
+    and
     `multi_match` look into the fields of the mapping."""
     admin = await server.create_admin()
     await make_user(server, admin, "ann", bio="Likes long walks", nick="Likes")
@@ -162,7 +163,8 @@ async def indexed(server: Running) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_an_index_changes_no_answer(server: Running, transport: str) -> None:
-    """design §5: fields of users that a mapping names are found fast, and found the same."""
+    """docs/architecture.md: fields of users that a mapping names are found fast, and found the
+    same."""
     admin = await server.create_admin()
     await make_user(server, admin, "ann", age=31, tags=["a", "b"], home={"zip": "1"})
     queries = [
@@ -190,7 +192,7 @@ async def test_an_index_changes_no_answer(server: Running, transport: str) -> No
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_refresh(server: Running, transport: str) -> None:
-    """contract/03 §7.9: null for the three collections, otherwise 400."""
+    """docs/api/security.md: null for the three collections, otherwise 400."""
     admin = await server.create_admin()
     call = {"token": admin}
     for name in ("users", "profiles", "roles"):

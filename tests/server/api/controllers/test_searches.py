@@ -1,5 +1,5 @@
-"""Searches over the wire: users, profiles, roles, credentials, their pages and scrolls (contract/03
-§7)."""
+"""Searches over the wire: users, profiles, roles, credentials, their pages and scrolls
+(docs/api/security.md)."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -121,7 +121,7 @@ FOUND: list[tuple[object, list[str]]] = [
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_users_are_found(people: tuple[Running, str], transport: str) -> None:
-    """contract/03 §7.7: clauses, orders and pages; `total` counts all matches."""
+    """docs/api/security.md: clauses, orders and pages; `total` counts all matches."""
     server, admin = people
     for body, expected in FOUND:
         answer = await server.call(transport, "security:searchUsers", token=admin, body=body)
@@ -133,8 +133,8 @@ async def test_users_are_found(people: tuple[Running, str], transport: str) -> N
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_hit_is_the_user(people: tuple[Running, str], transport: str) -> None:
-    """contract/03 §2.1, §7.7, contract/07 §3: `_id` and `_source`, with `_kuzzle_info`; the same as
-    getUser gives."""
+    """docs/api/security.md, docs/api/transport.md: `_id` and `_source`, with `_kuzzle_info`; the
+    same as getUser gives."""
     server, admin = people
     body = {"query": {"term": {"_id": "bob"}}}
     answer = await server.call(transport, "security:searchUsers", token=admin, body=body)
@@ -155,7 +155,7 @@ KONCORDE = [
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_koncorde(people: tuple[Running, str], transport: str) -> None:
-    """contract/03 §7.7; without a query everybody is found."""
+    """docs/api/security.md; without a query everybody is found."""
     server, admin = people
     for body, expected in KONCORDE:
         answer = await server.call(
@@ -174,7 +174,7 @@ ARGUMENTS = [
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_pages(people: tuple[Running, str], transport: str) -> None:
-    """contract/03 §7.7: `from` and `size` are arguments, and win over the body's."""
+    """docs/api/security.md: `from` and `size` are arguments, and win over the body's."""
     server, admin = people
     for args, expected in ARGUMENTS:
         answer = await server.call(
@@ -221,7 +221,8 @@ BAD: list[tuple[object, dict[str, object], int, str | None]] = [
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_bad_searches(people: tuple[Running, str], transport: str) -> None:
-    """contract/03 §7.7, contract/06, design §4: each with its id and status."""
+    """docs/api/security.md, docs/api/errors.md, docs/api/differences.md: each with its id and
+    status."""
     server, admin = people
     for action in ("searchUsers", "searchProfiles"):
         for body, args, status, error_id in BAD:
@@ -235,7 +236,7 @@ async def test_bad_searches(people: tuple[Running, str], transport: str) -> None
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_the_size_is_bounded_by_the_configuration(transport: str) -> None:
-    """contract/03 §7.7: `limits.documentsFetchCount` is the default and the most."""
+    """docs/api/security.md: `limits.documentsFetchCount` is the default and the most."""
     config = cheap_config()
     config = replace(config, limits=replace(config.limits, documents_fetch_count=3))
     async with peopled(config) as (server, admin):
@@ -321,7 +322,7 @@ PROFILES = [
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_profiles_are_found(people: tuple[Running, str], transport: str) -> None:
-    """contract/03 §7.5: `roles` is one of the roles in the policies."""
+    """docs/api/security.md: `roles` is one of the roles in the policies."""
     server, admin = people
     for body, expected in PROFILES:
         answer = await server.call(transport, "security:searchProfiles", token=admin, body=body)
@@ -345,7 +346,8 @@ ROLES = [
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_roles_are_found(people: tuple[Running, str], transport: str) -> None:
-    """contract/03 §7.4: `controllers` is one of these or `*`; its total is what was filtered."""
+    """docs/api/security.md: `controllers` is one of these or `*`; its total is what was
+    filtered."""
     server, admin = people
     for body, expected in ROLES:
         answer = await server.call(transport, "security:searchRoles", token=admin, body=body)
@@ -396,7 +398,8 @@ NOT_CREDENTIALS: list[tuple[object, int]] = [
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_users_are_found_by_credentials(people: tuple[Running, str], transport: str) -> None:
-    """contract/03 §7.6, contract/05 §1.5: by `username` alone, sorted by it or by `kuid`."""
+    """docs/api/security.md, docs/api/strategies.md: by `username` alone, sorted by it or by
+    `kuid`."""
     server, admin = people
     call = {"token": admin, "strategy": "local"}
     action = "security:searchUsersByCredentials"
@@ -422,7 +425,7 @@ async def test_users_are_found_by_credentials(people: tuple[Running, str], trans
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_strategy_without_search(people: tuple[Running, str], transport: str) -> None:
-    """contract/05 §2: 500 `plugin.strategy.missing_optional_method`."""
+    """docs/api/strategies.md: 500 `plugin.strategy.missing_optional_method`."""
     server, admin = people
     strategies = server.app.services.strategies
     strategies.register("mute", Mute(strategies.get("local")))
@@ -450,7 +453,7 @@ class Mute:
 async def test_nobody_searches_without_the_right(
     people: tuple[Running, str], transport: str
 ) -> None:
-    """contract/03 §4: none of these is a right of the default role."""
+    """docs/api/security.md: none of these is a right of the default role."""
     server, _ = people
     token = await server.login("ann@example.org")
     for action, args in [

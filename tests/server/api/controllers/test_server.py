@@ -1,4 +1,5 @@
-"""The `server` controller (contract/04) and the router's own endpoints (contract/01 §3.6)."""
+"""The `server` controller (docs/api/server.md) and the router's own endpoints
+(docs/api/transport.md)."""
 
 import pytest
 
@@ -11,14 +12,14 @@ NO_ACTION = {"action": None, "controller": None, "error": None, "status": 200, "
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_now(server: Running, transport: str) -> None:
-    """contract/04."""
+    """docs/api/server.md."""
     answer = await server.call(transport, "server:now", token=await server.create_admin())
     assert isinstance(answer["result"]["now"], int)
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_admin_exists(server: Running, transport: str) -> None:
-    """contract/04; design §4: everybody may ask while there is none."""
+    """docs/api/server.md; docs/api/differences.md: everybody may ask while there is none."""
     answer = await server.call(transport, "server:adminExists")
     assert answer["result"] == {"exists": False}
     token = await server.create_admin()
@@ -30,7 +31,8 @@ async def test_admin_exists(server: Running, transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_public_api(server: Running, transport: str) -> None:
-    """contract/04: routes in the order of declaration, deprecated ones last, anonymous may ask."""
+    """docs/api/server.md: routes in the order of declaration, deprecated ones last, anonymous may
+    ask."""
     answer = await server.call(transport, "server:publicApi")
     listed = answer["result"]
     assert {(c, a) for c, actions in listed.items() for a in actions} == {
@@ -58,7 +60,7 @@ async def test_public_api(server: Running, transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_info(server: Running, transport: str) -> None:
-    """contract/04, design §4."""
+    """docs/api/server.md, docs/api/differences.md."""
     answer = await server.call(transport, "server:info", token=await server.create_admin())
     info = answer["result"]["serverInfo"]
     assert info["kuzzle"]["version"] == "2.56.0"
@@ -76,7 +78,7 @@ async def test_info(server: Running, transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_health_check(server: Running, transport: str) -> None:
-    """contract/04."""
+    """docs/api/server.md."""
     token = await server.create_admin()
     answer = await server.call(transport, "server:healthCheck", token=token)
     assert answer["result"] == {
@@ -92,7 +94,7 @@ async def test_health_check(server: Running, transport: str) -> None:
 
 
 async def test_health_check_of_a_broken_store(server: Running) -> None:
-    """contract/04: the result and the error together."""
+    """docs/api/server.md: the result and the error together."""
     token = await server.create_admin()
     await server.call("http", "server:now", token=token)
     await server.app.services.storage.close()
@@ -107,7 +109,7 @@ async def test_health_check_of_a_broken_store(server: Running) -> None:
 
 @pytest.mark.parametrize("path", ["/_healthcheck", "/_ready"])
 async def test_probes(server: Running, path: str) -> None:
-    """contract/01 §3.6: no rights, an envelope, `result` null."""
+    """docs/api/transport.md: no rights, an envelope, `result` null."""
     http = await server.connect()
     answer = await http.ask("GET", path)
     assert answer.status == 200
@@ -116,7 +118,7 @@ async def test_probes(server: Running, path: str) -> None:
 
 
 async def test_head_of_the_root(server: Running) -> None:
-    """contract/01 §3.2; no body (RFC 9110 §9.3.2)."""
+    """docs/api/transport.md; no body (RFC 9110 §9.3.2)."""
     http = await server.connect()
     answer = await http.ask("HEAD", "/")
     assert answer.status == 200
@@ -127,7 +129,7 @@ async def test_head_of_the_root(server: Running) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/_me", "/nowhere/at/all"])
 async def test_preflight(server: Running, path: str) -> None:
-    """contract/01 §3.2, §5.1: any path, any origin."""
+    """docs/api/transport.md: any path, any origin."""
     http = await server.connect()
     answer = await http.ask("OPTIONS", path, headers={"Origin": "http://app.example"})
     assert answer.status == 200

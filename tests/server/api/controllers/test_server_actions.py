@@ -1,5 +1,5 @@
 """What the `server` controller tells of the server: rights, configuration, capabilities, health
-(contract/04)."""
+(docs/api/server.md)."""
 
 import json
 import sqlite3
@@ -38,7 +38,8 @@ STORES = ("internalCache", "memoryStorage", "storageEngine")
     ],
 )
 async def test_only_administrators_may_ask(server: Running, transport: str, name: str) -> None:
-    """contract/03 §4: none of these is among the rights everybody or every user begins with."""
+    """docs/api/security.md: none of these is among the rights everybody or every user begins
+    with."""
     admin = await server.create_admin()
     ann = await server.create_user(admin, "ann")
     refused = {None: "security.rights.unauthorized", ann: "security.rights.forbidden"}
@@ -50,8 +51,9 @@ async def test_only_administrators_may_ask(server: Running, transport: str, name
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_get_config(transport: str) -> None:
-    """contract/04 getConfig, security check X4: by the names of the settings, without `security`;
-    `cluster.enabled` is read by `kourou app:doctor` (contract/07 §2)."""
+    """docs/api/server.md getConfig, security check X4: by the names of the settings, without
+    `security`;
+    `cluster.enabled` is read by `kourou app:doctor` (docs/api/transport.md)."""
     config = cheap_config(limits=replace(cheap_config().limits, documents_fetch_count=77))
     token = replace(config.security.auth_token, secret=SECRET)
     config = replace(config, security=replace(config.security, auth_token=token))
@@ -93,7 +95,7 @@ def test_secrets_are_left_out() -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_capabilities(server: Running, transport: str) -> None:
-    """contract/04 capabilities."""
+    """docs/api/server.md capabilities."""
     admin = await server.create_admin()
     result = (await server.call(transport, "server:capabilities", token=admin))["result"]
     assert result.keys() == {"limits", "plugins", "routes", "services", "version"}
@@ -109,7 +111,7 @@ async def test_capabilities(server: Running, transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_info_has_the_shapes_of_the_reference(server: Running, transport: str) -> None:
-    """contract/04 info: members of each part, whatever stands behind it."""
+    """docs/api/server.md info: members of each part, whatever stands behind it."""
     admin = await server.create_admin()
     result = (await server.call(transport, "server:info", token=admin))["result"]["serverInfo"]
     kuzzle, services = result["kuzzle"], result["services"]
@@ -165,7 +167,7 @@ async def test_info_has_the_shapes_of_the_reference(server: Running, transport: 
 async def test_health_of_some(
     server: Running, transport: str, services: object, found: tuple[str, ...]
 ) -> None:
-    """contract/04 healthCheck: entries limit the checks; null is as good as absent."""
+    """docs/api/server.md healthCheck: entries limit the checks; null is as good as absent."""
     admin = await server.create_admin()
     answer = await server.call(transport, "server:healthCheck", token=admin, services=services)
     assert answer["result"] == {"services": dict.fromkeys(found, "green"), "status": "green"}
@@ -178,7 +180,7 @@ async def test_health_of_some(
 async def test_a_red_store(
     server: Running, transport: str, services: object, found: tuple[str, ...]
 ) -> None:
-    """contract/04 healthCheck: result and error both, status 500; what is not checked is not
+    """docs/api/server.md healthCheck: result and error both, status 500; what is not checked is not
     red."""
     admin = await server.create_admin()
     await server.call(transport, "server:now", token=admin)
@@ -206,7 +208,7 @@ def test_a_machine_that_says_little(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def as_the_sdk_chooses(routes: list[dict[str, str]]) -> tuple[str, str]:
-    """Give verb and url that the JavaScript SDK uses of an action's routes (contract/04)."""
+    """Give verb and url that the JavaScript SDK uses of an action's routes (docs/api/server.md)."""
     if len({len(route["url"]) for route in routes}) == 1:
         reading = [route for route in routes if route["verb"] == "GET"]
         route = reading[-1] if reading else routes[0]
@@ -238,7 +240,8 @@ def as_the_sdk_chooses(routes: list[dict[str, str]]) -> tuple[str, str]:
     ],
 )
 def test_routes_the_sdk_chooses(name: str, verb: str, url: str) -> None:
-    """contract/04 publicApi: the order of routes decides; `/_metrics` belongs to `metrics`."""
+    """docs/api/server.md publicApi: the order of routes decides; `/_metrics` belongs to
+    `metrics`."""
     controller, _, action = name.partition(":")
     listed = public_api()[controller][action]
     assert as_the_sdk_chooses(listed["http"]) == (verb, url)
@@ -247,7 +250,7 @@ def test_routes_the_sdk_chooses(name: str, verb: str, url: str) -> None:
 
 
 def test_every_action_of_the_contract_is_there() -> None:
-    """contract/04, the table."""
+    """docs/api/server.md, the table."""
     assert set(TABLE["server"]) == {
         "adminExists",
         "capabilities",

@@ -1,5 +1,5 @@
-"""Users over every transport: read, changed, replaced, deleted, looked at (contract/03 §2.1, §5,
-§7.2, §7.8; design §4)."""
+"""Users over every transport: read, changed, replaced, deleted, looked at (docs/api/security.md,
+§7.2, §7.8; docs/api/differences.md)."""
 
 import asyncio
 from dataclasses import replace
@@ -47,8 +47,8 @@ async def profile_rows(server: Running, kuid: str) -> list[object]:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_an_update_is_merged(server: Running, transport: str) -> None:
-    """contract/03 §1, §2.1, §7.2 updateUser; design §4: deep merge, answered and stored; the caller
-    is the updater; what is no content is ignored."""
+    """docs/api/security.md updateUser; docs/api/differences.md: deep merge, answered and stored;
+    the caller is the updater; what is no content is ignored."""
     admin = await server.create_admin()
     made = await make(server, admin)
     body = {"home": {"town": "Kars", "tags": []}, "age": 3, "_id": "x", "_kuzzle_info": {"a": 1}}
@@ -74,7 +74,7 @@ async def test_an_update_is_merged(server: Running, transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_other_profiles_are_in_force_at_once(server: Running, transport: str) -> None:
-    """contract/03 §7.2 updateUser with profileIds, contract/02 §1.7; security check S9: a live
+    """docs/api/security.md updateUser with profileIds, docs/api/auth.md; security check S9: a live
     token gets and loses rights with the next request, on every transport."""
     admin = await server.create_admin()
     token = await server.create_user(admin, "ann")
@@ -93,7 +93,7 @@ async def test_other_profiles_are_in_force_at_once(server: Running, transport: s
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_replaced_user_has_nothing_of_the_old_one(server: Running, transport: str) -> None:
-    """contract/03 §1, §7.2 replaceUser; his credentials stay (§7.2: a document, no account)."""
+    """docs/api/security.md replaceUser; his credentials stay (§7.2: a document, no account)."""
     admin = await server.create_admin()
     await server.create_user(admin, "ann")
     body = {"profileIds": ["anonymous"], "color": "red", "_id": "x", "_kuzzle_info": 1}
@@ -114,7 +114,7 @@ async def test_a_replaced_user_has_nothing_of_the_old_one(server: Running, trans
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_an_upsert_creates_then_updates(server: Running, transport: str) -> None:
-    """contract/03 §7.2 upsertUser: `default` and `credentials` count at the creation only, and
+    """docs/api/security.md upsertUser: `default` and `credentials` count at the creation only, and
     `content` wins."""
     admin = await server.create_admin()
     body = {
@@ -148,8 +148,8 @@ async def test_an_upsert_creates_then_updates(server: Running, transport: str) -
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_several_users_are_read_at_once(server: Running, transport: str) -> None:
-    """contract/03 §7.2 mGetUsers: in the order asked for, unknown ones silently absent, no total;
-    every hit has `_kuzzle_info` (§1)."""
+    """docs/api/security.md mGetUsers: in the order asked for, unknown ones silently absent, no
+    total; every hit has `_kuzzle_info` (§1)."""
     admin = await server.create_admin()
     for kuid in ("ann", "bob"):
         await make(server, admin, kuid)
@@ -170,7 +170,7 @@ async def test_several_users_are_read_at_once(server: Running, transport: str) -
 
 
 async def test_both_routes_to_several_users(server: Running) -> None:
-    """contract/03 §7.1: GET and POST."""
+    """docs/api/security.md: GET and POST."""
     admin = await server.create_admin()
     http = await server.connect()
     for ask in (
@@ -185,7 +185,7 @@ async def test_both_routes_to_several_users(server: Running) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_several_users_are_deleted_at_once(server: Running, transport: str) -> None:
-    """contract/03 §7.8: 200 and no error when all are gone; what was theirs is gone too."""
+    """docs/api/security.md: 200 and no error when all are gone; what was theirs is gone too."""
     admin = await server.create_admin()
     token = await server.create_user(admin, "ann")
     await make(server, admin, "bob")
@@ -203,7 +203,8 @@ async def test_several_users_are_deleted_at_once(server: Running, transport: str
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_who_can_not_be_deleted_is_named(server: Running, transport: str) -> None:
-    """contract/03 §7.8, design §4: 206, with `document` and `reason` for each of them."""
+    """docs/api/security.md, docs/api/differences.md: 206, with `document` and `reason` for each of
+    them."""
     admin = await server.create_admin()
     await make(server, admin)
     body = {"ids": ["nobody", "ann", "-1"]}
@@ -220,7 +221,7 @@ async def test_who_can_not_be_deleted_is_named(server: Running, transport: str) 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_what_a_user_may_do(server: Running, transport: str) -> None:
-    """contract/03 §5, §7.2 getUserRights; `-1` is the anonymous user (§2.1)."""
+    """docs/api/security.md getUserRights; `-1` is the anonymous user (§2.1)."""
     admin = await server.create_admin()
     user = await server.create_user(admin, "ann")
     own = await server.call(transport, "auth:getMyRights", token=user)
@@ -235,7 +236,7 @@ async def test_what_a_user_may_do(server: Running, transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_how_a_user_logs_in(server: Running, transport: str) -> None:
-    """contract/03 §7.2 getUserStrategies: `-1` has none."""
+    """docs/api/security.md getUserStrategies: `-1` has none."""
     admin = await server.create_admin()
     await make(server, admin)
     for kuid, names in (("admin", ["local"]), ("ann", []), ("-1", []), ("anonymous", [])):
@@ -245,7 +246,7 @@ async def test_how_a_user_logs_in(server: Running, transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_whether_a_user_might(server: Running, transport: str) -> None:
-    """contract/03 §7.2 checkRights: of the user named, not of the caller."""
+    """docs/api/security.md checkRights: of the user named, not of the caller."""
     admin = await server.create_admin()
     await make(server, admin)
     for kuid, action, allowed in (
@@ -261,8 +262,8 @@ async def test_whether_a_user_might(server: Running, transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_first_administrator_may_reset_rights(server: Running, transport: str) -> None:
-    """contract/03 §7.2 createFirstAdmin `reset`, §7.9 restrictDefaultRights: the restricted rights
-    of §4 are back; without it they stay as they are."""
+    """docs/api/security.md createFirstAdmin `reset`, §7.9 restrictDefaultRights: the restricted
+    rights of §4 are back; without it they stay as they are."""
     admin = await server.create_admin()
     role = {"controllers": {"*": {"actions": {"*": True}}}}
     name = "security:createOrReplaceRole"
@@ -283,7 +284,7 @@ async def test_a_first_administrator_may_reset_rights(server: Running, transport
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("kind", ["uuid", "human", "other"])
 async def test_kinds_of_made_up_ids(server: Running, transport: str, kind: str) -> None:
-    """contract/03 §2.1: any other value acts as `human`; null as an id is none."""
+    """docs/api/security.md: any other value acts as `human`; null as an id is none."""
     admin = await server.create_admin()
     answer = await server.call(
         transport, "security:createRestrictedUser", token=admin, kuid=kind, _id=None
@@ -336,7 +337,7 @@ REFUSED: list[tuple[str, object, str, list[object]]] = [  # action, body, id, pr
 async def test_changes_that_can_not_be(
     server: Running, transport: str, name: str, body: object, error_id: str, props: list[object]
 ) -> None:
-    """contract/03 §2.1, §7.2; design §4 on empty profileIds; nothing has changed."""
+    """docs/api/security.md; docs/api/differences.md on empty profileIds; nothing has changed."""
     admin = await server.create_admin()
     made = await make(server, admin)
     answer = await server.call(transport, name, token=admin, _id="ann", body=body)
@@ -350,7 +351,7 @@ async def test_changes_that_can_not_be(
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("kuid", ["nobody", "x" * 600])
 async def test_who_is_not_there(server: Running, transport: str, kuid: str) -> None:
-    """contract/03 §7.2: 404 `security.user.not_found`."""
+    """docs/api/security.md: 404 `security.user.not_found`."""
     admin = await server.create_admin()
     body = {"profileIds": ["default"], "controller": "auth", "action": "login"}
     for name in (GET, UPDATE, REPLACE, RIGHTS, STRATEGIES, CHECK):
@@ -364,7 +365,7 @@ async def test_who_is_not_there(server: Running, transport: str, kuid: str) -> N
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("kuid", sorted(ANONYMOUS_IDS))
 async def test_the_anonymous_user_never_changes(server: Running, transport: str, kuid: str) -> None:
-    """contract/03 §2.1: always there, and nobody's to change."""
+    """docs/api/security.md: always there, and nobody's to change."""
     admin = await server.create_admin()
     body = {"profileIds": ["admin"]}
     for name in (UPDATE, REPLACE):
@@ -378,8 +379,8 @@ async def test_the_anonymous_user_never_changes(server: Running, transport: str,
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_who_has_no_rights_learns_nothing(server: Running, transport: str) -> None:
-    """contract/01 §9, contract/03 §4: none of these is in the default rights, not even for one's
-    own account."""
+    """docs/api/transport.md, docs/api/security.md: none of these is in the default rights, not even
+    for one's own account."""
     user = await server.create_user(await server.create_admin(), "ann")
     args = {"_id": "ann", "userId": "ann"}
     for name in (GET, M_GET, UPDATE, REPLACE, UPSERT, M_DELETE, RIGHTS, STRATEGIES, CHECK, REVOKE):
@@ -393,7 +394,7 @@ async def test_who_has_no_rights_learns_nothing(server: Running, transport: str)
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_check_needs_a_request(server: Running, transport: str) -> None:
-    """contract/03 §7.2 checkRights."""
+    """docs/api/security.md checkRights."""
     admin = await server.create_admin()
     for body, error_id, props in (
         (None, "api.assert.body_required", []),
@@ -411,7 +412,7 @@ async def test_a_check_needs_a_request(server: Running, transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_ids_that_are_none(server: Running, transport: str) -> None:
-    """contract/03 §7.2 mGetUsers, §7.8; no body at all is body_required, as everywhere."""
+    """docs/api/security.md mGetUsers, §7.8; no body at all is body_required, as everywhere."""
     admin = await server.create_admin()
     for name, body, error_id, props in (
         (M_GET, None, MISSING, ["ids"]),
@@ -435,8 +436,8 @@ async def test_ids_that_are_none(server: Running, transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_too_many_ids(transport: str) -> None:
-    """contract/03 §7.8: more than `limits.documentsWriteCount`; `documentsFetchCount` for reads.
-    Nobody is deleted, and as many as are allowed are taken; ids count once."""
+    """docs/api/security.md: more than `limits.documentsWriteCount`; `documentsFetchCount` for
+    reads. Nobody is deleted, and as many as are allowed are taken; ids count once."""
     limits = replace(cheap_config().limits, documents_write_count=2, documents_fetch_count=2)
     async with running(cheap_config(limits=limits)) as server:
         admin = await server.create_admin()
@@ -483,7 +484,7 @@ async def test_a_document_that_grows_too_large(server: Running) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_refused_upsert_makes_nobody(server: Running, transport: str) -> None:
-    """contract/03 §7.3: the strategy's refusal, and no half of a user."""
+    """docs/api/security.md: the strategy's refusal, and no half of a user."""
     admin = await server.create_admin()
     taken = {"local": {"username": "admin", "password": PASSWORD}}
     for credentials, status in ((taken, 412), ({"pigeon": {}}, 400), ({"local": {}}, 400)):
@@ -499,7 +500,7 @@ async def test_a_refused_upsert_makes_nobody(server: Running, transport: str) ->
 
 
 async def test_two_processes_merge_into_one_document(tmp_path: Path) -> None:
-    """design §4, §5: whoever read before the other wrote reads again."""
+    """docs/api/differences.md: whoever read before the other wrote reads again."""
     data = str(tmp_path / "manykeys.db")
     async with running(data=data) as one, running(data=data) as two:
         admin = await one.create_admin()
@@ -521,7 +522,7 @@ async def test_two_processes_merge_into_one_document(tmp_path: Path) -> None:
 
 
 async def test_many_updates_in_one_process_all_succeed(server: Running) -> None:
-    """design §4: they follow each other."""
+    """docs/api/differences.md: they follow each other."""
     admin = await server.create_admin()
     await make(server, admin)
     bodies = [
@@ -536,7 +537,7 @@ async def test_many_updates_in_one_process_all_succeed(server: Running) -> None:
 
 
 async def test_of_upserts_at_once_one_creates(server: Running) -> None:
-    """contract/03 §7.2: everybody succeeds, and the user is there once."""
+    """docs/api/security.md: everybody succeeds, and the user is there once."""
     admin = await server.create_admin()
     asked = [
         server.call(
@@ -557,7 +558,8 @@ async def test_of_upserts_at_once_one_creates(server: Running) -> None:
 
 
 async def test_of_creations_with_one_id_one_succeeds(server: Running) -> None:
-    """contract/09: 412 `security.user.already_exists`, with credentials too, and never 500."""
+    """docs/api/differences.md: 412 `security.user.already_exists`, with credentials too, and never
+    500."""
     admin = await server.create_admin()
     asked = [
         server.call(
@@ -580,7 +582,7 @@ async def test_of_creations_with_one_id_one_succeeds(server: Running) -> None:
 
 @pytest.mark.parametrize("name", [UPDATE, REPLACE, UPSERT])
 async def test_changing_and_deleting_at_once(server: Running, name: str) -> None:
-    """design §5: whoever is first, no half of a user stays."""
+    """docs/architecture.md: whoever is first, no half of a user stays."""
     admin = await server.create_admin()
     document = {**CONTENT, "profileIds": ["default", "anonymous"]}
     body = {"content": document} if name == UPSERT else document
@@ -602,7 +604,7 @@ async def test_changing_and_deleting_at_once(server: Running, name: str) -> None
 @pytest.mark.parametrize("name", [UPDATE, REPLACE, UPSERT])
 @pytest.mark.parametrize("mode", ["fail", "remove"])
 async def test_giving_a_profile_that_goes(server: Running, name: str, mode: str) -> None:
-    """contract/03 §7.5: nobody ends up with a profile that is not there."""
+    """docs/api/security.md: nobody ends up with a profile that is not there."""
     admin = await server.create_admin()
     await make(server, admin)
     body = {"policies": [{"roleId": "default"}]}
@@ -697,7 +699,8 @@ def merged(old: object, new: object) -> object:
 @settings(max_examples=40)
 @given(documents=st.lists(st.dictionaries(NAMES, JSON, max_size=4), min_size=1, max_size=4))
 def test_any_content_can_be_changed_again(documents: list[dict[str, object]]) -> None:
-    """design §4: whatever JSON says is kept, merged, and found unchanged by the next update."""
+    """docs/api/differences.md: whatever JSON says is kept, merged, and found unchanged by the next
+    update."""
 
     async def check() -> None:
         async with running() as server:

@@ -1,5 +1,5 @@
-"""What rights allow (contract/03 §3), how they are listed (§5), and that the rulebook forgets in
-time."""
+"""What rights allow (docs/api/security.md), how they are listed (§5), and that the rulebook forgets
+in time."""
 
 import tracemalloc
 
@@ -369,7 +369,7 @@ async def test_a_change_costs_the_same_however_many_have_the_role(storage):
         assert storage.reads == reads + 2  # the profile and its role
 
 
-SEEN = (Noted.RIGHTS, Noted.STRATEGY)
+SEEN = (Noted.RIGHTS, Noted.STRATEGY, Noted.LOST)
 """After these everybody is read again."""
 
 

@@ -1,4 +1,4 @@
-"""Rights through the whole server, against a plain reading of the contract (contract/03 §3, §5, §7;
+"""Rights through the whole server, against a plain reading of the contract (docs/api/security.md;
 security check S9).
 
 Roles, profiles and users come, change and go in any order, by the actions an administrator has.

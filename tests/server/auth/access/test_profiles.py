@@ -1,4 +1,4 @@
-"""Profiles over every transport (contract/03 §2.3, §7.5, §7.8)."""
+"""Profiles over every transport (docs/api/security.md)."""
 
 import pytest
 
@@ -23,7 +23,7 @@ async def write(server: Running, admin: str, profile_id: str, body: object) -> N
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_profile_comes_changes_and_goes(server: Running, transport: str) -> None:
-    """contract/03 §7.5, §1: `policies`, `rateLimit`, the rest, `_kuzzle_info`; updateProfile
+    """docs/api/security.md: `policies`, `rateLimit`, the rest, `_kuzzle_info`; updateProfile
     merges."""
     admin = await server.create_admin()
 
@@ -79,7 +79,7 @@ async def test_a_profile_comes_changes_and_goes(server: Running, transport: str)
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_what_is_left_out_is_filled_in(server: Running, transport: str) -> None:
-    """contract/03 §2.3: no policies are the default role's, a null limit is 0."""
+    """docs/api/security.md: no policies are the default role's, a null limit is 0."""
     admin = await server.create_admin()
     rows = [
         ({"policies": []}, {"policies": [{"roleId": "default"}], "rateLimit": 0}),
@@ -117,7 +117,7 @@ def policy(**members: object) -> dict[str, object]:
     return {"policies": [{"roleId": "default"}, {"roleId": "default", **members}]}
 
 
-# A profile body, and the error with its props (contract/03 §2.3, row by row).
+# A profile body, and the error with its props (docs/api/security.md, row by row).
 REFUSED = [
     ({"policies": ["x"]}, "api.assert.invalid_type", 400, ["new.policies[0]", "object"]),
     ({"policies": [None]}, "api.assert.invalid_type", 400, ["new.policies[0]", "object"]),
@@ -201,7 +201,8 @@ REFUSED = [
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("action", WRITES)
 async def test_what_is_no_profile(server: Running, transport: str, action: str) -> None:
-    """contract/03 §2.3, over every transport and in every action that writes; nothing is kept."""
+    """docs/api/security.md, over every transport and in every action that writes; nothing is
+    kept."""
     admin = await server.create_admin()
     rows = [
         *REFUSED,
@@ -223,7 +224,7 @@ async def test_what_is_no_profile(server: Running, transport: str, action: str) 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_an_update_that_makes_it_no_profile(server: Running, transport: str) -> None:
-    """contract/03 §2.3, §7.5: what results is checked; a refused update changes nothing."""
+    """docs/api/security.md: what results is checked; a refused update changes nothing."""
     admin = await server.create_admin()
     await write(server, admin, "new", RESTRICTED)
     before = await server.call(transport, "security:getProfile", token=admin, _id="new")
@@ -246,7 +247,7 @@ async def test_an_update_that_makes_it_no_profile(server: Running, transport: st
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_strict_wants_places_that_are_there(server: Running, transport: str) -> None:
-    """contract/03 §2.3: an unknown index is 412; here are none."""
+    """docs/api/security.md: an unknown index is 412; here are none."""
     admin = await server.create_admin()
     for action in ("createOrReplaceProfile", "updateProfile"):
         for strict, body, status in (
@@ -268,7 +269,7 @@ async def test_strict_wants_places_that_are_there(server: Running, transport: st
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_anonymous_keeps_its_role(server: Running, transport: str) -> None:
-    """contract/03 §2.3."""
+    """docs/api/security.md."""
     admin = await server.create_admin()
     for action in ("createOrReplaceProfile", "updateProfile"):
         for body in (BASIC, {"policies": []}):
@@ -289,7 +290,7 @@ async def test_anonymous_keeps_its_role(server: Running, transport: str) -> None
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_ids_that_are_taken_unknown_or_none(server: Running, transport: str) -> None:
-    """contract/03 §7.5, contract/09."""
+    """docs/api/security.md, docs/api/differences.md."""
     admin = await server.create_admin()
     await write(server, admin, "known", RESTRICTED)
     unknown = "security.profile.not_found"
@@ -325,7 +326,7 @@ async def test_ids_that_are_taken_unknown_or_none(server: Running, transport: st
 
 @pytest.mark.parametrize("transport", ["query", "websocket"])
 async def test_an_id_is_required(server: Running, transport: str) -> None:
-    """contract/03 §7: over HTTP it is in the path."""
+    """docs/api/security.md: over HTTP it is in the path."""
     admin = await server.create_admin()
     actions = ("getProfile", "getProfileRights", "updateProfile", "deleteProfile", *WRITES)
     for action in actions:
@@ -338,7 +339,7 @@ async def test_an_id_is_required(server: Running, transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_the_rights_of_a_profile(server: Running, transport: str) -> None:
-    """contract/03 §5: an item for each policy, action and place."""
+    """docs/api/security.md: an item for each policy, action and place."""
     admin = await server.create_admin()
     role = {"controllers": {"document": {"actions": {"get": True, "delete": False}}}}
     await server.call(transport, "security:createRole", token=admin, _id="r", body=role)
@@ -383,7 +384,7 @@ async def test_rights_beyond_reading_are_not_listed(server: Running, transport: 
 async def test_a_profile_in_use_stays_unless_it_is_taken_away(
     server: Running, transport: str
 ) -> None:
-    """contract/03 §7.5: onAssignedUsers; who is left with none becomes anonymous."""
+    """docs/api/security.md: onAssignedUsers; who is left with none becomes anonymous."""
     admin = await server.create_admin()
     body = {"policies": [{"roleId": "admin"}]}
     await server.call(transport, "security:createProfile", token=admin, _id="p", body=body)
@@ -433,7 +434,7 @@ async def test_what_to_do_with_users_is_text(server: Running, transport: str) ->
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_many_are_deleted_as_far_as_they_can_be(server: Running, transport: str) -> None:
-    """contract/03 §7.8: always as with `fail`."""
+    """docs/api/security.md: always as with `fail`."""
     admin = await server.create_admin()
     for name in ("a", "b", "c"):
         await write(server, admin, name, BASIC)

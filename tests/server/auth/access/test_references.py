@@ -1,4 +1,4 @@
-"""What profiles refer to stays, and what users have, whoever else is at work (contract/03 §7.4,
+"""What profiles refer to stays, and what users have, whoever else is at work (docs/api/security.md,
 §7.5, §7.8)."""
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Roles over every transport (contract/03 §2.2, §7.4, §7.8), and the rights there are at first
+"""Roles over every transport (docs/api/security.md), and the rights there are at first
 (§7.9)."""
 
 from dataclasses import replace
@@ -34,7 +34,7 @@ async def write(server: Running, admin: str, role_id: str, body: object) -> None
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_role_comes_changes_and_goes(server: Running, transport: str) -> None:
-    """contract/03 §7.4, §1: S with `_kuzzle_info` last; updateRole replaces the whole role."""
+    """docs/api/security.md: S with `_kuzzle_info` last; updateRole replaces the whole role."""
     admin = await server.create_admin()
 
     async def ask(action: str, body: object = None) -> dict:
@@ -73,7 +73,7 @@ async def test_a_role_comes_changes_and_goes(server: Running, transport: str) ->
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_the_built_in_roles_are_there(server: Running, transport: str) -> None:
-    """contract/03 §4."""
+    """docs/api/security.md."""
     admin = await server.create_admin()
     ids = {"ids": ["admin", "default", "anonymous", "admin"]}
     answer = await server.call(transport, "security:mGetRoles", token=admin, body=ids)
@@ -87,7 +87,7 @@ async def test_the_built_in_roles_are_there(server: Running, transport: str) -> 
     assert answer["result"] == {"hits": []}
 
 
-# A role body, and the error with its props (contract/03 §2.2, row by row).
+# A role body, and the error with its props (docs/api/security.md, row by row).
 REFUSED = [
     (rights() | {"controllers": None}, "api.assert.missing_argument", ["new.controllers"]),
     ({}, "api.assert.empty_argument", ["new.controllers"]),
@@ -139,14 +139,15 @@ REFUSED = [
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("action", ["createRole", "createOrReplaceRole", "updateRole"])
 async def test_what_is_no_role(server: Running, transport: str, action: str) -> None:
-    """contract/03 §2.2, over every transport and in every action that writes; nothing is kept."""
+    """docs/api/security.md, over every transport and in every action that writes; nothing is
+    kept."""
     admin = await server.create_admin()
     name = f"security:{action}"
     for body, error_id, props in REFUSED:
         answer = await server.call(transport, name, token=admin, _id="new", body=body)
         seen = told(answer, "id", "status", "props")
         assert seen == {"id": error_id, "status": 400, "props": props}, body
-    for body in ([], "x", 5):  # contract/01 §2.1
+    for body in ([], "x", 5):  # docs/api/transport.md
         answer = await server.call(transport, name, token=admin, _id="new", body=body)
         assert answer["status"] == 400, body
     answer = await server.call(transport, "security:getRole", token=admin, _id="new")
@@ -155,7 +156,7 @@ async def test_what_is_no_role(server: Running, transport: str, action: str) -> 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_force_is_for_unknown_controllers_only(server: Running, transport: str) -> None:
-    """contract/03 §2.2: an unknown action of a native controller is refused all the same."""
+    """docs/api/security.md: an unknown action of a native controller is refused all the same."""
     admin = await server.create_admin()
     plugin = rights(**{"plugin/things": {"actions": {"bar": True}}})
 
@@ -180,7 +181,7 @@ async def test_force_is_for_unknown_controllers_only(server: Running, transport:
 
 
 def test_roles_written_for_the_reference_are_taken_over() -> None:
-    """contract/03 §2.2: its native controllers are known, whatever the action."""
+    """docs/api/security.md: its native controllers are known, whatever the action."""
     names = "bulk cluster collection debug document index realtime admin memoryStorage ms".split()
     body = rights(**{name: {"actions": {"anything": True, "*": False}} for name in names})
     assert check_role("r", body, NATIVE) == body
@@ -188,13 +189,13 @@ def test_roles_written_for_the_reference_are_taken_over() -> None:
 
 
 def test_what_is_kept_beside_the_document_is_no_part_of_it() -> None:
-    """contract/03 §2.1, of all documents: `_id` and `_kuzzle_info` are overridden."""
+    """docs/api/security.md, of all documents: `_id` and `_kuzzle_info` are overridden."""
     assert check_role("r", {"_id": "x", "_kuzzle_info": 1, **LOGIN}, NATIVE) == LOGIN
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_anonymous_must_be_able_to_log_in(server: Running, transport: str) -> None:
-    """contract/03 §2.2; a `*` that an exact name hides allows nothing (§3)."""
+    """docs/api/security.md; a `*` that an exact name hides allows nothing (§3)."""
     admin = await server.create_admin()
     refused = [
         INFO,
@@ -219,7 +220,7 @@ async def test_anonymous_must_be_able_to_log_in(server: Running, transport: str)
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_ids_that_are_taken_unknown_or_none(server: Running, transport: str) -> None:
-    """contract/03 §7.4, contract/09."""
+    """docs/api/security.md, docs/api/differences.md."""
     admin = await server.create_admin()
     await write(server, admin, "known", LOGIN)
     rows = [
@@ -252,7 +253,7 @@ async def test_ids_that_are_taken_unknown_or_none(server: Running, transport: st
 
 @pytest.mark.parametrize("transport", ["query", "websocket"])
 async def test_an_id_is_required(server: Running, transport: str) -> None:
-    """contract/03 §7: over HTTP it is in the path."""
+    """docs/api/security.md: over HTTP it is in the path."""
     admin = await server.create_admin()
     for action in ("createRole", "createOrReplaceRole", "updateRole", "getRole", "deleteRole"):
         for args, error_id in (
@@ -269,7 +270,7 @@ async def test_an_id_is_required(server: Running, transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_retry_on_conflict_is_a_number(server: Running, transport: str) -> None:
-    """contract/03 §7, common arguments."""
+    """docs/api/security.md, common arguments."""
     admin = await server.create_admin()
     content = {"profileIds": ["default"]}
     for action, body in (
@@ -292,7 +293,7 @@ async def test_retry_on_conflict_is_a_number(server: Running, transport: str) ->
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_role_in_use_stays(server: Running, transport: str) -> None:
-    """contract/03 §7.4: 412 while a profile has it, also when only one of many policies names
+    """docs/api/security.md: 412 while a profile has it, also when only one of many policies names
     it."""
     admin = await server.create_admin()
     await write(server, admin, "used", LOGIN)
@@ -315,7 +316,7 @@ async def test_a_role_in_use_stays(server: Running, transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_several_are_given_or_none(server: Running, transport: str) -> None:
-    """contract/03 §7.4 mGetRoles, §7.5 mGetProfiles: any unknown id is 404 for all."""
+    """docs/api/security.md mGetRoles, §7.5 mGetProfiles: any unknown id is 404 for all."""
     admin = await server.create_admin()
     for kind in ("Roles", "Profiles"):
         name = f"security:mGet{kind}"
@@ -335,7 +336,8 @@ async def test_several_are_given_or_none(server: Running, transport: str) -> Non
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_many_are_deleted_as_far_as_they_can_be(server: Running, transport: str) -> None:
-    """contract/03 §7.8, design §4: status 206, and each nested error says about what and why."""
+    """docs/api/security.md, docs/api/differences.md: status 206, and each nested error says about
+    what and why."""
     admin = await server.create_admin()
 
     async def ask(ids: object) -> dict:
@@ -392,7 +394,7 @@ async def test_only_so_much_at_once(
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_only_so_many_at_once(transport: str) -> None:
-    """contract/03 §7.8, contract/08 `limits`: 413, and nothing is deleted."""
+    """docs/api/security.md, docs/configuration.md `limits`: 413, and nothing is deleted."""
     config = cheap_config()
     limits = replace(config.limits, documents_write_count=2, documents_fetch_count=2)
     async with running(replace(config, limits=limits)) as server:
@@ -458,7 +460,7 @@ async def test_a_change_is_in_force_at_once(server: Running, transport: str) -> 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_the_first_rights_can_be_had_again(server: Running, transport: str) -> None:
-    """contract/03 §7.9, §4: restrictDefaultRights has no `result` key."""
+    """docs/api/security.md: restrictDefaultRights has no `result` key."""
     admin = await server.create_admin()
 
     async def seen() -> list[dict]:
@@ -495,7 +497,7 @@ async def test_the_first_rights_can_be_had_again(server: Running, transport: str
 async def test_the_first_administrator_may_ask_for_them(
     server: Running, transport: str, reset: bool
 ) -> None:
-    """contract/03 §7.2, `reset`."""
+    """docs/api/security.md, `reset`."""
     row = {"id": "anonymous", "body": EVERYTHING, "info": {}}
     storage = server.app.services.storage
     await storage.apply([*_replaced(row), Note(Noted.RIGHTS, "anonymous")])
@@ -512,8 +514,8 @@ async def test_the_first_administrator_may_ask_for_them(
 async def test_no_administrator_without_the_rights_he_asked_for(
     server: Running, transport: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """contract/03 §7.2, `reset`: where the rights can't be written there is no user either, and the
-    same request is good later."""
+    """docs/api/security.md, `reset`: where the rights can't be written there is no user either, and
+    the same request is good later."""
     storage = server.app.services.storage
     body = {"credentials": {"local": {"username": "root", "password": PASSWORD}}}
     asked = {"body": body, "_id": "root", "reset": True}
@@ -535,7 +537,7 @@ def _replaced(row: dict) -> list:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_who_has_no_rights_changes_none(server: Running, transport: str) -> None:
-    """contract/03 §4: nothing of this is a default user's or anybody's."""
+    """docs/api/security.md: nothing of this is a default user's or anybody's."""
     admin = await server.create_admin()
     user = await server.create_user(admin, "user")
     body = {**LOGIN, "policies": [{"roleId": "admin"}], "ids": ["own"]}

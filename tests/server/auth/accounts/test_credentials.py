@@ -1,4 +1,4 @@
-"""The caller's own credentials over every transport (contract/02 §4, contract/05 §1.5)."""
+"""The caller's own credentials over every transport (docs/api/auth.md, docs/api/strategies.md)."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -28,7 +28,7 @@ async def status_of_login(server: Running, username: str, password: str) -> int:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_password_changes(server: Running, transport: str) -> None:
-    """contract/02 §4 updateMyCredentials; the answer is the strategy's."""
+    """docs/api/auth.md updateMyCredentials; the answer is the strategy's."""
     user = await server.create_user(await server.create_admin(), "user")
     body = {"password": NEW}
     answer = await server.call(transport, UPDATE, token=user, strategy="local", body=body)
@@ -39,7 +39,7 @@ async def test_a_password_changes(server: Running, transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_name_changes(server: Running, transport: str) -> None:
-    """contract/05 §1.5: under the new name, the old one is free."""
+    """docs/api/strategies.md: under the new name, the old one is free."""
     user = await server.create_user(await server.create_admin(), "user")
     body = {"username": "other"}
     answer = await server.call(transport, UPDATE, token=user, strategy="local", body=body)
@@ -50,7 +50,7 @@ async def test_a_name_changes(server: Running, transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_validating_changes_nothing(server: Running, transport: str) -> None:
-    """contract/02 §4 validateMyCredentials: `true`."""
+    """docs/api/auth.md validateMyCredentials: `true`."""
     user = await server.create_user(await server.create_admin(), "user")
     body = {"username": "other", "password": NEW}
     answer = await server.call(transport, VALIDATE, token=user, strategy="local", body=body)
@@ -70,7 +70,8 @@ async def badged() -> AsyncIterator[Running]:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_linking_and_unlinking(badged: Running, transport: str) -> None:
-    """contract/02 §4; design §6: one user, several ways in; `{}` where nothing can be shown."""
+    """docs/api/auth.md; docs/architecture.md: one user, several ways in; `{}` where nothing can be
+    shown."""
     token = await badged.create_admin()
 
     async def strategies() -> object:
@@ -100,7 +101,7 @@ async def test_linking_and_unlinking(badged: Running, transport: str) -> None:
 
 
 async def test_of_two_ways_removed_at_once_one_stays(badged: Running) -> None:
-    """design §6: also when each removal counts on the other one."""
+    """docs/architecture.md: also when each removal counts on the other one."""
     token = await badged.create_admin()
     await badged.call("query", CREATE, token=token, strategy="badge", body={"number": "b-7"})
     both = [badged.call("query", DELETE, token=token, strategy=name) for name in ("local", "badge")]
@@ -110,7 +111,7 @@ async def test_of_two_ways_removed_at_once_one_stays(badged: Running) -> None:
 
 
 async def test_of_two_callers_who_want_one_name_one_gets_it(server: Running) -> None:
-    """contract/05 §1.2: names are unique; the other one is told 412, never 500."""
+    """docs/api/strategies.md: names are unique; the other one is told 412, never 500."""
     admin = await server.create_admin()
     tokens = [await server.create_user(admin, kuid) for kuid in ("first", "second")]
     body = {"username": "wanted"}
@@ -123,7 +124,7 @@ async def test_of_two_callers_who_want_one_name_one_gets_it(server: Running) -> 
 async def test_lost_races_are_run_again_and_not_for_ever(
     server: Running, monkeypatch: pytest.MonkeyPatch, refusal: Exception, times: int, status: int
 ) -> None:
-    """contract/06 `services.storage.too_many_changes`."""
+    """docs/api/errors.md `services.storage.too_many_changes`."""
     token = await server.create_admin()
     storage, left = server.app.services.storage, [refusal] * times
     apply = storage.apply
@@ -183,7 +184,7 @@ async def test_a_change_brings_back_nothing_that_was_changed_meanwhile(
 async def test_who_was_deleted_meanwhile_gets_no_credentials(
     badged: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """contract/06 `security.user.not_found`."""
+    """docs/api/errors.md `security.user.not_found`."""
     token = await badged.create_admin()
     storage = badged.app.services.storage
 
@@ -198,7 +199,8 @@ async def test_who_was_deleted_meanwhile_gets_no_credentials(
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_change_can_end_the_other_sessions(server: Running, transport: str) -> None:
-    """design §4, credentials change; security check S3. Without the flag they go on."""
+    """docs/api/differences.md, credentials change; security check S3. Without the flag they go
+    on."""
     admin = await server.create_admin()
     user = await server.create_user(admin, "user")
     other = await server.login("user")
@@ -229,7 +231,7 @@ async def test_a_refused_change_ends_no_session(server: Running) -> None:
 
 
 async def test_changes_are_written_into_the_journal(badged: Running) -> None:
-    """design §5: every change that others must notice; here the strategies of a user."""
+    """docs/architecture.md: every change that others must notice; here the strategies of a user."""
     token = await badged.create_admin()
     seen = []
     badged.app.services.storage.follow(seen.extend)

@@ -1,5 +1,5 @@
-"""What a change of a user writes, and what happens when somebody else is faster (contract/03 §1,
-§2.1; design §5)."""
+"""What a change of a user writes, and what happens when somebody else is faster
+(docs/api/security.md, §2.1; docs/architecture.md)."""
 
 import gc
 
@@ -84,7 +84,7 @@ async def profile_rows(storage) -> set[object]:
 
 
 async def test_each_change_is_one_note_for_the_others(changes, storage):
-    """design §5: in the same transaction, so that every process reads him again."""
+    """docs/architecture.md: in the same transaction, so that every process reads him again."""
     entries = []
     storage.follow(entries.extend)
     for change in (
@@ -124,7 +124,7 @@ async def test_an_update_never_undoes_what_came_in_between(changes, users, stora
 
 
 async def test_a_profile_that_is_taken_away_in_between_stays_away(changes, users, storage):
-    """contract/03 §7.5 `onAssignedUsers`: `remove`."""
+    """docs/api/security.md `onAssignedUsers`: `remove`."""
     await changes.update("alice", {}, ME, ["p"])
     storage.rushes = [[Unassign("p", "anonymous", 9), Delete(Table.PROFILES, {"id": "p"})]]
     updated = await changes.update("alice", {"n": 3}, ME)

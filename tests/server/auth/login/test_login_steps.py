@@ -1,4 +1,4 @@
-"""Logins of several steps (contract/05 §4, design §6; security checks O1, H4).
+"""Logins of several steps (docs/api/strategies.md, docs/architecture.md; security checks O1, H4).
 
 A step is taken once, in time, and by who took the one before.
 """
@@ -41,7 +41,7 @@ async def pending(server: Running) -> int:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_login_goes_elsewhere_and_comes_back(steps: Running, transport: str) -> None:
-    """contract/05 §4, both steps."""
+    """docs/api/strategies.md, both steps."""
     client = Client(steps, transport)
     away = await client.login()
     url = f"{AWAY}?{urlencode({'state': state_of(away)})}"
@@ -61,7 +61,7 @@ async def test_a_login_goes_elsewhere_and_comes_back(steps: Running, transport: 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_login_asks_for_more(steps: Running, transport: str, clock: Clock) -> None:
-    """design §6 `Challenge`, twice in a row; each has a state of its own."""
+    """docs/architecture.md `Challenge`, twice in a row; each has a state of its own."""
     client = Client(steps, transport)
     first = await client.login(kind="bound")
     state = state_of(first)

@@ -185,19 +185,19 @@ async def test_a_file_wins_over_a_service(tmp_path: Path) -> None:
 
 
 def test_nothing_is_checked_unless_it_is_asked_for() -> None:
-    """design §4, password rules: none by default."""
+    """docs/api/differences.md, password rules: none by default."""
     assert make_breach_check("", "") is None
 
 
 def test_a_file_that_cant_be_read_is_told_at_start(tmp_path: Path) -> None:
-    """design §3: what is wrong is named before the server starts."""
+    """docs/architecture.md: what is wrong is named before the server starts."""
     with pytest.raises(LocalError, match=r"breachFile: .*absent\.txt"):
         make_breach_check(str(tmp_path / "absent.txt"), "")
 
 
 @pytest.mark.parametrize("url", ["http://host:99999/", "http://host:port/", "http://[::1/"])
 def test_a_url_that_is_none_is_told_at_start(url: str) -> None:
-    """design §3."""
+    """docs/architecture.md."""
     with pytest.raises(LocalError, match="breachUrl"):
         make_breach_check("", url)
 

@@ -1,5 +1,5 @@
 """Password policies: what is read from the configuration, whom each is for, and what it demands at
-login and at a change (contract/05 §1.6)."""
+login and at a change (docs/api/strategies.md)."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -21,7 +21,7 @@ from tests.support.errors import told
 from tests.support.server import PASSWORD, TRANSPORTS, Running, cheap_config, running
 
 ERRORS = "plugin.kuzzle-plugin-auth-passport-local."
-CODES = {  # contract/06
+CODES = {  # docs/api/errors.md
     "expired_password": (67108865, 401),
     "login_in_password": (67108868, 400),
     "must_change_password": (67108869, 401),
@@ -93,14 +93,14 @@ BAD = [  # policies, what the refusal names
 
 @pytest.mark.parametrize(("written", "said"), BAD)
 def test_bad_policies_refuse_to_start(written: list[dict], said: str) -> None:
-    """contract/05 §1.1; design §3: naming key, value and what is accepted."""
+    """docs/api/strategies.md; docs/architecture.md: naming key, value and what is accepted."""
     with pytest.raises(ConfigError, match=said) as raised:
         load(None, {}, {SETTING: written})
     assert str(raised.value).startswith(SETTING)
 
 
 def test_policies_are_read() -> None:
-    """contract/05 §1.6."""
+    """docs/api/strategies.md."""
     everything = {
         "appliesTo": {"users": ["a"], "profiles": [], "roles": ["b", "c"]},
         "expiresAfter": "90d",
@@ -141,7 +141,7 @@ SCOPES = [  # appliesTo, kuid, whether the policy is for him
 async def test_whom_a_policy_is_for(
     server: Running, written: object, kuid: str | None, is_his: bool
 ) -> None:
-    """contract/05 §1.6 `appliesTo`."""
+    """docs/api/strategies.md `appliesTo`."""
     await server.create_user(await server.create_admin(), "user")
     policies = read_policies([{"appliesTo": written, "forbidLoginInPassword": True}])
     demands = await Policies(server.app.services.storage, policies).demands_of(kuid)
@@ -149,7 +149,7 @@ async def test_whom_a_policy_is_for(
 
 
 async def test_all_policies_of_a_user_apply(server: Running) -> None:
-    """contract/05 §1.6: all matching ones; of two the harder one counts."""
+    """docs/api/strategies.md: all matching ones; of two the harder one counts."""
     policies = read_policies(
         [
             {"appliesTo": "*", "expiresAfter": "2d", "forbidReusedPasswordCount": 1},
@@ -165,13 +165,14 @@ async def test_all_policies_of_a_user_apply(server: Running) -> None:
 
 
 async def test_without_policies_nothing_is_read() -> None:
-    """design §7: a login costs no more than it must; security check P10."""
+    """docs/architecture.md: a login costs no more than it must; security check P10."""
     assert await Policies(None).demands_of("anybody") == Demands()
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_expired_passwords(transport: str) -> None:
-    """contract/05 §1.6 `expiresAfter`, §1.7: `error.resetToken`; only for the right password."""
+    """docs/api/strategies.md `expiresAfter`, §1.7: `error.resetToken`; only for the right
+    password."""
     async with under({"appliesTo": {"users": ["user"]}, "expiresAfter": "1d"}) as server:
         user = await server.create_user(await server.create_admin(), "user")
         await age(server, "user", DAY_MS - 60_000)
@@ -198,7 +199,7 @@ async def age(server: Running, name: str, by_ms: int) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_passwords_set_by_others(transport: str) -> None:
-    """contract/05 §1.6 `mustChangePasswordIfSetByAdmin`; who has the role admin is exempt."""
+    """docs/api/strategies.md `mustChangePasswordIfSetByAdmin`; who has the role admin is exempt."""
     async with under({"appliesTo": "*", "mustChangePasswordIfSetByAdmin": True}) as server:
         admin = await server.create_admin()
         assert (await make_user(server, admin, "user"))["status"] == 200
@@ -215,7 +216,7 @@ async def test_passwords_set_by_others(transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_the_name_within_the_password(transport: str) -> None:
-    """contract/05 §1.6 `forbidLoginInPassword`: whatever the case; only with a password."""
+    """docs/api/strategies.md `forbidLoginInPassword`: whatever the case; only with a password."""
     async with under({"appliesTo": "*", "forbidLoginInPassword": True}) as server:
         token = await server.create_admin()
         for body in ({"password": "my ADMIN word"}, {"username": "Bob", "password": "bobby"}):
@@ -227,7 +228,7 @@ async def test_the_name_within_the_password(transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_passwords_used_before(transport: str) -> None:
-    """contract/05 §1.6 `forbidReusedPasswordCount`: the present one and those before it."""
+    """docs/api/strategies.md `forbidReusedPasswordCount`: the present one and those before it."""
     async with under({"appliesTo": "*", "forbidReusedPasswordCount": 3}) as server:
         token = await server.create_admin()
         for password, is_reused in (
@@ -251,7 +252,7 @@ async def test_passwords_used_before(transport: str) -> None:
 
 
 async def test_a_new_name_keeps_the_history() -> None:
-    """contract/05 §1.5: the record is recreated, not begun again."""
+    """docs/api/strategies.md: the record is recreated, not begun again."""
     async with under({"appliesTo": "*", "forbidReusedPasswordCount": 2}) as server:
         token = await server.create_admin()
         for body, status in (
@@ -265,7 +266,7 @@ async def test_a_new_name_keeps_the_history() -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_passwords_against_a_pattern(transport: str) -> None:
-    """contract/05 §1.6 `passwordRegex`, at a change and at validation."""
+    """docs/api/strategies.md `passwordRegex`, at a change and at validation."""
     async with under({"appliesTo": "*", "passwordRegex": "/[0-9]$|horse/"}) as server:
         token = await server.create_admin()
         assert told(await change(server, transport, token, password="none")) == refusal(
@@ -287,8 +288,8 @@ PLACES = [{"users": ["user"]}, {"profiles": ["default"]}, {"roles": ["default"]}
 
 @pytest.mark.parametrize("place", PLACES)
 async def test_policies_hold_for_users_who_are_being_created(place: object) -> None:
-    """contract/05 §1.6: a policy for a profile is for those who get it, from the first password
-    on."""
+    """docs/api/strategies.md: a policy for a profile is for those who get it, from the first
+    password on."""
     async with under({"appliesTo": place, "forbidLoginInPassword": True}) as server:
         admin = await server.create_admin()
         answer = await make_user(server, admin, "user", password="user 1")
@@ -300,7 +301,7 @@ async def test_policies_hold_for_users_who_are_being_created(place: object) -> N
 
 
 async def test_roles_that_change_change_whom_a_policy_is_for() -> None:
-    """contract/02 §1.7: profile and role changes are effective at once."""
+    """docs/api/auth.md: profile and role changes are effective at once."""
     async with under({"appliesTo": {"roles": ["watched"]}, "passwordRegex": "x"}) as server:
         token = await server.create_admin()
         assert (await change(server, "query", token, password="second"))["status"] == 200
@@ -365,7 +366,7 @@ PATTERNS = [  # written, text, whether it is found
 
 @pytest.mark.parametrize(("written", "text", "is_found"), PATTERNS)
 async def test_patterns(written: str, text: str, is_found: bool) -> None:
-    """contract/05 §1.6 `passwordRegex`: pattern text, or `/pattern/flags`; found anywhere."""
+    """docs/api/strategies.md `passwordRegex`: pattern text, or `/pattern/flags`; found anywhere."""
     pattern = read_pattern(written)
     assert pattern is not None
     assert await Matcher().is_found(pattern, text) is is_found
@@ -373,7 +374,7 @@ async def test_patterns(written: str, text: str, is_found: bool) -> None:
 
 @pytest.mark.parametrize("written", ["(", "[", "/x/q", "a\0b", "\ud800", "a{1}{2}", r"\p{L}"])
 def test_what_is_no_pattern(written: str) -> None:
-    """contract/05 §1.1: validated at start."""
+    """docs/api/strategies.md: validated at start."""
     assert read_pattern(written) is None
 
 

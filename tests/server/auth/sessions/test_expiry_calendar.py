@@ -1,4 +1,4 @@
-"""What is due, beside a naive list (contract/01 §8)."""
+"""What is due, beside a naive list (docs/api/transport.md)."""
 
 from hypothesis import given
 from hypothesis import strategies as st

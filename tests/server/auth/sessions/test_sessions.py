@@ -1,5 +1,5 @@
-"""The session list over every transport (design §4, default role; issue 3 point 7), and the chain
-of tokens a session is."""
+"""The session list over every transport (docs/api/differences.md, default role; issue 3 point 7),
+and the chain of tokens a session is."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -161,7 +161,7 @@ async def test_an_administrator_ends_a_session_of_a_user(server: Running, transp
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_sessions_of_unknown_users(server: Running, transport: str) -> None:
-    """As getUserStrategies (contract/03 §7.2): 404."""
+    """As getUserStrategies (docs/api/security.md): 404."""
     admin = await server.create_admin()
     answer = await server.call(transport, "security:getUserSessions", token=admin, _id="nobody")
     assert told(answer, "id", "status") == {"id": "security.user.not_found", "status": 404}
@@ -169,7 +169,7 @@ async def test_sessions_of_unknown_users(server: Running, transport: str) -> Non
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_who_may_see_sessions(server: Running, transport: str) -> None:
-    """design §4, default role: one's own for every user, nobody's for anonymous."""
+    """docs/api/differences.md, default role: one's own for every user, nobody's for anonymous."""
     user = await server.create_user(await server.create_admin(), "ann")
     session_id = await current_id(server, user)
     for full_name, args in (
@@ -188,7 +188,7 @@ async def test_who_may_see_sessions(server: Running, transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_refreshed_session_ends_by_the_id_it_had(server: Running, transport: str) -> None:
-    """contract/02 §4 refreshToken: the old token would go on for its grace period."""
+    """docs/api/auth.md refreshToken: the old token would go on for its grace period."""
     old = await server.create_user(await server.create_admin(), "ann")
     old_id = await current_id(server, old)
     new = (await server.call("query", "auth:refreshToken", token=old))["result"]["jwt"]
@@ -200,7 +200,7 @@ async def test_a_refreshed_session_ends_by_the_id_it_had(server: Running, transp
 
 
 async def test_arguments_are_checked(server: Running) -> None:
-    """contract/01 §2.1 `_id`."""
+    """docs/api/transport.md `_id`."""
     token = await server.create_admin()
     asked = [
         ("auth:deleteMySession", {}, "_id"),
@@ -376,7 +376,7 @@ async def test_of_two_who_end_a_session_one_finds_it(bench: Bench) -> None:
 
 
 async def test_the_list_is_bounded(bench: Bench) -> None:
-    """house style §4, limits."""
+    """CONTRIBUTING.md, limits."""
     rows = [stored_session(f"s{number}") for number in range(MOST_LISTED + 1)]
     await bench.storage.apply([Insert(Table.SESSIONS, row) for row in rows])
     assert len(await bench.ids()) == MOST_LISTED

@@ -1,5 +1,5 @@
-"""Strategies come and go while the server runs, and a user has several (contract/05 §2.2; design
-§6)."""
+"""Strategies come and go while the server runs, and a user has several (docs/api/strategies.md;
+design §6)."""
 
 from collections.abc import AsyncIterator
 
@@ -43,7 +43,7 @@ async def shown(server: Running, transport: str, token: str) -> object:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_they_come_and_go(server: Running, transport: str) -> None:
-    """contract/05 §2.2: what is kept of a user shows it at once; his token stays good."""
+    """docs/api/strategies.md: what is kept of a user shows it at once; his token stays good."""
     entries: list[Entry] = []
     services = server.app.services
     services.storage.follow(entries.extend)
@@ -85,7 +85,8 @@ async def test_logins_do_not_outlive_their_strategy(server: Running, again: str)
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_one_user_and_many_keys(several: Running, transport: str) -> None:
-    """design §6: linking, logging in with each, changing one, unlinking all but the last."""
+    """docs/architecture.md: linking, logging in with each, changing one, unlinking all but the
+    last."""
     token = await several.login("ann")
 
     async def call(action: str, strategy: str, body: object = None) -> Envelope:
@@ -139,7 +140,7 @@ async def test_keys_are_one_users(several: Running, transport: str) -> None:
 
 
 async def test_a_user_begins_and_ends_with_all_keys(several: Running) -> None:
-    """design §5: one transaction; a key that is refused leaves no user."""
+    """docs/architecture.md: one transaction; a key that is refused leaves no user."""
     admin = await several.login("admin")
     local = {"username": "bob", "password": PASSWORD}
     for badge, status in (({"number": "b-1"}, 400), (BADGE, 200)):

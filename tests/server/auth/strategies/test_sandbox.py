@@ -1,4 +1,4 @@
-"""A faulty strategy hurts nobody but who logs in with it (contract/05 §2, §3; security check
+"""A faulty strategy hurts nobody but who logs in with it (docs/api/strategies.md; security check
 X2)."""
 
 import asyncio
@@ -119,8 +119,8 @@ async def test_faults_of_credentials(
     body: object,
     does: Callable[..., object],
 ) -> None:
-    """contract/05 §2.1 exceptions; what is raised is named in the log by its kind alone, and in no
-    answer."""
+    """docs/api/strategies.md exceptions; what is raised is named in the log by its kind alone, and
+    in no answer."""
     if method == "validate" and does is gives_nonsense:
         return  # what it gives counts for nothing
     await add(patient, method, does)
@@ -159,7 +159,7 @@ OUTCOMES: list[tuple[object, int, str | None]] = [
 async def test_outcomes(
     patient: Running, transport: str, outcome: object, status: int, error_id: str | None
 ) -> None:
-    """contract/05 §3, row by row, for a strategy that was added."""
+    """docs/api/strategies.md, row by row, for a strategy that was added."""
     services = patient.app.services
     await services.strategies.add("badge", Badge(services.storage, outcome))
     answer = await patient.call(transport, LOGIN, strategy="badge", body={})
@@ -188,7 +188,7 @@ async def test_outcomes(
 async def test_faults_of_logins(
     patient: Running, transport: str, does: Callable[..., object], expected: dict[str, object]
 ) -> None:
-    """contract/05 §3; the local strategy goes on."""
+    """docs/api/strategies.md; the local strategy goes on."""
     await add(patient, "verify", does)
     answer = await patient.call(transport, LOGIN, strategy="badge", body={})
     assert told(answer) == expected
@@ -277,7 +277,7 @@ async def test_a_user_can_be_deleted_whatever_it_says(patient: Running) -> None:
 
 
 async def test_the_last_way_in_is_not_one_that_gives_no_answer(patient: Running) -> None:
-    """design §6: the only other one may or may not have credentials of hers."""
+    """docs/architecture.md: the only other one may or may not have credentials of hers."""
     await add(patient, "exists", breaks)
     token = await patient.login("ann")
     delete = "auth:deleteMyCredentials"
@@ -354,7 +354,8 @@ async def test_who_waits_no_more_stops_the_call() -> None:
 async def test_what_it_does_once_registered_concerns_nobody(
     patient: Running, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """contract/05 §2.1 afterRegister: called once, not awaited; it may go on until the end."""
+    """docs/api/strategies.md afterRegister: called once, not awaited; it may go on until the
+    end."""
     called, ended = [], asyncio.Event()
 
     async def goes_on() -> None:

@@ -1,5 +1,5 @@
 """Searches as the store answers them: against a model, with hostile names and values, in time and
-in size (contract/03 §7.7, design §5)."""
+in size (docs/api/security.md, docs/architecture.md)."""
 
 import asyncio
 import gc
@@ -191,7 +191,7 @@ CORPORA = {
     ("corpus", "is_indexed"), [("plain", False), ("plain", True), ("arrays", True)]
 )
 async def test_every_leaf_finds_what_the_model_finds(corpus: str, is_indexed: bool) -> None:
-    """contract/03 §7.7: with and without an index, for users older and younger than it."""
+    """docs/api/security.md: with and without an index, for users older and younger than it."""
     rows = CORPORA[corpus]
     async with opened() as storage:
         await add(storage, rows[::2])
@@ -238,7 +238,8 @@ def filled() -> Iterator[Callable[[Search], Found]]:
 def test_pages_of_trees_are_what_the_model_finds_in_its_order(
     filled: Callable[[Search], Found], query: Query, sort: tuple[Order, ...], size: int
 ) -> None:
-    """contract/03 §7.7: every match once, in order, however the pages are reached; exact totals."""
+    """docs/api/security.md: every match once, in order, however the pages are reached; exact
+    totals."""
     wanted = [row for row in CORPORA["arrays"] if matches(query, document(row))]
     expected = [row["kuid"] for row in in_order(wanted, sort)]
     search = Search(USERS, query, sort=sort, size=size)
@@ -275,7 +276,7 @@ def key_of(document: dict[str, object], order: Order) -> tuple[bool, object] | N
 
 
 async def test_fields_with_an_index_are_bounded_and_plain() -> None:
-    """house style §4, limits: names no path can say, and those beyond the bound, are left out."""
+    """CONTRIBUTING.md, limits: names no path can say, and those beyond the bound, are left out."""
     async with opened() as storage:
         names = ['"', "a\\b", "x\0", "", ".a", "a.", "a..b", "f" * 257, "profileIds", "_id"]
         await name(storage, [*names, "_kuzzle_info.author", *(f"f{at}" for at in range(99))])
@@ -347,8 +348,8 @@ async def ask(searching: Searcher, search: Search, deadline_s: float) -> Job[Ask
 
 
 async def test_a_search_ends_when_its_time_is_over(tmp_path: Path) -> None:
-    """design §2, "everything that can grow has a named bound": also in the middle of its work, and
-    then the next one is answered."""
+    """docs/architecture.md, "everything that can grow has a named bound": also in the middle of its
+    work, and then the next one is answered."""
     path = tmp_path / "keys.db"
     async with opened(str(path)) as storage:
         await storage.apply([Insert(Table.USERS, user(f"u{at}", {"a": at})) for at in range(3000)])
@@ -415,7 +416,7 @@ def count_statements() -> int:
 
 
 async def test_other_reads_do_not_wait_for_a_search(tmp_path: Path) -> None:
-    """design §2: the thread that requests read with is not the one that searches."""
+    """docs/architecture.md: the thread that requests read with is not the one that searches."""
     async with opened(str(tmp_path / "keys.db")) as storage:
         await add(storage, [user("ann", {})])
         begun, may_go_on = threading.Event(), threading.Event()

@@ -1,5 +1,5 @@
-"""The strategy `local`: who gets in, what its credentials are, and what it answers (contract/05
-§1.2, §1.5)."""
+"""The strategy `local`: who gets in, what its credentials are, and what it answers
+(docs/api/strategies.md)."""
 
 import pytest
 

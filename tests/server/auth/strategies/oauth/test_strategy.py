@@ -1,4 +1,4 @@
-"""Logins with a provider of OpenID Connect (contract/05 §4, §5)."""
+"""Logins with a provider of OpenID Connect (docs/api/strategies.md)."""
 
 import json
 from collections.abc import Iterator
@@ -39,8 +39,8 @@ def issuer() -> Iterator[Issuer]:
 async def test_a_first_login_makes_a_user_and_later_ones_find_him(
     issuer: Issuer, transport: str
 ) -> None:
-    """contract/05 §4, §5: what is persisted is kept with the credentials, under the mapped names;
-    O6, O8."""
+    """docs/api/strategies.md: what is persisted is kept with the credentials, under the mapped
+    names; O6, O8."""
     given = {
         "persist": ["email", "address.city", "emails[1]", "missing"],
         "kuzzleAttributesMapping": {"email": "mail", "address.city": "city"},
@@ -278,7 +278,8 @@ async def link(client: Client, token: str, issuer: Issuer) -> dict:
 
 
 async def test_linking_while_logged_in(issuer: Issuer) -> None:
-    """design §6: what a user claims is not believed; another user's account is refused."""
+    """docs/architecture.md: what a user claims is not believed; another user's account is
+    refused."""
     async with served(issuer, persist=["email"]) as server:
         token = await server.create_user(await server.create_admin(), "ann")
         linked = await link(Client(server, "http"), token, issuer)
@@ -301,7 +302,7 @@ async def test_linking_while_logged_in(issuer: Issuer) -> None:
 
 
 async def test_what_an_administrator_asserts(issuer: Issuer) -> None:
-    """contract/05 §5: validate, create, update, getInfo, getById, delete."""
+    """docs/api/strategies.md: validate, create, update, getInfo, getById, delete."""
     given = {"persist": ["email"], "kuzzleAttributesMapping": {"email": "mail"}}
     async with served(issuer, **given) as server:
         admin = await server.create_admin()

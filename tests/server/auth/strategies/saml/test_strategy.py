@@ -189,7 +189,8 @@ async def test_another_attribute_identifies(idp: Idp) -> None:
 
 
 async def test_linking_while_logged_in(idp: Idp) -> None:
-    """design §6: what a user claims is not believed; another user's account is refused."""
+    """docs/architecture.md: what a user claims is not believed; another user's account is
+    refused."""
     async with served(idp, persist=["mail"]) as server:
         admin = await server.create_admin()
         ann, bob = [await server.create_user(admin, name) for name in ("ann", "bob")]
