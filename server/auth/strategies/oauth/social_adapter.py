@@ -37,8 +37,8 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a provider has told of somebody, after all checks of its backend: a mapping, or the
-    message of an OpenID provider."""
+    """The provider's response after all checks of its backend: a mapping, or the message of an
+    OpenID provider."""
 
     response: Any = field(repr=False)
 
