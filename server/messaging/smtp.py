@@ -86,7 +86,7 @@ class Mailer:
 
     async def deliver(self, to: str, subject: str, text: str) -> None:
         """Send an email. Raise `Undelivered` unless the server has accepted it in time."""
-        message, line = self._write(to, subject, text), _Line()
+        message, line = self._write(to, subject, text), _Connection()
         loop = asyncio.get_running_loop()
         sending = loop.run_in_executor(self._pool, self._try, line, to, message)
         try:
@@ -99,7 +99,7 @@ class Mailer:
 
     def examine(self) -> str:
         """Log in to the server without sending anything; return what is wrong, "" if nothing is."""
-        line = _Line()
+        line = _Connection()
         timer = threading.Timer(self.server.timeout_s, line.cut)
         timer.start()
         try:
@@ -125,7 +125,7 @@ class Mailer:
         message.set_content(text)
         return message.as_bytes()
 
-    def _try(self, line: "_Line", to: str = "", message: bytes = b"") -> str:
+    def _try(self, line: "_Connection", to: str = "", message: bytes = b"") -> str:
         """Log in and send a message, if one is given, in this thread; return why it failed, "" if
         it did not."""
         try:
@@ -136,7 +136,7 @@ class Mailer:
             return type(reason).__name__
         return ""
 
-    def _talk(self, line: "_Line", to: str, message: bytes) -> None:
+    def _talk(self, line: "_Connection", to: str, message: bytes) -> None:
         server = self.server
         tls = None if server.tls == "none" else ssl.create_default_context()
         session = _Session(server, line, tls if server.tls == "tls" else None)
@@ -153,7 +153,7 @@ class Mailer:
             session.close()
 
 
-class _Line:
+class _Connection:
     """A connection that another thread can shut down."""
 
     def __init__(self) -> None:
@@ -182,11 +182,11 @@ class _Line:
 class _Session(smtplib.SMTP):
     """An SMTP session of smtplib, with TLS from the first byte if a context is given."""
 
-    def __init__(self, server: MailServer, line: _Line, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, server: MailServer, line: _Connection, tls: ssl.SSLContext | None) -> None:
         self._line = line
         self._tls = tls
         host, port = server.place
-        super().__init__(host, port, _own_name(), server.timeout_s)
+        super().__init__(host, port, _ehlo_name(), server.timeout_s)
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
         """Connect, instead of smtplib's own way, as its SMTP_SSL does."""
@@ -203,7 +203,7 @@ class _Session(smtplib.SMTP):
             raise
 
 
-def _own_name() -> str:
+def _ehlo_name() -> str:
     """Return the name for EHLO, without a DNS query: a host name with a dot, or an address
     literal."""
     name = socket.gethostname()

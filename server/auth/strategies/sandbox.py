@@ -124,7 +124,7 @@ class Guarded:
         try:
             account = None if account_of is None else account_of(attempt)
         except Exception as fault:
-            self._note("account_of", fault)
+            self._log_fault("account_of", fault)
             return None
         return account if isinstance(account, str) else None
 
@@ -134,7 +134,7 @@ class Guarded:
     async def _show(self, method: str, *given: object) -> dict[str, object]:
         shown = self._checked(method, await self._ask(method, *given), dict)
         if not is_json(shown):
-            raise self._wrong(method)
+            raise self._invalid(method)
         return shown
 
     async def _wait_for(self, method: str, given: Iterable[object], patience_s: float) -> object:
@@ -185,13 +185,13 @@ class Guarded:
             raise
         except ApiError as raised:
             if not 400 <= raised.status <= 599 or not is_json(raised.as_json()):
-                raise self._wrong(method) from None
+                raise self._invalid(method) from None
             raise
         except (Exception, SystemExit) as fault:
-            self._note(method, fault)
+            self._log_fault(method, fault)
             raise _fault() from None
 
-    def _note(self, method: str, fault: BaseException) -> None:
+    def _log_fault(self, method: str, fault: BaseException) -> None:
         """Log where a fault was raised, never its text."""
         frames = traceback.extract_tb(fault.__traceback__)
         where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
@@ -201,21 +201,21 @@ class Guarded:
     def _not_async(self, method: str) -> ApiError:
         if method in _AUTHENTICATES:
             return error("plugin.strategy.invalid_verify_return", self.name, self.name)
-        return self._wrong(method)
+        return self._invalid(method)
 
     def _prepared(self, method: str, given: object) -> Prepared:
         prepared = self._checked(method, given, Prepared)
         is_right = all(isinstance(change, Change) for change in prepared.changes)
         if not is_right or not is_json(prepared.shown) or not isinstance(prepared.left, int):
-            raise self._wrong(method)
+            raise self._invalid(method)
         return prepared
 
     def _checked(self, method: str, given: object, kind: type[T]) -> T:
         if not isinstance(given, kind):
-            raise self._wrong(method)
+            raise self._invalid(method)
         return given
 
-    def _wrong(self, method: str) -> ApiError:
+    def _invalid(self, method: str) -> ApiError:
         _LOG.error("strategy %s: %s returned an invalid value", self.name, method)
         return _fault()
 

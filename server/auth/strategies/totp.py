@@ -266,8 +266,8 @@ def _after_recovery(row: Row, code: str) -> dict[str, object] | None:
 
 
 def _make_recovery_codes() -> list[str]:
-    made = (secrets.token_bytes(_RECOVERY_BYTES) for _ in range(RECOVERY_CODES))
-    return [base64.b32encode(one).decode() for one in made]
+    generated = (secrets.token_bytes(_RECOVERY_BYTES) for _ in range(RECOVERY_CODES))
+    return [base64.b32encode(one).decode() for one in generated]
 
 
 def _hash(kuid: str, code: str) -> str:

@@ -56,34 +56,34 @@ def connect(server: Server, timeout_s: float) -> socket.socket:
     return theirs
 
 
-def _start_tls(wire: socket.socket, ends_s: float) -> None:
+def _start_tls(wire: socket.socket, deadline_s: float) -> None:
     """Request TLS, with a deadline. Not a byte beyond the response is read: what an attacker on the
     network has appended in clear text must not be treated as received over TLS."""
     wire.sendall(_START_TLS)
-    first = _read(wire, 2, ends_s)
+    first = _read(wire, 2, deadline_s)
     size = first[1]
     if size & 0x80:
-        size = int.from_bytes(_read(wire, min(size & 0x7F, 4), ends_s), "big")
+        size = int.from_bytes(_read(wire, min(size & 0x7F, 4), deadline_s), "big")
     if first[0] != 0x30 or size > _MAX_RESPONSE_BYTES:
         raise NoTls("StartTLS: not an LDAP response")
-    answer = _read(wire, size, ends_s)
+    answer = _read(wire, size, deadline_s)
     # The message id, the type of response, its length, then the result: an ENUMERATED.
     at = 5 if answer[4:5] < b"\x80" else 5 + (answer[4] & 0x7F)
     if answer[:4] != bytes((2, 1, 1, _EXTENDED_RESPONSE)) or answer[at : at + 3] != b"\x0a\x01\x00":
         raise NoTls("StartTLS: refused by the server")
 
 
-def _read(wire: socket.socket, size: int, ends_s: float) -> bytes:
+def _read(wire: socket.socket, size: int, deadline_s: float) -> bytes:
     read = b""
     while len(read) < size:
-        left_s = ends_s - monotonic()
+        left_s = deadline_s - monotonic()
         if left_s <= 0:  # 0 as a socket timeout would mean non-blocking
             raise TimeoutError("StartTLS: timed out")
         wire.settimeout(left_s)
-        piece = wire.recv(size - len(read))
-        if not piece:
+        chunk = wire.recv(size - len(read))
+        if not chunk:
             raise NoTls("StartTLS: the server closed the connection")
-        read += piece
+        read += chunk
     return read
 
 
@@ -98,10 +98,10 @@ def _pump(inner: ssl.SSLSocket, ours: socket.socket, timeout_s: float) -> None:
             if inner in ready and not _copy_decrypted(inner, ours, timeout_s):
                 return
             if ours in ready:
-                piece = ours.recv(_CHUNK_BYTES)
-                if not piece:
+                chunk = ours.recv(_CHUNK_BYTES)
+                if not chunk:
                     return
-                inner.sendall(piece)
+                inner.sendall(chunk)
 
 
 def _copy_decrypted(inner: ssl.SSLSocket, ours: socket.socket, timeout_s: float) -> bool:
@@ -109,10 +109,10 @@ def _copy_decrypted(inner: ssl.SSLSocket, ours: socket.socket, timeout_s: float)
     of its own, and a read that waited for data after them would delay what is to be sent."""
     inner.settimeout(0)
     try:
-        piece = inner.recv(_CHUNK_BYTES)
+        chunk = inner.recv(_CHUNK_BYTES)
     except ssl.SSLWantReadError:
         return True
     finally:
         inner.settimeout(timeout_s)
-    ours.sendall(piece)
-    return bool(piece)
+    ours.sendall(chunk)
+    return bool(chunk)

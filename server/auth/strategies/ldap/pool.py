@@ -304,13 +304,13 @@ def _by_name(values: dict[str, list[bytes]]) -> Values:
 
 def _reason_of(refused: ldap.LDAPError) -> str:
     """Return why a bind was refused, for the audit log; the server's own text is not used."""
-    told = _told_by(refused)
-    found = _SUB_CODE.search(str(told.get("info", "")))
+    details = _info_of(refused)
+    found = _SUB_CODE.search(str(details.get("info", "")))
     if found is not None:
         return f"{_SUB_CODES.get(found[1], 'refused')} (AD {found[1]})"
     if isinstance(refused, ldap.INVALID_CREDENTIALS):
         return "wrong password"
-    return f"refused (LDAP result {told.get('result', '?')})"
+    return f"refused (LDAP result {details.get('result', '?')})"
 
 
 def _cause(reason: Exception) -> str:
@@ -323,9 +323,9 @@ def _cause(reason: Exception) -> str:
         return str(reason)
     if isinstance(reason, OSError):
         return reason.strerror or str(reason) or type(reason).__name__
-    return str(_told_by(reason).get("desc", type(reason).__name__))
+    return str(_info_of(reason).get("desc", type(reason).__name__))
 
 
-def _told_by(reason: Exception) -> dict[str, object]:
+def _info_of(reason: Exception) -> dict[str, object]:
     first = reason.args[0] if reason.args else None
     return first if isinstance(first, dict) else {}

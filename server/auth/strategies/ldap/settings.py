@@ -33,18 +33,18 @@ MOST_WAITING = 256
 _PORTS = {"ldap": 389, "ldaps": 636}
 _LOOPBACK_NAMES = ("localhost", "ip6-localhost")
 _ATTRIBUTE = r"[A-Za-z][A-Za-z0-9-]{0,127}"
-_WHOLE = re.compile(r"[^\x00-\x1f\x7f]{1,1024}")
+_PRINTABLE = re.compile(r"[^\x00-\x1f\x7f]{1,1024}")
 _NESTED = "(member:1.2.840.113556.1.4.1941:={dn})"
 """Active Directory's LDAP_MATCHING_RULE_IN_CHAIN: nested groups too."""
 
 
-def _read_words(value: object) -> str | None:
+def _read_line(value: object) -> str | None:
     if value == "":
         return ""
-    return value if isinstance(value, str) and _WHOLE.fullmatch(value) else None
+    return value if isinstance(value, str) and _PRINTABLE.fullmatch(value) else None
 
 
-_WORDS: Kind[str] = Kind("a string without control characters", _read_words)
+_LINE: Kind[str] = Kind("a string without control characters", _read_line)
 
 
 def _read_password(value: object) -> str | None:
@@ -108,21 +108,21 @@ class LdapSettings:
         "activeDirectory", YES_NO, False, "The directory is Active Directory or Samba."
     )
     bind_dn: str = setting(
-        "bindDn", _WORDS, "", "Service account that searches users; without it they bind directly."
+        "bindDn", _LINE, "", "Service account that searches users; without it they bind directly."
     )
     bind_password: str = setting(
         "bindPassword", _PASSWORD, "", "Password of the service account.", secret=True
     )
-    base: str = setting("base", _WORDS, "", "Base DN of the search for users (subtree).")
+    base: str = setting("base", _LINE, "", "Base DN of the search for users (subtree).")
     filter: str = setting(
         "filter",
-        _WORDS,
+        _LINE,
         "",
         "Filter that finds a user, `(uid={username})` if empty; with Active Directory, an "
         "additional filter.",
     )
     user_dn: str = setting(
-        "userDn", _WORDS, "", "DN for direct binds, like `uid={username},ou=people,…`."
+        "userDn", _LINE, "", "DN for direct binds, like `uid={username},ou=people,…`."
     )
     domain: str = setting(
         "domain", text(), "", "DNS name of the Active Directory domain, for `name@domain`."
@@ -132,7 +132,7 @@ class LdapSettings:
     )
     decoy_dn: str = setting(
         "decoyDn",
-        _WORDS,
+        _LINE,
         "",
         "Decoy DN with a random password, bound for unknown users, so that the response takes as "
         "long as for a wrong password.",
@@ -158,7 +158,7 @@ class LdapSettings:
     )
     group_filter: str = setting(
         "groupFilter",
-        _WORDS,
+        _LINE,
         "",
         "Filter that the groups of a user match, like `(member={dn})` or "
         "`(memberUid={username})`; without it the user's `memberOf` is used.",
@@ -218,11 +218,11 @@ class LdapSettings:
 
     def check(self) -> None:
         """Raise ConfigError for settings that contradict each other."""
-        for wrong, said in (*self._wrong_of_people(), *self._wrong_of_groups()):
+        for wrong, said in (*self._user_conflicts(), *self._group_conflicts()):
             if wrong:
                 raise ConfigError(said)
 
-    def _wrong_of_people(self) -> tuple[tuple[bool, str], ...]:
+    def _user_conflicts(self) -> tuple[tuple[bool, str], ...]:
         is_ad, is_direct = self.active_directory, not self.has_service
         filter_needs = not is_ad and "{username}" not in self.people
         return (
@@ -256,7 +256,7 @@ class LdapSettings:
             (self.has_service and filter_needs, "filter: must contain {username}"),
         )
 
-    def _wrong_of_groups(self) -> tuple[tuple[bool, str], ...]:
+    def _group_conflicts(self) -> tuple[tuple[bool, str], ...]:
         mapped = {one for profiles in self.group_profiles.values() for one in profiles}
         is_filter = not self.group_filter or _is_filter(self.group_filter)
         return (

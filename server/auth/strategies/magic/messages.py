@@ -19,17 +19,17 @@ _LOG = logging.getLogger("manykeys.magic")
 MOST_WAITING = 1000
 """Maximum number of messages in the delivery queue; further ones are dropped."""
 _WORKERS = 8
-_MAX_DELAY_S = 0.5
+_LONGEST_PAUSE_S = 0.5
 _MINUTE_MS = 60_000
 _PLACEHOLDER = re.compile(r"\{([A-Za-z]+)\}")
 _CODE_TEXT = "Your login code is {code}\n"
 _LINK_TEXT = "Your login code is {code}\n\nOr log in by opening this link:\n{link}\n"
 _PROOF_TEXT = "To add this address to your account, enter this code there: {code}\n"
-_END = (
+_FOOTER = (
     "\nIt can be used once and expires in {minutes} minutes."
     " If you didn't request it, ignore this email.\n"
 )
-_OF_PROOFS = ("code", "minutes")
+_PROOF_PLACEHOLDERS = ("code", "minutes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +117,13 @@ class Letters:
         mailer = Mailer(server, read_sender("smtp.from", given.sender), threads=_WORKERS)
         needed = ("link",) if self._link_url else ("code",)
         known = ("code", "minutes", *(("link",) if self._link_url else ()))
-        default = (_LINK_TEXT if self._link_url else _CODE_TEXT) + _END
+        default = (_LINK_TEXT if self._link_url else _CODE_TEXT) + _FOOTER
         login = (given.subject, given.text or default)
-        proof = (given.proof_subject, given.proof_text or _PROOF_TEXT + _END)
+        proof = (given.proof_subject, given.proof_text or _PROOF_TEXT + _FOOTER)
         _check_placeholders("smtp.text", login[1], known, needed)
         _check_placeholders("smtp.subject", login[0], ("code", "minutes"))
-        _check_placeholders("smtp.proofText", proof[1], _OF_PROOFS, ("code",))
-        _check_placeholders("smtp.proofSubject", proof[0], _OF_PROOFS)
+        _check_placeholders("smtp.proofText", proof[1], _PROOF_PLACEHOLDERS, ("code",))
+        _check_placeholders("smtp.proofSubject", proof[0], _PROOF_PLACEHOLDERS)
 
         async def send(message: Letter) -> None:
             values = {"code": message.code, "link": message.link, "minutes": self._minutes}
@@ -135,7 +135,7 @@ class Letters:
     async def _deliver(self, message: Letter) -> None:
         # Starting a command blocks the event loop for a moment. After a random delay, the time of
         # the response does not reveal whether an email is sent.
-        await asyncio.sleep(self._random.uniform(0, _MAX_DELAY_S))
+        await asyncio.sleep(self._random.uniform(0, _LONGEST_PAUSE_S))
         await self._send(message)
 
 

@@ -70,8 +70,8 @@ class Magic(CredentialRows):
             link = self._letters.write_link(attempt.state, long_code)
             self._send(Letter(address, code, link))
         proofs = [_prove(attempt.state, one) for one in (code, long_code)]
-        good = proofs if self._settings.link_url else proofs[:1]
-        kept = {"address": address, "kuid": kuid, "proofs": good}
+        kept_proofs = proofs if self._settings.link_url else proofs[:1]
+        kept = {"address": address, "kuid": kuid, "proofs": kept_proofs}
         return Challenge({"next": "code"}, kept, self._settings.is_portable)
 
     async def resume(self, attempt: LoginAttempt, kept: Mapping[str, object]) -> Outcome:

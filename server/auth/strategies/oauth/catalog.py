@@ -21,9 +21,9 @@ Backend = type[BaseAuth[Any]]
 _PACKAGE = social_core.backends.__name__
 _DECLARED = re.compile(r'^    name(?:: str)? = "([^"]+)"', re.MULTILINE)
 # If several classes have the same name, the stronger protocol is preferred.
-_BEST = (OpenIdConnectAuth, BaseOAuth2, BaseOAuth1, BaseAuth)
+_PREFERENCE = (OpenIdConnectAuth, BaseOAuth2, BaseOAuth1, BaseAuth)
 # Their responses are created by a page of the provider, or by a mobile app.
-_NEED_A_PAGE = frozenset(
+_WITHOUT_REDIRECT = frozenset(
     {
         *("facebook-app", "facebook-limited-login", "google-onetap", "loginradius"),
         *("odnoklassniki-app", "telegram", "vk-app", "vk-openapi"),
@@ -62,7 +62,7 @@ def why_not(backend: Backend) -> str:
         return "it has no identity provider"
     if backend.ASSOCIATION_ONLY:
         return "it can only link accounts, not log in"
-    if backend.name in _NEED_A_PAGE:
+    if backend.name in _WITHOUT_REDIRECT:
         return "its login starts on a page or in an app of the provider, not with a redirect"
     if backend.name == "saml":
         return 'SAML has its own kind: use = "saml"'
@@ -89,7 +89,8 @@ def _find_named(name: str) -> Backend:
         if _is_backend(member) and member.__dict__.get("name") == name
     ]
     return min(
-        classes, key=lambda one: next(at for at, of in enumerate(_BEST) if issubclass(one, of))
+        classes,
+        key=lambda one: next(at for at, of in enumerate(_PREFERENCE) if issubclass(one, of)),
     )
 
 

@@ -19,7 +19,7 @@ from server.core.config_file import ConfigError
 _STATE = "examined"
 _KINDS = ((OpenIdConnectAuth, "OpenID Connect"), (BaseOAuth2, "OAuth 2"), (BaseOAuth1, "OAuth 1"))
 # Read by every backend, and rarely set.
-_GENERAL = frozenset(
+_COMMON = frozenset(
     {
         *(
             "AUTH_EXTRA_ARGUMENTS",
@@ -86,17 +86,17 @@ def _facts_of(provider: Provider, kind: catalog.Backend, settings: OAuthSettings
 
 def _try_to_begin(provider: Provider, facts: list[str]) -> list[str]:
     """Start a login that is not continued, and return what is missing."""
-    nowhere, watched = _Nowhere(), _Watched(provider.values)
-    online, provider.web, provider.values = provider.web, nowhere, watched
+    offline, recording = _Offline(), _RecordingSettings(provider.values)
+    online, provider.web, provider.values = provider.web, offline, recording
     reason = ""
     try:
         url, _ = provider.begin(_STATE, {})
     except Declined as declined:
-        url, reason = (nowhere.asked or [""])[0], declined.reason
+        url, reason = (offline.urls or [""])[0], declined.reason
     finally:
-        provider.web, provider.values = online, dict(watched)
-    own = [name for name in watched.missing if name not in _GENERAL]
-    lacking = [f"{name.lower()}: not set" for name in watched.missing if name == "KEY"]
+        provider.web, provider.values = online, dict(recording)
+    own = [name for name in recording.missing if name not in _COMMON]
+    lacking = [f"{name.lower()}: not set" for name in recording.missing if name == "KEY"]
     if not url.startswith(("https://", "http://")) or "None" in url:
         lacking.append(f"settings.{(own or ['AUTHORIZATION_URL'])[-1]}: not set")
     elif reason:
@@ -108,7 +108,7 @@ def _try_to_begin(provider: Provider, facts: list[str]) -> list[str]:
     return lacking
 
 
-class _Watched(dict[str, object]):
+class _RecordingSettings(dict[str, object]):
     """Settings that record which of them were read and are not set."""
 
     def __init__(self, given: Mapping[str, object]) -> None:
@@ -121,14 +121,14 @@ class _Watched(dict[str, object]):
         raise KeyError(name)
 
 
-class _Nowhere(Web):
+class _Offline(Web):
     """An HTTP client that sends nothing, and records where requests would have gone."""
 
     def __init__(self) -> None:
         super().__init__(timeout_s=1, connections=1)
-        self.asked: list[str] = []
+        self.urls: list[str] = []
 
     def send(self, method: str, url: str, **parts: Any) -> requests.Response:
         """Raise ConnectionError."""
-        self.asked.append(str(url))
+        self.urls.append(str(url))
         raise requests.ConnectionError("not sent")

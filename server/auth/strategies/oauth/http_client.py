@@ -61,7 +61,7 @@ class Web:
     ) -> requests.Response:
         """Return the complete response, whatever its status. RequestException if there is none
         within the timeout, or if it is too large."""
-        ends_s = monotonic() + self._timeout_s
+        deadline_s = monotonic() + self._timeout_s
         # What else `Session.request` does only matters with cookies and environment settings.
         parts["headers"] = {**self._session.headers, **(parts.get("headers") or {})}
         request = requests.Request(method, url, **parts).prepare()
@@ -74,7 +74,7 @@ class Web:
             stream=True,
         ) as response:
             # As if `requests` had read it: nothing in it must wait for more.
-            response._content = b"".join(_chunks_of(response, ends_s))
+            response._content = b"".join(_chunks_of(response, deadline_s))
             response._content_consumed = True
         return response
 
@@ -88,16 +88,16 @@ class Web:
         return known
 
 
-def _chunks_of(response: requests.Response, ends_s: float) -> Iterator[bytes]:
+def _chunks_of(response: requests.Response, deadline_s: float) -> Iterator[bytes]:
     """Read a response as it arrives: the timeout is for all chunks together, not for each."""
     size = 0
-    while piece := response.raw.read1(_CHUNK_BYTES, decode_content=True):
-        size += len(piece)
+    while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=True):
+        size += len(chunk)
         if size > MOST_ANSWER_BYTES:
             raise requests.exceptions.ContentDecodingError("too large")
-        if monotonic() > ends_s:
+        if monotonic() > deadline_s:
             raise requests.exceptions.ReadTimeout("too slow")
-        yield piece
+        yield chunk
 
 
 _ALLOWED: ContextVar[tuple[Web, str] | None] = ContextVar("openid_allowed", default=None)

@@ -24,15 +24,15 @@ _READERS = (
 _KEY_USERS = ("find_valid_key", "decode_and_validate_id_token", "get_jwks_keys")
 
 
-class _Told(OpenIdConnectAuth[Any]):
+class _ClaimsOfIdToken(OpenIdConnectAuth[Any]):
     """Requests user information only if the ID token lacks some of the `wanted` claims."""
 
     wanted: tuple[str, ...] = ()
 
     def user_data(self, access_token: str, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
         """Return user information, None if it is not needed."""
-        told: dict[str, object] = cast(Any, self).get_user_details({}) | (self.id_token or {})
-        if all(find(told, path) is not None for path in self.wanted):
+        known: dict[str, object] = cast(Any, self).get_user_details({}) | (self.id_token or {})
+        if all(find(known, path) is not None for path in self.wanted):
             return None
         return super().user_data(access_token, *args, **kwargs)
 
@@ -58,7 +58,7 @@ def quicker(backend: Backend, settings: OAuthSettings, values: Mapping[str, obje
     parts: list[Backend] = []
     wanted = _wanted(backend, settings, values)
     if wanted is not None and _is_usual(backend, _READERS):
-        parts.append(type(_Told.__name__, (_Told,), {"wanted": wanted}))
+        parts.append(type(_ClaimsOfIdToken.__name__, (_ClaimsOfIdToken,), {"wanted": wanted}))
     if _is_usual(backend, _KEY_USERS):
         parts.append(_KnownKey)
     return type(backend.__name__, (*parts, backend), {}) if parts else backend

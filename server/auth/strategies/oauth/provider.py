@@ -147,8 +147,8 @@ class Provider:
         if not backend.auth_allowed(response, details):
             raise Declined("the settings of the backend do not allow this user")
         attributes: dict[str, object] = {}
-        for told in (details, getattr(backend, "id_token", None), response):
-            clean = without_secrets(told) if isinstance(told, Mapping) else None
+        for claims in (details, getattr(backend, "id_token", None), response):
+            clean = without_secrets(claims) if isinstance(claims, Mapping) else None
             attributes |= clean if isinstance(clean, dict) else {}
         wanted = self._settings.identifier_attribute
         ask: Callable[[object, object], object] = backend.get_user_id

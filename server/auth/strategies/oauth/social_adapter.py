@@ -215,8 +215,8 @@ class _Associations:
 
     def store(self, server_url: str, association: Any) -> None:
         kept = self._session.setdefault(_ASSOCIATIONS, {})
-        ends_s = association.issued + association.lifetime
-        kept[association.handle] = [server_url, ends_s, association.assoc_type]
+        expires_s = association.issued + association.lifetime
+        kept[association.handle] = [server_url, expires_s, association.assoc_type]
 
     def get(self, server_url: str | None = None, handle: str | None = None) -> list[Any]:
         known = self._session.get(_ASSOCIATIONS, {}).get(handle)

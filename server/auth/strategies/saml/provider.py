@@ -110,10 +110,10 @@ class SamlProviders:
         )
         messages.check(message, expected, datetime.now(UTC))
         with _declining():
-            told = backend.complete()
-            if not isinstance(told, Told):
+            answer = backend.complete()
+            if not isinstance(answer, Told):
                 raise Declined("the provider's response does not identify a user")
-            return self._read(name, backend, told.response)
+            return self._read(name, backend, answer.response)
 
     def metadata(self) -> str:
         """Return the metadata of this service provider, in XML."""
@@ -155,17 +155,17 @@ class SamlProviders:
     def _read(self, name: str, backend: Saml, response: Mapping[str, Any]) -> Profile:
         """Return the profile in a verified response."""
         settings = self.idps[name].settings
-        told: dict[str, object] = dict(response["attributes"])
+        claims: dict[str, object] = dict(response["attributes"])
         if settings.identifier_attribute:
-            values = told.get(settings.identifier_attribute)
+            values = claims.get(settings.identifier_attribute)
             value = values[0] if isinstance(values, list) and len(values) == 1 else None
         else:
-            value = told["name_id"]
+            value = claims["name_id"]
             self._check_name_id(settings, backend)
         uid = f"{name}:{value.strip()}" if isinstance(value, str) and value.strip() else None
         if uid is None or not is_id(uid):
             raise Declined("the provider's response has no valid user id")
-        given = {**backend.friendly_attributes(), **told}
+        given = {**backend.friendly_attributes(), **claims}
         simple = {key: _simple(one) for key, one in given.items()}
         details = backend.get_user_details(response)  # type: ignore[no-untyped-call]
         attributes = without_secrets({**details, **simple, IDP: name})

@@ -88,10 +88,10 @@ class Opening:
     is_signed: Callable[[bytes], bool] = lambda body: False
 
 
-_CLOSED = Opening()
+_NO_DECRYPTION = Opening()
 
 
-def read(text: str, opening: Opening = _CLOSED) -> Message:
+def read(text: str, opening: Opening = _NO_DECRYPTION) -> Message:
     """Parse a response whose structure leaves no doubt what is signed; Declined for any other. If
     the assertion was encrypted, it is replaced by the decrypted one."""
     if len(text) > MOST_RESPONSE_CHARACTERS:
@@ -107,8 +107,8 @@ def read(text: str, opening: Opening = _CLOSED) -> Message:
     _check_ids(root)
     encrypted = root.findall(f"{_SAML}EncryptedAssertion")
     if len(encrypted) == 1 and opening.key is not None:
-        body = _opened(root, encrypted[0], body, opening, opening.key)
-        root = _parse_opened(body)
+        body = _decrypted(root, encrypted[0], body, opening, opening.key)
+        root = _parse_decrypted(body)
         _check_ids(root)
     elif opening.is_required and not encrypted:
         raise Declined("assertion not encrypted")
@@ -159,14 +159,14 @@ def _parse(body: bytes) -> Any:
         raise ValueError("not XML") from None
 
 
-def _parse_opened(body: bytes) -> Any:
+def _parse_decrypted(body: bytes) -> Any:
     try:
         return _parse(body)
     except ValueError:
         raise Declined("decrypted content is not an assertion") from None
 
 
-def _opened(
+def _decrypted(
     root: Any, encrypted: Any, body: bytes, opening: Opening, key: rsa.RSAPrivateKey
 ) -> bytes:
     """Return a response with its assertion decrypted. A signature of the response signs it as it
@@ -191,8 +191,8 @@ def _opened(
         raise Declined("decrypted content is not an assertion")
     found[0].tail = None
     root.replace(encrypted, found[0])
-    opened: bytes = etree.tostring(root, encoding="utf-8", xml_declaration=False)
-    return opened
+    decrypted: bytes = etree.tostring(root, encoding="utf-8", xml_declaration=False)
+    return decrypted
 
 
 def _check_status(root: Any) -> None:
@@ -284,7 +284,7 @@ def _why_not(confirmation: Any, expected: Expected, now: datetime) -> str:
     if ends is None or _read_time(ends) <= now:
         return "assertion expired"
     if begins is not None and _read_time(begins) > now:
-        return "assertion not yet valid"
+        return "assertion too early"
     return ""
 
 

@@ -86,12 +86,12 @@ class Chains:
         try:
             certificate = x509.load_der_x509_certificate(own)
             now = datetime.fromtimestamp(now_ms / 1000, UTC)
-            refusal = _refusal(certificate, now) or self._distrust(certificate, others, now)
+            refusal = _refusal(certificate, now) or self._why_untrusted(certificate, others, now)
         except _FAULTS:
             return "unreadable certificate"
         return refusal or Good(certificate)
 
-    def _distrust(
+    def _why_untrusted(
         self, certificate: x509.Certificate, others: Sequence[bytes], now: datetime
     ) -> str | None:
         """Return why no trusted authority has issued a certificate, None if one has."""

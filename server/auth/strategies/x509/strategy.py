@@ -32,7 +32,7 @@ from server.core.ids import is_id
 from server.core.outcomes import WRONG
 from server.storage.rows import Row
 
-_NONE_SHOWN = "a client certificate is required"
+_NO_CERTIFICATE = "a client certificate is required"
 _FOREIGN_PAGE = "pages of this origin may not log in with a certificate"
 
 
@@ -114,7 +114,7 @@ class X509(CredentialRows):
         """Return the identifier in the certificate of an attempt, if it is valid."""
         if attempt.is_from_foreign_page:
             return _refused("foreign page", _FOREIGN_PAGE)
-        shown = self._shown_by(attempt)
+        shown = self._certificates_of(attempt)
         if isinstance(shown, Refused):
             return shown
         now_ms = self._clock_ms()
@@ -130,19 +130,19 @@ class X509(CredentialRows):
             return _refused(f"{'several' if names else 'no'} {way} in the certificate")
         return names[0] if is_id(names[0]) else _refused("unusable name")
 
-    def _shown_by(self, attempt: LoginAttempt) -> list[bytes] | Refused:
+    def _certificates_of(self, attempt: LoginAttempt) -> list[bytes] | Refused:
         """Return the certificates of an attempt, the client's own one first."""
         own, name = attempt.certificate, self._settings.header.lower()
         if not name:
             if own is None:
-                return _refused("no certificate", _NONE_SHOWN)
+                return _refused("no certificate", _NO_CERTIFICATE)
             if attempt.is_from_proxy:
                 return _refused("the certificate belongs to a proxy")
             return [own, *attempt.intermediates]
         if not attempt.headers.get(name):
-            return _refused("no certificate", _NONE_SHOWN)
+            return _refused("no certificate", _NO_CERTIFICATE)
         if not attempt.is_from_proxy:
-            return _refused("header not from a trusted proxy", _NONE_SHOWN)
+            return _refused("header not from a trusted proxy", _NO_CERTIFICATE)
         if own is not None:
             return _refused("two certificates")
         given = read_field(attempt.headers, name, self._settings.form)

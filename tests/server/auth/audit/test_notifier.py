@@ -259,7 +259,11 @@ async def test_a_service_that_fails_keeps_nobody(
             done = await person.ask(UPDATE, ann, strategy="local", body={"password": PASSWORD})
             assert done["status"] == 200
             (message,) = await box.take()
-            await until(lambda: "notices: not delivered: the service answered 503" in caplog.text)
+            await until(
+                lambda: (
+                    "notices: delivery failed: the webhook responded with status 503" in caplog.text
+                )
+            )
         assert heard == [message]
     assert "hidden" not in caplog.text
 
