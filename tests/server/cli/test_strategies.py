@@ -94,7 +94,7 @@ def test_the_description_is_read_when_asked_for(
         assert (code, issuer.asked) == (0, [])
         code, out, _ = run(capsys, tmp_path, "check", "described", "--online", site=issuer.url)
         assert (code, issuer.paths()) == (0, ["/.well-known/openid-configuration"])
-        assert f"description: {issuer.url}/.well-known/openid-configuration" in out
+        assert f"discovery document: {issuer.url}/.well-known/openid-configuration" in out
 
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -182,7 +182,7 @@ async def test_what_is_registered(shared: Idp) -> None:
     assert methods[0] == AES256_GCM
     assert not any("cbc" in one or "1_5" in one for one in methods)
     await refuse_to_start(
-        shared, "encryption: expected key", encryption="accepted", key="", certificate=""
+        shared, "encryption: requires key", encryption="accepted", key="", certificate=""
     )
     await refuse_to_start(shared, "encryption: .*expected", encryption="yes")
 

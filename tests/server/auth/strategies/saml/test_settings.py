@@ -144,7 +144,7 @@ async def test_names_and_files_that_can_not_do(idp: Idp, tmp_path: Path) -> None
     # Too weak, which is the point.
     weak = rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505
     files = {"main": idp.table(certificates=[str(write_key(tmp_path, "weak", weak)[1])])}
-    await refuse_to_start(idp, "RSA with 2048 bits or more", providers=files)
+    await refuse_to_start(idp, "RSA keys of at least 2048 bits", providers=files)
     key, certificate = write_pair(idp.folder, "curve")
     pair = {"key": str(key), "certificate": str(certificate)}
     await refuse_to_start(idp, "curve.key: expected an RSA key", **pair)
