@@ -54,7 +54,7 @@ def show_page(services: Services, request: Request, response: Response) -> None:
         strategy = request.args.get("strategy")
         result["message"] = {"type": MESSAGE, "strategy": strategy, "answer": envelope}
     nonce = secrets.token_urlsafe(16)
-    text = "" if response.error is None else f"{escape(response.error.message)}. "
+    text = "" if response.error is None else escape(_sentence_of(response.error.message)) + " "
     response.result = _PAGE.format(
         title=_title_of(response),
         text=text + _CLOSE_WINDOW,
@@ -84,6 +84,11 @@ def _origins_for(services: Services, request: Request) -> Sequence[str] | None:
         return None
     origins: Sequence[str] | None = getattr(strategy_of(services, request), "window_origins", None)
     return origins
+
+
+def _sentence_of(message: str) -> str:
+    """Return an error message as a sentence: capitalized, with one period at the end."""
+    return f"{message[:1].upper()}{message[1:].rstrip('.')}."
 
 
 def _title_of(response: Response) -> str:

@@ -114,9 +114,8 @@ class Visit(BaseStrategy[Answer]):
     def random_string(self, length: int = 12, chars: str = BaseStrategy.ALLOWED_CHARS) -> str:
         """Return an unguessable string."""
         if chars == self.ALLOWED_CHARS:
-            return secrets.token_hex((length + 1) // 2)[
-                :length
-            ]  # one call instead of one per character
+            # One call instead of one per character.
+            return secrets.token_hex((length + 1) // 2)[:length]
         return "".join(secrets.choice(chars) for _ in range(length))
 
     def session_get(self, name: str, default: Any = None) -> Any:
