@@ -1,8 +1,8 @@
-"""Messages to programs and services of the operator's: JSON on a program's standard input, or in a
-POST.
+"""Delivery of messages to an external command (JSON on its standard input) or a webhook (JSON in a
+POST).
 
-What is sent waits in a bounded queue, so that nobody waits for those who take it. Errors name no
-text of theirs, and nothing of a message or a URL: both may hold secrets.
+Messages wait in a bounded queue, so that requests never wait for their delivery. Errors contain no
+text of the receiver and no part of a message or URL: both may contain secrets.
 """
 
 import asyncio
@@ -22,28 +22,28 @@ from server.core.config_file import ConfigError
 Message = Mapping[str, object]
 T = TypeVar("T")
 MOST_HEAD_BYTES = 8192
-"""Of a service's answer, of which the first line is all that counts."""
-_MOST_URL_CHARACTERS = 2048
+"""Maximum size of a webhook's response head, of which only the status line is read."""
+_MAX_URL_CHARACTERS = 2048
 
 
 class Undelivered(Exception):
-    """A message was not taken; the text says why, and may be logged."""
+    """A message was not accepted by its receiver; the text says why, and may be logged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A program that is started, without a shell, for each message."""
+    """A command that is run, without a shell, for each message."""
 
     command: tuple[str, ...]
     timeout_s: float
 
     async def deliver(self, message: Message) -> None:
-        """Run the program; the message never is in its arguments, which everybody on the machine
-        can read. `Undelivered` if it can't be started, fails or takes too long."""
-        nowhere = asyncio.subprocess.DEVNULL
+        """Run the command. The message is never among its arguments, which every local user can
+        read. Raise `Undelivered` if it cannot be started, fails or times out."""
+        devnull = asyncio.subprocess.DEVNULL
         try:
             process = await asyncio.create_subprocess_exec(
-                *self.command, stdin=asyncio.subprocess.PIPE, stdout=nowhere, stderr=nowhere
+                *self.command, stdin=asyncio.subprocess.PIPE, stdout=devnull, stderr=devnull
             )
         except OSError as reason:
             raise Undelivered(type(reason).__name__) from None
@@ -57,33 +57,33 @@ class Command:
                 process.kill()
                 await process.wait()
         if process.returncode != 0:
-            raise Undelivered(f"the program ended with {process.returncode}")
+            raise Undelivered(f"the command exited with status {process.returncode}")
 
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """A service that is sent each message in a POST of its own, by TLS unless it is on this
-    machine."""
+    """A webhook that receives each message in a POST request of its own, over TLS unless it is on
+    this machine."""
 
     url: SplitResult = field(repr=False)
     timeout_s: float
 
     async def deliver(self, message: Message) -> None:
-        """Send a message. `Undelivered` unless the service answers with a status of 200 to 299 in
-        time; where it sends us is not followed."""
+        """Send a message. Raise `Undelivered` unless the webhook responds with a status of 200 to
+        299 in time; redirects are not followed."""
         try:
             async with asyncio.timeout(self.timeout_s):
                 status = await self._exchange(orjson.dumps(message))
         except (OSError, TimeoutError, EOFError, asyncio.LimitOverrunError) as reason:
             raise Undelivered(type(reason).__name__) from None
         if status is None:
-            raise Undelivered("the service speaks no HTTP")
+            raise Undelivered("the response is not HTTP")
         if not 200 <= status <= 299:
-            raise Undelivered(f"the service answered {status}")
+            raise Undelivered(f"the webhook responded with status {status}")
 
     async def _exchange(self, body: bytes) -> int | None:
         is_safe = self.url.scheme == "https"
-        # In a thread: it reads all certificates of authorities.
+        # In a thread: it reads all CA certificates.
         tls = await asyncio.to_thread(ssl.create_default_context) if is_safe else None
         reader, writer = await asyncio.open_connection(
             self.url.hostname,
@@ -96,7 +96,7 @@ class Post:
             await writer.drain()
             return _status_of(await reader.readuntil(b"\n"))
         finally:
-            # Not `close`, which with TLS waits for a peer that may have gone.
+            # Not `close`, which with TLS waits for a peer that may have disconnected.
             writer.transport.abort()
 
     def _head(self, size_bytes: int) -> bytes:
@@ -113,7 +113,7 @@ class Post:
 
 
 def _status_of(line: bytes) -> int | None:
-    """Give the status of a status line (RFC 9112 §4), None for any other line."""
+    """Return the status code of a status line (RFC 9112 §4), None for any other line."""
     version, _, rest = line.partition(b" ")
     status = rest[:3]
     is_status = version in (b"HTTP/1.1", b"HTTP/1.0") and len(status) == 3 and status.isdigit()
@@ -124,14 +124,17 @@ Way = Command | Post
 
 
 def read_url(name: str, text: str) -> SplitResult:
-    """Read the URL of a service; ConfigError, without it, for one that can't be used."""
-    accepted = "expected https://…, or http://… on this machine, of printable ASCII, without a user"
+    """Parse the URL of a webhook; raise ConfigError, which does not contain it, if it is not
+    valid."""
+    accepted = (
+        "expected https://…, or http://… on this machine, in printable ASCII, without user info"
+    )
     try:
         url = urlsplit(text)
         host, _ = url.hostname, url.port
     except ValueError:
         raise ConfigError(f"{name}: {accepted}") from None
-    is_clean = len(text) <= _MOST_URL_CHARACTERS and all("!" <= one <= "~" for one in text)
+    is_clean = len(text) <= _MAX_URL_CHARACTERS and all("!" <= one <= "~" for one in text)
     is_known = url.scheme == "https" or (url.scheme == "http" and is_here(host))
     if not is_clean or not is_known or not host or "@" in url.netloc:
         raise ConfigError(f"{name}: {accepted}")
@@ -139,7 +142,7 @@ def read_url(name: str, text: str) -> SplitResult:
 
 
 def is_here(host: str | None) -> bool:
-    """Tell whether a host is this machine."""
+    """Return whether a host is this machine."""
     try:
         return ip_address(host or "").is_loopback
     except ValueError:
@@ -147,8 +150,8 @@ def is_here(host: str | None) -> bool:
 
 
 class Outbox(Generic[T]):
-    """Things that wait to be sent by `workers` at a time, `most_waiting` of them. `what` names one
-    for the log."""
+    """Bounded queue of at most `most_waiting` messages, sent by `workers` at a time. `what` names
+    its contents in the log."""
 
     def __init__(
         self,
@@ -165,31 +168,31 @@ class Outbox(Generic[T]):
         self._workers = workers
         self._waiting: asyncio.Queue[T] = asyncio.Queue(most_waiting)
 
-    def put(self, thing: T) -> None:
-        """Have it sent, or dropped if too many wait; nobody waits for it."""
+    def put(self, message: T) -> None:
+        """Queue a message, or drop it if the queue is full; return at once."""
         try:
-            self._waiting.put_nowait(thing)
+            self._waiting.put_nowait(message)
         except asyncio.QueueFull:
-            self._log.error("too many of %s wait; one is not delivered", self._what)
+            self._log.error("%s: delivery queue full, message dropped", self._what)
 
     async def run(self) -> None:
-        """Send what comes, until cancelled."""
+        """Send queued messages until cancelled."""
         async with asyncio.TaskGroup() as workers:
             for _ in range(self._workers):
                 workers.create_task(self._send_all())
 
     async def finish(self, patience_s: float) -> None:
-        """Wait until everything was sent, but not for long."""
+        """Wait until all queued messages are sent, for `patience_s` at most."""
         with suppress(TimeoutError):
             async with asyncio.timeout(patience_s):
                 await self._waiting.join()
 
     async def _send_all(self) -> None:
         while True:
-            thing = await self._waiting.get()
+            message = await self._waiting.get()
             try:
-                await self._send(thing)
+                await self._send(message)
             except Undelivered as reason:
-                self._log.error("%s: not delivered: %s", self._what, reason)
+                self._log.error("%s: delivery failed: %s", self._what, reason)
             finally:
                 self._waiting.task_done()

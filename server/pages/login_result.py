@@ -1,7 +1,8 @@
-"""The page at the end of a login that a browser shows in a window of its own (docs/strategies.md).
+"""HTML page that shows the result of a login in a browser window (docs/strategies.md).
 
-A script could read the answer of the API, but no person can use it: where a page is asked for, the
-same answer is handed to the window that opened this one, if its origin is trusted with it.
+A script can read the API's JSON response, a person cannot. If the browser asks for HTML, it gets a
+page that hands the same response to the window that opened it, if the origin of that window is
+trusted.
 """
 
 import secrets
@@ -16,15 +17,15 @@ from server.api.context import Services
 from server.api.login_steps import strategy_of
 
 MESSAGE = "manykeys:login"
-"""What the type of the message is, by which a page knows it."""
+"""Type of the message that is posted to the opener, by which its page recognizes it."""
 _DONE, _FAILED = "You are logged in.", "The login was not completed."
-_GOES_ON = "One more step, and you are logged in."
-_FURTHER = "You can close this window and go back to where you came from."
+_PENDING = "One more step is required."
+_CLOSE_WINDOW = "You can close this window and return to the app."
 _STYLE = "body{font:1.1em/1.5 system-ui,sans-serif;max-width:32em;margin:4em auto;padding:0 1em}"
-# The address still has what the provider sent; it is good no more, but nobody's business either.
+# The URL still contains what the provider sent. It is used up, but should not stay in the history.
 _SCRIPT = """\
 history.replaceState(null, "", location.pathname);
-const {origins, message} = JSON.parse(document.getElementById("told").textContent);
+const {origins, message} = JSON.parse(document.getElementById("result").textContent);
 if (window.opener && origins.length) {
   for (const origin of origins) window.opener.postMessage(message, origin);
   window.close();
@@ -35,7 +36,7 @@ _PAGE = """\
 <html lang="en">
 <head><meta charset="utf-8"><title>{title}</title><style nonce="{nonce}">{style}</style></head>
 <body><h1>{title}</h1><p>{text}</p>
-<script type="application/json" id="told">{told}</script>
+<script type="application/json" id="result">{result}</script>
 <script nonce="{nonce}">{script}</script>
 </body>
 </html>
@@ -43,24 +44,24 @@ _PAGE = """\
 
 
 def show_page(services: Services, request: Request, response: Response) -> None:
-    """Make an answer a page, where it ends a login and a browser wants to show something."""
+    """Replace the response by an HTML page, if it ends a login and a browser wants HTML."""
     origins = _origins_for(services, request)
     if origins is None or "location" in response.headers:
         return
-    told: dict[str, object] = {"origins": list(origins), "message": None}
-    if origins:  # or what is told stays out of the page altogether
+    result: dict[str, object] = {"origins": list(origins), "message": None}
+    if origins:  # without a trusted origin the page contains no result at all
         envelope = orjson.loads(write_envelope(request, response, services.node))
         strategy = request.args.get("strategy")
-        told["message"] = {"type": MESSAGE, "strategy": strategy, "answer": envelope}
+        result["message"] = {"type": MESSAGE, "strategy": strategy, "answer": envelope}
     nonce = secrets.token_urlsafe(16)
-    text = "" if response.error is None else f"{escape(response.error.message)}. "
+    text = "" if response.error is None else escape(_sentence_of(response.error.message)) + " "
     response.result = _PAGE.format(
         title=_title_of(response),
-        text=text + _FURTHER,
+        text=text + _CLOSE_WINDOW,
         nonce=nonce,
         style=_STYLE,
         script=_SCRIPT,
-        told=_as_script(told),
+        result=_as_script(result),
     )
     response.error, response.is_raw, response.is_private = None, True, True
     response.headers |= {
@@ -75,7 +76,7 @@ def show_page(services: Services, request: Request, response: Response) -> None:
 
 
 def _origins_for(services: Services, request: Request) -> Sequence[str] | None:
-    """Give whose windows may have the answer; None where no page is wanted."""
+    """Return the origins whose windows may receive the response; None where no page is wanted."""
     if (request.controller, request.action) != ("auth", "login") or "state" not in request.args:
         return None
     is_shown = request.origin is Origin.HTTP and request.head.method == "GET"
@@ -85,13 +86,18 @@ def _origins_for(services: Services, request: Request) -> Sequence[str] | None:
     return origins
 
 
+def _sentence_of(message: str) -> str:
+    """Return an error message as a sentence: capitalized, with one period at the end."""
+    return f"{message[:1].upper()}{message[1:].rstrip('.')}."
+
+
 def _title_of(response: Response) -> str:
     if response.error is not None:
         return _FAILED
     is_pending = isinstance(response.result, dict) and "challenge" in response.result
-    return _GOES_ON if is_pending else _DONE
+    return _PENDING if is_pending else _DONE
 
 
 def _as_script(value: object) -> str:
-    """Write JSON that can't end the element it stands in."""
+    """Serialize to JSON that cannot close the script element it is written into."""
     return orjson.dumps(value).decode().replace("<", "\\u003c").replace("&", "\\u0026")

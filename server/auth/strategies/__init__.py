@@ -1,4 +1,5 @@
-"""Ways to log in: what third parties import to write one (docs/strategies.md)."""
+"""Authentication strategies: the names that third parties import to write one
+(docs/strategies.md)."""
 
 from server.auth.strategies.base import (
     Authenticated,

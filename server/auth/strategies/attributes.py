@@ -1,4 +1,5 @@
-"""What a provider tells of somebody, without the provider's own tokens (security check O8)."""
+"""User attributes from an identity provider, without the provider's own tokens (security check
+O8)."""
 
 import re
 from collections.abc import Mapping
@@ -6,20 +7,20 @@ from collections.abc import Mapping
 import orjson
 
 MOST_ATTRIBUTE_BYTES = 8192
-"""Of one attribute that is kept, as JSON; larger ones are left out."""
+"""Maximum size of one stored attribute, as JSON; larger ones are left out."""
 _SECRET = re.compile(r"token|secret|password|(?:^|_)(?:code|assertion)$", re.IGNORECASE)
 _STEP = re.compile(r"([^.\[\]]+)|\[([0-9]{1,4})\]")
-_DEEPEST = 16
+_MAX_DEPTH = 16
 
 
 def is_secret(path: str) -> bool:
-    """Tell whether an attribute of this name may be a token or the like."""
+    """Return whether an attribute of this name may be a token or other credential."""
     return _SECRET.search(path) is not None
 
 
 def without_secrets(value: object, depth: int = 0) -> object:
-    """Give what a provider has told without what its own door opens to."""
-    if depth > _DEEPEST:
+    """Return what a provider has sent without credentials for the provider itself."""
+    if depth > _MAX_DEPTH:
         return None
     if isinstance(value, Mapping):
         return {
@@ -33,7 +34,7 @@ def without_secrets(value: object, depth: int = 0) -> object:
 
 
 def find(attributes: Mapping[str, object], path: str) -> object:
-    """Give the attribute at a path like `email`, `address.city` or `emails[0].value`, None where
+    """Return the attribute at a path like `email`, `address.city` or `emails[0].value`, None if
     there is none."""
     if path in attributes:
         return attributes[path]
@@ -49,8 +50,8 @@ def find(attributes: Mapping[str, object], path: str) -> object:
 
 
 def pick(attributes: Mapping[str, object], names: Mapping[str, str]) -> dict[str, object]:
-    """Give the attributes at these paths, by their new names; what is missing or too large is left
-    out."""
+    """Return the attributes at these paths, by their new names; what is missing or too large is
+    left out."""
     picked: dict[str, object] = {}
     for path, name in names.items():
         value = find(attributes, path)

@@ -1,8 +1,8 @@
-"""What a way to log in promises, and what its answers are (contract/05 §2; docs/strategies.md).
+"""Interface of authentication strategies, and their results (docs/strategies.md).
 
 A strategy is one class in one file. It sees no Request, and it never writes: it prepares changes,
-so that a user and all his credentials become one transaction. The ones this server knows by name
-are in `server.auth.strategies.registry`.
+so that creating a user with all their credentials is one transaction. The strategies registered on
+a server are in `server.auth.strategies.registry`.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,19 +16,19 @@ S = TypeVar("S")
 
 @dataclass(frozen=True, slots=True)
 class LoginAttempt:
-    """What somebody who wants to log in has sent; `headers` have lower-case names, `address` is the
-    client's.
+    """What a client sends to log in; `headers` have lower-case names, `address` is the client's.
 
-    `certificate` is the DER of the one his own TLS connection has verified, None without;
-    `intermediates` are those he sent along to lead to an authority, which may be anything. Header
-    fields that a proxy sets may be believed with `is_from_proxy` only: one of
-    `server.trustedProxies` sent this.
+    `certificate` is the DER of the certificate that the client's own TLS connection has verified,
+    None without one; `intermediates` are those the client sent along to build a chain, which may be
+    anything. Header fields that a proxy sets may be trusted only if `is_from_proxy`: the request
+    came from one of `server.trustedProxies`.
 
-    With `is_from_foreign_page` a browser says that a page of another origin sends this, which may
-    not use the session cookie either: what browsers add by themselves proves nothing then.
+    With `is_from_foreign_page` the browser says that a page of another origin sends this request,
+    which may not use the session cookie either: what browsers add by themselves proves nothing
+    then.
 
-    `state` names the next step of this login, for a strategy that can `resume`: whoever is sent
-    elsewhere must bring it back as the argument `state`.
+    `state` names the next step of this login, for a strategy that can `resume`: a client that is
+    redirected must return it as the argument `state`.
     """
 
     body: Mapping[str, object] = field(default_factory=dict, repr=False)
@@ -44,11 +44,11 @@ class LoginAttempt:
 
 @dataclass(frozen=True, slots=True)
 class Authenticated:
-    """He is this user, as long as `guards` hold: what proved it may change before his token is
-    stored.
+    """The login succeeded: the client is this user, as long as `guards` hold, because what proved
+    it may change before the token is stored.
 
-    They are made in the transaction that stores it, all or nothing, so changes of credentials that
-    a login brings about, like a counter, may be among them.
+    Guards are applied in the transaction that stores the token, all or nothing, so they may include
+    changes of credentials that a login causes, like a counter.
     """
 
     kuid: str
@@ -57,10 +57,11 @@ class Authenticated:
 
 @dataclass(frozen=True, slots=True)
 class Newcomer:
-    """He has proved who he is, and nobody has such credentials yet: he becomes a user.
+    """The login succeeded, but no user has these credentials yet: a user is created (just-in-time
+    provisioning).
 
-    `credentials` are what `create` of the strategy takes, and `identifier` is the id of the row
-    that it enters: where somebody was faster, the owner of that row logs in.
+    `credentials` are the arguments of `create` of the strategy, and `identifier` is the id of the
+    row that it inserts: if another login has inserted it first, the owner of that row is logged in.
     """
 
     identifier: str
@@ -71,8 +72,8 @@ class Newcomer:
 
 @dataclass(frozen=True, slots=True)
 class Proven:
-    """These credentials, in the form that `create` and `update` take, are his own, as long as
-    `guards` hold."""
+    """The user has proved that these credentials, in the form that `create` and `update` accept,
+    are theirs, as long as `guards` hold."""
 
     credentials: Mapping[str, object] = field(repr=False)
     guards: tuple[Change, ...] = ()
@@ -80,8 +81,8 @@ class Proven:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """He has not proved who he is; `message` is what he is told. Where one entry goes by several
-    names, `entry` is what identifies it, "" where none was found: failures count for it as well."""
+    """The login failed; `message` is returned to the client. If one account has several names,
+    `entry` is its identifier, "" if none was found: failed logins are counted for it as well."""
 
     message: str
     entry: str = field(default="", repr=False)
@@ -89,8 +90,8 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Redirect:
-    """He must go elsewhere first, and come back from there with the attempt's `state`; `kept` is
-    what `resume` is given again then, as JSON knows it."""
+    """The browser must be redirected, and return with the attempt's `state`; `kept` is passed to
+    `resume` then and must be JSON."""
 
     url: str = field(repr=False)
     status: int = 302
@@ -99,10 +100,11 @@ class Redirect:
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """He must take a further step; `data` says which, and `kept` is what `resume` is given again.
+    """A further step is required; `data` describes it, and `kept` is passed to `resume`.
 
-    With `is_portable` whoever knows the state may take it, else only the same browser or socket: a
-    page of another origin, and a program that keeps no cookies, could not finish over HTTP.
+    With `is_portable` any client that knows the state may complete the step, else only the same
+    browser or socket: a page of another origin, and a program that keeps no cookies, could not
+    complete it over HTTP.
     """
 
     data: Mapping[str, object] = field(repr=False)
@@ -116,8 +118,8 @@ Proof = Proven | Refused | Redirect | Challenge
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What to show the caller once `changes` are made; `left` is how many keys of this strategy he
-    has then, where one of several is removed."""
+    """The result to return once `changes` are applied; `left` is how many keys of this strategy the
+    user has then, if one of several is removed."""
 
     shown: dict[str, object] = field(repr=False)
     changes: list[Change] = field(repr=False)
@@ -125,24 +127,23 @@ class Prepared:
 
 
 class Strategy(Protocol):
-    """One way to log in. `by` is the kuid of who asks for a change.
+    """An authentication strategy. `by` is the kuid of the user who requests a change.
 
-    Any of these may be there as well, and is looked for by name: `resume`, see `Resumes`, in which
-    case `verify` may give a Redirect or a Challenge; `prove` and `resume_proof`, see `Proves`;
-    `window_origins`, for logins that end in a browser: the origins whose windows may have the
-    result; `takes_forms`, which is True where a provider's page may post what it says, and
-    `state_field`, which names the field of such a form that holds the state, if not `state`;
-    `asks_elsewhere`, which is True where its steps wait for another site, and hold nothing that can
-    be guessed: those in progress are not counted as failed logins;
-    `logs_in`, which is False where its credentials alone let nobody in; `get_info(kuid)`,
-    `get_by_id(id)`, `search(query, sort, start, size)`, `refresh_token(kuid)`, `after_register()`,
-    `delete_one(kuid, id)`, like `delete`: the end of one of several keys that a user may have;
-    `validate_new(credentials, kuid, profile_ids)`: in the place of `validate` for a user who is not
-    stored yet, where it matters which profiles he will have; and, not async,
-    `account_of(attempt)`: the text that names the account somebody wants to log in to, as it was
-    given, None where none is named. Failed logins are counted by it. `accounts_of(kuid)`: all such
-    texts of a user, for known devices and to unlock him; without it, the ids of his rows in the
-    store's credentials.
+    A strategy may also have any of these, which are looked up by name: `resume`, see `Resumes`, in
+    which case `verify` may return a Redirect or a Challenge; `prove` and `resume_proof`, see
+    `Proves`; `window_origins`, for logins that end in a browser: the origins whose windows may
+    receive the result; `takes_forms`, True if a provider's page may post its response as a form,
+    and `state_field`, the field of such a form that contains the state, if not `state`;
+    `asks_elsewhere`, True if its steps wait for another site and contain nothing that can be
+    guessed: those in progress are not counted as failed logins; `logs_in`, False if its credentials
+    alone do not allow login; `get_info(kuid)`, `get_by_id(id)`, `search(query, sort, start, size)`,
+    `refresh_token(kuid)`, `after_register()`, `delete_one(kuid, id)`, like `delete`, for one of
+    several keys that a user may have; `validate_new(credentials, kuid, profile_ids)`, instead of
+    `validate` for a user who is not stored yet, if it matters which profiles they will have; and,
+    not async, `account_of(attempt)`: the string that names the account of the attempt, as it was
+    sent, None if none is named. Failed logins are counted by it. `accounts_of(kuid)`: all such
+    strings of a user, for known devices and to unlock them; without it, the ids of their rows in
+    the table of credentials.
     """
 
     @property
@@ -151,73 +152,75 @@ class Strategy(Protocol):
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """What its credentials consist of, for clients that draw forms."""
+        """The fields of its credentials, for clients that display forms."""
 
     async def verify(self, attempt: LoginAttempt) -> Outcome:
-        """Find out who it is. ApiError for a request that is wrong in itself."""
+        """Verify the credentials of an attempt. ApiError for a request that is not valid in
+        itself."""
 
     async def exists(self, kuid: str) -> bool:
-        """Tell whether this user has credentials here."""
+        """Return whether this user has credentials here."""
 
     async def validate(
         self, credentials: Mapping[str, object], kuid: str | None, is_update: bool
     ) -> None:
-        """Raise ApiError if these can't become, or with `is_update` change, the credentials of this
-        user (None: of anybody)."""
+        """Raise ApiError if these cannot become, or with `is_update` change, the credentials of
+        this user (None: of any user)."""
 
     async def create(self, credentials: Mapping[str, object], kuid: str, by: str) -> Prepared:
-        """Prepare a user's first credentials here, out of validated ones."""
+        """Prepare a user's first credentials here, from validated ones."""
 
     async def update(self, credentials: Mapping[str, object], kuid: str, by: str) -> Prepared:
-        """Prepare changed credentials, out of validated ones."""
+        """Prepare changed credentials, from validated ones."""
 
     async def delete(self, kuid: str) -> Prepared:
-        """Prepare the end of a user's credentials. ApiError if he has none."""
+        """Prepare the deletion of a user's credentials. ApiError if they have none."""
 
 
 @runtime_checkable
 class Resumes(Protocol):
-    """A strategy whose logins may take several steps."""
+    """A strategy whose logins may have several steps."""
 
     async def resume(self, attempt: LoginAttempt, kept: Mapping[str, object]) -> Outcome:
-        """Go on with a login that was sent elsewhere or challenged; it is the one that was begun,
-        by the same browser or socket, and comes here once."""
+        """Continue a login that was redirected or challenged. It was started by the same browser or
+        socket, and each step is resumed at most once."""
 
 
 @runtime_checkable
 class Proves(Protocol):
-    """A strategy whose users prove that credentials are theirs before they get them: it is asked
-    instead of being given what a user claims. An administrator's word is good enough."""
+    """A strategy whose users prove that credentials are theirs before they get them, instead of
+    only claiming it. What an administrator says needs no proof."""
 
     async def prove(self, attempt: LoginAttempt, kuid: str) -> Proof:
-        """Find out what credentials this user, who is logged in, can have."""
+        """Find out which credentials this user, who is logged in, can have."""
 
     async def resume_proof(
         self, attempt: LoginAttempt, kept: Mapping[str, object], kuid: str
     ) -> Proof:
-        """Go on with a proof that was sent elsewhere or challenged; see `Resumes`."""
+        """Continue a proof that was redirected or challenged; see `Resumes`."""
 
 
 @runtime_checkable
 class SecondFactor(Protocol):
-    """A strategy that can be asked for after another one, where `security.mfa.factors` names it;
-    `server.auth.login.mfa` does."""
+    """A strategy that can be used as a second factor, if `security.mfa.factors` lists it;
+    `server.auth.login.mfa` does so."""
 
     async def second_factor(self, kuid: str, state: str) -> Challenge | None:
-        """Ask a user, who has shown a first factor, for what he has here; None if he has nothing.
-        `state` names the step in which he gives it."""
+        """Challenge a user who has passed a first factor; None if they have no credentials here.
+        `state` names the step in which they respond."""
 
     async def check_second_factor(
         self, kuid: str, attempt: LoginAttempt, kept: Mapping[str, object]
     ) -> Authenticated | Refused:
-        """Take what this user was asked for; `kept` is the challenge's. He may try several times
-        in one step: what makes his answer good for one token belongs into the guards."""
+        """Verify the user's response to the challenge; `kept` is that of the challenge. Several
+        tries are possible in one step: what makes a response valid for one token belongs into the
+        guards."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a strategy may use of the server; `clock_ms` gives the time in ms since 1970, `login_ms`
-    is how long a step of a login waits for the next one."""
+    """What a strategy may use of the server; `clock_ms` returns the time in ms since 1970,
+    `login_ms` is how long a step of a login waits for the next one."""
 
     storage: Storage
     clock_ms: Callable[[], int]
@@ -226,7 +229,7 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """What settings come to, for the operator: `facts` to know, `lacking` to correct."""
+    """Result of checking settings, for the operator: `facts` to know, `lacking` to correct."""
 
     facts: tuple[str, ...]
     lacking: tuple[str, ...] = ()
@@ -234,13 +237,14 @@ class Examined:
 
 @dataclass(frozen=True, slots=True)
 class StrategyKind(Generic[S]):
-    """What `use` in `[strategies.NAME]` names: how such a strategy is configured and made.
+    """A kind of strategy, named by `use` in `[strategies.NAME]`: its settings and how to create
+    one.
 
     `settings` is a frozen dataclass whose fields are declared with `server.core.settings.setting`.
-    `make` is given the name, the filled settings and the parts; LocalError refuses to start. For
-    `manykeys strategies` there may be `examine`, which is given the name, the settings and whether
-    it may ask anybody, `offers`, which names what can be chosen, like providers, and `describe`,
-    which gives what the other side wants to know of this one.
+    `make` is called with the name, the filled settings and the parts; LocalError prevents the
+    start. For `manykeys strategies` there may be `examine`, called with the name, the settings and
+    whether it may use the network, `offers`, which returns what can be chosen, like providers, and
+    `describe`, which returns what the other side needs to know of this one, like metadata.
     """
 
     settings: type[S]

@@ -1,6 +1,6 @@
-"""Credentials kept in the server's own store, one row for each user of a strategy.
+"""Credentials in the server's own store, one row per user and strategy.
 
-What derives from `CredentialRows` says what its rows hold, and how they prove who somebody is.
+Subclasses of `CredentialRows` define what the rows contain, and how they prove a user's identity.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from server.storage.rows import Row, Table
 
 
 class CredentialRows:
-    """The part of a strategy that keeps rows. `name` is the one it is configured under."""
+    """Base class of strategies that store rows. `name` is the one it is configured under."""
 
     def __init__(self, name: str, parts: Parts) -> None:
         self.name = name
@@ -32,13 +32,14 @@ class CredentialRows:
         return Prepared({}, [present(row), DeleteAll(Table.CREDENTIALS, owned)])
 
     async def find(self, identifier: object) -> Row | None:
-        """Give the row with an identifier, None where there can be none with it."""
+        """Return the row with an identifier, None if there is none or the identifier is not
+        valid."""
         if not isinstance(identifier, str) or not is_id(identifier):
             return None
         return await self._storage.get(Table.CREDENTIALS, strategy=self.name, id=identifier)
 
     async def of(self, kuid: str | None) -> Row:
-        """Give a user's row; ApiError 412 if he has none."""
+        """Return a user's row; ApiError 412 if they have none."""
         row = None
         if kuid is not None:
             row = await self._storage.get(Table.CREDENTIALS, kuid=kuid, strategy=self.name)
@@ -47,18 +48,18 @@ class CredentialRows:
         return row
 
     async def check_free(self, identifier: object, kuid: str | None, argument: str) -> str:
-        """Give an identifier that this user can have; ApiError 400 for what is none, 412 for what
-        is somebody else's."""
+        """Return an identifier that this user can have; ApiError 400 if it is not valid, 412 if it
+        is another user's."""
         if not isinstance(identifier, str) or not is_id(identifier):
-            limit = f"1 to {MOST_ID_BYTES} bytes of text without control characters"
+            limit = f"a string of 1 to {MOST_ID_BYTES} bytes without control characters"
             raise error("api.assert.invalid_argument", argument, limit)
         row = await self.find(identifier)
         if row is not None and row["kuid"] != kuid:
-            raise plain_error(412, f"the {argument} is taken")
+            raise plain_error(412, f"the {argument} is already taken")
         return identifier
 
     def inserted(self, identifier: str, kuid: str, data: Mapping[str, object]) -> Change:
-        """Give the change that enters a user's row; `Exists` where he or somebody has it."""
+        """Return the change that inserts a user's row; `Exists` if this or another user has it."""
         row: Row = {
             "strategy": self.name,
             "id": identifier,
@@ -70,8 +71,8 @@ class CredentialRows:
         return Insert(Table.CREDENTIALS, row)
 
     def updated(self, row: Row, identifier: str, data: Mapping[str, object]) -> list[Change]:
-        """Give the changes that replace what a row holds, as long as it is as it was read."""
-        # Never the same twice: it tells whether a row is still the one that was read.
+        """Return the changes that replace the data of a row, as long as it is as it was read."""
+        # Never the same twice: it shows whether a row is still the one that was read.
         last_ms = cast(int, row["updated_at"] or row["created_at"])
         changed_at_ms = max(self._clock_ms(), last_ms + 1)
         new: Row = {**row, "id": identifier, "data": dict(data), "updated_at": changed_at_ms}
@@ -80,16 +81,17 @@ class CredentialRows:
 
 
 def owner_of(row: Row) -> Authenticated:
-    """Give the outcome of a login by a row: its user, if it is still so when his token is made."""
+    """Return the result of a login by a row: its user, if that is still so when the token is
+    created."""
     return Authenticated(cast(str, row["kuid"]), (present(row),))
 
 
 def data_of(row: Row) -> dict[str, object]:
-    """Give what a row holds."""
+    """Return what a row contains."""
     return cast("dict[str, object]", row["data"])
 
 
 def present(row: Row) -> Change:
-    """Give the guard that a row is as it was read."""
+    """Return the guard that a row is as it was read."""
     names = ("strategy", "id", "kuid", "updated_at")
     return Present(Table.CREDENTIALS, {name: row[name] for name in names})

@@ -1,7 +1,7 @@
-"""Users who are known to another site: who has come back from there, and whose credentials these
-are. What the kinds `oauth` and `saml` have in common; each brings a `Source`.
+"""Federated login: common base of the kinds `oauth` and `saml`, each of which brings a `Source`.
 
-Identity is the strategy and the provider's id of a user, never an address (security check O6).
+Users are identified by the strategy and the provider's user id, never by an email address (security
+check O6).
 """
 
 import asyncio
@@ -35,17 +35,17 @@ from server.storage.rows import Row, Table
 
 _LOG = logging.getLogger("manykeys.providers")
 _RETRY_S = 1
-# Never from who logs in: with Apple it would choose which application he logs in to.
-_OURS = frozenset({"strategy", "client_id", "expiresIn", "cookieAuth"})
-_BEGIN_AGAIN = "the provider's answer was not accepted: begin again"
+# Never passed on from the client: with Apple it would choose the application to log in to.
+_RESERVED = frozenset({"strategy", "client_id", "expiresIn", "cookieAuth"})
+_TRY_AGAIN = "the provider's response was not accepted: start the login again"
 DENIED = "declined at the provider"
 
 T = TypeVar("T")
 
 
 class Declined(Exception):
-    """Nobody is logged in. `reason` is for the operator; `is_unavailable` when the provider gave no
-    answer, `is_denied` when it was the user's own wish."""
+    """The login failed. `reason` is for the operator; `is_unavailable` if the provider did not
+    respond, `is_denied` if the user declined."""
 
     def __init__(
         self, reason: str, *, is_unavailable: bool = False, is_denied: bool = False
@@ -58,39 +58,40 @@ class Declined(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Who somebody is to the provider, and what it tells of him."""
+    """A user's id at the provider, and the attributes it returned for them."""
 
     uid: str
     attributes: Mapping[str, object] = field(repr=False)
 
 
 class Source(Protocol):
-    """Where profiles come from. What it does blocks, and is for threads; Declined for nobody."""
+    """Where profiles come from. Its methods block, and are called in threads; Declined if the login
+    fails."""
 
     @property
     def id_name(self) -> str:
         """The name of the attribute that identifies a user."""
 
     def begin(self, state: str, data: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
-        """Give the address to send somebody to, and what to keep until he comes back."""
+        """Return the URL to redirect the browser to, and what to store until it returns."""
 
     def complete(self, state: str, data: Mapping[str, str], session: dict[str, Any]) -> Profile:
-        """Give who has come back."""
+        """Return the profile of the user who has returned."""
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close connections."""
 
 
 class AccountSettings(Protocol):
-    """What the settings of each such kind say."""
+    """Settings that each such kind has."""
 
     @property
     def persist(self) -> tuple[str, ...]:
-        """Attributes to keep."""
+        """Attributes to store with the credentials."""
 
     @property
     def attributes_mapping(self) -> Mapping[str, str]:
-        """Other names to keep them under."""
+        """Other names to store them under."""
 
     @property
     def user_attributes(self) -> Mapping[str, str]:
@@ -98,15 +99,15 @@ class AccountSettings(Protocol):
 
     @property
     def default_profiles(self) -> tuple[str, ...]:
-        """His profiles."""
+        """Profiles of a new user."""
 
     @property
     def window_origins(self) -> tuple[str, ...]:
-        """Whose windows may have the result of a login."""
+        """Origins whose windows may receive the result of a login."""
 
     @property
     def threads(self) -> int:
-        """How many steps of logins are worked on at once."""
+        """How many steps of logins are processed at once."""
 
     @property
     def queue(self) -> int:
@@ -114,7 +115,8 @@ class AccountSettings(Protocol):
 
 
 class Accounts(CredentialRows):
-    """Logs in who comes back from a provider; with one of `comes_back` somebody does."""
+    """Logs in users who return from a provider; a request with one of the arguments in `comes_back`
+    is such a return."""
 
     takes_forms = True
     asks_elsewhere = True
@@ -130,14 +132,14 @@ class Accounts(CredentialRows):
         _check_names(
             settings, [*self._names.values(), *settings.persist, *settings.user_attributes]
         )
-        # Mapped as it is kept: what an administrator gives must read alike.
+        # Mapped as it is stored: what an administrator sets must have the same name.
         self._id_name = settings.attributes_mapping.get(source.id_name, source.id_name)
         self.fields = tuple(dict.fromkeys([self._id_name, *self._names.values()]))
         self.window_origins = settings.window_origins
         self._workers = _Workers(settings.threads, settings.queue)
 
     async def after_register(self) -> None:
-        """Let the threads end with the strategy."""
+        """Stop the threads when the strategy is removed."""
         try:
             await asyncio.Event().wait()
         finally:
@@ -145,11 +147,11 @@ class Accounts(CredentialRows):
             self._source.close()
 
     async def verify(self, attempt: LoginAttempt) -> Outcome:
-        """Send somebody to the provider."""
+        """Redirect to the provider."""
         return await self._begin(attempt)
 
     async def resume(self, attempt: LoginAttempt, kept: Mapping[str, object]) -> Outcome:
-        """Find out who comes back, and whose these credentials are."""
+        """Verify the provider's response, and find the user with these credentials."""
         profile = await self._complete(attempt, kept)
         if isinstance(profile, Refused):
             return profile
@@ -165,43 +167,43 @@ class Accounts(CredentialRows):
         return Newcomer(profile.uid, self.credentials_of(profile), profiles, content)
 
     async def prove(self, attempt: LoginAttempt, kuid: str) -> Proof:
-        """Send a user to the provider, to show what is his there."""
+        """Redirect a user to the provider, to prove that an account there is theirs."""
         return await self._begin(attempt)
 
     async def resume_proof(
         self, attempt: LoginAttempt, kept: Mapping[str, object], kuid: str
     ) -> Proof:
-        """Find out who comes back."""
+        """Verify the provider's response."""
         profile = await self._complete(attempt, kept)
         return profile if isinstance(profile, Refused) else Proven(self.credentials_of(profile))
 
     async def validate(
         self, credentials: Mapping[str, object], kuid: str | None, is_update: bool
     ) -> None:
-        """See `Strategy`; errors without an id are the reference's (contract/05 §5)."""
+        """See `Strategy`. Errors are those of Kuzzle's plugin, which have no ids."""
         identifier = self._check_form(credentials, is_update=is_update)
         row = await self.find(identifier)
         if row is not None and row["kuid"] != kuid:
-            raise plain_error(400, f"the {self._id_name} is another user's")
+            raise plain_error(400, f"the {self._id_name} belongs to another user")
 
     async def validate_new(
         self, credentials: Mapping[str, object], kuid: str, profile_ids: Sequence[str]
     ) -> None:
-        """See `Strategy`; 412 where somebody was faster, so that a first login is tried again."""
+        """See `Strategy`; 412 if another login was faster, so that a first login is tried again."""
         identifier = self._check_form(credentials, is_update=False)
         if await self.find(identifier) is not None:
-            raise plain_error(412, f"the {self._id_name} is another user's")
+            raise plain_error(412, f"the {self._id_name} belongs to another user")
 
     async def create(self, credentials: Mapping[str, object], kuid: str, by: str) -> Prepared:
-        """See `Strategy`. 400 for who has credentials here already."""
+        """See `Strategy`. 400 if the user has credentials here already."""
         if await self.exists(kuid):
-            raise plain_error(400, f"the user has credentials of {self.name} already")
+            raise plain_error(400, f"the user already has credentials of {self.name}")
         identifier, data = str(credentials[self._id_name]), self.data_of(credentials)
         shown = {self._id_name: identifier, **data, "kuid": kuid}
         return Prepared(shown, [self.inserted(identifier, kuid, data)])
 
     async def update(self, credentials: Mapping[str, object], kuid: str, by: str) -> Prepared:
-        """See `Strategy`; what is not given stays."""
+        """See `Strategy`; what is not given is kept."""
         row = await self.of(kuid)
         identifier = str(credentials.get(self._id_name) or row["id"])
         data = data_of(row) | self.data_of(credentials)
@@ -209,7 +211,7 @@ class Accounts(CredentialRows):
         return Prepared(shown, self.updated(row, identifier, data))
 
     async def of(self, kuid: str | None) -> Row:
-        """See `CredentialRows`; 404 if he has none, as in the reference."""
+        """See `CredentialRows`; 404 if they have none, as Kuzzle's plugin does."""
         row = None
         if kuid is not None:
             row = await self._storage.get(Table.CREDENTIALS, kuid=kuid, strategy=self.name)
@@ -218,20 +220,21 @@ class Accounts(CredentialRows):
         return row
 
     async def get_info(self, kuid: str) -> dict[str, object]:
-        """Give what is kept of a user's profile; ApiError 404 if he has none."""
+        """Return what is stored of a user's profile; ApiError 404 if they have none."""
         return data_of(await self.of(kuid))
 
     async def get_by_id(self, identifier: str) -> dict[str, object]:
-        """Give the credentials with the provider's id; ApiError 400 for none."""
+        """Return the credentials with the provider's user id; ApiError 400 if there are none."""
         row = await self.find(identifier)
         if row is None:
-            raise plain_error(400, f"nobody has this {self._id_name}")
+            raise plain_error(400, f"no user has this {self._id_name}")
         return {self._id_name: row["id"], **data_of(row), "kuid": row["kuid"]}
 
     def _check_form(self, credentials: Mapping[str, object], *, is_update: bool) -> str | None:
-        """Give the identifier among credentials, None for none, which only an update may have."""
+        """Return the identifier among credentials, None if there is none, which is valid for an
+        update only."""
         if "kuid" in credentials:
-            raise plain_error(400, "kuid can't be among the credentials")
+            raise plain_error(400, "credentials must not contain kuid")
         for name in credentials:
             if name not in self.fields:
                 raise error("api.assert.invalid_argument", name, ", ".join(self.fields))
@@ -247,7 +250,7 @@ class Accounts(CredentialRows):
     async def _begin(self, attempt: LoginAttempt) -> Redirect | Refused:
         data = _data_of(attempt)
         if any(name in data for name in self.comes_back):
-            return self._refused(Declined("it comes back without a state"))
+            return self._refused(Declined("the provider's response has no state"))
         try:
             url, session = await self._run(lambda: self._source.begin(attempt.state, data))
         except Declined as reason:
@@ -269,7 +272,8 @@ class Accounts(CredentialRows):
         return await self._workers.run(work)
 
     def _refused(self, reason: Declined) -> Refused:
-        """Say what went wrong, to the operator alone; ApiError 504 where the provider is away."""
+        """Log what went wrong, for the operator alone; ApiError 504 if the provider is
+        unavailable."""
         tell(reason=reason.reason)
         if reason.is_denied:
             _LOG.info("strategy %s: %s", self.name, reason.reason)
@@ -277,10 +281,10 @@ class Accounts(CredentialRows):
         _LOG.warning("strategy %s: %s", self.name, reason.reason)
         if reason.is_unavailable:
             raise error("plugin.runtime.pipe_timeout", f"{self.name}: the provider")
-        return Refused(_BEGIN_AGAIN)
+        return Refused(_TRY_AGAIN)
 
     async def find_linked(self, profile: Profile) -> Authenticated | None:
-        """Give a user whose credentials these become now, None for nobody."""
+        """Return the user to whom these credentials are linked now, None if there is none."""
         return None
 
     def credentials_of(self, profile: Profile) -> dict[str, object]:
@@ -292,7 +296,7 @@ class Accounts(CredentialRows):
 
 
 class _Workers:
-    """A few threads for what blocks; `queue` is how many may wait while all are busy."""
+    """A thread pool for blocking calls; `queue` is how many may wait while all threads are busy."""
 
     def __init__(self, threads: int, queue: int) -> None:
         self._places = threads + queue
@@ -300,7 +304,7 @@ class _Workers:
         self._pool = ThreadPoolExecutor(threads, "provider")
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Give what the work gives; ApiError 503 at once when too much waits."""
+        """Return the result of `work`; ApiError 503 at once if the queue is full."""
         if self._taken >= self._places:
             raise error("api.process.overloaded", retry_after_s=_RETRY_S)
         begun = asyncio.wrap_future(self._pool.submit(work))
@@ -309,36 +313,38 @@ class _Workers:
         try:
             return await asyncio.shield(begun)
         finally:
-            del begun  # its error's traceback keeps this frame
+            del begun  # its error's traceback keeps this frame alive
 
     def close(self) -> None:
-        """Let the threads end; who still waits is cancelled."""
+        """Stop the threads; what is queued is cancelled."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _release(self, done: asyncio.Future[T]) -> None:
         self._taken -= 1
         if not done.cancelled():
-            done.exception()  # seen, also where nobody waits any more
+            done.exception()  # marked as retrieved, even if nothing waits any more
 
 
 def _check_names(settings: AccountSettings, names: Sequence[str]) -> None:
-    """Refuse what must not be kept, and what could not be told apart."""
+    """Reject attributes that must not be stored, and names that would be ambiguous."""
     for name in names:
         if is_secret(name) or name == "kuid":
-            raise ConfigError(f"persist: {name} must not be kept")
+            raise ConfigError(f"persist: {name} must not be stored")
     for name in settings.user_attributes.values():
         if name in ("profileIds", "_kuzzle_info", "_id"):
-            raise ConfigError(f"userAttributes: {name} is not a provider's to set")
+            raise ConfigError(f"userAttributes: {name} must not be set by a provider")
 
 
 def _data_of(attempt: LoginAttempt) -> dict[str, str]:
-    """Give the texts of a request; those of its body win."""
+    """Return the string arguments of a request; those of its body take precedence."""
     return {
-        name: value for name, value in _texts_of(attempt.args, attempt.body) if name not in _OURS
+        name: value
+        for name, value in _strings_of(attempt.args, attempt.body)
+        if name not in _RESERVED
     }
 
 
-def _texts_of(*given: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+def _strings_of(*given: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     for values in given:
         for name, value in values.items():
             if isinstance(value, str):
@@ -346,7 +352,8 @@ def _texts_of(*given: Mapping[str, object]) -> Iterator[tuple[str, str]]:
 
 
 def _packed(session: Mapping[str, object], state: str) -> object:
-    """Give what is kept of a session: not the state, which is never stored but as a hash (T11)."""
+    """Return a session in the form that is stored: without the state, which is only ever stored as
+    a hash (security check T11)."""
     return orjson.loads(orjson.dumps(session).decode().replace(state, "\\u001e"))
 
 

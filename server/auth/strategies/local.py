@@ -1,7 +1,7 @@
-"""The strategy `local`: a user name and a password kept here (contract/05 §1).
+"""Strategy `local`: login with a username and a password stored here.
 
-Whoever can't log in gets the same answer after the same work, whether it is the name, the password
-or the user's state that is wrong. Errors without an id are the reference's.
+A failed login gets the same response after the same work, whether the username, the password or the
+state of the user is the cause. Errors without an id are those of Kuzzle's plugin.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -43,14 +43,16 @@ _ERRORS = "plugin.kuzzle-plugin-auth-passport-local."
 _NO_RULES = PasswordRules()
 _WRONG = Refused(WRONG)
 _INCOMPLETE = Refused("username and password are required")
-_WRONG_PASSWORD = "wrong password"  # noqa: S105 (a reason for the audit trail)
+_WRONG_PASSWORD = "wrong password"  # noqa: S105 (a reason for the audit log)
 
 
 class Local:
-    """Logs in with a user name and a password; the name identifies the credentials, and is unique.
+    """Logs in with a username and a password; the username identifies the credentials, and is
+    unique.
 
-    With `require_password`, whoever changes or removes his own credentials must give his present
-    password. `reset_ttl_ms` is the life of a reset token, -1 without end.
+    With `require_password`, users who change or delete their own credentials must confirm with
+    their current password. `reset_ttl_ms` is the lifetime of a password reset token, -1 for no
+    expiry.
     """
 
     name = _NAME
@@ -87,10 +89,10 @@ class Local:
             raise error("api.assert.invalid_type", "username", "string")
         password = check_password(password, "password")
         row = await self._find(username) if is_id(username) else None
-        # Looked up in vain for unknown names, so that these are not answered sooner.
+        # Also looked up for unknown usernames, so that these are not answered sooner.
         kuid = "" if row is None else str(row["kuid"])
         owner = await self._storage.get(Table.USERS, kuid=kuid)
-        # The account as it was given: it must not matter here whether it exists.
+        # The username as it was sent: it must not matter here whether it exists.
         by = WorkOwner(f"{_NAME}\0{username}", attempt.address)
         is_same = await self._passwords.verify(password, _data_of(row), owner=by)
         tell(subject=kuid)
@@ -104,7 +106,7 @@ class Local:
         return Authenticated(kuid, (Present(Table.CREDENTIALS, same),))
 
     def account_of(self, attempt: LoginAttempt) -> str | None:
-        """Give the name that is tried; without a password nothing is."""
+        """Return the username of the attempt; None without a password, as nothing is tried then."""
         username = attempt.body.get("username") or attempt.args.get("username")
         password = attempt.body.get("password") or attempt.args.get("password")
         return username if isinstance(username, str) and password else None
@@ -116,7 +118,8 @@ class Local:
     async def validate(
         self, credentials: Mapping[str, object], kuid: str | None, is_update: bool
     ) -> None:
-        """See `Strategy`; new passwords are held against the rules and the user's policies."""
+        """See `Strategy`; new passwords are checked against the rules and the user's password
+        policies."""
         await self._validate(credentials, kuid, is_update, None)
 
     async def validate_new(
@@ -133,7 +136,7 @@ class Local:
         profile_ids: Iterable[str] | None,
     ) -> None:
         if "kuid" in credentials:
-            raise plain_error(400, "credentials may not contain a kuid")
+            raise plain_error(400, "credentials must not contain kuid")
         username, password = credentials.get("username"), credentials.get("password")
         old: Row | None = None
         if is_update:
@@ -147,16 +150,16 @@ class Local:
         if not _is_blank(username):
             row = await self._find(check_username(username, old))
             if row is not None and row["kuid"] != kuid:
-                raise plain_error(412, "the username is taken")
+                raise plain_error(412, "the username is already taken")
         if not _is_blank(password):
             name = old["id"] if old is not None and _is_blank(username) else username
             demands = await self._policies.demands_of(kuid, profile_ids)
             await self._check_new_password(str(password), str(name), demands, old)
 
     async def create(self, credentials: Mapping[str, object], kuid: str, by: str) -> Prepared:
-        """See `Strategy`; ApiError 412 for who has local credentials."""
+        """See `Strategy`; ApiError 412 if the user has local credentials."""
         if await self.exists(kuid):
-            raise plain_error(412, "the user has local credentials already")
+            raise plain_error(412, "the user already has local credentials")
         username = check_username(credentials.get("username"))
         password = check_password(credentials.get("password"), "password")
         row: Row = {
@@ -171,13 +174,13 @@ class Local:
         return Prepared(_shown(row), [owner, Insert(Table.CREDENTIALS, row)])
 
     async def update(self, credentials: Mapping[str, object], kuid: str, by: str) -> Prepared:
-        """See `Strategy`; a new name takes the place of the old one. ApiError 412 for who has no
+        """See `Strategy`; a new username replaces the old one. ApiError 412 if the user has no
         local credentials.
 
-        Making the changes raises `Missing` when somebody else has changed the credentials.
+        Applying the changes raises `Missing` if another request has changed the credentials.
         """
         old = await self._get(kuid)
-        # Never the same twice: it tells whether a row is still the one that was read.
+        # Never the same twice: it shows whether a row is still the one that was read.
         changed_at_ms = max(self._clock_ms(), _set_at_ms(old) + 1)
         new = {**old, "updated_at": changed_at_ms}
         if not _is_blank(credentials.get("username")):
@@ -208,17 +211,17 @@ class Local:
         return Prepared(_shown(row), [removal, end_all(kuid)])
 
     async def get_info(self, kuid: str) -> dict[str, object]:
-        """Give what may be shown of a user's credentials; ApiError 412 if he has none."""
+        """Return the public part of a user's credentials; ApiError 412 if they have none."""
         return _shown(await self._get(kuid))
 
     async def search(
         self, query: Query, sort: tuple[Order, ...], start: int, size: int
     ) -> dict[str, object]:
-        """Give a page of user names with their kuids; see `search_usernames`."""
+        """Return a page of usernames with their kuids; see `search_usernames`."""
         return await search_usernames(self._storage, _NAME, query, sort, start, size)
 
     async def get_by_id(self, username: str) -> dict[str, object]:
-        """Give what may be shown of the credentials with this name; ApiError 412 if there are
+        """Return the public part of the credentials with this username; ApiError 412 if there are
         none."""
         row = await self._find(username) if is_id(username) else None
         if row is None:
@@ -226,14 +229,14 @@ class Local:
         return _shown(row)
 
     async def check_present_password(self, kuid: str, password: object) -> None:
-        """Raise ApiError unless this is the user's password (400 if it is absent, 403 if it is
-        wrong), where that is required; asked before he changes or removes his own credentials."""
+        """Raise ApiError unless this is the user's password (400 if it is missing, 403 if it is
+        wrong), if that is required; called before users change or delete their own credentials."""
         if not self._require_password:
             return
         await self.confirm_password(kuid, password)
 
     async def confirm_password(self, kuid: str, password: object) -> None:
-        """Raise ApiError unless this is the user's password: 400 if it is absent, 403 if it is
+        """Raise ApiError unless this is the user's password: 400 if it is missing, 403 if it is
         wrong."""
         if _is_blank(password):
             raise plain_error(400, "currentPassword is required")
@@ -244,18 +247,19 @@ class Local:
             raise plain_error(403, "currentPassword is wrong")
 
     async def make_reset_token(self, kuid: str) -> str:
-        """Give a token with which this user can set a new password, once. ApiError 400, without an
-        id, if he has none."""
+        """Return a token with which this user can set a new password, once. ApiError 400, without
+        an id, if they have none."""
         try:
             return await self._resets.issue(kuid, {"kuid": kuid, "strategy": _NAME})
         except Missing:
             raise plain_error(400, "_id must be the id of a user with a password") from None
 
     async def reset(self, token: str, password: str) -> Prepared:
-        """Prepare the new password of whoever has this reset token, and the end of the token.
+        """Prepare the new password of the user of this reset token, and the invalidation of the
+        token.
 
-        ApiError for a token or a password that won't do. Making the changes raises `Missing` when
-        the token was used, or its user changed or disabled, in the meantime.
+        ApiError for a token or a password that is not valid. Applying the changes raises `Missing`
+        if the token was used, or its user was changed or disabled, in the meantime.
         """
         kuid = await self.find_reset(token)
         credentials = {"password": password}
@@ -264,8 +268,9 @@ class Local:
         return Prepared(prepared.shown, [*owner_guard(kuid), use_up(token), *prepared.changes])
 
     async def find_reset(self, token: str) -> str:
-        """Give who could set a new password with this reset token. ApiError for what is no good,
-        the same for a token of a user who is disabled: he is told nothing of his password."""
+        """Return the user who can set a new password with this reset token. ApiError if it is not
+        valid; the same error for the token of a disabled user, to whom nothing of their password is
+        revealed."""
         kuid = await self._resets.find(token)
         if not await self._storage.exists(Table.USERS, kuid=kuid, disabled=0):
             tell(subject=kuid, reason=DISABLED)
@@ -286,7 +291,7 @@ class Local:
                 raise error(_ERRORS + "reused_password")
 
     async def _check_may_log_in(self, row: Row, kuid: str) -> None:
-        """Refuse who must choose another password first, and give him what he needs for that."""
+        """Raise ApiError, with a reset token, if the user must choose another password first."""
         demands = await self._policies.demands_of(kuid)
         if demands.must_be_his_own and _data_of(row).get("updater") != kuid:
             refused = "must_change_password"
@@ -295,7 +300,7 @@ class Local:
         else:
             return
         try:
-            # Whoever knows a password that has just been changed gets nothing for it.
+            # A password that has just been changed yields no reset token.
             token = await self._resets.issue(kuid, _identity(row))
         except Missing:
             raise error("plugin.strategy.missing_user", WRONG) from None
@@ -317,8 +322,8 @@ class Local:
         return row
 
     async def _renew(self, row: Row, password: str, by: WorkOwner) -> None:
-        """Replace an outdated hash, as long as nobody has changed the credentials since; a failure
-        is no reason to refuse the login."""
+        """Replace an outdated hash, unless the credentials were changed since; a failure does not
+        fail the login."""
         with suppress(ApiError, Exists, Missing, Unavailable):
             hashed = await self._passwords.hash(password, owner=by)
             data = {**_data_of(row), "hash": hashed}
@@ -328,7 +333,7 @@ class Local:
 
 
 def _reason(row: Row | None, owner: Row | None) -> str:
-    """Give why a login was refused, which nobody but the audit trail may be told."""
+    """Return why a login failed, for the audit log only."""
     if row is None or owner is None:
         return "unknown user"
     return DISABLED if owner["disabled"] else _WRONG_PASSWORD
@@ -339,12 +344,12 @@ def _is_blank(value: object) -> bool:
 
 
 def check_username(value: object, old: Row | None = None) -> str:
-    """Give a name that credentials can have, or that the `old` ones have; ApiError 400 for any
-    other."""
+    """Return a username that credentials can have, or that the `old` ones have; ApiError 400 for
+    any other."""
     if not isinstance(value, str):
         raise error("api.assert.invalid_type", "username", "string")
     if not is_id(value):
-        limit = f"1 to {MOST_ID_BYTES} bytes of text without control characters"
+        limit = f"a string of 1 to {MOST_ID_BYTES} bytes without control characters"
         raise error("api.assert.invalid_argument", "username", limit)
     if is_path_step(value) and (old is None or value != old["id"]):
         # getCredentialsById has it in its path.
@@ -358,7 +363,8 @@ def _key(row: Row) -> Row:
 
 
 def _identity(row: Row) -> Row:
-    """Give what tells these credentials from all others, their own earlier and later states too."""
+    """Return the columns that distinguish these credentials from all others, their own earlier and
+    later states included."""
     return {name: row[name] for name in ("strategy", "id", "kuid", "updated_at")}
 
 
@@ -371,14 +377,15 @@ def _set_at_ms(row: Row) -> int:
 
 
 def _data_of(row: Row | None) -> dict[str, object]:
-    """Give what is kept of a password: `hash`, or another program's record under `kuzzle`,
-    `updater` who set it, `history` of earlier ones in the same forms, newest first."""
+    """Return what is stored of a password: `hash`, or another program's record under `kuzzle`,
+    `updater`, the user who set it, and `history` of earlier ones in the same forms, newest
+    first."""
     data = None if row is None else row["data"]
     return data if isinstance(data, dict) else {}
 
 
 def _known_passwords(row: Row | None) -> list[dict[str, object]]:
-    """Give the present password and the earlier ones, newest first, in their stored forms."""
+    """Return the current password and the earlier ones, newest first, in their stored forms."""
     data = _data_of(row)
     present: dict[str, object] = {name: data[name] for name in ("hash", "kuzzle") if name in data}
     history = data.get("history", [])

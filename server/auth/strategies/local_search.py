@@ -1,5 +1,4 @@
-"""Searches of the strategy `local`: users by their names, and by nothing else that it keeps
-(contract/05 §1.5)."""
+"""Credential search of the strategy `local`: users by username, and by no other stored field."""
 
 from collections.abc import Iterator
 
@@ -11,19 +10,19 @@ from server.storage.search import CREDENTIALS, Order, Search
 
 _SEARCHED = "username"
 _SORTED = frozenset({"username", "kuid"})
-_KEPT = frozenset({"_id", "kuid", "userPassword", "userSalt"})
+_NOT_SEARCHABLE = frozenset({"_id", "kuid", "userPassword", "userSalt"})
 
 
 async def search_usernames(
     storage: Storage, strategy: str, query: Query, sort: tuple[Order, ...], start: int, size: int
 ) -> dict[str, object]:
-    """Give a page of user names with their kuids. ApiError 403 for other fields that are kept, 400
-    for what is no clause here."""
+    """Return a page of usernames with their kuids. ApiError 403 for other stored fields, 400 for a
+    clause that is not supported here."""
     for leaf in _leaves_of(query):
         if leaf.field != _SEARCHED:
             raise _refusal(leaf.field)
         if not isinstance(leaf, IsIn) and not _is_prefix(leaf):
-            raise plain_error(400, "a username is found by term, terms, match and prefix")
+            raise plain_error(400, "username can be searched with term, terms, match and prefix")
     for order in sort:
         if order.field not in _SORTED:
             raise _refusal(order.field)
@@ -36,7 +35,7 @@ async def search_usernames(
 
 
 def _leaves_of(query: Query) -> Iterator[Leaf]:
-    """Give the parts of a query that are about fields."""
+    """Return the parts of a query that refer to fields."""
     match query:
         case AllOf(parts) | SomeOf(parts):
             for part in parts:
@@ -54,6 +53,6 @@ def _is_prefix(leaf: Leaf) -> bool:
 
 
 def _refusal(field: str) -> ApiError:
-    if field in _KEPT:
-        return plain_error(403, f"users can't be found by {field}")
-    return plain_error(400, f"credentials have no {field}")
+    if field in _NOT_SEARCHABLE:
+        return plain_error(403, f"{field} cannot be searched")
+    return plain_error(400, f"credentials have no field {field}")

@@ -1,6 +1,7 @@
-"""The strategies this server knows by name (contract/05 §2.2; design §6).
+"""Registry of authentication strategies, by name.
 
-They may come and go while it runs. What others keep about them is dropped by the journal.
+They can be added and removed at run time. What other processes cache about them is invalidated by
+the journal.
 """
 
 import asyncio
@@ -19,16 +20,16 @@ _ATTEMPTS = 5
 
 @dataclass(frozen=True, slots=True)
 class WaysIn:
-    """The strategies a user has credentials for, in the order of their registration; without
-    `is_certain` one of those asked gave no answer."""
+    """The strategies a user has credentials for, in the order of their registration; not
+    `is_certain` if one of them failed to answer."""
 
     names: list[str]
     is_certain: bool
 
 
 class Strategies:
-    """The strategies by name, in the order of their registration. A call of one that is added may
-    take `timeout_s`."""
+    """Registered strategies by name, in the order of their registration. Calls of a strategy that
+    is added time out after `timeout_s`."""
 
     def __init__(self, storage: Storage, *, timeout_s: float) -> None:
         self._storage = storage
@@ -36,26 +37,28 @@ class Strategies:
         self._by_name: dict[str, Strategy] = {}
 
     def register(self, name: str, strategy: Strategy) -> None:
-        """Enter a strategy of our own before anybody asks, or replace the one of this name."""
+        """Register a built-in strategy before the server listens, or replace the one of this
+        name."""
         self._stop(name)
         self._by_name[name] = strategy
 
     async def add(self, name: str, strategy: Strategy) -> None:
-        """Enter a strategy at any time, or replace the one of this name, whose logins begin
-        again. Its faults stay its own."""
+        """Register a strategy at any time, or replace the one of this name, whose logins in
+        progress must start again. Its faults are isolated from the server."""
         ended = [end_all(name)] if name in self._by_name else []
         self.start(name, strategy)
         await self._storage.apply([*ended, Note(Noted.STRATEGY, name)])
 
     def start(self, name: str, strategy: Strategy) -> None:
-        """Enter a strategy before the server listens; `announce` follows."""
+        """Register a strategy before the server listens; `announce` follows."""
         guarded = Guarded(name, strategy, timeout_s=self._timeout_s)
         self.register(name, guarded)
         guarded.start()
 
     async def announce(self) -> None:
-        """Let every process read its users again, but only if the strategies are others than those
-        of the last start on this store: else each start would cost the others all they keep."""
+        """Invalidate the users that other processes have cached, but only if the strategies differ
+        from those of the last start on this store: else each start would cost the others their
+        whole cache."""
         row: Row = {"name": _SETTING, "value": self.names()}
         for _ in range(_ATTEMPTS):
             old = await self._storage.get(Table.SETTINGS, name=_SETTING)
@@ -73,8 +76,8 @@ class Strategies:
             return
 
     async def remove(self, name: str) -> None:
-        """Forget a strategy, and the logins with it that are not finished; ApiError 404 if there is
-        none. Tokens and credentials stay."""
+        """Remove a strategy and its logins in progress; ApiError 404 if there is none. Tokens and
+        credentials are kept."""
         if name not in self._by_name:
             raise error("plugin.strategy.strategy_not_found", name)
         self._stop(name)
@@ -82,18 +85,18 @@ class Strategies:
         await self._storage.apply([end_all(name), Note(Noted.STRATEGY, name)])
 
     def get(self, name: str) -> Strategy:
-        """Give a strategy; ApiError 400 for an unknown one."""
+        """Return a strategy; ApiError 400 for an unknown one."""
         strategy = self._by_name.get(name)
         if strategy is None:
             raise error("security.credentials.unknown_strategy", name)
         return strategy
 
     def names(self) -> list[str]:
-        """Give all names."""
+        """Return all names."""
         return list(self._by_name)
 
     async def ways_of(self, kuid: str) -> WaysIn:
-        """Find out which strategies a user has credentials for; one that fails is passed over."""
+        """Return the strategies a user has credentials for; one that fails is skipped."""
         names, is_certain = [], True
         for name, strategy in list(self._by_name.items()):
             try:
@@ -104,7 +107,7 @@ class Strategies:
         return WaysIn(names, is_certain)
 
     async def close(self) -> None:
-        """End what strategies are doing, as far as they let it."""
+        """Cancel what strategies are doing, as far as they allow it."""
         guarded = [one for one in self._by_name.values() if isinstance(one, Guarded)]
         await asyncio.gather(*(one.close() for one in guarded))
 

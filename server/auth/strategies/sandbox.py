@@ -1,8 +1,8 @@
-"""Keeps the faults of a strategy of somebody else's away from everything else (contract/05 §2, §3).
+"""Isolation of third-party strategies: timeouts, limits and checks of what they return.
 
-Each call runs in a task of its own and is given up after a while. What it raises is logged without
-its text, which may hold what a user has sent, and answered with a fixed error; what it gives is
-checked before it counts. What can't be helped is a call that blocks the event loop.
+Each call runs in a task of its own and is abandoned after a timeout. What it raises is logged
+without its text, which may contain what a user has sent, and answered with a fixed error; what it
+returns is checked before it is used. A call that blocks the event loop cannot be prevented.
 """
 
 import asyncio
@@ -29,12 +29,12 @@ from server.storage.base import Change, Unavailable
 
 _LOG = logging.getLogger("manykeys.strategies")
 MOST_CALLS = 1000
-"""Calls of one strategy that may be in progress, those given up among them until they end."""
+"""Maximum number of calls of one strategy in progress, including abandoned ones until they end."""
 EXISTS_S = 2.0
-"""How long a strategy may think about whether a user has credentials: `getCurrentUser` asks all."""
-_LAST_S = 1.0
-"""What calls may still take that are given up at the end of the server."""
-# Looked for by name on what is given, so they must not be there on a strategy that lacks them.
+"""Timeout for finding out whether a user has credentials: `getCurrentUser` asks all strategies."""
+_CLOSE_TIMEOUT_S = 1.0
+"""How long calls that are cancelled at shutdown may take to clean up."""
+# Looked up by name on the wrapper, so it must not have those that the strategy lacks.
 _OPTIONAL = (
     *("resume", "prove", "resume_proof", "get_by_id", "get_info", "search", "refresh_token"),
     *("validate_new", "check_present_password", "second_factor", "check_second_factor"),
@@ -42,8 +42,8 @@ _OPTIONAL = (
     "accounts_of",
 )
 _SHOWN = ("get_by_id", "get_info", "search")
-_FINDS_OUT = ("verify", "resume", "prove", "resume_proof", "check_second_factor")
-# What may stand in a Location field (RFC 9110 §10.2.2), with a scheme; nothing that ends it.
+_AUTHENTICATES = ("verify", "resume", "prove", "resume_proof", "check_second_factor")
+# What a Location field may contain (RFC 9110 §10.2.2), with a scheme; nothing that ends the field.
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[!-~]{1,8000}")
 _REDIRECTS = (301, 302, 303, 307, 308)
 
@@ -51,13 +51,13 @@ T = TypeVar("T")
 
 
 class Guarded:
-    """A strategy under `name` whose calls may take `timeout_s`."""
+    """A strategy under `name` whose calls time out after `timeout_s`."""
 
     def __init__(self, name: str, strategy: Strategy, *, timeout_s: float) -> None:
         self.name = name
         self.fields = tuple(map(str, strategy.fields))
         self.logs_in = getattr(strategy, "logs_in", True) is not False
-        # Whose windows get the answer at the end of a login in a browser, None for nobody asks.
+        # Origins whose windows receive the result of a login in a browser, None if it has none.
         self.window_origins = _origins_of(strategy)
         self.asks_elsewhere = getattr(strategy, "asks_elsewhere", False) is True
         self.takes_forms = getattr(strategy, "takes_forms", False) is True
@@ -73,20 +73,20 @@ class Guarded:
             self.delete_one = self._delete_one
 
     def start(self) -> None:
-        """Let the strategy know that it is registered; nobody waits for what it does then."""
+        """Call the strategy's `after_register`, if it has one; do not wait for it."""
         if callable(getattr(self._strategy, "after_register", None)):
             self._begin("after_register", ())
 
     def stop(self) -> None:
-        """Give up whatever it is doing."""
+        """Cancel all calls in progress."""
         for call in self._calls:
             call.cancel()
 
     async def close(self) -> None:
-        """Give up whatever it is doing, and let it clean up for a moment."""
+        """Cancel all calls in progress, and wait a moment for their cleanup."""
         self.stop()
         if self._calls:
-            await asyncio.wait(self._calls, timeout=_LAST_S)
+            await asyncio.wait(self._calls, timeout=_CLOSE_TIMEOUT_S)
 
     async def verify(self, attempt: LoginAttempt) -> Outcome:
         """See `Strategy`; the outcome is for `server.auth.login.flow` to check."""
@@ -119,12 +119,12 @@ class Guarded:
         return self._prepared("delete_one", await self._ask("delete_one", kuid, identifier))
 
     def account_of(self, attempt: LoginAttempt) -> str | None:
-        """See `Strategy`; None where it names none, or fails."""
+        """See `Strategy`; None if it names none, or fails."""
         account_of = getattr(self._strategy, "account_of", None)
         try:
             account = None if account_of is None else account_of(attempt)
         except Exception as fault:
-            self._note("account_of", fault)
+            self._log_fault("account_of", fault)
             return None
         return account if isinstance(account, str) else None
 
@@ -134,17 +134,17 @@ class Guarded:
     async def _show(self, method: str, *given: object) -> dict[str, object]:
         shown = self._checked(method, await self._ask(method, *given), dict)
         if not is_json(shown):
-            raise self._wrong(method)
+            raise self._invalid(method)
         return shown
 
     async def _wait_for(self, method: str, given: Iterable[object], patience_s: float) -> object:
-        """Give what a call gives. ApiError: its own, or 500 for a fault, 504 for one that takes too
-        long, 503 where too many are in progress."""
+        """Return the result of a call. ApiError: its own, or 500 for a fault, 504 for a timeout,
+        503 if too many calls are in progress."""
         if len(self._calls) >= MOST_CALLS:
             raise error("plugin.runtime.too_many_pipes")
         call = self._begin(method, given)
         try:
-            # Not `asyncio.timeout`: it would wait for a call that heeds no cancellation.
+            # Not `asyncio.timeout`: it would wait for a call that ignores its cancellation.
             await asyncio.wait((call,), timeout=patience_s)
         except asyncio.CancelledError:
             call.cancel()
@@ -152,7 +152,7 @@ class Guarded:
             raise
         if not call.done():
             call.cancel()
-            _LOG.error("strategy %s: no answer of %s after %g s", self.name, method, patience_s)
+            _LOG.error("strategy %s: %s timed out after %g s", self.name, method, patience_s)
             raise error("plugin.runtime.pipe_timeout", f"{self.name}.{method}")
         if call.cancelled():
             _LOG.error("strategy %s: %s cancelled itself", self.name, method)
@@ -161,7 +161,7 @@ class Guarded:
             return call.result()
         finally:
             # An error's traceback keeps this frame: with the call in it, which keeps the error, it
-            # would never go.
+            # would never be freed.
             del call
 
     def _begin(self, method: str, given: Iterable[object]) -> asyncio.Task[object]:
@@ -173,7 +173,7 @@ class Guarded:
     def _end(self, call: asyncio.Task[object]) -> None:
         self._calls.discard(call)
         if not call.cancelled():
-            call.exception()  # seen, also where nobody waits any more
+            call.exception()  # marked as retrieved, even if nothing waits any more
 
     async def _call(self, method: str, given: Iterable[object]) -> object:
         try:
@@ -183,40 +183,40 @@ class Guarded:
             return await begun
         except Unavailable:
             raise
-        except ApiError as refused:
-            if not 400 <= refused.status <= 599 or not is_json(refused.as_json()):
-                raise self._wrong(method) from None
+        except ApiError as raised:
+            if not 400 <= raised.status <= 599 or not is_json(raised.as_json()):
+                raise self._invalid(method) from None
             raise
         except (Exception, SystemExit) as fault:
-            self._note(method, fault)
+            self._log_fault(method, fault)
             raise _fault() from None
 
-    def _note(self, method: str, fault: BaseException) -> None:
-        """Log where a fault comes from, never its text."""
+    def _log_fault(self, method: str, fault: BaseException) -> None:
+        """Log where a fault was raised, never its text."""
         frames = traceback.extract_tb(fault.__traceback__)
         where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
         kind = type(fault).__name__
         _LOG.error("strategy %s: %s failed with %s at %s", self.name, method, kind, where)
 
     def _not_async(self, method: str) -> ApiError:
-        if method in _FINDS_OUT:
+        if method in _AUTHENTICATES:
             return error("plugin.strategy.invalid_verify_return", self.name, self.name)
-        return self._wrong(method)
+        return self._invalid(method)
 
     def _prepared(self, method: str, given: object) -> Prepared:
         prepared = self._checked(method, given, Prepared)
         is_right = all(isinstance(change, Change) for change in prepared.changes)
         if not is_right or not is_json(prepared.shown) or not isinstance(prepared.left, int):
-            raise self._wrong(method)
+            raise self._invalid(method)
         return prepared
 
     def _checked(self, method: str, given: object, kind: type[T]) -> T:
         if not isinstance(given, kind):
-            raise self._wrong(method)
+            raise self._invalid(method)
         return given
 
-    def _wrong(self, method: str) -> ApiError:
-        _LOG.error("strategy %s: %s gives what it must not", self.name, method)
+    def _invalid(self, method: str) -> ApiError:
+        _LOG.error("strategy %s: %s returned an invalid value", self.name, method)
         return _fault()
 
 
@@ -226,16 +226,16 @@ def _origins_of(strategy: Strategy) -> tuple[str, ...] | None:
 
 
 def is_json(value: object) -> bool:
-    """Tell whether a value can be part of an answer."""
+    """Return whether a value can be serialized to JSON."""
     try:
         orjson.dumps(value)
-    except TypeError:  # deep nesting too: JSONEncodeError is one
+    except TypeError:  # includes JSONEncodeError, for deep nesting
         return False
     return True
 
 
 def is_sound(what: Redirect | Challenge) -> bool:
-    """Tell whether an outcome is what it should be."""
+    """Return whether a redirect or challenge is well-formed."""
     if not isinstance(what.kept, Mapping):
         return False
     if isinstance(what, Challenge):

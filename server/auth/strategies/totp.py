@@ -1,9 +1,9 @@
-"""The kind `totp`: codes of an application that change every half a minute (RFC 6238), and recovery
-codes for who has lost it. A second factor: alone they let nobody in.
+"""Strategy `totp`: one-time codes of an authenticator app (RFC 6238) as a second factor, and
+recovery codes for users who have lost it.
 
-The seed is shown once, while a user enrols, and kept sealed. The last step of time whose code was
-used is kept with it and changes in the transaction of the token, so that a code is good for one;
-with a recovery code it is the same. Needs the extra `totp`.
+The secret is returned once, during enrollment, and stored encrypted. The last time step whose code
+was used is stored with it and updated in the transaction that stores the token, so that each code
+is valid once; the same holds for recovery codes. Requires the extra `totp`.
 """
 
 import base64
@@ -40,20 +40,21 @@ except ImportError:
     pyotp = None  # type: ignore[assignment]
 
 MOST_TRIES = 5
-"""Codes somebody may try while he enrols, before he must begin again with another seed."""
+"""Maximum number of codes to try during enrollment, before it must start again with another
+secret."""
 RECOVERY_CODES = 10
 WRONG_CODE = "wrong code"
-_SEED_CHARACTERS = 32  # of base32: 160 bits, as long as what HMAC-SHA-1 gives (RFC 4226 §4, R6)
-_LEAST_SEED_BYTES = 16
+_SEED_CHARACTERS = 32  # of base32: 160 bits, the output size of HMAC-SHA-1 (RFC 4226 §4, R6)
+_MIN_SEED_BYTES = 16
 _RECOVERY_BYTES = 10
 _GROUP = 4
-_SLACK_STEPS = 1  # RFC 6238 §5.2: for clocks that differ, and for people who type
+_SLACK_STEPS = 1  # RFC 6238 §5.2: for clock drift, and for the time it takes to type a code
 _SEED = re.compile(r"[A-Z2-7]{26,128}")
 _RECOVERY = re.compile(r"[A-Z2-7]{16}")
 
 
 class Totp(CredentialRows):
-    """Asks for codes. A row of it is identified by its user's id."""
+    """Asks for codes. A row is identified by its user's id."""
 
     fields = ("code",)
     logs_in = False
@@ -66,23 +67,23 @@ class Totp(CredentialRows):
         self._sealer = Sealer(parts.storage, settings.keys, opens_stored=settings.opens_stored)
 
     async def after_register(self) -> None:
-        """Have the key ready before anybody needs it."""
+        """Load the key before the first login needs it."""
         await self._sealer.load()
 
     async def verify(self, attempt: LoginAttempt) -> Outcome:
-        """Refuse: a code is asked for after a first factor only."""
+        """Refuse the login: codes are only valid after a first factor."""
         tell(reason="no first factor")
-        return Refused("a code alone lets nobody in: log in with another strategy first")
+        return Refused("TOTP is a second factor: log in with another strategy first")
 
     async def second_factor(self, kuid: str, state: str) -> Challenge | None:
-        """Ask this user for a code; None if he is not enrolled."""
+        """Ask this user for a code; None if they are not enrolled."""
         row = await self._find(kuid)
         return None if row is None else Challenge({"next": "code", "digits": _digits_of(row)})
 
     async def check_second_factor(
         self, kuid: str, attempt: LoginAttempt, kept: Mapping[str, object]
     ) -> Authenticated | Refused:
-        """Take a code of this user, or one of his recovery codes."""
+        """Verify a code of this user, or one of their recovery codes."""
         row, code = await self._find(kuid), _read_code(attempt)
         if row is None:
             tell(reason="not enrolled")
@@ -94,12 +95,12 @@ class Totp(CredentialRows):
         if left == data_of(row):
             tell(reason="reused code", notice=REUSED)
             return Refused(WRONG_CODE)
-        # With the newest key from now on, so that an older one can go some day.
+        # Encrypted with the newest key from now on, so that older keys can be removed some day.
         left["seed"] = await self._sealer.renew(left["seed"], self._use(kuid))
         return Authenticated(kuid, tuple(self.updated(row, kuid, left)))
 
     async def prove(self, attempt: LoginAttempt, kuid: str) -> Proof:
-        """Show a new seed to who is not enrolled; from who is, take a code."""
+        """Return a new secret to a user who is not enrolled; verify a code of one who is."""
         row = await self._find(kuid)
         if row is None:
             seed = pyotp.random_base32(_SEED_CHARACTERS)
@@ -114,8 +115,8 @@ class Totp(CredentialRows):
     async def resume_proof(
         self, attempt: LoginAttempt, kept: Mapping[str, object], kuid: str
     ) -> Proof:
-        """Take the first code of a seed. A wrong one tells that it was typed wrongly, no more: who
-        enrols knows the seed."""
+        """Verify the first code of a secret. The response to a wrong one reveals only that it was
+        mistyped: the user who enrolls knows the secret."""
         seed = await self._sealer.open(kept["seed"], self._use(kuid))
         step = None if seed is None else self._step_of(seed, self._new(), _read_code(attempt))
         if step is not None:
@@ -123,15 +124,15 @@ class Totp(CredentialRows):
         tries = cast(int, kept["tries"]) + 1
         tell(reason=WRONG_CODE)
         if tries >= MOST_TRIES:
-            return Refused("too many wrong codes: begin again")
+            return Refused("too many wrong codes: start the enrollment again")
         again = {"next": "code", "wrong": True, "digits": self._settings.digits}
         return Challenge(again, {**kept, "tries": tries}, self._settings.is_portable)
 
     async def validate(
         self, credentials: Mapping[str, object], kuid: str | None, is_update: bool
     ) -> None:
-        """See `Strategy`: a `secret` that an administrator brings along. Who has none at an update
-        is given new recovery codes only."""
+        """See `Strategy`: a `secret` that an administrator imports. An update without one only
+        generates new recovery codes."""
         for name in credentials.keys() - {"secret", "step"}:
             raise error("api.assert.unexpected_argument", name, "secret")
         if not is_update and kuid is not None and await self.exists(kuid):
@@ -150,7 +151,7 @@ class Totp(CredentialRows):
         return Prepared(_shown(kuid, codes), [self.inserted(kuid, kuid, data)])
 
     async def update(self, credentials: Mapping[str, object], kuid: str, by: str) -> Prepared:
-        """See `Strategy`; the older recovery codes are good no more."""
+        """See `Strategy`; earlier recovery codes become invalid."""
         row, codes = await self.of(kuid), _make_recovery_codes()
         data = {**data_of(row), "codes": [_hash(kuid, code) for code in codes]}
         if "secret" in credentials:
@@ -162,14 +163,14 @@ class Totp(CredentialRows):
         return Prepared(_shown(kuid, codes), self.updated(row, kuid, data))
 
     async def get_info(self, kuid: str) -> dict[str, object]:
-        """Give since when a user is enrolled and how many recovery codes he has left; ApiError 412
-        if he is not."""
+        """Return since when a user is enrolled and how many recovery codes they have left; ApiError
+        412 if they are not enrolled."""
         row = await self.of(kuid)
         left = len(cast("list[str]", data_of(row)["codes"]))
         return {"kuid": kuid, "createdAt": row["created_at"], "recoveryCodesLeft": left}
 
     def _enrolled(self) -> ApiError:
-        return plain_error(412, f"the user has credentials of {self.name} already")
+        return plain_error(412, f"the user already has credentials of {self.name}")
 
     async def _find(self, kuid: str) -> Row | None:
         return await self._storage.get(Table.CREDENTIALS, kuid=kuid, strategy=self.name)
@@ -177,7 +178,7 @@ class Totp(CredentialRows):
     async def _data(
         self, credentials: Mapping[str, object], kuid: str, codes: list[str]
     ) -> dict[str, object]:
-        """Give what is kept of a seed and recovery codes."""
+        """Return what is stored of a secret and recovery codes."""
         seed = _check_seed(credentials.get("secret"))
         return {
             **self._new(),
@@ -187,40 +188,41 @@ class Totp(CredentialRows):
         }
 
     def _new(self) -> dict[str, object]:
-        """Give how codes are made for who enrols now: it stays so for him."""
+        """Return the parameters of codes for users who enroll now: they never change for these
+        users."""
         return {"digits": self._settings.digits, "period": self._settings.period_s}
 
     def _use(self, kuid: str) -> str:
         return f"totp\0{self.name}\0{kuid}"
 
     async def _after_code(self, row: Row, code: str) -> dict[str, object] | None:
-        """Give a row's data once this code was used, unchanged if it was before; None if it is
-        wrong."""
+        """Return a row's data after this code was used, unchanged if it was used before; None if it
+        is wrong."""
         data = data_of(row)
         seed = await self._sealer.open(data["seed"], self._use(cast(str, row["kuid"])))
         step = None if seed is None else self._step_of(seed, data, code)
         if seed is None:
-            tell(reason="the seed can't be opened: another key")
+            tell(reason="the secret cannot be decrypted: another key")
         if step is None:
             return None
         return {**data, "step": max(step, cast(int, data["step"]))}
 
     def _step_of(self, seed: str, data: Mapping[str, object], code: str) -> int | None:
-        """Give the step of time, of those near now, that has this code: the last one."""
+        """Return the time step, of those near now, that has this code: the last one."""
         digits, period_s = cast(int, data["digits"]), cast(int, data["period"])
-        making = pyotp.TOTP(seed, digits=digits, interval=period_s)
+        generator = pyotp.TOTP(seed, digits=digits, interval=period_s)
         now = self._clock_ms() // 1000 // period_s
         found = None
         for step in range(now - _SLACK_STEPS, now + _SLACK_STEPS + 1):
-            if hmac.compare_digest(making.generate_otp(step).encode(), code.encode()):
+            if hmac.compare_digest(generator.generate_otp(step).encode(), code.encode()):
                 found = step
         return found
 
     async def _shown_seed(self, seed: str, kuid: str) -> dict[str, object]:
-        """Give what an application needs, for a QR code and for who types."""
+        """Return what an authenticator app needs, as a QR code or typed."""
         named = await self._storage.get(Table.CREDENTIALS, kuid=kuid, strategy="local")
-        making = pyotp.TOTP(seed, digits=self._settings.digits, interval=self._settings.period_s)
-        uri = making.provisioning_uri(
+        generator = pyotp.TOTP(seed, digits=self._settings.digits, interval=self._settings.period_s)
+        uri = generator.provisioning_uri(
             name=kuid if named is None else cast(str, named["id"]),
             issuer_name=self._settings.issuer,
         )
@@ -229,7 +231,7 @@ class Totp(CredentialRows):
 
 
 def _read_code(attempt: LoginAttempt) -> str:
-    """Give the code that was sent, without the blanks and dashes people put into it."""
+    """Return the code of an attempt, without the blanks and dashes that people type."""
     code = attempt.body.get("code") or attempt.args.get("code")
     if not code:
         raise error("api.assert.missing_argument", "code")
@@ -239,9 +241,9 @@ def _read_code(attempt: LoginAttempt) -> str:
 
 
 def _check_seed(value: object) -> str:
-    """Give a seed in base32; ApiError 400 for what is none, or too short."""
+    """Return a secret in base32; ApiError 400 if it is not valid, or too short."""
     text = value.rstrip("=") if isinstance(value, str) else ""
-    accepted = f"{_LEAST_SEED_BYTES} bytes or more in base32"
+    accepted = f"{_MIN_SEED_BYTES} bytes or more in base32"
     if not _SEED.fullmatch(text):
         raise error("api.assert.invalid_argument", "secret", accepted)
     try:
@@ -252,7 +254,7 @@ def _check_seed(value: object) -> str:
 
 
 def _after_recovery(row: Row, code: str) -> dict[str, object] | None:
-    """Give a row's data without this recovery code; None if it has no such code."""
+    """Return a row's data without this recovery code; None if it has no such code."""
     data = data_of(row)
     hashed = _hash(cast(str, row["kuid"]), code.upper())
     codes = cast("list[str]", data["codes"])
@@ -264,17 +266,17 @@ def _after_recovery(row: Row, code: str) -> dict[str, object] | None:
 
 
 def _make_recovery_codes() -> list[str]:
-    made = (secrets.token_bytes(_RECOVERY_BYTES) for _ in range(RECOVERY_CODES))
-    return [base64.b32encode(one).decode() for one in made]
+    generated = (secrets.token_bytes(_RECOVERY_BYTES) for _ in range(RECOVERY_CODES))
+    return [base64.b32encode(one).decode() for one in generated]
 
 
 def _hash(kuid: str, code: str) -> str:
-    """Give what is kept of a recovery code: 80 random bits are not found by trying."""
+    """Return what is stored of a recovery code: 80 random bits cannot be found by brute force."""
     return hashlib.sha256(f"{kuid}\0{code}".encode()).hexdigest()
 
 
 def _shown(kuid: str, codes: list[str]) -> dict[str, object]:
-    """Give recovery codes, this once, in groups that people can type."""
+    """Return recovery codes, this once, in groups that people can type."""
     grouped = [
         "-".join(one[at : at + _GROUP] for at in range(0, len(one), _GROUP)) for one in codes
     ]

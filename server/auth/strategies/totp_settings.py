@@ -1,4 +1,4 @@
-"""Settings of the kind `totp`, apart from what needs its extra."""
+"""Settings of the kind `totp`; importable without its extra."""
 
 from dataclasses import dataclass
 
@@ -10,26 +10,26 @@ class TotpSettings:
     """`[strategies.NAME]` with `use = "totp"`."""
 
     issuer: str = setting(
-        "issuer", text(1, 64), "manykeys", "Name of this service in the user's application."
+        "issuer", text(1, 64), "manykeys", "Name of this service in the authenticator app."
     )
-    digits: int = setting("digits", whole(6, 8), 6, "Length of a code, for who enrols from now on.")
+    digits: int = setting("digits", whole(6, 8), 6, "Length of a code, for new enrollments.")
     period_s: int = setting(
-        "period", whole(15, 120), 30, "Seconds until the next code, for who enrols from now on."
+        "period", whole(15, 120), 30, "Seconds until the next code, for new enrollments."
     )
     keys: tuple[str, ...] = setting(
         "key",
         secret_texts(32),
         (),
-        "Encrypts the seeds; of several the first, while all decrypt. Without it one is made and "
-        "kept in the database.",
+        "Key that encrypts the secrets; of several keys the first encrypts, and all decrypt. "
+        "Without one, a key is generated and stored in the database.",
         secret=True,
     )
     opens_stored: bool = setting(
         "storedKey",
         YES_NO,
         False,
-        "Decrypt with the key in the database, too, after a key of one's own was configured.",
+        "Also decrypt with the key in the database, after `key` was set.",
     )
     is_portable: bool = setting(
-        "portable", YES_NO, False, "Let clients enrol that keep no cookies, too."
+        "portable", YES_NO, False, "Also allow clients without cookies to enroll."
     )

@@ -59,7 +59,7 @@ def test_one_that_lacks_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     """Nobody is asked: there is no such provider here."""
     code, out, err = run(capsys, tmp_path, "check", "google")
     assert (code, err) == (0, "")
-    assert "a login begins at: https://accounts.google.com/o/oauth2/auth" in out
+    assert "a login starts at: https://accounts.google.com/o/oauth2/auth" in out
     assert "google: OK" in out
     assert "a-secret" not in out
 
@@ -68,8 +68,8 @@ def test_one_that_lacks_much(capsys: pytest.CaptureFixture[str], tmp_path: Path)
     code, out, err = run(capsys, tmp_path, "check", "site")
     assert code == 2
     assert [line for line in out.splitlines() if line.startswith("missing: ")] == [
-        "missing: callbackUrl: expected an address that ends in /_login/site",
-        "missing: secret: not set; the provider gives it to this application",
+        "missing: callbackUrl: expected a URL that ends in /_login/site",
+        "missing: secret: not set; expected the client secret that the provider issued",
         "missing: key: not set",
         "missing: settings.OIDC_ENDPOINT: not set",
     ]
@@ -88,13 +88,13 @@ def test_the_description_is_read_when_asked_for(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     code, out, _ = run(capsys, tmp_path, "check", "described", "--online")
-    assert (code, "can't be read: connection_failed" in out) == (2, True)
+    assert (code, "cannot be read: connection_failed" in out) == (2, True)
     with issuing() as issuer:
         code, out, _ = run(capsys, tmp_path, "check", "described", site=issuer.url)
         assert (code, issuer.asked) == (0, [])
         code, out, _ = run(capsys, tmp_path, "check", "described", "--online", site=issuer.url)
         assert (code, issuer.paths()) == (0, ["/.well-known/openid-configuration"])
-        assert f"description: {issuer.url}/.well-known/openid-configuration" in out
+        assert f"discovery document: {issuer.url}/.well-known/openid-configuration" in out
 
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

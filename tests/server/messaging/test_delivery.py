@@ -71,9 +71,12 @@ async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 @pytest.mark.parametrize(
     ("talk", "said"),
     [
-        (saying(b"HTTP/1.1 500 Oh\r\n\r\n"), "the service answered 500"),
-        (saying(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1/\r\n\r\n"), "answered 302"),
-        (saying(b"SSH-2.0-x\r\n"), "the service speaks no HTTP"),
+        (saying(b"HTTP/1.1 500 Oh\r\n\r\n"), "the webhook responded with status 500"),
+        (
+            saying(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1/\r\n\r\n"),
+            "responded with status 302",
+        ),
+        (saying(b"SSH-2.0-x\r\n"), "the response is not HTTP"),
         (saying(b""), "IncompleteReadError"),
         (saying(b"x" * 3 * MOST_HEAD_BYTES), "LimitOverrunError"),
         (hang, "TimeoutError"),
@@ -133,9 +136,9 @@ async def test_an_outbox_goes_on(caplog: pytest.LogCaptureFixture) -> None:
     box = Outbox("things", send, logging.getLogger("box"), workers=1, most_waiting=2)
     for one in range(3):
         box.put(one)
-    assert caplog.text.count("too many of things wait; one is not delivered") == 1
+    assert caplog.text.count("things: delivery queue full, message dropped") == 1
     running = asyncio.create_task(box.run())
     await until(lambda: sent == [1])
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
-    assert "things: not delivered: no reason" in caplog.text
+    assert "things: delivery failed: no reason" in caplog.text

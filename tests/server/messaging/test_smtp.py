@@ -174,7 +174,7 @@ def test_addresses(text: str) -> None:
 async def test_what_is_no_address(text: str) -> None:
     """A letter goes to one address, and has the headers we wrote: nothing is even connected to."""
     assert not is_address(text)
-    assert await send(mailer_to(1), text) == "no address for letters"
+    assert await send(mailer_to(1), text) == "not a valid email address"
 
 
 def test_an_address_is_so_long_at_most() -> None:
@@ -189,7 +189,7 @@ def test_an_address_is_so_long_at_most() -> None:
     "text", ["", "Acme", "a@b.test, c@d.test", "Acme <a@b", "a@b.test\r\nX: y"]
 )
 def test_what_is_no_sender(text: str) -> None:
-    with pytest.raises(ConfigError, match="smtp.from: expected an address"):
+    with pytest.raises(ConfigError, match="smtp.from: expected an email address"):
         read_sender("smtp.from", text)
 
 
@@ -205,7 +205,7 @@ def test_a_password_goes_nowhere_in_the_clear() -> None:
         server.check("smtp")
     MailServer("localhost", 0, "none", "u", "sekret", 1.0).check("smtp")
     assert "sekret" not in repr(server)
-    with pytest.raises(ConfigError, match="smtp: expected username and password"):
+    with pytest.raises(ConfigError, match="smtp: expected both username and password"):
         MailServer("mail.test", 0, "tls", "u", "", 1.0).check("smtp")
 
 

@@ -1,7 +1,7 @@
-"""User names as people type them, and what is asked of a directory for them (RFC 4514, RFC 4515).
+"""LDAP search filters and distinguished names for usernames (RFC 4514, RFC 4515).
 
-Whatever somebody types ends up escaped: it stays a value, and never becomes a part of a filter or
-of a name (security check D1).
+User input is always escaped: it stays a value, and never becomes a part of a filter or of a name
+(LDAP injection, security check D1).
 """
 
 import re
@@ -15,24 +15,25 @@ from ldap.filter import escape_filter_chars
 
 from server.auth.strategies.ldap.settings import LdapSettings
 
-_HOLE = re.compile(r"\{([a-z]+)\}")
+_PLACEHOLDER = re.compile(r"\{([a-z]+)\}")
 _PERSON = "(objectCategory=person)(objectClass=user)"
 _ENABLED = "(!(userAccountControl:1.2.840.113556.1.4.803:=2))"
-# Marks, and what is not seen: directories compare without them, each in its own way.
-_NOT_COUNTED = ("Mn", "Cf", "Cc", "Me")
+# Combining marks and invisible characters: directories ignore them, each in its own way.
+_IGNORED = ("Mn", "Cf", "Cc", "Me")
 _GUID_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Whom somebody says to be: `name` of no domain or of ours; `upn` as he typed it, if he did."""
+    """The account that a username means: `name` without a domain or with ours; `upn` as it was
+    typed, if it is a principal name."""
 
     name: str
     upn: str = ""
 
 
 def read_account(username: str, settings: LdapSettings) -> Account | None:
-    """Give the account that a user name means, None for one of another domain."""
+    """Parse a username; None for one of another domain."""
     if not settings.active_directory:
         return Account(username)
     domain, is_down_level, name = username.rpartition("\\")
@@ -44,13 +45,13 @@ def read_account(username: str, settings: LdapSettings) -> Account | None:
         return Account(username)
     if not name or not domain:
         return None
-    # Everybody has one of the domain's own, whether it is written down or not.
+    # Each user has a principal name in the domain itself, whether it is stored or not.
     is_ours = domain.casefold() == settings.domain.casefold()
     return Account(name if is_ours else "", username)
 
 
 def people_filter(account: Account, settings: LdapSettings) -> str:
-    """Give the filter that finds an account's entry."""
+    """Return the filter that finds the entry of an account."""
     if not settings.active_directory:
         return fill(settings.people, {"username": escape_filter_chars(account.name)})
     named = [("sAMAccountName", account.name), ("userPrincipalName", account.upn)]
@@ -59,7 +60,7 @@ def people_filter(account: Account, settings: LdapSettings) -> str:
 
 
 def identity_filter(identifier: str, settings: LdapSettings) -> str:
-    """Give the filter that finds who has an identifier, as long as he may log in."""
+    """Return the filter that finds the entry with an identifier, if it may log in."""
     value = escape_filter_chars(identifier)
     if _is_guid(settings):
         raw = UUID(identifier).bytes_le
@@ -72,36 +73,37 @@ def identity_filter(identifier: str, settings: LdapSettings) -> str:
 
 
 def group_filter(dn: str, username: str, settings: LdapSettings) -> str:
-    """Give what must hold of a group that somebody is in."""
+    """Return the filter that a group of this user matches."""
     holes = {"dn": escape_filter_chars(dn), "username": escape_filter_chars(username)}
     return fill(settings.members, holes)
 
 
 def bind_name(account: Account, settings: LdapSettings) -> str:
-    """Give the name somebody binds with directly."""
+    """Return the name for a direct bind."""
     if settings.active_directory:
         return account.upn or f"{account.name}@{settings.domain}"
     return fill(settings.user_dn, {"username": escape_dn_chars(account.name)})
 
 
 def fill(template: str, holes: Mapping[str, str]) -> str:
-    """Give a template with its holes filled, in one go: what fills one is no template."""
-    return _HOLE.sub(lambda hole: holes.get(hole[1], hole[0]), template)
+    """Replace the placeholders of a template, in one pass: values are not templates themselves."""
+    return _PLACEHOLDER.sub(lambda hole: holes.get(hole[1], hole[0]), template)
 
 
 def account_key(username: str, settings: LdapSettings) -> str:
-    """Give what failures are counted by: one text for all that a directory may take for the same
-    name, whatever it makes of case, blanks, accents, widths and signs nobody sees."""
+    """Return the key for counting failed logins: the same for all usernames that a directory may
+    treat as equal, whatever it does about case, blanks, accents, widths and invisible
+    characters."""
     name = username
     if settings.active_directory:
         name = name.rpartition("\\")[2].partition("@")[0] or name
     folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", name).casefold())
-    seen = (one for one in folded if unicodedata.category(one) not in _NOT_COUNTED)
+    seen = (one for one in folded if unicodedata.category(one) not in _IGNORED)
     return " ".join("".join(seen).split())
 
 
 def read_identifier(value: bytes, settings: LdapSettings) -> str | None:
-    """Give an identifier as text, None for what is none."""
+    """Return an identifier as a string, None if it is not valid."""
     if _is_guid(settings):
         return str(UUID(bytes_le=value)) if len(value) == _GUID_BYTES else None
     try:
@@ -111,7 +113,7 @@ def read_identifier(value: bytes, settings: LdapSettings) -> str | None:
 
 
 def is_identifier(identifier: str, settings: LdapSettings) -> bool:
-    """Tell whether a text can be an identifier here."""
+    """Return whether a string can be an identifier here."""
     if not _is_guid(settings):
         return True
     try:
@@ -121,14 +123,15 @@ def is_identifier(identifier: str, settings: LdapSettings) -> bool:
 
 
 def dn_key(dn: str) -> tuple[tuple[tuple[str, str], ...], ...] | None:
-    """Give what two spellings of one name have in common, None for no name at all.
+    """Return a normalized DN for comparison, None if it is not valid.
 
-    Only ASCII letters are made small, and only plain blanks count as such: by what else directories
-    may take for the same, a group of another name could pass for one that matters.
+    Only ASCII letters are lower-cased, and only plain blanks count as such: if more were treated as
+    equal, as some directories do, a group with another name could pass for one that grants
+    profiles.
     """
     try:
         parts = str2dn(dn)
-    except Exception:  # ldap.DECODING_ERROR, or what its parser makes of bytes that are no text
+    except Exception:  # ldap.DECODING_ERROR, or what its parser raises for invalid text
         return None
     return tuple(
         tuple(sorted((kind.lower(), _folded(value)) for kind, value, _ in part)) for part in parts

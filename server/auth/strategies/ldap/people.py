@@ -1,7 +1,7 @@
-"""People in a directory: found, asked for their password, and read (RFC 4513 §5.1.3).
+"""Users in an LDAP directory: search, bind and attributes (RFC 4513 §5.1.3).
 
-Blocks: for threads only. The same questions are asked whether there is somebody of a name or not,
-but for those that only follow a right password.
+Blocking: for threads only. The same requests are sent whether a user exists or not, except those
+that follow a correct password.
 """
 
 import logging
@@ -29,13 +29,14 @@ _ANYTHING = "(objectClass=*)"
 _NOTHING = "1.1"  # RFC 4511 §4.5.1.8: no attributes
 MOST_VALUES = 100
 MOST_VALUE_BYTES = 4096
-"""Of one attribute that is kept: further values, and longer ones, are left out."""
+"""Maximum number and size of the values of one stored attribute: further values, and longer ones,
+are left out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody the directory knows; `attributes` are those to be kept, `profile_ids` what his
-    groups give him."""
+    """A user of the directory; `attributes` are those to store, `profile_ids` those granted by
+    default and by groups."""
 
     identifier: str
     dn: str
@@ -46,15 +47,15 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """Somebody who has not proved who he is; `reason` is for the audit trail, `identifier` is whom
-    he named, "" where that is nobody."""
+    """A failed login; `reason` is for the audit log, `identifier` is the entry that was tried, ""
+    if it is unknown."""
 
     reason: str
     identifier: str = ""
 
 
 class People:
-    """The people of a directory."""
+    """The users of a directory."""
 
     def __init__(self, name: str, settings: LdapSettings) -> None:
         self._name = name
@@ -63,13 +64,15 @@ class People:
         self._groups = list(settings.group_profiles.items())
         self._keys = [dn_key(dn) for dn, _ in self._groups]
         if None in self._keys:
-            raise ConfigError(f"groupProfiles: {self._groups[self._keys.index(None)][0]} is no DN")
+            raise ConfigError(
+                f"groupProfiles: {self._groups[self._keys.index(None)][0]} is not a DN"
+            )
         kept = (settings.identifier, settings.username, *settings.persist)
         self._attributes = (*kept, "memberOf") if self._groups else kept
 
     def authenticate(self, username: str, password: str) -> Person | Denied:
-        """Find out who it is. `Unreachable`, and `Misfit` for what is wrong with the directory or
-        the settings."""
+        """Verify a password. `Unreachable` if no server responds, and `Misfit` if the directory or
+        the settings are wrong."""
         account = read_account(username, self._settings)
         if self._settings.has_service:
             return self._find_and_bind(account, password)
@@ -78,7 +81,7 @@ class People:
         return self._directory.users.run(lambda link: self._bind_directly(link, account, password))
 
     def find(self, username: str) -> Person | None:
-        """Look somebody up by his user name, None for nobody or for several."""
+        """Return the user with this username, None if there is none or more than one."""
         account = read_account(username, self._settings)
         if account is None:
             return None
@@ -86,16 +89,16 @@ class People:
         return self._directory.service.run(lambda link: self._look_up(link, wanted))
 
     def find_dn(self, dn: str) -> Person | None:
-        """Look somebody up by the name of his entry."""
+        """Return the user with this DN."""
         return self._directory.service.run(lambda link: self._read(link, dn))
 
     def find_identifier(self, identifier: str) -> Person | None:
-        """Look up who has an identifier, if he may still log in."""
+        """Return the user with an identifier, if they may still log in."""
         wanted = identity_filter(identifier, self._settings)
         return self._directory.service.run(lambda link: self._look_up(link, wanted))
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connections."""
         self._directory.close()
 
     def _find_and_bind(self, account: Account | None, password: str) -> Person | Denied:
@@ -109,13 +112,13 @@ class People:
                 reason = "several entries"
             else:
                 reason, found = "unknown user", next(iter(entries), None)
-        # Nobody's entry is asked for, too: a name that is unknown must not be answered sooner.
+        # A bind to a decoy if there is no entry: unknown names must not be answered sooner.
         dn = self._decoy() if found is None else found.dn
         refused = self._directory.users.run(lambda link: link.bind(dn, password))
         if found is None:
             return Denied(reason)
         if refused:
-            # Whatever is wrong with an entry is only for who can bind as it to find out.
+            # What is wrong with an entry is only revealed after a successful bind.
             return Denied(refused, self._identifier_of(found) or "")
         identifier = self._identify(found)
         person = run(lambda link: self._read(link, dn))
@@ -132,7 +135,7 @@ class People:
             person = self._read(link, name)
         else:
             person = self._look_up(link, people_filter(account, self._settings))
-            # The controller may have taken the name for somebody else's principal name.
+            # The controller may have read the name as another user's principal name.
             if person is not None and (refused := link.bind(person.dn, password)):
                 return Denied(f"another account of this name: {refused}", person.identifier)
         return person or Denied("no entry, or several")
@@ -163,11 +166,11 @@ class People:
         )
 
     def _identify(self, entry: Entry) -> str:
-        """Give what never changes of an entry; Misfit for one without."""
+        """Return the stable identifier of an entry; Misfit if it has none."""
         identifier = self._identifier_of(entry)
         if identifier is None:
             attribute = self._settings.identifier
-            raise Misfit(f"identifierAttribute: an entry has no {attribute}, or it can't be read")
+            raise Misfit(f"identifierAttribute: an entry has no readable {attribute}")
         return identifier
 
     def _identifier_of(self, entry: Entry) -> str | None:
@@ -184,7 +187,8 @@ class People:
         return renamed(kept, self._settings.mapping)
 
     def _profiles(self, link: Link, entry: Entry, username: str) -> tuple[str, ...]:
-        """Give the profiles of everybody, and those of his groups, in the order of the settings."""
+        """Return the default profiles, and those of the entry's groups, in the order of the
+        settings."""
         is_in = self._membership(link, entry, username)
         given = list(self._settings.default_profiles)
         for (group, profiles), key in zip(self._groups, self._keys, strict=True):
@@ -193,7 +197,7 @@ class People:
         return tuple(dict.fromkeys(given))
 
     def _membership(self, link: Link, entry: Entry, username: str) -> Callable[[str, object], bool]:
-        """Give what tells whether he is in a group."""
+        """Return a function that returns whether the entry is in a group."""
         if not self._settings.members:
             keys = {dn_key(one) for one in _all_texts(entry.values.get("memberof", []))}
             return lambda group, key: key in keys
@@ -205,7 +209,7 @@ class People:
 
 
 def _texts(values: list[bytes]) -> list[str]:
-    """Give the values that are text and not too long."""
+    """Return the values that are text and not too long."""
     short = [value for value in values if len(value) <= MOST_VALUE_BYTES]
     return _all_texts(short[:MOST_VALUES])
 

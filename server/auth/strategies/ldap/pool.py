@@ -1,7 +1,7 @@
-"""Servers of a directory, and connections that are used again (RFC 4511, through python-ldap).
+"""LDAP servers with failover, and a connection pool (RFC 4511, through python-ldap).
 
-Blocks: for threads only, of which there are no more than connections of a kind. Knows nothing of
-people: what is asked is said by `server.auth.strategies.ldap.people`.
+Blocking: for threads only, of which there are no more than connections of a kind. Knows nothing of
+users: requests are made by `server.auth.strategies.ldap.people`.
 """
 
 import logging
@@ -20,8 +20,8 @@ from server.auth.strategies.ldap.channel import connect
 from server.auth.strategies.ldap.settings import LdapSettings, Server, read_servers
 
 _LOG = logging.getLogger("manykeys.ldap")
-_MOST_IDLE_S = 60.0  # below the minutes after which firewalls forget a connection without a word
-# libldap connects by itself where its socket has ended: here, nowhere, and never without TLS.
+_MAX_IDLE_S = 60.0  # below the minutes after which firewalls silently drop a connection
+# libldap reconnects by itself if its socket is closed: to here, which fails, so never without TLS.
 _NOWHERE = "ldapi://%2Fdev%2Fnull%2Fnowhere"
 _BROKEN = (
     OSError,
@@ -32,7 +32,7 @@ _BROKEN = (
     ldap.BUSY,
     ldap.UNAVAILABLE,
 )
-# What a server says of somebody who must not log in, in its own way.
+# Results by which servers refuse a login.
 _REFUSALS = (
     ldap.INVALID_CREDENTIALS,
     ldap.INAPPROPRIATE_AUTH,
@@ -43,7 +43,7 @@ _REFUSALS = (
     ldap.INSUFFICIENT_ACCESS,
 )
 _SUB_CODE = re.compile(r"\bdata ([0-9a-f]{1,8})\b")
-# Active Directory's reasons for result 49 (security check D4); 52e is said of unknown names, too.
+# Active Directory's reasons for result 49 (security check D4); 52e is also used for unknown names.
 _SUB_CODES = {
     "525": "unknown user",
     "52e": "wrong password",
@@ -56,19 +56,20 @@ _SUB_CODES = {
     "775": "locked account",
 }
 _POLICY_ERRORS = {0: "password expired", 1: "locked account", 2: "password must be changed"}
-"""Of draft-behera-ldap-password-policy, those that speak against a password that is right."""
+"""Errors of draft-behera-ldap-password-policy that forbid login although the password is
+correct."""
 
 T = TypeVar("T")
 Values = dict[str, list[bytes]]
-"""An entry's attributes by their names in small letters."""
+"""An entry's attributes by lower-case name."""
 
 
 class Unreachable(Exception):
-    """No server answers."""
+    """No server responds."""
 
 
 class Misfit(Exception):
-    """The directory does not do what the configuration expects of it; the text is for the log."""
+    """The directory does not behave as configured; the text is for the log."""
 
 
 class Rejected(Exception):
@@ -84,7 +85,7 @@ class Entry:
 
 
 class TooMany(Exception):
-    """More entries than were asked for."""
+    """More entries than were requested."""
 
 
 class Link:
@@ -100,27 +101,27 @@ class Link:
         self._ldap.set_option(ldap.OPT_DEREF, ldap.DEREF_NEVER)
 
     def bind(self, name: str, password: str) -> str:
-        """Log in to the directory; give "" or why it does not let him in."""
+        """Bind to the directory; return "" or why it was refused."""
         if not name or not password:
-            # RFC 4513 §5.1.1, §5.1.2: the server would call it a success, whoever it is.
+            # RFC 4513 §5.1.1, §5.1.2: an anonymous bind, which succeeds for any user.
             raise ValueError("a bind needs a name and a password")
         try:
             sent = self._ldap.simple_bind(name, password, serverctrls=[PasswordPolicyControl()])
             kind, _, _, controls = self._ldap.result3(sent, timeout=self._timeout_s)
         except _REFUSALS as refused:
             return _reason_of(refused)
-        if kind != ldap.RES_BIND:  # which libldap takes for a success, too
-            raise OSError("no answer to a bind")
+        if kind != ldap.RES_BIND:  # which libldap treats as success, too
+            raise OSError("no response to a bind")
         errors = [getattr(control, "error", None) for control in controls]
         return next((_POLICY_ERRORS[one] for one in errors if one in _POLICY_ERRORS), "")
 
     def search(
-        self, base: str, scope: int, wanted: str, attributes: Iterable[str], most: int
+        self, base: str, scope: int, wanted: str, attributes: Iterable[str], limit: int
     ) -> list[Entry]:
-        """Give the entries that a filter finds; `TooMany` for more than `most`."""
+        """Return the entries that match a filter; `TooMany` for more than `limit`."""
         try:
             sent = self._ldap.search_ext(
-                base, scope, wanted, [*attributes], timeout=self._timeout_s, sizelimit=most
+                base, scope, wanted, [*attributes], timeout=self._timeout_s, sizelimit=limit
             )
             kind, found = self._ldap.result3(sent, timeout=self._timeout_s)[:2]
         except ldap.SIZELIMIT_EXCEEDED:
@@ -130,23 +131,23 @@ class Link:
                 return []
             raise
         if kind != ldap.RES_SEARCH_RESULT:
-            raise OSError("no answer to a search")
-        # What has no name is a referral, and those are not followed.
+            raise OSError("no response to a search")
+        # Results without a DN are referrals, which are not followed.
         entries = [Entry(dn, _by_name(values)) for dn, values in found if dn]
-        if len(entries) > most:
+        if len(entries) > limit:
             raise TooMany
         return entries
 
     def read(self, dn: str, wanted: str, attributes: Iterable[str]) -> Entry | None:
-        """Give an entry if a filter holds of it."""
+        """Return an entry if it matches a filter."""
         return next(iter(self.search(dn, ldap.SCOPE_BASE, wanted, attributes, 1)), None)
 
     def find(self, base: str, wanted: str, attributes: Iterable[str]) -> list[Entry]:
-        """Give what is found at any depth; `TooMany` for more than one."""
+        """Return the entry found at any depth; `TooMany` for more than one."""
         return self.search(base, ldap.SCOPE_SUBTREE, wanted, attributes, 1)
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         try:
             self._ldap.unbind_ext_s()
         except ldap.LDAPError:
@@ -154,7 +155,7 @@ class Link:
 
 
 class Servers:
-    """The servers in the order to try them: what failed lately comes last."""
+    """The servers in the order to try them: those that failed recently come last."""
 
     def __init__(self, name: str, servers: list[Server], retry_after_s: float) -> None:
         self._name = name
@@ -165,14 +166,14 @@ class Servers:
         self._lock = threading.Lock()
 
     def in_order(self) -> list[Server]:
-        """Give all of them."""
+        """Return all of them."""
         now_s = monotonic()
         with self._lock:
             until_s = dict(self._failed_until_s)
         return sorted(self._servers, key=lambda one: max(until_s[str(one)] - now_s, 0.0))
 
     def failed(self, server: Server, reason: Exception) -> None:
-        """Try it last for a while; the log says why, once in that time."""
+        """Try it last for a while; log why, once in that time."""
         now_s, cause, name = monotonic(), _cause(reason), str(server)
         with self._lock:
             is_news = self._causes.get(name) != cause or self._failed_until_s[name] <= now_s
@@ -180,16 +181,16 @@ class Servers:
                 self._causes[name] = cause
                 self._failed_until_s[name] = now_s + self._retry_after_s
         if is_news:
-            _LOG.error("strategy %s: %s does not serve: %s", self._name, name, cause)
+            _LOG.error("strategy %s: %s is unavailable: %s", self._name, name, cause)
 
     def served(self, server: Server) -> None:
-        """Try it in its turn."""
+        """Restore its place in the order."""
         with self._lock:
             self._failed_until_s[str(server)] = 0.0
 
 
 class Pool:
-    """Connections that were made by `open_link`, used again as long as they are good."""
+    """Connections opened by `open_link`, reused as long as they work."""
 
     def __init__(self, servers: Servers, open_link: Callable[[Server], Link]) -> None:
         self._servers = servers
@@ -198,10 +199,10 @@ class Pool:
         self._lock = threading.Lock()
 
     def run(self, work: Callable[[Link], T]) -> T:
-        """Give what work with a connection gives, with another one where the first breaks.
-        `Unreachable` where none is to be had, `Misfit` for what a server refuses to do, and where
-        none that answers takes the service account: a replica that lags takes an older password,
-        so each is asked, once."""
+        """Return the result of work with a connection, with another one if the first breaks.
+        `Unreachable` if none can be opened, `Misfit` if a server refuses the request, or if none
+        that responds accepts the service account: a replica that lags behind still has an older
+        password, so each is tried, once."""
         rejected: Rejected | None = None
         try:
             link = self._take()
@@ -226,7 +227,7 @@ class Pool:
         raise Unreachable
 
     def close(self) -> None:
-        """Hang up on all that are not in use."""
+        """Close all connections that are not in use."""
         with self._lock:
             links, self._idle = self._idle, []
         for link in links:
@@ -238,7 +239,7 @@ class Pool:
         with self._lock:
             while self._idle and link is None:
                 link = self._idle.pop()
-                if link.used_s < monotonic() - _MOST_IDLE_S:
+                if link.used_s < monotonic() - _MAX_IDLE_S:
                     old.append(link)
                     link = None
         for one in old:
@@ -264,8 +265,8 @@ class Pool:
 
 
 class Directory:
-    """A directory as it is configured: `service` are connections of the service account, `users`
-    those on which users bind, one after the other."""
+    """A directory as configured: `service` are connections of the service account, `users` those on
+    which users bind, one after the other."""
 
     def __init__(self, name: str, settings: LdapSettings) -> None:
         self._settings = settings
@@ -275,7 +276,7 @@ class Directory:
         self.users = Pool(servers, lambda server: Link(server, self._timeout_s))
 
     def close(self) -> None:
-        """Hang up on all connections that are not in use."""
+        """Close all connections that are not in use."""
         self.service.close()
         self.users.close()
 
@@ -293,8 +294,8 @@ class Directory:
 
 
 def _by_name(values: dict[str, list[bytes]]) -> Values:
-    """Give attributes by name; options, like a range of many values, are left out of names, and
-    what has several is one attribute with more values."""
+    """Return attributes by name without options; attributes with options, like a range of many
+    values, are merged into one."""
     found: Values = {}
     for name, given in sorted(values.items()):
         found.setdefault(name.partition(";")[0].lower(), []).extend(given)
@@ -302,29 +303,29 @@ def _by_name(values: dict[str, list[bytes]]) -> Values:
 
 
 def _reason_of(refused: ldap.LDAPError) -> str:
-    """Say for the audit trail why a bind was refused; the server's own words are for nobody."""
-    told = _told_by(refused)
-    found = _SUB_CODE.search(str(told.get("info", "")))
+    """Return why a bind was refused, for the audit log; the server's own text is not used."""
+    details = _info_of(refused)
+    found = _SUB_CODE.search(str(details.get("info", "")))
     if found is not None:
         return f"{_SUB_CODES.get(found[1], 'refused')} (AD {found[1]})"
     if isinstance(refused, ldap.INVALID_CREDENTIALS):
         return "wrong password"
-    return f"refused (LDAP result {told.get('result', '?')})"
+    return f"refused (LDAP result {details.get('result', '?')})"
 
 
 def _cause(reason: Exception) -> str:
-    """Say for the log what went wrong, in words of libraries of this machine."""
+    """Return what went wrong, for the log, in the words of local libraries."""
     if isinstance(reason, ssl.SSLCertVerificationError):
-        return f"its certificate is not accepted: {reason.verify_message}"
+        return f"certificate not valid: {reason.verify_message}"
     if isinstance(reason, ssl.SSLError):
-        return f"no TLS: {reason.reason}"
+        return f"TLS failed: {reason.reason}"
     if isinstance(reason, Rejected):
         return str(reason)
     if isinstance(reason, OSError):
         return reason.strerror or str(reason) or type(reason).__name__
-    return str(_told_by(reason).get("desc", type(reason).__name__))
+    return str(_info_of(reason).get("desc", type(reason).__name__))
 
 
-def _told_by(reason: Exception) -> dict[str, object]:
+def _info_of(reason: Exception) -> dict[str, object]:
     first = reason.args[0] if reason.args else None
     return first if isinstance(first, dict) else {}

@@ -1,6 +1,6 @@
-"""The settings of the kind `ldap`, and what is checked of them before any server is asked.
+"""Settings of the kind `ldap`, and their offline checks.
 
-Needs nothing but the standard library: the page of all settings names them whether the extra is
+Needs only the standard library: the reference of all settings contains them whether the extra is
 installed or not.
 """
 
@@ -27,31 +27,31 @@ from server.core.settings import (
 
 MOST_SERVERS = 8
 MOST_GROUPS = 64
-"""Groups that may be mapped: each may cost a question at each login."""
+"""Maximum number of mapped groups: each may cost a request per login."""
 MOST_WAITING = 256
-"""Questions that may wait for a thread; further logins are answered with 503."""
+"""Maximum number of requests that wait for a thread; further logins are answered with 503."""
 _PORTS = {"ldap": 389, "ldaps": 636}
 _LOOPBACK_NAMES = ("localhost", "ip6-localhost")
 _ATTRIBUTE = r"[A-Za-z][A-Za-z0-9-]{0,127}"
-_WHOLE = re.compile(r"[^\x00-\x1f\x7f]{1,1024}")
+_PRINTABLE = re.compile(r"[^\x00-\x1f\x7f]{1,1024}")
 _NESTED = "(member:1.2.840.113556.1.4.1941:={dn})"
-"""Active Directory's LDAP_MATCHING_RULE_IN_CHAIN: members of members too."""
+"""Active Directory's LDAP_MATCHING_RULE_IN_CHAIN: nested groups too."""
 
 
-def _read_words(value: object) -> str | None:
+def _read_line(value: object) -> str | None:
     if value == "":
         return ""
-    return value if isinstance(value, str) and _WHOLE.fullmatch(value) else None
+    return value if isinstance(value, str) and _PRINTABLE.fullmatch(value) else None
 
 
-_WORDS: Kind[str] = Kind("a text without control characters", _read_words)
+_LINE: Kind[str] = Kind("a string without control characters", _read_line)
 
 
 def _read_password(value: object) -> str | None:
     return value if isinstance(value, str) and "\0" not in value else None
 
 
-_PASSWORD: Kind[str] = Kind("a text", _read_password)
+_PASSWORD: Kind[str] = Kind("a string", _read_password)
 
 
 def _read_groups(value: object) -> dict[str, tuple[str, ...]] | None:
@@ -69,7 +69,7 @@ def _read_groups(value: object) -> dict[str, tuple[str, ...]] | None:
 
 
 _GROUPS: Kind[dict[str, tuple[str, ...]]] = Kind(
-    f"a table of at most {MOST_GROUPS} names of groups, each with a profile or a list of them",
+    f"a table of at most {MOST_GROUPS} group DNs, each with a profile or a list of profiles",
     _read_groups,
 )
 
@@ -81,7 +81,7 @@ def _read_renames(value: object) -> dict[str, str] | None:
     return dict(value) if fine else None
 
 
-_RENAMES: Kind[dict[str, str]] = Kind("a table of texts", _read_renames)
+_RENAMES: Kind[dict[str, str]] = Kind("a table of strings", _read_renames)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,164 +94,191 @@ class LdapSettings:
         (),
         "Servers in the order they are tried, like `ldaps://ldap.example.com`.",
     )
-    start_tls: bool = setting("startTls", YES_NO, False, "Turn TLS on inside of `ldap://`.")
+    start_tls: bool = setting("startTls", YES_NO, False, "Use StartTLS on `ldap://`.")
     ca_file: str = setting(
         "caFile",
         text(),
         "",
-        "Certificates that servers must be signed by, in PEM; else the system's.",
+        "File with CA certificates of the servers, in PEM; the system's if empty.",
     )
     insecure: bool = setting(
-        "insecure", YES_NO, False, "Send passwords without TLS to other machines."
+        "insecure", YES_NO, False, "Allow sending passwords without TLS to other machines."
     )
     active_directory: bool = setting(
         "activeDirectory", YES_NO, False, "The directory is Active Directory or Samba."
     )
     bind_dn: str = setting(
-        "bindDn", _WORDS, "", "Service account that finds people; without it they bind directly."
+        "bindDn", _LINE, "", "Service account that searches users; without it they bind directly."
     )
-    bind_password: str = setting("bindPassword", _PASSWORD, "", "Its password.", secret=True)
-    base: str = setting("base", _WORDS, "", "Where people are searched, all levels down.")
+    bind_password: str = setting(
+        "bindPassword", _PASSWORD, "", "Password of the service account.", secret=True
+    )
+    base: str = setting("base", _LINE, "", "Base DN of the search for users (subtree).")
     filter: str = setting(
         "filter",
-        _WORDS,
+        _LINE,
         "",
-        "Which entry it is, `(uid={username})` unless given; with Active Directory, what else must "
-        "hold of it.",
+        "Filter that finds a user, `(uid={username})` if empty; with Active Directory, an "
+        "additional filter.",
     )
     user_dn: str = setting(
-        "userDn", _WORDS, "", "Name to bind directly with, like `uid={username},ou=people,…`."
+        "userDn", _LINE, "", "DN for direct binds, like `uid={username},ou=people,…`."
     )
     domain: str = setting(
-        "domain", text(), "", "DNS name of the Active Directory domain, of `name@domain`."
+        "domain", text(), "", "DNS name of the Active Directory domain, for `name@domain`."
     )
-    netbios_name: str = setting("netbiosName", text(), "", "Its short name, of `DOMAIN\\name`.")
+    netbios_name: str = setting(
+        "netbiosName", text(), "", "NetBIOS domain name, for `DOMAIN\\name`."
+    )
     decoy_dn: str = setting(
         "decoyDn",
-        _WORDS,
+        _LINE,
         "",
-        "Entry of nobody, with a password nobody knows: bound to for unknown names, so that these "
-        "take as long as wrong passwords.",
+        "Decoy DN with a random password, bound for unknown users, so that the response takes as "
+        "long as for a wrong password.",
     )
     identifier_attribute: str = setting(
         "identifierAttribute",
         matching(f"({_ATTRIBUTE})?", "the name of an attribute"),
         "",
-        "What never changes of an entry: `entryUUID` unless given, `objectGUID` in Active "
+        "Attribute with a stable id of an entry: `entryUUID` if empty, `objectGUID` in Active "
         "Directory.",
     )
     username_attribute: str = setting(
         "usernameAttribute",
         matching(f"({_ATTRIBUTE})?", "the name of an attribute"),
         "",
-        "Its user name: `uid` unless given, `sAMAccountName` in Active Directory.",
+        "Attribute with the username: `uid` if empty, `sAMAccountName` in Active Directory.",
     )
     default_profiles: tuple[str, ...] = setting(
-        "defaultProfiles", texts(1), ("default",), "Profiles everybody gets."
+        "defaultProfiles", texts(1), ("default",), "Profiles of all users."
     )
     group_profiles: dict[str, tuple[str, ...]] = setting(
         "groupProfiles", _GROUPS, {}, "Profiles of the members of a group, by the group's DN."
     )
     group_filter: str = setting(
         "groupFilter",
-        _WORDS,
+        _LINE,
         "",
-        "What must hold of a group's entry that somebody is in, like `(member={dn})` or "
-        "`(memberUid={username})`; without it his `memberOf` counts.",
+        "Filter that the groups of a user match, like `(member={dn})` or "
+        "`(memberUid={username})`; without it the user's `memberOf` is used.",
     )
     nested_groups: bool = setting(
-        "nestedGroups", YES_NO, False, "Members of members count, in Active Directory."
+        "nestedGroups", YES_NO, False, "Resolve nested groups, in Active Directory."
     )
     sync_profiles: bool = setting(
-        "syncProfiles", YES_NO, False, "Set the profiles anew at each login, not only at the first."
+        "syncProfiles", YES_NO, False, "Update the profiles at each login, not only at the first."
     )
-    persist: tuple[str, ...] = setting("persist", texts(), (), "Attributes to keep of an entry.")
+    persist: tuple[str, ...] = setting(
+        "persist", texts(), (), "Attributes stored with the credentials."
+    )
     mapping: dict[str, str] = setting(
-        "kuzzleAttributesMapping", _RENAMES, {}, "What kept attributes are called here."
+        "kuzzleAttributesMapping",
+        _RENAMES,
+        {},
+        "Names under which attributes are stored, by their original names.",
     )
     timeout_ms: Milliseconds = setting(
-        "timeout", duration(100), 5000, "How long a server may take to connect, and to answer."
+        "timeout", duration(100), 5000, "Timeout to connect, and of each request."
     )
     retry_after_ms: Milliseconds = setting(
         "retryAfter", duration(0), 30_000, "How long a server that failed is tried last."
     )
     connections: int = setting(
-        "connections", whole(1, 64), 4, "Connections of the service account, and as many for users."
+        "connections",
+        whole(1, 64),
+        4,
+        "Size of the connection pool of the service account, and of that for users.",
     )
 
     @property
     def has_service(self) -> bool:
-        """Whether a service account finds people."""
+        """Whether a service account searches users."""
         return bool(self.bind_dn)
 
     @property
     def identifier(self) -> str:
-        """The attribute that identifies people."""
+        """The attribute that identifies users."""
         return self.identifier_attribute or ("objectGUID" if self.active_directory else "entryUUID")
 
     @property
     def username(self) -> str:
-        """The attribute that is shown as their user name."""
+        """The attribute with their username."""
         return self.username_attribute or ("sAMAccountName" if self.active_directory else "uid")
 
     @property
     def people(self) -> str:
-        """The filter of people; with Active Directory, what else must hold of them."""
+        """The filter of users; with Active Directory, an additional filter."""
         return self.filter or ("" if self.active_directory else "(uid={username})")
 
     @property
     def members(self) -> str:
-        """The filter of a group somebody is in, "" where his `memberOf` tells."""
+        """The filter of a user's groups, "" if `memberOf` is used."""
         return _NESTED if self.nested_groups else self.group_filter
 
     def check(self) -> None:
-        """Raise ConfigError for settings that don't go together."""
-        for wrong, said in (*self._wrong_of_people(), *self._wrong_of_groups()):
+        """Raise ConfigError for settings that contradict each other."""
+        for wrong, said in (*self._user_conflicts(), *self._group_conflicts()):
             if wrong:
                 raise ConfigError(said)
 
-    def _wrong_of_people(self) -> tuple[tuple[bool, str], ...]:
+    def _user_conflicts(self) -> tuple[tuple[bool, str], ...]:
         is_ad, is_direct = self.active_directory, not self.has_service
         filter_needs = not is_ad and "{username}" not in self.people
         return (
             (not self.servers, "servers: not set; expected one like ldaps://ldap.example.com"),
             (len(self.servers) > MOST_SERVERS, f"servers: expected at most {MOST_SERVERS}"),
-            # RFC 4513 §5.1.2: this would be an anonymous bind that looks like a good one.
-            (self.has_service and not self.bind_password, "bindPassword: not set; bindDn has one"),
-            (is_direct and bool(self.bind_password), "bindDn: not set; bindPassword is its own"),
-            (self.has_service and not self.base, "base: not set; expected where people are"),
-            (self.has_service and bool(self.user_dn), "userDn: not together with bindDn"),
-            (is_ad and bool(self.user_dn), "userDn: not with activeDirectory; set domain"),
-            (is_ad and not self.base, "base: not set; expected where people are"),
-            (is_ad and is_direct and not self.domain, "domain: not set; people bind with it"),
+            # RFC 4513 §5.1.2: this would be an anonymous bind that looks like a successful one.
+            (
+                self.has_service and not self.bind_password,
+                "bindPassword: not set; expected the password of bindDn",
+            ),
+            (
+                is_direct and bool(self.bind_password),
+                "bindDn: not set; expected the account of bindPassword",
+            ),
+            (self.has_service and not self.base, "base: not set; expected the base DN of users"),
+            (self.has_service and bool(self.user_dn), "userDn: cannot be combined with bindDn"),
+            (
+                is_ad and bool(self.user_dn),
+                "userDn: cannot be combined with activeDirectory; set domain",
+            ),
+            (is_ad and not self.base, "base: not set; expected the base DN of users"),
+            (is_ad and is_direct and not self.domain, "domain: not set; required for direct binds"),
             (
                 not is_ad and is_direct and "{username}" not in self.user_dn,
-                "bindDn: not set, and userDn is no template with {username}; expected one of them",
+                "bindDn: not set; expected bindDn, or userDn with {username}",
             ),
-            (bool(self.filter) and not _is_filter(self.filter), "filter: expected (…)"),
-            (self.has_service and filter_needs, "filter: expected {username} in it"),
+            (
+                bool(self.filter) and not _is_filter(self.filter),
+                "filter: expected an LDAP filter in parentheses",
+            ),
+            (self.has_service and filter_needs, "filter: must contain {username}"),
         )
 
-    def _wrong_of_groups(self) -> tuple[tuple[bool, str], ...]:
+    def _group_conflicts(self) -> tuple[tuple[bool, str], ...]:
         mapped = {one for profiles in self.group_profiles.values() for one in profiles}
         is_filter = not self.group_filter or _is_filter(self.group_filter)
         return (
             (
                 self.nested_groups and not self.active_directory,
-                "nestedGroups: not without activeDirectory",
+                "nestedGroups: requires activeDirectory",
             ),
-            (self.nested_groups and bool(self.group_filter), "groupFilter: not with nestedGroups"),
-            (not is_filter, "groupFilter: expected (…)"),
+            (
+                self.nested_groups and bool(self.group_filter),
+                "groupFilter: cannot be combined with nestedGroups",
+            ),
+            (not is_filter, "groupFilter: expected an LDAP filter in parentheses"),
             (
                 len(mapped | set(self.default_profiles)) > MOST_PROFILES,
-                f"groupProfiles: a user has at most {MOST_PROFILES} profiles",
+                f"groupProfiles: a user can have at most {MOST_PROFILES} profiles",
             ),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server of a directory; `context` is how TLS is spoken with it, None for not at all."""
+    """An LDAP server; `context` is the TLS context, None for no TLS."""
 
     host: str
     port: int
@@ -259,14 +286,14 @@ class Server:
     starts_tls: bool
 
     def __str__(self) -> str:
-        """Give it as it is logged."""
+        """Return host and port, for the log."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 
 
 def read_servers(settings: LdapSettings) -> list[Server]:
-    """Give the servers; ConfigError for what is none, and for one that would be sent passwords
-    without TLS (security check D3)."""
+    """Return the servers; ConfigError for an invalid one, and for one to which passwords would be
+    sent without TLS (security check D3)."""
     context = _make_context(settings.ca_file)
     return [_read_server(url, settings, context) for url in settings.servers]
 
@@ -279,14 +306,14 @@ def _read_server(url: str, settings: LdapSettings, context: ssl.SSLContext) -> S
         parts, port = urlsplit(""), None
     is_whole = parts.path in ("", "/") and not (parts.query or parts.fragment or parts.username)
     if parts.scheme not in _PORTS or not parts.hostname or not is_whole:
-        raise ConfigError(f"servers: {url} is not accepted; expected ldaps://HOST or ldap://HOST")
+        raise ConfigError(f"servers: {url} is not valid; expected ldaps://HOST or ldap://HOST")
     is_ldaps = parts.scheme == "ldaps"
     if is_ldaps and settings.start_tls:
-        raise ConfigError(f"startTls: {url} speaks TLS from the beginning; expected ldap://")
+        raise ConfigError(f"startTls: {url} uses TLS from the start; expected ldap://")
     has_tls = is_ldaps or settings.start_tls
     if not (has_tls or settings.insecure or _is_loopback(parts.hostname)):
         raise ConfigError(
-            f"servers: {url} would be sent passwords that everybody on the way can read; expected "
+            f"servers: passwords would be sent to {url} in clear text; expected "
             "ldaps://, startTls = true, or insecure = true"
         )
     port = _PORTS[parts.scheme] if port is None else port
@@ -294,7 +321,7 @@ def _read_server(url: str, settings: LdapSettings, context: ssl.SSLContext) -> S
 
 
 def _make_context(ca_file: str) -> ssl.SSLContext:
-    """Give how TLS is spoken: TLS 1.2 or newer, certificate and host checked, always."""
+    """Return the TLS context: TLS 1.2 or newer, certificate and host name verified, always."""
     try:
         context = ssl.create_default_context(cafile=ca_file or None)
     except (OSError, ValueError) as reason:  # ssl.SSLError is an OSError
@@ -315,5 +342,5 @@ def _is_filter(given: str) -> bool:
 
 
 def renamed(attributes: Mapping[str, object], names: Mapping[str, str]) -> dict[str, object]:
-    """Give kept attributes by what they are called here."""
+    """Return stored attributes by their configured names."""
     return {names.get(name, name): value for name, value in attributes.items()}

@@ -1,9 +1,10 @@
-"""The kind `ldap`: user names and passwords that a directory knows, OpenLDAP's or Active
-Directory's (docs/strategies/ldap.md).
+"""Strategy `ldap`: login with usernames and passwords of an LDAP directory, OpenLDAP or Active
+Directory (docs/strategies/ldap.md).
 
-Who comes for the first time becomes a user. He is known by what never changes of his entry, never
-by a name. Whoever can't log in gets the same answer, whatever the directory says of him; the audit
-trail is told. The directory is asked in a few threads of its own, and each wait has an end.
+A user is created at the first login. They are identified by a stable attribute of their entry,
+never by a name. A failed login gets the same response, whatever the directory returned; the audit
+log contains the reason. Requests to the directory run in a few threads of their own, and each wait
+has a timeout.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from typing import TypeVar, cast
 from protocol.errors import LocalError, error, plain_error
 
 try:
-    import ldap  # noqa: F401  (what the modules below need)
+    import ldap  # noqa: F401  (needed by the modules below)
 except ImportError:
     raise LocalError("needs python-ldap: pip install 'manykeys[ldap]'") from None
 
@@ -53,8 +54,8 @@ T = TypeVar("T")
 
 
 class Ldap(CredentialRows):
-    """Logs in with the user name and the password of a directory. Credentials are the `identifier`
-    of an entry; its `dn`, `username` and `attributes` are kept as they were at the last login."""
+    """Logs in with the username and the password of a directory. Credentials are the `identifier`
+    of an entry; its `dn`, `username` and `attributes` are stored as they were at the last login."""
 
     fields = ("username", "password")
 
@@ -67,7 +68,7 @@ class Ldap(CredentialRows):
         self._in_progress = 0
 
     async def verify(self, attempt: LoginAttempt) -> Outcome:
-        """Bind with the user name and the password of the body, else of the arguments."""
+        """Bind with the username and the password of the body, else of the arguments."""
         found = await self._authenticate(attempt)
         if isinstance(found, Refused):
             return found
@@ -87,25 +88,25 @@ class Ldap(CredentialRows):
         return Authenticated(kuid, tuple(changes))
 
     async def prove(self, attempt: LoginAttempt, kuid: str) -> Proof:
-        """Bind as for a login: the entry becomes a user's own."""
+        """Bind as for a login, which proves that the entry is the user's own."""
         found = await self._authenticate(attempt)
         return found if isinstance(found, Refused) else Proven(_credentials_of(found))
 
     async def resume_proof(
         self, attempt: LoginAttempt, kept: Mapping[str, object], kuid: str
     ) -> Proof:
-        """See `Proves`; nothing here takes a second step."""
+        """See `Proves`; there is no second step here."""
         return _WRONG
 
     def account_of(self, attempt: LoginAttempt) -> str | None:
-        """Give the name that is tried, the same for all spellings of it."""
+        """Return the username of the attempt, the same for all spellings of it."""
         username = _given(attempt, "username")
         if not isinstance(username, str) or not _given(attempt, "password"):
             return None
         return account_key(username, self._settings)
 
     async def accounts_of(self, kuid: str) -> list[str]:
-        """Return the name of a user's entry at the last login, as `account_of` writes it."""
+        """Return the username of a user's entry at the last login, as `account_of` writes it."""
         row = await self._storage.get(Table.CREDENTIALS, kuid=kuid, strategy=self.name)
         if row is None:
             return []
@@ -115,7 +116,7 @@ class Ldap(CredentialRows):
         self, credentials: Mapping[str, object], kuid: str | None, is_update: bool
     ) -> None:
         """See `Strategy`. An `identifier`, or, with a service account, the `username` or the `dn`
-        of an entry; who that is, is found out when it is entered."""
+        of an entry, which is looked up when the credentials are created."""
         given = [name for name in _ASKED_FOR if credentials.get(name) is not None]
         if not given:
             raise plain_error(400, "an identifier, a username or a dn is required")
@@ -126,17 +127,19 @@ class Ldap(CredentialRows):
         if "identifier" in given:
             identifier = str(credentials["identifier"])
             if not is_identifier(identifier, self._settings):
-                expected = f"{self._settings.identifier} as text"
+                expected = f"{self._settings.identifier} as a string"
                 raise error("api.assert.invalid_argument", "identifier", expected)
             await self.check_free(identifier, kuid, "identifier")
         elif dn_key(str(credentials.get("dn") or "")) is None:
             raise error("api.assert.invalid_argument", "dn", "a distinguished name")
         elif not self._settings.has_service:
-            raise plain_error(400, "without bindDn nobody is looked up: give the identifier")
+            raise plain_error(
+                400, "identifier is required: users cannot be looked up without bindDn"
+            )
         if not isinstance(credentials.get("attributes", {}), dict):
             raise error("api.assert.invalid_type", "attributes", "object")
         if not is_update and kuid is not None and await self.exists(kuid):
-            raise plain_error(412, f"the user has credentials of {self.name} already")
+            raise plain_error(412, f"the user already has credentials of {self.name}")
 
     async def create(self, credentials: Mapping[str, object], kuid: str, by: str) -> Prepared:
         """See `Strategy`."""
@@ -152,19 +155,19 @@ class Ldap(CredentialRows):
         return Prepared(shown, self.updated(row, identifier, data))
 
     async def get_info(self, kuid: str) -> dict[str, object]:
-        """Give what is kept of a user's entry; ApiError 412 if he has none."""
+        """Return what is stored of a user's entry; ApiError 412 if they have none."""
         return _shown(await self.of(kuid))
 
     async def get_by_id(self, identifier: str) -> dict[str, object]:
-        """Give what is kept under an identifier; ApiError 412 if that is nothing."""
+        """Return what is stored under an identifier; ApiError 412 if there is none."""
         row = await self.find(identifier)
         if row is None:
-            raise plain_error(412, f"nobody has these credentials of {self.name}")
+            raise plain_error(412, f"no user has these credentials of {self.name}")
         return _shown(row)
 
     async def refresh_token(self, kuid: str) -> None:
-        """Let a session go on while its user's entry is there, and found as for a login. 401 if it
-        is not, and where there is no service account that could look."""
+        """Allow the refresh of a session if its user's entry still exists and is found as for a
+        login. 401 if it is not, and if there is no service account to search it."""
         identifier = str((await self.of(kuid))["id"])
         found = None
         if self._settings.has_service:
@@ -173,7 +176,7 @@ class Ldap(CredentialRows):
             raise error("security.token.refresh_forbidden", "the directory has no such user")
 
     async def after_register(self) -> None:
-        """Hang up when the strategy is removed."""
+        """Close the connections when the strategy is removed."""
         try:
             await asyncio.Event().wait()
         finally:
@@ -190,7 +193,7 @@ class Ldap(CredentialRows):
             raise error("api.assert.invalid_type", "username", "string")
         password = check_password(password, "password")
         if not is_id(username) or not username.strip() or "\0" in password:
-            tell(reason="no user name, or no password, of any directory")
+            tell(reason="username or password not valid in any directory")
             return _WRONG
         found = await self._ask(lambda: self._people.authenticate(username, password))
         if isinstance(found, Denied):
@@ -200,8 +203,8 @@ class Ldap(CredentialRows):
         return found
 
     async def _ask(self, question: Callable[[], T]) -> T:
-        """Ask the directory in a thread. ApiError 503 where too many wait, and 500
-        `core.fatal.service_unavailable` if it does not answer; the log says why."""
+        """Call the directory in a thread. ApiError 503 if too many calls wait, and 500
+        `core.fatal.service_unavailable` if it does not respond; the log says why."""
         if self._in_progress >= MOST_WAITING:
             raise error("api.process.overloaded", retry_after_s=_RETRY_AFTER_S)
         self._in_progress += 1
@@ -209,10 +212,10 @@ class Ldap(CredentialRows):
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._threads, question)
         except Unreachable:
-            tell(reason="no directory")
-            _LOG.error("strategy %s: no server of the directory answers", self.name)
+            tell(reason="directory unavailable")
+            _LOG.error("strategy %s: no LDAP server is available", self.name)
         except Misfit as reason:
-            tell(reason="the directory refuses")
+            tell(reason="request refused by the directory")
             _LOG.error("strategy %s: %s", self.name, reason)
         finally:
             self._in_progress -= 1
@@ -221,7 +224,7 @@ class Ldap(CredentialRows):
     async def _read(
         self, credentials: Mapping[str, object], kuid: str
     ) -> tuple[str, dict[str, object]]:
-        """Give the identifier of validated credentials and what is kept with it."""
+        """Return the identifier of validated credentials and what is stored with it."""
         if "identifier" not in credentials:
             found = await self._look_up(credentials)
             await self.check_free(found.identifier, kuid, "identifier")
@@ -237,12 +240,12 @@ class Ldap(CredentialRows):
         else:
             found = await self._ask(lambda: self._people.find_dn(str(dn)))
         if found is None:
-            raise plain_error(400, "the directory has no such entry, or several")
+            raise plain_error(400, "the directory has no such entry, or more than one")
         return found
 
     def _refreshed(self, row: Row, found: Person) -> list[Change]:
-        """Give the changes that keep what the directory says now. Logins at once may both make
-        them: nothing of it proves who he is."""
+        """Return the changes that store what the directory says now. Concurrent logins may both
+        apply them: none of it identifies the user."""
         key: Row = {"strategy": self.name, "id": row["id"]}
         changes: list[Change] = [Present(Table.CREDENTIALS, {**key, "kuid": row["kuid"]})]
         data = _data_of(found)
@@ -252,7 +255,7 @@ class Ldap(CredentialRows):
         return changes
 
     async def _synced(self, kuid: str, profile_ids: tuple[str, ...]) -> list[Change] | None:
-        """Give the changes that set a user's profiles, None where one of them is not there."""
+        """Return the changes that set a user's profiles, None if one of them does not exist."""
         row = await self._storage.get(Table.USERS, kuid=kuid)
         if row is None or tuple(cast("list[str]", row["profile_ids"])) == profile_ids:
             return []
@@ -261,13 +264,13 @@ class Ldap(CredentialRows):
                 Table.PROFILES, id=profile_id
             ):
                 _LOG.error(
-                    "strategy %s: defaultProfiles, groupProfiles: there is no profile %s",
+                    "strategy %s: defaultProfiles, groupProfiles: profile %s does not exist",
                     self.name,
                     profile_id,
                 )
                 tell(reason="unknown profile")
                 return None
-        # Of the whole row nothing else is written: logins at once do not undo each other.
+        # Only this column of the row is written: concurrent logins do not undo each other.
         user = read_user({**row, "profile_ids": list(profile_ids)})
         return [
             Update(Table.USERS, {"kuid": kuid}, {"profile_ids": list(profile_ids)}),

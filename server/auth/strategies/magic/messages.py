@@ -1,4 +1,5 @@
-"""What the kind `magic` sends, and how: by a program, by a service, or by SMTP."""
+"""Emails with login codes and magic links of the kind `magic`, and their delivery by a command, a
+webhook or SMTP."""
 
 import asyncio
 import logging
@@ -16,24 +17,25 @@ from server.messaging.smtp import Mailer, MailServer, is_address, read_sender
 
 _LOG = logging.getLogger("manykeys.magic")
 MOST_WAITING = 1000
-"""Letters that may wait to be delivered; further ones are not."""
+"""Maximum number of messages in the delivery queue; further ones are dropped."""
 _WORKERS = 8
 _LONGEST_PAUSE_S = 0.5
 _MINUTE_MS = 60_000
-_PLACE = re.compile(r"\{([A-Za-z]+)\}")
+_PLACEHOLDER = re.compile(r"\{([A-Za-z]+)\}")
 _CODE_TEXT = "Your login code is {code}\n"
 _LINK_TEXT = "Your login code is {code}\n\nOr log in by opening this link:\n{link}\n"
 _PROOF_TEXT = "To add this address to your account, enter this code there: {code}\n"
-_END = (
-    "\nIt is good once, for {minutes} minutes. If you did not ask for it, there is nothing to do.\n"
+_FOOTER = (
+    "\nIt can be used once and expires in {minutes} minutes."
+    " If you didn't request it, ignore this email.\n"
 )
-_OF_PROOFS = ("code", "minutes")
+_PROOF_PLACEHOLDERS = ("code", "minutes")
 
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A code on its way; with `is_proof` to who adds an address, else to who logs in. `link` is
-    "" where none is sent."""
+    """An email with a code. With `is_proof` it goes to a user who adds the address, else to one who
+    logs in. `link` is "" if the email has no link."""
 
     to: str
     code: str = field(repr=False)
@@ -45,7 +47,8 @@ Send = Callable[[Letter], Awaitable[None]]
 
 
 class Letters:
-    """Delivers letters by the way that is configured. ConfigError for none, or for several."""
+    """Sends these emails by the configured method of delivery. ConfigError if none is configured,
+    or several."""
 
     def __init__(self, name: str, settings: MagicSettings, login_ms: float) -> None:
         self._minutes = str(max(1, int(login_ms // _MINUTE_MS)))
@@ -63,22 +66,22 @@ class Letters:
         )
 
     def takes(self, address: str) -> bool:
-        """Tell whether an address is of the kind that letters are sent to here."""
+        """Return whether an address is valid for the method of delivery."""
         return self.mailer is None or is_address(address)
 
-    def put(self, letter: Letter) -> None:
-        """Have a letter delivered; nobody waits for it."""
-        self._box.put(letter)
+    def put(self, message: Letter) -> None:
+        """Queue a message for delivery; return at once."""
+        self._box.put(message)
 
     def write_link(self, state: str, code: str) -> str:
-        """Give the link that takes the next step of a login, "" without a page for it."""
+        """Return the link for the next step of a login, "" if `linkUrl` is not set."""
         if not self._link_url:
             return ""
         sign = "&" if "?" in self._link_url else "?"
         return f"{self._link_url}{sign}{urlencode({'state': state, 'code': code})}"
 
     async def run(self) -> None:
-        """Deliver letters, until cancelled."""
+        """Deliver messages until cancelled."""
         try:
             await self._box.run()
         finally:
@@ -88,79 +91,81 @@ class Letters:
     def _choose(self, settings: MagicSettings) -> tuple[Mailer | None, Send]:
         is_mail = settings.smtp != SmtpSettings()
         if sum(map(bool, (settings.command, settings.url, is_mail))) != 1:
-            raise ConfigError("expected one of command, url and smtp.host, which deliver letters")
+            raise ConfigError("expected exactly one of command, url and smtp.host, to send email")
         timeout_s = settings.timeout_ms / 1000
         if is_mail:
             return self._choose_mail(settings.smtp, timeout_s)
         if settings.command:
-            way: Way = Command(settings.command, timeout_s)
+            receiver: Way = Command(settings.command, timeout_s)
         else:
-            way = Post(read_url("url", settings.url), timeout_s)
+            receiver = Post(read_url("url", settings.url), timeout_s)
 
-        async def send(letter: Letter) -> None:
-            link = {"link": letter.link} if letter.link else {}
-            purpose = "proof" if letter.is_proof else "login"
-            message = {"to": letter.to, "code": letter.code, "purpose": purpose, **link}
-            await way.deliver({**message, "minutes": int(self._minutes)})
+        async def send(message: Letter) -> None:
+            link = {"link": message.link} if message.link else {}
+            purpose = "proof" if message.is_proof else "login"
+            body = {"to": message.to, "code": message.code, "purpose": purpose, **link}
+            await receiver.deliver({**body, "minutes": int(self._minutes)})
 
         return None, send
 
     def _choose_mail(self, given: SmtpSettings, timeout_s: float) -> tuple[Mailer, Send]:
         if not given.host:
-            raise ConfigError("smtp.host: not set; expected the mail server")
+            raise ConfigError("smtp.host: not set; expected the host name of the mail server")
         place = (given.host, given.port, given.tls)
         server = MailServer(*place, given.username, given.password or "", timeout_s)
         server.check("smtp")
         mailer = Mailer(server, read_sender("smtp.from", given.sender), threads=_WORKERS)
         needed = ("link",) if self._link_url else ("code",)
         known = ("code", "minutes", *(("link",) if self._link_url else ()))
-        default = (_LINK_TEXT if self._link_url else _CODE_TEXT) + _END
+        default = (_LINK_TEXT if self._link_url else _CODE_TEXT) + _FOOTER
         login = (given.subject, given.text or default)
-        proof = (given.proof_subject, given.proof_text or _PROOF_TEXT + _END)
-        _check_places("smtp.text", login[1], known, needed)
-        _check_places("smtp.subject", login[0], ("code", "minutes"))
-        _check_places("smtp.proofText", proof[1], _OF_PROOFS, ("code",))
-        _check_places("smtp.proofSubject", proof[0], _OF_PROOFS)
+        proof = (given.proof_subject, given.proof_text or _PROOF_TEXT + _FOOTER)
+        _check_placeholders("smtp.text", login[1], known, needed)
+        _check_placeholders("smtp.subject", login[0], ("code", "minutes"))
+        _check_placeholders("smtp.proofText", proof[1], _PROOF_PLACEHOLDERS, ("code",))
+        _check_placeholders("smtp.proofSubject", proof[0], _PROOF_PLACEHOLDERS)
 
-        async def send(letter: Letter) -> None:
-            values = {"code": letter.code, "link": letter.link, "minutes": self._minutes}
-            subject, text = (_fill(one, values) for one in (proof if letter.is_proof else login))
-            await mailer.deliver(letter.to, subject, text)
+        async def send(message: Letter) -> None:
+            values = {"code": message.code, "link": message.link, "minutes": self._minutes}
+            subject, text = (_fill(one, values) for one in (proof if message.is_proof else login))
+            await mailer.deliver(message.to, subject, text)
 
         return mailer, send
 
-    async def _deliver(self, letter: Letter) -> None:
-        # To start a program holds up everybody for a moment: not the answer to who asked.
+    async def _deliver(self, message: Letter) -> None:
+        # Starting a command blocks the event loop for a moment. After a random delay, the time of
+        # the response does not reveal whether an email is sent.
         await asyncio.sleep(self._random.uniform(0, _LONGEST_PAUSE_S))
-        await self._send(letter)
+        await self._send(message)
 
 
 def examine(name: str, settings: MagicSettings, is_online: bool) -> Examined:
-    """Say how letters get away, and with `is_online` whether the mail server lets us in."""
+    """Report how emails are delivered, and with `is_online` whether the mail server accepts the
+    login."""
     try:
         mailer = Letters(name, settings, 0).mailer
     except ConfigError as reason:
         return Examined((), (str(reason),))
     if mailer is None:
-        way = "a program" if settings.command else "a service"
-        return Examined((f"letters are delivered by {way}",))
+        method = "a command" if settings.command else "a webhook"
+        return Examined((f"emails are delivered by {method}",))
     host, port = mailer.server.place
-    facts = (f"letters are delivered by {host}:{port}, tls: {mailer.server.tls}",)
+    facts = (f"emails are delivered by {host}:{port}, tls: {mailer.server.tls}",)
     failure = mailer.examine() if is_online else ""
-    return Examined(facts, (f"a mail server that lets us in: {failure}",) if failure else ())
+    return Examined(facts, (f"login to the mail server failed: {failure}",) if failure else ())
 
 
-def _check_places(
+def _check_placeholders(
     name: str, text: str, known: Collection[str], needed: Collection[str] = ()
 ) -> None:
-    """ConfigError for a text that has a place for something else, or none for what is needed."""
-    found = set(_PLACE.findall(text))
+    """Raise ConfigError for a text with an unknown placeholder, or without a required one."""
+    found = set(_PLACEHOLDER.findall(text))
     accepted = ", ".join(f"{{{one}}}" for one in known)
     if not found <= set(known):
-        raise ConfigError(f"{name}: expected nothing in braces but {accepted}")
+        raise ConfigError(f"{name}: unknown placeholder; allowed: {accepted}")
     if not found >= set(needed):
-        raise ConfigError(f"{name}: expected {', '.join(f'{{{one}}}' for one in needed)} in it")
+        raise ConfigError(f"{name}: must contain {', '.join(f'{{{one}}}' for one in needed)}")
 
 
 def _fill(text: str, values: Mapping[str, str]) -> str:
-    return _PLACE.sub(lambda place: values[place[1]], text)
+    return _PLACEHOLDER.sub(lambda place: values[place[1]], text)

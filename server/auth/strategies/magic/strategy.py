@@ -1,10 +1,10 @@
-"""The kind `magic`: a code, or a link with one, that is sent to somebody's address and good for one
-login.
+"""Strategy `magic`: login with a one-time code or a magic link sent by email.
 
-Whoever names an address is answered alike, at once, whether anybody has it or not; the letter goes
-out a moment later, so that the answer's time tells nothing either. A code is good for one attempt,
-right or wrong, and the throttle counts the wrong ones. Whoever adds an address is sent a code to
-it, whether it is somebody's or not, and has it once he brings that back.
+The response is the same, and as fast, whether an account has the address or not; the email is sent
+a moment later, so that the time of the response does not reveal it either. A code is valid for one
+attempt, right or wrong, and wrong ones count as failed logins for rate limiting. A user who adds an
+address is sent a code, whether the address is another user's or not, and gets the address once they
+enter the code.
 """
 
 import hmac
@@ -34,7 +34,7 @@ from server.core.outcomes import WRONG
 from server.storage.rows import Row, Table
 
 WRONG_CODE = "wrong code"
-_LINK_BYTES = 24  # more than anybody guesses: it stands in a URL, nobody types it
+_LINK_BYTES = 24  # longer than a code: it is part of a URL and never typed
 
 
 class Magic(CredentialRows):
@@ -46,7 +46,7 @@ class Magic(CredentialRows):
         super().__init__(name, parts)
         self._settings = settings
         self._sent = Throttle(
-            # An address is sent no more codes because many clients ask for them.
+            # The limit of an address is the same however many clients request codes for it.
             settings.most_codes,
             clock_s=lambda: parts.clock_ms() / 1000,
             account_factor=1,
@@ -54,7 +54,8 @@ class Magic(CredentialRows):
         self._letters = Letters(name, settings, parts.login_ms)
 
     async def verify(self, attempt: LoginAttempt) -> Outcome:
-        """Send a code to who has this address, and ask everybody for one. 429 for too many."""
+        """Send a code to the account with this address, and ask for a code in any case. 429 if too
+        many were requested."""
         address = self.account_of(attempt)
         if address is None:
             tell(reason="no address")
@@ -69,25 +70,25 @@ class Magic(CredentialRows):
             link = self._letters.write_link(attempt.state, long_code)
             self._send(Letter(address, code, link))
         proofs = [_prove(attempt.state, one) for one in (code, long_code)]
-        good = proofs if self._settings.link_url else proofs[:1]
-        kept = {"address": address, "kuid": kuid, "proofs": good}
+        kept_proofs = proofs if self._settings.link_url else proofs[:1]
+        kept = {"address": address, "kuid": kuid, "proofs": kept_proofs}
         return Challenge({"next": "code"}, kept, self._settings.is_portable)
 
     async def resume(self, attempt: LoginAttempt, kept: Mapping[str, object]) -> Outcome:
-        """Compare the code; the address must still be whose it was."""
-        is_same = _is_proved(attempt, kept)
+        """Compare the code; the address must still belong to the same user."""
+        is_right = _is_proved(attempt, kept)
         row = await self.find(kept["address"])
         tell(subject="" if row is None else str(row["kuid"]))
-        is_his = row is not None and row["kuid"] == kept["kuid"]
-        if row is None or not is_his or not is_same:
-            tell(reason=WRONG_CODE if is_his else "unknown address")
+        is_same_user = row is not None and row["kuid"] == kept["kuid"]
+        if row is None or not is_same_user or not is_right:
+            tell(reason=WRONG_CODE if is_same_user else "unknown address")
             return Refused(WRONG)
         return owner_of(row)
 
     async def prove(self, attempt: LoginAttempt, kuid: str) -> Proof:
-        """Send a code to an address that this user adds, whether it is somebody's or not. It is no
-        link: whoever opens one he did not ask for must not give his address away. 429 for too
-        many."""
+        """Send a code, but no link, to an address that this user adds, whether it is another user's
+        or not: opening a link that they did not request must not give their address away. 429 if
+        too many were requested."""
         address = self._check(attempt.body.get("address") or attempt.args.get("address"))
         await self._count(f"by\0{kuid}", "")
         await self._count(f"to\0{address}", attempt.address)
@@ -99,30 +100,30 @@ class Magic(CredentialRows):
     async def resume_proof(
         self, attempt: LoginAttempt, kept: Mapping[str, object], kuid: str
     ) -> Proof:
-        """Compare the code; the address is the one it was sent to."""
+        """Compare the code; the proved address is the one it was sent to."""
         if _is_proved(attempt, kept):
             return Proven({"address": kept["address"]})
         tell(reason=WRONG_CODE)
         return Refused(WRONG_CODE)
 
     def account_of(self, attempt: LoginAttempt) -> str | None:
-        """Give the address that is tried."""
+        """Return the address of the attempt."""
         address = attempt.body.get("address") or attempt.args.get("address")
-        # One character more than anybody has: what is too long is kept like all others.
+        # One character more than is valid: addresses that are too long are counted like all others.
         return address[: MOST_ID_BYTES + 1] if isinstance(address, str) and address else None
 
     async def validate(
         self, credentials: Mapping[str, object], kuid: str | None, is_update: bool
     ) -> None:
-        """See `Strategy`. Whether an address is somebody's is not told here, where everybody may
-        ask, but to who has proved that it is his."""
+        """See `Strategy`. Whether an address is taken is not revealed here, where everyone can ask,
+        but only to a user who has proved that it is theirs."""
         self._check(credentials.get("address"))
 
     async def create(self, credentials: Mapping[str, object], kuid: str, by: str) -> Prepared:
         """See `Strategy`."""
         address = await self.check_free(credentials.get("address"), kuid, "address")
         if await self.exists(kuid):
-            raise plain_error(412, f"the user has credentials of {self.name} already")
+            raise plain_error(412, f"the user already has credentials of {self.name}")
         return Prepared({"address": address, "kuid": kuid}, [self.inserted(address, kuid, {})])
 
     async def update(self, credentials: Mapping[str, object], kuid: str, by: str) -> Prepared:
@@ -132,40 +133,41 @@ class Magic(CredentialRows):
         return Prepared({"address": address, "kuid": kuid}, changes)
 
     async def get_info(self, kuid: str) -> dict[str, object]:
-        """Give a user's address; ApiError 412 if he has none."""
+        """Return a user's address; ApiError 412 if they have none."""
         return _shown(await self.of(kuid))
 
     async def after_register(self) -> None:
-        """Deliver letters until the strategy is removed."""
+        """Deliver emails until the strategy is removed."""
         await self._letters.run()
 
     def _check(self, address: object) -> str:
-        """Give an address that somebody can have; ApiError 400 for what is none."""
+        """Return a valid address; ApiError 400 if it is not valid."""
         if address is None:
             raise error("api.assert.missing_argument", "address")
         if not isinstance(address, str) or not is_id(address) or not self._letters.takes(address):
-            raise error("api.assert.invalid_argument", "address", "an address letters are sent to")
+            raise error("api.assert.invalid_argument", "address", "a valid email address")
         return address
 
     async def _count(self, what: str, client: str) -> None:
-        """Count a letter; ApiError 429 for one too many."""
+        """Count an email; ApiError 429 if the limit is reached."""
         begun = await self._sent.begin(what, client)
-        begun.failed()  # what counts is that one was asked for
+        begun.failed()  # each request counts, whatever becomes of it
 
     def _make_code(self) -> str:
         return "".join(secrets.choice("0123456789") for _ in range(self._settings.digits))
 
-    def _send(self, letter: Letter) -> None:
-        self._letters.put(letter)
+    def _send(self, message: Letter) -> None:
+        self._letters.put(message)
 
 
 def _prove(state: str, code: str) -> str:
-    """Give what is kept of a code: nothing to try codes on for who does not know the state."""
+    """Return what is stored of a code: an HMAC keyed by the state, so that codes cannot be tried on
+    it without knowing the state."""
     return hmac.digest(state.encode(), code.encode(errors="replace"), "sha256").hex()
 
 
 def _is_proved(attempt: LoginAttempt, kept: Mapping[str, object]) -> bool:
-    """Tell whether an attempt has one of the codes that were sent for it."""
+    """Return whether the attempt contains one of the codes that were sent for this login."""
     state = attempt.body.get("state") or attempt.args.get("state")
     code = attempt.body.get("code") or attempt.args.get("code")
     proof, proofs = _prove(str(state), str(code)), cast("list[str]", kept["proofs"])

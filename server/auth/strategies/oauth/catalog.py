@@ -1,4 +1,4 @@
-"""Which backends social-auth-core has, and which of them a login can go through."""
+"""Catalog of social-auth-core backends, and which of them can be used for login."""
 
 import re
 from collections import defaultdict
@@ -20,10 +20,10 @@ Backend = type[BaseAuth[Any]]
 
 _PACKAGE = social_core.backends.__name__
 _DECLARED = re.compile(r'^    name(?:: str)? = "([^"]+)"', re.MULTILINE)
-# Where several classes have one name: what proves more comes first.
-_BEST = (OpenIdConnectAuth, BaseOAuth2, BaseOAuth1, BaseAuth)
-# What these answer with is made by a page of the provider's, or by an application of a telephone.
-_NEED_A_PAGE = frozenset(
+# If several classes have the same name, the stronger protocol is preferred.
+_PREFERENCE = (OpenIdConnectAuth, BaseOAuth2, BaseOAuth1, BaseAuth)
+# Their responses are created by a page of the provider, or by a mobile app.
+_WITHOUT_REDIRECT = frozenset(
     {
         *("facebook-app", "facebook-limited-login", "google-onetap", "loginradius"),
         *("odnoklassniki-app", "telegram", "vk-app", "vk-openapi"),
@@ -33,7 +33,7 @@ _NEED_A_PAGE = frozenset(
 
 @cache
 def modules_by_name() -> dict[str, list[str]]:
-    """Give the modules that declare a backend of a name; none of them is imported."""
+    """Return the modules that declare a backend of a name, without importing any."""
     found: dict[str, list[str]] = defaultdict(list)
     for folder in social_core.backends.__path__:
         for path in sorted(Path(folder).glob("*.py")):
@@ -44,35 +44,35 @@ def modules_by_name() -> dict[str, list[str]]:
 
 
 def find(name: str) -> Backend:
-    """Give the class of a backend by its name, or by its own full name. ConfigError for one that
-    there is not, that lacks a package, or that nobody can log in with."""
+    """Return the class of a backend by its name, or by its full class name. ConfigError for one
+    that does not exist, that lacks a package, or that cannot be used for login."""
     if "." in name:
         backend = _import(*name.rpartition(".")[::2])
     else:
         backend = _find_named(name)
     reason = why_not(backend)
     if reason:
-        raise ConfigError(f"backend: {name} is of no use here: {reason}")
+        raise ConfigError(f"backend: {name} cannot be used: {reason}")
     return backend
 
 
 def why_not(backend: Backend) -> str:
-    """Say why nobody can log in by being sent to a provider and back, "" if one can."""
+    """Return why a backend cannot be used for login by redirect, "" if it can."""
     if issubclass(backend, LegacyAuth):
-        return "it has no provider"
+        return "it has no identity provider"
     if backend.ASSOCIATION_ONLY:
-        return "it links accounts, and logs nobody in"
-    if backend.name in _NEED_A_PAGE:
-        return "it begins on a page or in an application of the provider's, not with a redirect"
+        return "it can only link accounts, not log in"
+    if backend.name in _WITHOUT_REDIRECT:
+        return "its login starts on a page or in an app of the provider, not with a redirect"
     if backend.name == "saml":
-        return "SAML is a kind of its own"
+        return 'SAML has its own kind: use = "saml"'
     if issubclass(backend, OpenIdAuth) and not str(backend.URL or "").startswith("https://"):
-        return "whoever logs in would choose which address is fetched, or it would be without TLS"
+        return "the client would choose the URL that is fetched, or the URL is not https"
     return ""
 
 
 def exchanges_code(backend: Backend) -> bool:
-    """Tell whether the provider gives a code that is worth a token."""
+    """Return whether the provider uses authorization codes, which are exchanged for tokens."""
     return issubclass(backend, BaseOAuth2)
 
 
@@ -80,7 +80,7 @@ def _find_named(name: str) -> Backend:
     modules = modules_by_name().get(name)
     if not modules:
         raise ConfigError(
-            f"backend: there is no {name or '(none is set)'}; manykeys strategies list names all"
+            f"backend: {name or 'not set'}; expected one of those in manykeys strategies list"
         )
     classes = [
         member
@@ -89,14 +89,15 @@ def _find_named(name: str) -> Backend:
         if _is_backend(member) and member.__dict__.get("name") == name
     ]
     return min(
-        classes, key=lambda one: next(at for at, of in enumerate(_BEST) if issubclass(one, of))
+        classes,
+        key=lambda one: next(at for at, of in enumerate(_PREFERENCE) if issubclass(one, of)),
     )
 
 
 def _import(module: str, member: str) -> Backend:
     backend: object = getattr(_load(module, f"{module}.{member}"), member, None)
     if not _is_backend(backend):
-        raise ConfigError(f"backend: {module}.{member} is no backend of social-auth-core")
+        raise ConfigError(f"backend: {module}.{member} is not a backend of social-auth-core")
     return backend
 
 
@@ -104,8 +105,8 @@ def _load(module: str, name: str) -> Any:
     try:
         return import_module(module)
     except ImportError as fault:
-        lacking = f" without {fault.name}" if fault.name else ""
-        raise ConfigError(f"backend: {name} can't be loaded{lacking}") from None
+        missing = f": missing package {fault.name}" if fault.name else ""
+        raise ConfigError(f"backend: {name} cannot be loaded{missing}") from None
 
 
 def _is_backend(member: object) -> TypeGuard[Backend]:

@@ -1,5 +1,4 @@
-"""What the settings of a provider come to, found out without asking it (`manykeys strategies
-check`)."""
+"""Offline check of a provider's settings, for `manykeys strategies check`."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -19,8 +18,8 @@ from server.core.config_file import ConfigError
 
 _STATE = "examined"
 _KINDS = ((OpenIdConnectAuth, "OpenID Connect"), (BaseOAuth2, "OAuth 2"), (BaseOAuth1, "OAuth 1"))
-# Asked of every backend, and seldom set.
-_GENERAL = frozenset(
+# Read by every backend, and rarely set.
+_COMMON = frozenset(
     {
         *(
             "AUTH_EXTRA_ARGUMENTS",
@@ -36,7 +35,7 @@ _GENERAL = frozenset(
 
 
 def backends() -> list[str]:
-    """Give the names of all backends somebody can log in with."""
+    """Return the names of all backends that can be used for login."""
     names = []
     for name in catalog.modules_by_name():
         try:
@@ -48,8 +47,8 @@ def backends() -> list[str]:
 
 
 def examine(name: str, settings: OAuthSettings, is_online: bool) -> Examined:
-    """Say what a strategy will do and what it lacks; with `is_online` the provider's description is
-    read."""
+    """Report what a strategy will do and what is missing; with `is_online` the provider's discovery
+    document is read."""
     try:
         provider = Provider(settings)
     except ConfigError as reason:
@@ -57,58 +56,60 @@ def examine(name: str, settings: OAuthSettings, is_online: bool) -> Examined:
     kind = catalog.find(settings.backend)
     facts, lacking = list(_facts_of(provider, kind, settings)), []
     if not settings.callback_url.rstrip("/").endswith(f"/_login/{name}"):
-        lacking.append(f"callbackUrl: expected an address that ends in /_login/{name}")
+        lacking.append(f"callbackUrl: expected a URL that ends in /_login/{name}")
     if issubclass(kind, BaseOAuth2 | BaseOAuth1) and not provider.has("SECRET"):
-        lacking.append("secret: not set; the provider gives it to this application")
+        lacking.append("secret: not set; expected the client secret that the provider issued")
     lacking += _try_to_begin(provider, facts)
     if is_online:
         try:
             described = provider.discover()
-            facts.append(f"description: {described or 'this backend reads none'}")
+            facts.append(f"discovery document: {described or 'not used by this backend'}")
         except Declined as reason:
-            lacking.append(f"the provider's description can't be read: {reason.reason}")
+            lacking.append(f"the provider's discovery document cannot be read: {reason.reason}")
     provider.close()
     return Examined(tuple(facts), tuple(lacking))
 
 
 def missing_settings(settings: OAuthSettings) -> list[str]:
-    """Give what keeps a login from being begun, as a line each; [] if nothing does."""
+    """Return what prevents a login from starting, a line each; [] if nothing does."""
     return _try_to_begin(Provider(settings), [])
 
 
 def _facts_of(provider: Provider, kind: catalog.Backend, settings: OAuthSettings) -> Iterator[str]:
-    protocol = next((text for of, text in _KINDS if issubclass(kind, of)), "OpenID 2 or its own")
+    protocol = next(
+        (text for of, text in _KINDS if issubclass(kind, of)), "OpenID 2 or proprietary"
+    )
     yield f"backend: {provider.name}, {protocol} ({kind.__module__}.{kind.__qualname__})"
-    yield f"to register with the provider: {settings.callback_url}"
-    yield f"identity: {provider.id_name}"
+    yield f"callback URL to register with the provider: {settings.callback_url}"
+    yield f"user id: {provider.id_name}"
 
 
 def _try_to_begin(provider: Provider, facts: list[str]) -> list[str]:
-    """Begin a login that nobody will go on with, and give what it lacks."""
-    nowhere, watched = _Nowhere(), _Watched(provider.values)
-    online, provider.web, provider.values = provider.web, nowhere, watched
+    """Start a login that is not continued, and return what is missing."""
+    offline, recording = _Offline(), _RecordingSettings(provider.values)
+    online, provider.web, provider.values = provider.web, offline, recording
     reason = ""
     try:
         url, _ = provider.begin(_STATE, {})
     except Declined as declined:
-        url, reason = (nowhere.asked or [""])[0], declined.reason
+        url, reason = (offline.urls or [""])[0], declined.reason
     finally:
-        provider.web, provider.values = online, dict(watched)
-    own = [name for name in watched.missing if name not in _GENERAL]
-    lacking = [f"{name.lower()}: not set" for name in watched.missing if name == "KEY"]
+        provider.web, provider.values = online, dict(recording)
+    own = [name for name in recording.missing if name not in _COMMON]
+    lacking = [f"{name.lower()}: not set" for name in recording.missing if name == "KEY"]
     if not url.startswith(("https://", "http://")) or "None" in url:
         lacking.append(f"settings.{(own or ['AUTHORIZATION_URL'])[-1]}: not set")
     elif reason:
-        facts.append(f"a login begins with a question to: {urlsplit(url).netloc}")
+        facts.append(f"a login starts with a request to: {urlsplit(url).netloc}")
     else:
-        facts.append(f"a login begins at: {url.partition('?')[0]}")
+        facts.append(f"a login starts at: {url.partition('?')[0]}")
     if own:
         facts.append(f"settings of this backend that are not set: {', '.join(sorted(set(own)))}")
     return lacking
 
 
-class _Watched(dict[str, object]):
-    """Settings that remember which were wanted and not there."""
+class _RecordingSettings(dict[str, object]):
+    """Settings that record which of them were read and are not set."""
 
     def __init__(self, given: Mapping[str, object]) -> None:
         super().__init__(given)
@@ -120,14 +121,14 @@ class _Watched(dict[str, object]):
         raise KeyError(name)
 
 
-class _Nowhere(Web):
-    """Asks nobody, and remembers who would have been asked."""
+class _Offline(Web):
+    """An HTTP client that sends nothing, and records where requests would have gone."""
 
     def __init__(self) -> None:
         super().__init__(timeout_s=1, connections=1)
-        self.asked: list[str] = []
+        self.urls: list[str] = []
 
     def send(self, method: str, url: str, **parts: Any) -> requests.Response:
-        """Refuse."""
-        self.asked.append(str(url))
-        raise requests.ConnectionError("not asked")
+        """Raise ConnectionError."""
+        self.urls.append(str(url))
+        raise requests.ConnectionError("not sent")

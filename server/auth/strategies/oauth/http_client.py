@@ -1,6 +1,7 @@
-"""Asks providers: kept connections, an end to every wait, a bound on every answer.
+"""HTTP client for identity providers: connection pool, a timeout for every request, a size limit
+for every response.
 
-Called from the threads of a strategy. Knows no backend; what fails is raised as `requests` does.
+Called in threads of a strategy. Knows no backend; errors are those of `requests`.
 """
 
 import os
@@ -22,22 +23,22 @@ from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies
 
 MOST_ANSWER_BYTES = 1024 * 1024
-_MOST_REDIRECTS = 3
-_PIECE_BYTES = 64 * 1024
-_MOST_PLACES = 64  # whose proxy is remembered
+_MAX_REDIRECTS = 3
+_CHUNK_BYTES = 64 * 1024
+_MAX_HOSTS = 64  # whose proxy is cached
 
 
 class Web:
-    """Sends requests, each of which is over after `timeout_s`; `connections` to one host are
-    kept."""
+    """Sends requests, each of which times out after `timeout_s`; `connections` to one host are kept
+    open."""
 
     def __init__(self, *, timeout_s: float, connections: int) -> None:
         self._timeout_s = timeout_s
         self._session = requests.Session()
-        self._session.max_redirects = _MOST_REDIRECTS
-        # Looked up here instead, once for each host. A `.netrc` must never add credentials.
+        self._session.max_redirects = _MAX_REDIRECTS
+        # Proxies are looked up here instead, once per host. A `.netrc` must never add credentials.
         self._session.trust_env = False
-        # One user's must not reach another, who may be on his way at the same time.
+        # Cookies of one user's login must not be sent in another's, which may run at the same time.
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
         self._proxies: dict[str, Mapping[str, str]] = {}
         self._authorities = os.environ.get("REQUESTS_CA_BUNDLE") or True
@@ -45,7 +46,7 @@ class Web:
             self._session.mount(scheme, HTTPAdapter(pool_maxsize=connections))
 
     def close(self) -> None:
-        """Close the connections nobody uses."""
+        """Close idle connections."""
         self._session.close()
 
     def send(
@@ -58,10 +59,10 @@ class Web:
         allows_redirects: bool = True,
         **parts: Any,
     ) -> requests.Response:
-        """Give the whole answer, whatever its status. RequestException for none within the time,
-        and for one that is too large."""
-        ends_s = monotonic() + self._timeout_s
-        # What `Session.request` would do besides is nothing without cookies and an environment.
+        """Return the complete response, whatever its status. RequestException if there is none
+        within the timeout, or if it is too large."""
+        deadline_s = monotonic() + self._timeout_s
+        # What else `Session.request` does only matters with cookies and environment settings.
         parts["headers"] = {**self._session.headers, **(parts.get("headers") or {})}
         request = requests.Request(method, url, **parts).prepare()
         with self._session.send(
@@ -72,31 +73,31 @@ class Web:
             allow_redirects=allows_redirects,
             stream=True,
         ) as response:
-            # As if it had been read at once: nothing of `requests` must wait for the rest.
-            response._content = b"".join(_pieces_of(response, ends_s))
+            # As if `requests` had read it: nothing in it must wait for more.
+            response._content = b"".join(_chunks_of(response, deadline_s))
             response._content_consumed = True
         return response
 
     def _proxies_for(self, url: str) -> Mapping[str, str]:
-        place = urlsplit(url).netloc
-        known = self._proxies.get(place)
+        host = urlsplit(url).netloc
+        known = self._proxies.get(host)
         if known is None:
             known = get_environ_proxies(url)
-            if len(self._proxies) < _MOST_PLACES:
-                self._proxies[place] = known
+            if len(self._proxies) < _MAX_HOSTS:
+                self._proxies[host] = known
         return known
 
 
-def _pieces_of(response: requests.Response, ends_s: float) -> Iterator[bytes]:
-    """Read an answer as it comes: each piece may be late by itself, all of them together not."""
+def _chunks_of(response: requests.Response, deadline_s: float) -> Iterator[bytes]:
+    """Read a response as it arrives: the timeout is for all chunks together, not for each."""
     size = 0
-    while piece := response.raw.read1(_PIECE_BYTES, decode_content=True):
-        size += len(piece)
+    while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=True):
+        size += len(chunk)
         if size > MOST_ANSWER_BYTES:
             raise requests.exceptions.ContentDecodingError("too large")
-        if monotonic() > ends_s:
+        if monotonic() > deadline_s:
             raise requests.exceptions.ReadTimeout("too slow")
-        yield piece
+        yield chunk
 
 
 _ALLOWED: ContextVar[tuple[Web, str] | None] = ContextVar("openid_allowed", default=None)
@@ -104,10 +105,10 @@ _ALLOWED: ContextVar[tuple[Web, str] | None] = ContextVar("openid_allowed", defa
 
 @contextmanager
 def openid_by(web: Web, host: str) -> Iterator[None]:
-    """Have the OpenID library ask this host and those below it, and nobody else.
+    """Restrict the OpenID library to requests to this host and its subdomains.
 
-    An answer names the address that identifies its user, and the library fetches that before it
-    has verified anything: without this, anybody could have any address fetched from here.
+    A response contains the URL that identifies its user, and the library fetches that before it has
+    verified anything: without this, an attacker could have any URL fetched from here (SSRF).
     """
     token = _ALLOWED.set((web, host))
     try:
@@ -117,12 +118,12 @@ def openid_by(web: Web, host: str) -> Iterator[None]:
 
 
 class _Fetcher(HTTPFetcher):  # type: ignore[misc]
-    """Fetches for the OpenID library, whose own way knows no end of waiting."""
+    """Fetcher of the OpenID library; its own has no timeout."""
 
     def fetch(
         self, url: str, body: str | bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> HTTPResponse:
-        """Give an answer of the host that is allowed."""
+        """Return a response of the allowed host."""
         allowed, parts = _ALLOWED.get(), urlsplit(url)
         host = parts.hostname or ""
         if allowed is None or parts.scheme != "https":
@@ -138,5 +139,5 @@ class _Fetcher(HTTPFetcher):  # type: ignore[misc]
         return HTTPResponse(answer.url, answer.status_code, lines, answer.content)
 
 
-# The library knows one for the whole process; nobody else here uses it.
+# The library has one fetcher per process; nothing else in this server uses it.
 setDefaultFetcher(_Fetcher())

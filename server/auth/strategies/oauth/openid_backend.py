@@ -1,7 +1,7 @@
-"""Backends of OpenID Connect with less to do at each login, where they do it in the usual way.
+"""OpenID Connect backends with fewer requests per login.
 
-The ID token is verified at every login, so what it tells need not be asked for once more, and one
-verification of it is enough. A backend with a way of its own keeps it.
+The ID token is verified at every login, so user information that it contains is not requested
+again, and verifying it once is enough. A backend that overrides these steps is left as it is.
 """
 
 import base64
@@ -16,7 +16,7 @@ from server.auth.strategies.oauth.catalog import Backend
 from server.auth.strategies.oauth.settings import OAuthSettings
 
 _SUBJECT = "sub"
-# All that asks for user information, and all that reads it.
+# Methods that request user information, and that read it.
 _READERS = (
     *("request_access_token", "auth_complete", "do_auth", "user_data", "validate_userinfo_sub"),
     *("get_user_details", "get_user_id", "id_key", "auth_allowed", "get_user_groups"),
@@ -24,25 +24,25 @@ _READERS = (
 _KEY_USERS = ("find_valid_key", "decode_and_validate_id_token", "get_jwks_keys")
 
 
-class _Told(OpenIdConnectAuth[Any]):
-    """Asks for user information where the ID token lacks some of what is `wanted`."""
+class _ClaimsOfIdToken(OpenIdConnectAuth[Any]):
+    """Requests user information only if the ID token lacks some of the `wanted` claims."""
 
     wanted: tuple[str, ...] = ()
 
     def user_data(self, access_token: str, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
-        """Give user information, None where nothing of it is needed."""
-        told: dict[str, object] = cast(Any, self).get_user_details({}) | (self.id_token or {})
-        if all(find(told, path) is not None for path in self.wanted):
+        """Return user information, None if it is not needed."""
+        known: dict[str, object] = cast(Any, self).get_user_details({}) | (self.id_token or {})
+        if all(find(known, path) is not None for path in self.wanted):
             return None
         return super().user_data(access_token, *args, **kwargs)
 
 
 class _KnownKey(OpenIdConnectAuth[Any]):
-    """Finds the key by its name, and leaves it to the decoding to verify with it."""
+    """Selects the key by its id, and leaves the verification to the decoding of the token."""
 
     def find_valid_key(self, id_token: str) -> Any:
-        """Give the one key of the token's name if it is for the token's algorithm; None for a token
-        that can't be right."""
+        """Return the only key with the token's `kid` if it is for the token's algorithm; None for a
+        token that cannot be valid."""
         header = _header_of(id_token)
         name = header.get("kid")
         named = [key for key in self.get_jwks_keys() if key.get("kid") == name]
@@ -54,11 +54,11 @@ class _KnownKey(OpenIdConnectAuth[Any]):
 
 
 def quicker(backend: Backend, settings: OAuthSettings, values: Mapping[str, object]) -> Backend:
-    """Give a backend that leaves out what its settings make needless."""
+    """Return a backend without the requests that its settings make unnecessary."""
     parts: list[Backend] = []
     wanted = _wanted(backend, settings, values)
     if wanted is not None and _is_usual(backend, _READERS):
-        parts.append(type(_Told.__name__, (_Told,), {"wanted": wanted}))
+        parts.append(type(_ClaimsOfIdToken.__name__, (_ClaimsOfIdToken,), {"wanted": wanted}))
     if _is_usual(backend, _KEY_USERS):
         parts.append(_KnownKey)
     return type(backend.__name__, (*parts, backend), {}) if parts else backend
@@ -67,8 +67,9 @@ def quicker(backend: Backend, settings: OAuthSettings, values: Mapping[str, obje
 def _wanted(
     backend: Backend, settings: OAuthSettings, values: Mapping[str, object]
 ) -> tuple[str, ...] | None:
-    """Give the paths of what the settings ask for; None where all must be asked for, as somebody
-    who is identified by more than `sub` must be the same whoever told it."""
+    """Return the paths of the claims that the settings use; None if all must be requested: a user
+    who is identified by another claim than `sub` must have the same id, whatever the source of the
+    claim."""
     identity = settings.identifier_attribute or values.get("ID_KEY") or backend.ID_KEY
     if identity != _SUBJECT or values.get("ID_KEY", _SUBJECT) != _SUBJECT:
         return None
@@ -83,14 +84,14 @@ def _wanted(
 
 
 def _is_usual(backend: Backend, names: tuple[str, ...]) -> bool:
-    """Tell whether a backend does all of this as OpenID Connect does in general."""
+    """Return whether a backend inherits all of these methods from OpenID Connect's."""
     return issubclass(backend, OpenIdConnectAuth) and all(
         getattr(backend, name) is getattr(OpenIdConnectAuth, name) for name in names
     )
 
 
 def _header_of(token: str) -> Mapping[str, object]:
-    """Give the header of a token that nothing is known of, {} for none."""
+    """Return the header of an unverified token, {} if it has none."""
     head = token.partition(".")[0]
     try:
         header = orjson.loads(base64.urlsafe_b64decode(head + "=" * (-len(head) % 4)))

@@ -1,7 +1,8 @@
-"""One provider, asked by its backend: where to send somebody, and what it says of who comes back.
+"""Identity provider of one strategy, called through its backend: where to redirect, and the profile
+of the user who returns.
 
-Everything here blocks, and is for the threads of the strategy. What goes wrong is `Declined`, whose
-texts are safe to log: they never come from the provider or from who logs in.
+All methods block, and are called in threads of the strategy. Errors are `Declined`, whose texts are
+safe to log: they never come from the provider or the client.
 """
 
 import hmac
@@ -38,12 +39,12 @@ from server.auth.strategies.oauth.social_backend import clean_url, has_state, ta
 from server.core.config_file import ConfigError
 from server.core.ids import is_id
 
-# Whoever could not ask has proved nothing wrong: that is no failed login.
+# If the provider did not respond, nothing was disproved: it does not count as a failed login.
 _UNAVAILABLE = frozenset(
     {"timeout", "connection_failed", "tls_error", "unavailable", "rate_limited"}
 )
 _CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-# Addresses change hands, and some providers let their users write any they like (check O6).
+# Addresses can be reassigned, and some providers do not verify them (security check O6).
 _ADDRESS = re.compile(r"(?:^|[._])(?:e-?mail|mail)s?(?:$|[._\[])", re.IGNORECASE)
 _ASYMMETRIC = frozenset(
     {*("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"), *("ES256", "ES384", "ES512", "EdDSA")}
@@ -54,7 +55,7 @@ _BY_ISSUER = "authorization_response_iss_parameter_supported"
 
 
 class Provider:
-    """What the settings of a strategy name. ConfigError for settings that can't do."""
+    """The provider that a strategy's settings name. ConfigError for settings that cannot work."""
 
     def __init__(self, settings: OAuthSettings) -> None:
         kind = find_backend(settings.backend)
@@ -70,42 +71,43 @@ class Provider:
             self.id_name
         ):
             raise ConfigError(
-                f"identifierAttribute: {self.id_name} is no identity: addresses change hands"
+                f"identifierAttribute: {self.id_name} must not be an email address: it can be "
+                "reassigned"
             )
         self.web = Web(timeout_s=settings.timeout_ms / 1000, connections=settings.threads)
 
     def close(self) -> None:
-        """Close the connections nobody uses."""
+        """Close idle connections."""
         self.web.close()
 
     def has(self, name: str) -> bool:
-        """Tell whether the backend has a setting."""
+        """Return whether a setting of the backend is set."""
         return bool(self.values.get(name))
 
     def begin(self, state: str, data: Mapping[str, str]) -> tuple[str, Session]:
-        """Give the address to send somebody to, and what to keep until he comes back."""
+        """Return the URL to redirect to, and what to store until the browser returns."""
         visit, backend = self._visit(state, data, {})
         with _declining(), self._opened():
             answer: Answer = backend.start()
         if not isinstance(answer, Away):
-            raise Declined("the provider wants a page of its own")
+            raise Declined("the provider requires a page instead of a redirect")
         url = clean_url(answer.url)
         if self._has_code and self.values.get("USE_PKCE", True):
             url = with_challenge(url, visit.session)
         return url, visit.session
 
     def complete(self, state: str, data: Mapping[str, str], session: Session) -> Profile:
-        """Give who has come back."""
+        """Return the profile of the user who has returned."""
         _, backend = self._visit(state, data, session)
         with _declining(), self._opened():
             self._check_issuer(backend, data)
             answer = backend.complete()
             if not isinstance(answer, Told) or answer.response is None:
-                raise Declined("the provider tells nothing of who it is")
+                raise Declined("the provider's response does not identify a user")
             return self._read(backend, answer.response)
 
     def discover(self) -> str:
-        """Ask for the provider's own description, and give its address; "" where it has none."""
+        """Read the provider's discovery document, and return its URL; "" if it has none."""
         _, backend = self._visit("check", {}, {})
         if not isinstance(backend, OIDCDiscoveryMixin) or not _is_described(backend):
             return ""
@@ -125,7 +127,7 @@ class Provider:
         return openid_by(self.web, self._openid_host) if self._openid_host else nullcontext()
 
     def _check_issuer(self, backend: BaseAuth[Any], data: Mapping[str, str]) -> None:
-        """RFC 9207: an answer says whose it is, so that none is taken for another provider's."""
+        """Check that a response comes from this provider, against mix-up attacks (RFC 9207)."""
         given, known = data.get("iss"), self._settings.issuer or _ISSUERS.get(self.name, "")
         is_wanted = bool(self._settings.issuer)
         if isinstance(backend, OIDCDiscoveryMixin) and _is_described(backend):
@@ -133,19 +135,20 @@ class Provider:
             is_wanted = is_wanted or description.get(_BY_ISSUER) is True
             known = self._settings.issuer or str(description.get("issuer") or "")
         if given is None and is_wanted:
-            raise Declined("the answer does not say which provider it is from")
-        # Some describe many tenants at once, with a name to be filled in.
+            raise Declined("the response has no issuer")
+        # Some providers have one document for many tenants, with a placeholder in the issuer.
         if given is not None and known and "{" not in known and not _is_same(given, known):
-            raise Declined("the answer is from another provider")
+            raise Declined("the response is from another issuer")
 
     def _read(self, backend: BaseAuth[Any], response: Any) -> Profile:
-        """Find out who it is in what has been told, and whether the operator lets him in."""
+        """Return the profile in a verified response, if the settings of the backend allow this user
+        to log in."""
         details = backend.get_user_details(response)
         if not backend.auth_allowed(response, details):
-            raise Declined("the settings of the backend let him not in")
+            raise Declined("the settings of the backend do not allow this user")
         attributes: dict[str, object] = {}
-        for told in (details, getattr(backend, "id_token", None), response):
-            clean = without_secrets(told) if isinstance(told, Mapping) else None
+        for claims in (details, getattr(backend, "id_token", None), response):
+            clean = without_secrets(claims) if isinstance(claims, Mapping) else None
             attributes |= clean if isinstance(clean, dict) else {}
         wanted = self._settings.identifier_attribute
         ask: Callable[[object, object], object] = backend.get_user_id
@@ -153,14 +156,14 @@ class Provider:
         if isinstance(uid, int) and not isinstance(uid, bool):
             uid = str(uid)
         if not isinstance(uid, str) or not is_id(uid):
-            raise Declined("the provider tells no id that could be used")
+            raise Declined("the provider's response has no valid user id")
         return Profile(uid, attributes)
 
 
 def _read_settings(backend: str, given: OAuthSettings) -> dict[str, object]:
-    """Give the backend's settings by name; ConfigError for those that would turn a check off."""
+    """Return the backend's settings by name; ConfigError for those that would disable a check."""
     if not given.callback_url:
-        raise ConfigError("callbackUrl: not set; expected where the provider sends browsers back")
+        raise ConfigError("callbackUrl: not set; expected the URL that the provider redirects to")
     values: dict[str, object] = {"SCOPE": list(given.scope)} if given.scope else {}
     if given.key:
         values["KEY"] = given.key
@@ -173,7 +176,9 @@ def _read_settings(backend: str, given: OAuthSettings) -> dict[str, object]:
             f"settings.JWT_ALGORITHMS: expected some of {', '.join(sorted(_ASYMMETRIC))}"
         )
     if values.get("JWT_DECODE_OPTIONS"):
-        raise ConfigError("settings.JWT_DECODE_OPTIONS: ID tokens are always verified as a whole")
+        raise ConfigError(
+            "settings.JWT_DECODE_OPTIONS: not allowed; ID tokens are always fully verified"
+        )
     if values.get("PKCE_CODE_CHALLENGE_METHOD", "S256") != "S256":
         raise ConfigError("settings.PKCE_CODE_CHALLENGE_METHOD: expected S256")
     return values
@@ -184,7 +189,7 @@ def _host_of(kind: type[BaseAuth[Any]]) -> str:
 
 
 def _is_described(backend: OIDCDiscoveryMixin[Any]) -> bool:
-    """Tell whether the provider describes itself somewhere; all its addresses may be set, too."""
+    """Return whether the backend uses a discovery document; all its URLs may be set instead."""
     return backend.oidc_config_url().startswith(("https://", "http://"))
 
 
@@ -194,7 +199,7 @@ def _is_same(given: str, known: str) -> bool:
 
 @contextmanager
 def _declining() -> Iterator[None]:
-    """Turn whatever a backend raises into `Declined`."""
+    """Convert any exception of a backend into `Declined`."""
     try:
         yield
     except Declined:
@@ -208,12 +213,12 @@ def _declined(fault: Exception) -> Declined:
         return Declined(DENIED, is_denied=True)
     if isinstance(fault, SocialAuthBaseException):
         parts = [fault.code, f"at {fault.stage}"]
-        # The last one is the provider's own word.
+        # The provider's own text is only used if it looks like a code.
         for name in (fault.parameter, fault.claim, fault.provider_code, fault.status_code):
             if name is not None and _CODE.fullmatch(str(name)):
                 parts.append(f"({name})")
         return Declined(" ".join(parts), is_unavailable=fault.code in _UNAVAILABLE)
-    # Backends stumble over answers they do not expect; the text may hold what was in them.
+    # Backends fail on responses they do not expect; the text may contain parts of these.
     frames = traceback.extract_tb(fault.__traceback__)
     where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
-    return Declined(f"an answer that can't be read: {type(fault).__name__} at {where}")
+    return Declined(f"unreadable response: {type(fault).__name__} at {where}")

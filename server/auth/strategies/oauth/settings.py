@@ -1,4 +1,5 @@
-"""`[strategies.NAME]` with `use = "oauth"`; known without social-auth-core."""
+"""Settings of the kind `oauth`, `[strategies.NAME]` with `use = "oauth"`; importable without
+social-auth-core."""
 
 import re
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ def _read_origins(value: object) -> tuple[str, ...] | None:
 
 
 CALLBACK: Kind[str] = Kind(
-    "an address of this server that ends in /_login/NAME, with https unless on this machine",
+    "a URL of this server that ends in /_login/NAME, with https unless on this machine",
     _read_callback,
 )
 TABLE: Kind[dict[str, object]] = Kind("a table", _read_table)
@@ -65,23 +66,23 @@ ORIGINS: Kind[tuple[str, ...]] = Kind('a list of origins, like "https://app.test
 
 @dataclass(frozen=True, slots=True)
 class OAuthSettings:
-    """What a strategy of this kind is configured by."""
+    """Settings of a strategy of this kind."""
 
     backend: str = setting(
         "backend",
         matching(r"[A-Za-z0-9_.-]{1,200}", "the name of a backend of social-auth-core"),
         "",
-        "The provider; `manykeys strategies list` names all. A class by its full name, too.",
+        "Backend of the provider, see `manykeys strategies list`, or the full name of a class.",
     )
-    key: str = setting("key", text(1), "", "What the provider calls this application: client id.")
+    key: str = setting("key", text(1), "", "Client id that the provider issued.")
     secret: str | None = setting(
-        "secret", secret_text(1), None, "The secret it shares with the provider.", secret=True
+        "secret", secret_text(1), None, "Client secret that the provider issued.", secret=True
     )
     callback_url: str = setting(
-        "callbackUrl", CALLBACK, "", "Where the provider sends browsers back to."
+        "callbackUrl", CALLBACK, "", "Callback (redirect) URL, as registered."
     )
     scope: tuple[str, ...] = setting(
-        "scope", texts(), (), "What to ask for beyond what the backend asks for itself."
+        "scope", texts(), (), "Scopes in addition to those of the backend."
     )
     settings: dict[str, object] = setting(
         "settings",
@@ -91,22 +92,28 @@ class OAuthSettings:
         secret=True,
     )
     persist: tuple[str, ...] = setting(
-        "persist", texts(), (), "Attributes kept with the credentials, like email or address.city."
+        "persist",
+        texts(),
+        (),
+        "Attributes stored with the credentials, like email or address.city.",
     )
     identifier_attribute: str = setting(
         "identifierAttribute",
         text(),
         "",
-        "The attribute that identifies a user for good; the backend's choice unless set.",
+        "Attribute that is the stable user id; that of the backend if empty.",
     )
     attributes_mapping: dict[str, str] = setting(
-        "kuzzleAttributesMapping", NAMES, {}, "Other names to keep attributes under."
+        "kuzzleAttributesMapping",
+        NAMES,
+        {},
+        "Names under which attributes are stored, by their original names.",
     )
     user_attributes: dict[str, str] = setting(
-        "userAttributes", NAMES, {}, "Attributes for the content of a new user, by its fields."
+        "userAttributes", NAMES, {}, "Fields of a new user's content, by attribute."
     )
     default_profiles: tuple[str, ...] = setting(
-        "defaultProfiles", texts(1), ("default",), "Profiles of users made at their first login."
+        "defaultProfiles", texts(1), ("default",), "Profiles of users created at their first login."
     )
     links_by_email: bool = setting(
         "linkByVerifiedEmail",
@@ -125,19 +132,19 @@ class OAuthSettings:
         "emailField",
         text(),
         "",
-        "Refused since users write their content themselves; see `emailStrategy`.",
+        "No longer allowed, as users can edit their content; use `emailStrategy`.",
     )
     issuer: str = setting(
-        "issuer", text(), "", "The `iss` the provider's answers must have, if discovery tells none."
+        "issuer", text(), "", "Required `iss` of responses; only needed without discovery."
     )
     window_origins: tuple[str, ...] = setting(
         "windowOrigins",
         ORIGINS,
         (),
-        "Whose windows the page at the end of a login may hand its result to.",
+        "Origins of windows that may receive the result of a login.",
     )
     timeout_ms: Milliseconds = setting(
-        "timeout", duration(100), 5000, "How long the provider may take for an answer."
+        "timeout", duration(100), 5000, "Timeout of a request to the provider."
     )
-    threads: int = setting("threads", whole(1, 64), 8, "Requests to the provider at once.")
-    queue: int = setting("queue", whole(0, 10_000), 100, "Steps of logins that may wait for them.")
+    threads: int = setting("threads", whole(1, 64), 8, "Maximum number of concurrent requests.")
+    queue: int = setting("queue", whole(0, 10_000), 100, "Maximum number of queued login steps.")

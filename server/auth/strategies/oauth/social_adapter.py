@@ -1,7 +1,7 @@
-"""What social-auth-core asks of the program it runs in: settings, a session, a store.
+"""Adapter that social-auth-core runs in: settings, session and storage.
 
-One `Visit` is one step of one login. It keeps nothing: its session goes along with the pending
-login, and where the library would run its pipeline the provider's word is handed back instead.
+One `Visit` is one step of one login. It keeps nothing: its session is stored with the login in
+progress, and instead of running the library's pipeline the provider's response is returned.
 """
 
 import secrets
@@ -19,26 +19,26 @@ from social_core.utils import setting_name
 
 from server.auth.strategies.oauth.http_client import Web
 
-_CALLBACK = "CALLBACK"  # where a backend wants to be told what it is told anyway
+_CALLBACK = "CALLBACK"  # read by backends although they are given it anyway
 _NONCES, _ASSOCIATIONS = "nonces", "associations"
 
 
 @dataclass(frozen=True, slots=True)
 class Away:
-    """He must go to this address."""
+    """The browser must be redirected to this URL."""
 
     url: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """He must be shown a page, which is of no use here."""
+    """The browser would have to display a page, which is not supported here."""
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a provider has told of somebody, after all checks of its backend: a mapping, or the
-    message of an OpenID provider."""
+    """The provider's response after all checks of its backend: a mapping, or the message of an
+    OpenID provider."""
 
     response: Any = field(repr=False)
 
@@ -48,9 +48,9 @@ Session = dict[str, Any]
 
 
 class Visit(BaseStrategy[Answer]):
-    """One step: `values` are the settings by the names the library asks for, `home` is where the
-    provider sends browsers back to, `state` is the name of the login, `data` is what came with the
-    request, `session` what was kept of the last one."""
+    """One step of a login: `values` are the settings by the library's names, `home` is the URL that
+    the provider redirects to, `state` identifies the login, `data` are the arguments of the
+    request, `session` is what the last step stored."""
 
     def __init__(
         self,
@@ -70,37 +70,37 @@ class Visit(BaseStrategy[Answer]):
 
     @property
     def storage(self) -> type[BaseStorage]:
-        """What it takes for a database."""
+        """Return the library's storage."""
         return self._store
 
     def get_setting(self, name: str) -> object:
-        """Give a setting; KeyError for one that is not set."""
+        """Return a setting; KeyError if it is not set."""
         if name == _CALLBACK:
             return self._home
         return self._values[name]
 
     def setting(self, name: str, default: Any = None, backend: BaseAuth[Any] | None = None) -> Any:
-        """Give a setting, or the default: it is kept under one of the names it may have, and each
-        login wants dozens."""
+        """Return a setting, or the default. It is stored under one of the names it may have, as
+        each login reads dozens."""
         try:
             return self.get_setting(name)
         except KeyError:
             return default
 
     def redirect(self, url: str) -> Answer:
-        """Send somebody away."""
+        """Redirect the browser."""
         return Away(url)
 
     def html(self, content: str) -> Answer:
-        """Show somebody a page."""
+        """Display a page."""
         return Page()
 
     def authenticate(self, backend: BaseAuth[Any], *args: Any, **kwargs: Any) -> Any:
-        """Take what a provider has told, in the place of a pipeline that stores users."""
+        """Return the provider's response, instead of running a pipeline that stores users."""
         return Told(kwargs.get("response"))
 
     def get_request_data(self, merge: bool = True) -> dict[str, Any]:
-        """Give what came with the request."""
+        """Return the arguments of the request."""
         return self._data
 
     def request_get(self) -> dict[str, Any]:
@@ -112,54 +112,56 @@ class Visit(BaseStrategy[Answer]):
         return self._data
 
     def random_string(self, length: int = 12, chars: str = BaseStrategy.ALLOWED_CHARS) -> str:
-        """Give a text nobody can guess."""
+        """Return an unguessable string."""
         if chars == self.ALLOWED_CHARS:
-            return secrets.token_hex((length + 1) // 2)[:length]  # one call in the place of many
+            # One call instead of one per character.
+            return secrets.token_hex((length + 1) // 2)[:length]
         return "".join(secrets.choice(chars) for _ in range(length))
 
     def session_get(self, name: str, default: Any = None) -> Any:
-        """Give what is kept."""
+        """Return a value of the session."""
         return self.session.get(name, default)
 
     def session_set(self, name: str, value: Any) -> None:
-        """Keep something, as JSON knows it."""
+        """Store a value, which must be JSON, in the session."""
         self.session[name] = value
 
     def session_pop(self, name: str) -> Any:
-        """Keep something no more, and give it."""
+        """Remove a value from the session, and return it."""
         return self.session.pop(name, None)
 
     def openid_store(self) -> Any:
-        """Keep no shared secrets of OpenID: the provider is asked about each answer."""
+        """Return None: no shared secrets of OpenID are stored, and the provider verifies each
+        response."""
         return None
 
     def build_absolute_uri(self, path: str | None = None) -> str:
-        """Give an address of ours."""
+        """Return a URL of this server."""
         if path and "://" in path:
             return path
         home = urlsplit(self._home)
         return f"{home.scheme}://{home.netloc}{path or '/'}"
 
     def request_host(self) -> str:
-        """Give our own name and port."""
+        """Return this server's host and port."""
         return urlsplit(self._home).netloc
 
     def request_is_secure(self) -> bool:
-        """Tell whether we are reached by TLS."""
+        """Return whether this server is reached over TLS."""
         return self._home.startswith("https:")
 
     def request_path(self) -> str:
-        """Give the path of the callback."""
+        """Return the path of the callback URL."""
         return urlsplit(self._home).path
 
     def request_port(self) -> int:
-        """Give our own port."""
+        """Return this server's port."""
         home = urlsplit(self._home)
         return home.port or (443 if home.scheme == "https" else 80)
 
 
 class OnlineVisit(Visit):
-    """A step in which the provider is asked."""
+    """A step that sends requests to the provider."""
 
     def __init__(self, web: Web, *given: Any) -> None:
         super().__init__(*given)
@@ -167,7 +169,8 @@ class OnlineVisit(Visit):
 
 
 def settings_by_name(backend: str, given: Mapping[str, object]) -> dict[str, object]:
-    """Give settings by the names the library looks for, the most particular one of each."""
+    """Return settings by the names the library looks up; of several forms of a name the most
+    specific one wins."""
     own, shared = setting_name(backend) + "_", setting_name() + "_"
     values: dict[str, object] = {}
     for written, value in given.items():
@@ -178,7 +181,7 @@ def settings_by_name(backend: str, given: Mapping[str, object]) -> dict[str, obj
 
 
 class _Store:
-    """What the library writes down between two steps: both kinds are values for one use."""
+    """What the library stores between two steps; both kinds are values for one use."""
 
     def __init__(self, session: Session) -> None:
         self.nonce = _Nonces(session)
@@ -204,15 +207,15 @@ class _Nonces:
 
 
 class _Associations:
-    """The nonces of OpenID Connect, which the library keeps as if they were associations."""
+    """Nonces of OpenID Connect, which the library stores as associations."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
     def store(self, server_url: str, association: Any) -> None:
         kept = self._session.setdefault(_ASSOCIATIONS, {})
-        ends_s = association.issued + association.lifetime
-        kept[association.handle] = [server_url, ends_s, association.assoc_type]
+        expires_s = association.issued + association.lifetime
+        kept[association.handle] = [server_url, expires_s, association.assoc_type]
 
     def get(self, server_url: str | None = None, handle: str | None = None) -> list[Any]:
         known = self._session.get(_ASSOCIATIONS, {}).get(handle)

@@ -1,4 +1,5 @@
-"""A backend of social-auth-core as it is run here: our state, PKCE, and requests with an end."""
+"""social-auth-core backends adapted to this server: its state, PKCE, and requests with a
+timeout."""
 
 import base64
 import hashlib
@@ -29,20 +30,20 @@ _VERIFIER_CHARACTERS = 64  # 43 at least (RFC 7636 §4.1)
 _SAFE = "%/:=&?~#+!$,;'@()*[]"
 
 
-class _Tamed(BaseAuth[Any]):
-    """What stands before a backend: these of its ways are ours."""
+class _Overrides(BaseAuth[Any]):
+    """Mixin placed before a backend: methods that replace the backend's own."""
 
     def state_token(self) -> str:
-        """Give the state of the pending login."""
+        """Return the state of the login in progress."""
         return cast(Visit, self.strategy).state
 
     def get_redirect_uri(self, state: str | None = None) -> str:
-        """Give exactly the address that the provider knows."""
+        """Return exactly the URL that is registered with the provider."""
         return str(self.redirect_uri)
 
 
-class _Bounded(BaseAuth[Any]):
-    """What stands behind a backend: how it asks the provider in the end."""
+class _Requests(BaseAuth[Any]):
+    """Mixin placed after a backend: how it sends requests in the end."""
 
     def request(
         self,
@@ -54,7 +55,8 @@ class _Bounded(BaseAuth[Any]):
         headers: Any = None,
         **parts: Any,
     ) -> requests.Response:
-        """Give the provider's answer; SocialAuthBaseException for none, or for a refusal."""
+        """Return the provider's response; SocialAuthBaseException if there is none, or if it is an
+        error."""
         fields, visit = dict(headers or {}), cast(OnlineVisit, self.strategy)
         if self.SEND_USER_AGENT:
             fields.setdefault("User-Agent", self.setting("USER_AGENT") or user_agent())
@@ -75,7 +77,8 @@ class _Bounded(BaseAuth[Any]):
         return response
 
     def _with_verifier(self, parts: dict[str, Any], session: Session) -> dict[str, Any]:
-        """Give what is sent with the verifier beside the code, where that is exchanged."""
+        """Return the arguments with the PKCE verifier next to the code, if the code is
+        exchanged."""
         verifier, code = session.get(_VERIFIER), self.data.get("code")
         if verifier is None or not code:
             return parts
@@ -106,25 +109,26 @@ class _Bounded(BaseAuth[Any]):
 
 
 def tame(backend: Backend) -> Backend:
-    """Give a class of its own, so that what the library caches by class is this strategy's."""
+    """Return a subclass, so that what the library caches by class is not shared between
+    strategies."""
     ours = {
         "DEFAULT_USE_PKCE": True,
         "PKCE_DEFAULT_CODE_CHALLENGE_METHOD": "S256",
         "PKCE_DEFAULT_CODE_VERIFIER_LENGTH": _VERIFIER_CHARACTERS,
     }
-    return type(backend.__name__, (_Tamed, backend, _Bounded), ours)
+    return type(backend.__name__, (_Overrides, backend, _Requests), ours)
 
 
 def has_state(backend: Backend) -> bool:
-    """Tell whether the provider brings a state back by itself."""
+    """Return whether the provider returns the state by itself."""
     return bool(issubclass(backend, BaseOAuth2) and backend.STATE_PARAMETER)
 
 
 def with_challenge(url: str, session: Session) -> str:
-    """Give an address to begin at that has a PKCE challenge (RFC 7636), for a backend that knows
-    none; the verifier goes into the session.
+    """Return an authorization URL with a PKCE challenge (RFC 7636), for a backend that does not
+    support PKCE; the verifier is stored in the session.
 
-    Providers that do not know PKCE ignore it (RFC 6749 §3.1, §3.2).
+    Providers that do not support PKCE ignore it (RFC 6749 §3.1, §3.2).
     """
     if "code_challenge=" in url:
         return url
@@ -138,5 +142,5 @@ def with_challenge(url: str, session: Session) -> str:
 
 
 def clean_url(url: str) -> str:
-    """Give an address as it may stand in a header; the library writes some as people would."""
+    """Return a URL that is valid in a header; the library leaves some characters unescaped."""
     return quote(url, safe=_SAFE)

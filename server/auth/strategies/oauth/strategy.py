@@ -1,6 +1,6 @@
-"""The strategy of the kind `oauth`.
+"""Strategy `oauth`: login with OAuth, OpenID Connect or OpenID.
 
-The provider's own tokens are forgotten with the request that brought them (security check O8).
+The provider's tokens are discarded after the request that brought them (security check O8).
 """
 
 import logging
@@ -22,9 +22,9 @@ _LOG = logging.getLogger("manykeys.providers")
 
 
 class OAuth(Accounts):
-    """Logs in who comes back from a provider of OAuth or OpenID."""
+    """Logs in users who return from a provider of OAuth or OpenID."""
 
-    # With one of these somebody comes back; without a state from nowhere.
+    # A request with one of these is a response of a provider, and not valid without a state.
     comes_back = (
         *("code", "error", "oauth_token", "denied", "openid.mode", "id_token", "ticket", "sso"),
     )

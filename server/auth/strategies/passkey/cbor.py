@@ -1,17 +1,19 @@
-"""Which CBOR an authenticator may send (RFC 8949; CTAP 2.1 §8: canonical, no tags, shallow).
+"""CBOR structure check: what an authenticator may send (RFC 8949; CTAP 2.1 §8: canonical, no tags,
+shallow).
 
-Looked at before a library reads it: with tags, a text of 200 bytes can describe a structure that
-takes gigabytes to write down. Nothing is decoded here.
+Runs before a library decodes the data: with tags, 200 bytes can describe a structure that takes
+gigabytes to write out. Nothing is decoded here.
 """
 
 MOST_LEVELS = 8
-"""CTAP allows four; extensions of others are given some more."""
+"""Maximum nesting depth. CTAP allows four levels; extensions get some more."""
 _ARGUMENT_BYTES = {24: 1, 25: 2, 26: 4, 27: 8}
 _BYTES, _TEXT, _ARRAY, _MAP, _TAG = 2, 3, 4, 5, 6
 
 
 def end_of_item(data: bytes, start: int = 0) -> int | None:
-    """Give where the item that starts here ends; None if it is not whole, or not plain enough."""
+    """Return where the item that starts here ends; None if it is incomplete, or not allowed
+    here."""
     at, open_items = start, [1]
     while open_items:
         if open_items[-1] == 0:
@@ -32,7 +34,7 @@ def end_of_item(data: bytes, start: int = 0) -> int | None:
 
 
 def is_sequence(data: bytes, start: int, count: int) -> bool:
-    """Tell whether from here to the end there are so many items, and nothing else."""
+    """Return whether the rest of the data consists of exactly `count` items."""
     at: int | None = start
     for _ in range(count):
         at = None if at is None else end_of_item(data, at)
@@ -40,7 +42,7 @@ def is_sequence(data: bytes, start: int, count: int) -> bool:
 
 
 def _head(data: bytes, at: int) -> tuple[int, int, int] | None:
-    """Give the major type of an item, its argument, and where its head ends."""
+    """Return the major type of an item, its argument, and where its head ends."""
     if at >= len(data):
         return None
     major, low = data[at] >> 5, data[at] & 31

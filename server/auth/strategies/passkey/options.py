@@ -1,5 +1,6 @@
-"""What browsers are asked, in the JSON form that `PublicKeyCredential.parseCreationOptionsFromJSON`
-and `parseRequestOptionsFromJSON` take (WebAuthn level 3 §5.1.8, §5.1.9)."""
+"""Options for the browser's WebAuthn calls, in the JSON form of
+`PublicKeyCredential.parseCreationOptionsFromJSON` and `parseRequestOptionsFromJSON` (WebAuthn level
+3 §5.1.8, §5.1.9)."""
 
 import secrets
 from collections.abc import Sequence
@@ -13,20 +14,21 @@ _PUBLIC_KEY = "public-key"
 
 
 def make_challenge() -> str:
-    """Give random bytes to sign, in base64url."""
+    """Return random bytes to sign, in base64url."""
     return secrets.token_urlsafe(_CHALLENGE_BYTES)
 
 
 def make_handle() -> str:
-    """Give a new name of a user, in base64url, that tells nobody who he is (§14.6.1)."""
+    """Return a new user handle, in base64url, which does not reveal who the user is (WebAuthn
+    §14.6.1)."""
     return secrets.token_urlsafe(_HANDLE_BYTES)
 
 
 def ask_for_new(
     settings: PasskeySettings, *, challenge: str, handle: str, kuid: str, keys: Sequence[Row]
 ) -> dict[str, object]:
-    """Ask for a new key on an authenticator that has none of `keys`. It must be one that is found
-    without its id: logins name nobody."""
+    """Return options to create a key on an authenticator that has none of `keys`. It must be a
+    discoverable credential, as logins do not name a user."""
     return {
         "rp": {"id": settings.rp_id, "name": settings.rp_name or settings.rp_id},
         "user": {"id": handle, "name": kuid, "displayName": kuid},
@@ -48,7 +50,8 @@ def ask_for_new(
 def ask_for_one(
     settings: PasskeySettings, *, challenge: str, keys: Sequence[Row]
 ) -> dict[str, object]:
-    """Ask for a signature by one of `keys`, or by any key of the domain where there are none."""
+    """Return options to sign with one of `keys`, or with any key of the domain if there are
+    none."""
     return {
         "challenge": challenge,
         "timeout": int(settings.timeout_ms),

@@ -1,7 +1,7 @@
-"""Passkeys in the store: a row in the table of credentials for each user, whose id is his user
+"""Storage of passkeys: a row in the table of credentials for each user, whose id is the user
 handle, and one in the table of passkeys for each key.
 
-Whoever adds or removes a key changes the user's row, so that of two at once one begins again.
+Adding or removing a key changes the user's row, so that of two such changes at once one is retried.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,12 +15,12 @@ from server.auth.strategies.passkey.verification import MOST_ID_BYTES, NewKey, U
 from server.storage.base import Change, Delete, DeleteAll, Insert, Present, Update
 from server.storage.rows import Row, Table
 
-_MOST_KEYS = 1000  # of one user; the setting allows fewer
+_MAX_KEYS = 1000  # per user; the setting allows fewer
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A user's handle and his keys, oldest first; `row` is None while he has none."""
+    """A user's handle and keys, oldest first; `row` is None while the user has none."""
 
     handle: str | None
     row: Row | None
@@ -28,43 +28,43 @@ class Holder:
 
 
 class PasskeyRows(CredentialRows):
-    """The part of the strategy that keeps rows."""
+    """The part of the strategy that stores rows."""
 
     async def holder(self, kuid: str | None) -> Holder:
-        """Give what a user has."""
+        """Return the handle and keys of a user."""
         if kuid is None:
             return Holder(None, None, ())
         row = await self._storage.get(Table.CREDENTIALS, kuid=kuid, strategy=self.name)
         if row is None:
             return Holder(None, None, ())
         keys = await self._storage.find(
-            Table.PASSKEYS, limit=_MOST_KEYS, kuid=kuid, strategy=self.name
+            Table.PASSKEYS, limit=_MAX_KEYS, kuid=kuid, strategy=self.name
         )
         keys.sort(key=lambda key: cast(int, key["created_at"]))
         return Holder(cast(str, row["id"]), row, keys)
 
     async def key(self, key_id: object) -> Row | None:
-        """Give the key with this id, whosever it is; None for what is no id."""
+        """Return the key with this id, of any user; None if the id is unknown or not valid."""
         if not read_bytes(key_id, MOST_ID_BYTES):
             return None
         return await self._storage.get(Table.PASSKEYS, strategy=self.name, id=key_id)
 
     async def own_key(self, kuid: str | None, key_id: object) -> Row:
-        """Give a user's key; ApiError 412 if he has none with this id."""
+        """Return a user's key; ApiError 412 if they have none with this id."""
         row = await self.key(key_id)
         if row is None or row["kuid"] != kuid:
             raise plain_error(412, f"the user has no such key of {self.name}")
         return row
 
     def entered(self, holder: Holder, handle: str, kuid: str, key: NewKey, name: str) -> Prepared:
-        """Prepare a further key; ApiError 412 if it was made for another handle than the user's,
-        who would never get in by it."""
+        """Prepare the insertion of a key; ApiError 412 if it was created for another handle than
+        the user's, as login with it would never work."""
         if holder.row is None:
             owner = [self.inserted(handle, kuid, {})]
         elif holder.handle == handle:
             owner = self.updated(holder.row, handle, {})
         else:
-            raise plain_error(412, "the user was given another handle meanwhile: begin again")
+            raise plain_error(412, "the user has another handle by now: create the key again")
         row: Row = {
             "strategy": self.name,
             "id": key.id,
@@ -85,7 +85,7 @@ class PasskeyRows(CredentialRows):
         return Prepared(shown({**row, "name": name}), changes)
 
     def removed(self, holder: Holder, row: Row) -> Prepared:
-        """Prepare the end of one key; of the user's row too, if it is his last."""
+        """Prepare the deletion of one key; also of the user's row, if it is their last key."""
         if holder.row is None or holder.handle is None:
             raise plain_error(412, f"the user has no credentials of {self.name}")
         left = len([key for key in holder.keys if key["id"] != row["id"]])
@@ -95,13 +95,14 @@ class PasskeyRows(CredentialRows):
         return Prepared({}, [*owner, Delete(Table.PASSKEYS, key_of(row))], left)
 
     def all_removed(self, row: Row) -> Prepared:
-        """Prepare the end of all keys of a user."""
-        his: Row = {"kuid": row["kuid"], "strategy": self.name}
+        """Prepare the deletion of all keys of a user."""
+        owned: Row = {"kuid": row["kuid"], "strategy": self.name}
         tables = (Table.PASSKEYS, Table.CREDENTIALS)
-        return Prepared({}, [present(row), *(DeleteAll(table, his) for table in tables)])
+        return Prepared({}, [present(row), *(DeleteAll(table, owned) for table in tables)])
 
     def used(self, row: Row, used: Used) -> tuple[Change, ...]:
-        """Give what a login by a key comes with: nobody has used it since, and this is noted."""
+        """Return the changes of a login with a key: the guard that it was not used since, and its
+        new state."""
         values: Row = {
             "sign_count": used.sign_count,
             "backed_up": int(used.is_backed_up),
@@ -111,18 +112,19 @@ class PasskeyRows(CredentialRows):
 
 
 def held(row: Row) -> Change:
-    """Give the guard that a key is its user's, and that its counter is as it was read."""
+    """Return the guard that a key still belongs to its user, and that its counter is as it was
+    read."""
     names = ("strategy", "id", "kuid", "sign_count")
     return Present(Table.PASSKEYS, {name: row[name] for name in names})
 
 
 def key_of(row: Row) -> Row:
-    """Give what identifies a row of a key."""
+    """Return the columns that identify a key."""
     return {"strategy": row["strategy"], "id": row["id"]}
 
 
 def shown(row: Mapping[str, object]) -> dict[str, object]:
-    """Give what may be shown of a key."""
+    """Return what may be shown of a key."""
     return {
         "id": row["id"],
         "name": row["name"],

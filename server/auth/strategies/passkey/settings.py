@@ -1,4 +1,4 @@
-"""What an operator says about passkeys; knows nothing of the library that verifies them."""
+"""Settings of the kind `passkey`; importable without its extra."""
 
 import re
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ ALGORITHMS: Mapping[str, int] = MappingProxyType(
         "RS512": -259,
     }
 )
-"""The registered numbers of the algorithms a key may have (RFC 9053, RFC 8812)."""
+"""COSE numbers of the algorithms a key may have (RFC 9053, RFC 8812)."""
 _DOMAIN = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*"
 _ANDROID = re.compile(r"android:apk-key-hash:[A-Za-z0-9_-]{43}")
 _ORIGIN = re.compile(rf"https?://{_DOMAIN}(:[1-9][0-9]{{0,4}})?")
@@ -45,19 +45,19 @@ class PasskeySettings:
         "rpId",
         matching(rf"(?=.{{0,253}}$)({_DOMAIN})?", "a domain in lower case"),
         "",
-        "Domain that the keys are for; a key never works for another one.",
+        "Domain of the passkeys (RP ID). If it changes, existing passkeys stop working.",
     )
     rp_name: str = setting(
         "rpName",
-        matching(r"[^\x00-\x1f\x7f]{0,64}", "a text of at most 64 characters"),
+        matching(r"[^\x00-\x1f\x7f]{0,64}", "a string of at most 64 characters"),
         "",
-        "What users are shown when they make a key; `rpId` if empty.",
+        "Name that users see when they create a passkey; `rpId` if empty.",
     )
     origins: tuple[str, ...] = setting(
         "origins",
         texts(1),
         (),
-        "Origins whose pages may ask for a key, each exactly as browsers write it.",
+        "Origins whose pages may use passkeys, each exactly as browsers write it.",
     )
     top_origins: tuple[str, ...] = setting(
         "topOrigins",
@@ -69,33 +69,31 @@ class PasskeySettings:
         "userVerification",
         choice("required", "preferred", "discouraged"),
         "required",
-        "Whether the authenticator must know its user, by PIN or finger, say.",
+        "Whether the authenticator must verify the user, for example by PIN or fingerprint.",
     )
     attestation: str = setting(
         "attestation",
         choice("none", "indirect", "direct"),
         "none",
-        "What authenticators are asked to say of their make; no list of makers is looked at.",
+        "Attestation that authenticators are asked for; no list of manufacturers is checked.",
     )
     algorithms: tuple[str, ...] = setting(
         "algorithms",
         texts(1),
         ("ES256", "EdDSA", "RS256"),
-        f"Algorithms of new keys, the best one first, out of {', '.join(ALGORITHMS)}.",
+        f"Algorithms of new keys, in order of preference, of {', '.join(ALGORITHMS)}.",
     )
     timeout_ms: Milliseconds = setting(
         "timeout", duration(1000), 300_000, "How long browsers should wait for the user."
     )
-    most_keys: int = setting("mostKeys", whole(1, 100), 10, "Keys that one user may have.")
-    is_portable: bool = setting(
-        "portable", YES_NO, False, "Take an answer from clients that keep no cookies, too."
-    )
+    most_keys: int = setting("mostKeys", whole(1, 100), 10, "Maximum number of passkeys per user.")
+    is_portable: bool = setting("portable", YES_NO, False, "Also accept clients without cookies.")
 
 
 def check_settings(settings: PasskeySettings) -> None:
-    """Raise ConfigError for settings with which no key could ever work."""
+    """Raise ConfigError for settings with which no passkey could ever work."""
     if not settings.rp_id:
-        raise ConfigError("rpId: not set; expected the domain of the pages that ask for keys")
+        raise ConfigError("rpId: not set; expected the domain of the pages that use passkeys")
     if not settings.origins:
         raise ConfigError(f'origins: not set; expected a list like ["https://{settings.rp_id}"]')
     for origin in settings.origins:
@@ -113,14 +111,15 @@ def _check_origin(name: str, origin: str) -> None:
     if not _ORIGIN.fullmatch(origin):
         raise ConfigError(
             f'{name}: "{origin}"; expected a scheme, a domain in lower case and, unless it is the'
-            " scheme's own, a port, without anything behind it"
+            " scheme's default, a port, without path or query"
         )
     if origin.startswith("http://") and not _is_local(_host_of(origin)):
-        raise ConfigError(f'{name}: "{origin}"; http is for localhost only, expected https')
+        raise ConfigError(f'{name}: "{origin}"; http is allowed for localhost only, expected https')
 
 
 def _check_belongs(origin: str, rp_id: str) -> None:
-    """A browser lets a page ask for keys of its own domain, and of those above it."""
+    """Raise ConfigError if browsers would not allow a page of this origin to use keys of the
+    domain: a page may use those of its own domain, and of those above it."""
     host = _host_of(origin)
     if host != rp_id and not host.endswith(f".{rp_id}"):
         raise ConfigError(f'origins: "{origin}"; expected {rp_id} or a domain below it')

@@ -1,9 +1,9 @@
-"""The kind `passkey`: keys of authenticators and password managers (WebAuthn level 3; security
-check A14).
+"""Strategy `passkey`: login with passkeys of authenticators and password managers (WebAuthn level
+3; security check A14).
 
-A login names nobody: the answer says which key it is by, and the key's row says whose that is. So
-there is nothing to tell strangers about who exists. Every question is random, kept on the server as
-part of a login's step, and good for one answer.
+A login does not name a user: the response says which key it is by, and the key's row says whose
+that is. So it does not reveal which users exist. Every challenge is random, stored on the server as
+part of a login step, and valid for one response.
 """
 
 from collections.abc import Mapping, Sequence
@@ -53,12 +53,12 @@ from server.core.outcomes import WRONG
 from server.storage.rows import Row
 
 MOST_NAME_CHARACTERS = 64
-_MOST_COUNT = 2**32 - 1
-_NOT_MADE = "the authenticator did not answer as it was asked to"
+_MAX_COUNT = 2**32 - 1
+_NOT_CREATED = "the authenticator's response is not valid: create the passkey again"
 
 
 class Passkey(PasskeyRows):
-    """Lets in who holds one of a user's keys."""
+    """Logs in users who have one of a user's keys."""
 
     fields = ("credential", "name")
 
@@ -68,7 +68,7 @@ class Passkey(PasskeyRows):
         self._settings = settings
 
     async def verify(self, attempt: LoginAttempt) -> Outcome:
-        """Ask everybody the same: to sign with a key of this domain, whichever that is."""
+        """Return the same challenge in any case: to sign with any key of this domain."""
         if _credential_in(attempt) is not None:
             raise error("api.assert.missing_argument", "state")
         return self._question((), {})
@@ -78,11 +78,11 @@ class Passkey(PasskeyRows):
         return await self._check(attempt, kept, None)
 
     async def second_factor(self, kuid: str, state: str) -> Challenge | None:
-        """Ask for one of this user's keys, beside what he has proved already; None if he has none.
+        """Ask for one of this user's keys, in addition to a first factor; None if they have none.
 
-        For a strategy that wants two proofs, and finds this by name on any other one. What it is
-        given as `kept` it hands to `check_second_factor`, together with the attempt that brings the
-        answer; `state` names that step.
+        Called by name by a strategy that requires two proofs. It passes `kept` to
+        `check_second_factor`, together with the attempt that contains the response; `state` names
+        that step.
         """
         keys = (await self.holder(kuid)).keys
         return self._question(keys, {"kuid": kuid}) if keys else None
@@ -90,15 +90,15 @@ class Passkey(PasskeyRows):
     async def check_second_factor(
         self, kuid: str, attempt: LoginAttempt, kept: Mapping[str, object]
     ) -> Authenticated | Refused:
-        """Verify the answer, `credential` in the body or among the arguments. The guards of what
-        this gives must become part of the transaction that stores the token."""
+        """Verify the response, `credential` in the body or the arguments. The guards of the result
+        must become part of the transaction that stores the token."""
         if kept.get("kuid") != kuid:
-            tell(reason="the question was another user's")
+            tell(reason="another user's challenge")
             return Refused(WRONG)
         return await self._check(attempt, kept, kuid)
 
     async def prove(self, attempt: LoginAttempt, kuid: str) -> Proof:
-        """Ask for a new key; with the `id` of a key, take another `name` for it."""
+        """Ask for a new key; with the `id` of an existing key, accept another `name` for it."""
         if "id" in attempt.body:
             return Proven({"id": attempt.body["id"], "name": attempt.body.get("name")})
         if _credential_in(attempt) is not None:
@@ -123,7 +123,7 @@ class Passkey(PasskeyRows):
             )
         except Rejected as reason:
             tell(reason=str(reason))
-            return Refused(_NOT_MADE)
+            return Refused(_NOT_CREATED)
         return Proven(
             {
                 "id": key.id,
@@ -139,8 +139,8 @@ class Passkey(PasskeyRows):
     async def validate(
         self, credentials: Mapping[str, object], kuid: str | None, is_update: bool
     ) -> None:
-        """See `Strategy`. A new key is given as `resume_proof` gives it; an update names one by its
-        `id`."""
+        """See `Strategy`. A new key is in the form that `resume_proof` returns; an update names one
+        by its `id`."""
         _read_name(credentials)
         if is_update:
             await self.own_key(kuid, credentials.get("id"))
@@ -149,7 +149,7 @@ class Passkey(PasskeyRows):
         await self.check_free(handle, kuid, "userHandle")
         self._check_room(len((await self.holder(kuid)).keys))
         if await self.key(key.id) is not None:
-            raise plain_error(412, "the key is registered already")
+            raise plain_error(412, "the key is already registered")
 
     async def create(self, credentials: Mapping[str, object], kuid: str, by: str) -> Prepared:
         """See `Strategy`; a user may have several."""
@@ -158,25 +158,25 @@ class Passkey(PasskeyRows):
         return self.entered(holder, handle, kuid, key, _read_name(credentials))
 
     async def update(self, credentials: Mapping[str, object], kuid: str, by: str) -> Prepared:
-        """Give one of his keys another name."""
+        """Prepare another name of one of the user's keys."""
         row = await self.own_key(kuid, credentials.get("id"))
         return self.renamed(row, _read_name(credentials))
 
     async def delete(self, kuid: str) -> Prepared:
-        """See `Strategy`; all his keys go."""
+        """See `Strategy`; deletes all keys of the user."""
         return self.all_removed(await self.of(kuid))
 
     async def delete_one(self, kuid: str, identifier: str) -> Prepared:
-        """Prepare the end of one of his keys; ApiError 412 if it is not his."""
+        """Prepare the deletion of one of the user's keys; ApiError 412 if it is not theirs."""
         return self.removed(await self.holder(kuid), await self.own_key(kuid, identifier))
 
     async def get_info(self, kuid: str) -> dict[str, object]:
-        """Give a user's keys, oldest first; ApiError 412 if he has none."""
+        """Return a user's keys, oldest first; ApiError 412 if they have none."""
         await self.of(kuid)
         return {"keys": [shown(key) for key in (await self.holder(kuid)).keys]}
 
     async def get_by_id(self, identifier: str) -> dict[str, object]:
-        """Give the key with this id and whose it is; ApiError 412 if there is none."""
+        """Return the key with this id and its user; ApiError 412 if there is none."""
         row = await self.key(identifier)
         if row is None:
             raise plain_error(412, f"there is no such key of {self.name}")
@@ -190,7 +190,8 @@ class Passkey(PasskeyRows):
     async def _check(
         self, attempt: LoginAttempt, kept: Mapping[str, object], kuid: str | None
     ) -> Authenticated | Refused:
-        """Find out by which key an answer is, and whose that is: this user's if one is named."""
+        """Find the key that signed a response, and its user, which must be `kuid` if that is
+        given."""
         credential = _needed_credential(attempt)
         try:
             assertion = read_assertion(credential)
@@ -200,7 +201,7 @@ class Passkey(PasskeyRows):
             owner = str(row["kuid"])
             tell(subject=owner)
             handle = (await self.holder(owner)).handle
-            # Who was asked for any key of the domain is to say whose it is (§7.2, step 6).
+            # A response to a challenge for any key must contain the user handle (§7.2, step 6).
             if assertion.handle != handle and (kuid is None or assertion.handle is not None):
                 raise Rejected("the key is another user's")
             if kuid is not None and owner != kuid:
@@ -230,8 +231,8 @@ class Passkey(PasskeyRows):
             raise plain_error(412, f"a user has at most {self._settings.most_keys} keys")
 
     def _read_key(self, given: Mapping[str, object]) -> tuple[NewKey, str]:
-        """Give a key and the handle of its user, out of what `resume_proof` gives or an
-        administrator says; ApiError 400 names what is wrong."""
+        """Return a key and its user handle, from the result of `resume_proof` or an administrator's
+        input; ApiError 400 names what is wrong."""
         handle, count = given.get("userHandle"), given.get("signCount", 0)
         if not read_bytes(given.get("id"), MOST_ID_BYTES):
             raise _invalid("id", f"1 to {MOST_ID_BYTES} bytes in base64url")
@@ -243,8 +244,8 @@ class Passkey(PasskeyRows):
         except Rejected:
             names = ", ".join(self._settings.algorithms)
             raise _invalid("publicKey", f"a COSE key of {names} in base64url") from None
-        if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= _MOST_COUNT:
-            raise _invalid("signCount", f"a whole number from 0 to {_MOST_COUNT}")
+        if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= _MAX_COUNT:
+            raise _invalid("signCount", f"a whole number from 0 to {_MAX_COUNT}")
         key = NewKey(
             str(given["id"]),
             public_key or b"",
@@ -261,7 +262,7 @@ def _credential_in(attempt: LoginAttempt) -> object:
 
 
 def _needed_credential(attempt: LoginAttempt) -> object:
-    """Give what the browser's `toJSON` gave; ApiError 400 where it is missing."""
+    """Return the result of the browser's `toJSON`; ApiError 400 if it is missing."""
     credential = _credential_in(attempt)
     if credential is None:
         raise error("api.assert.missing_argument", "body.credential")
@@ -269,7 +270,7 @@ def _needed_credential(attempt: LoginAttempt) -> object:
 
 
 def _read_name(given: Mapping[str, object]) -> str:
-    """Give the name of a key, "" where it has none."""
+    """Return the name of a key, "" if it has none."""
     name = given.get("name", "")
     if not isinstance(name, str) or len(name) > MOST_NAME_CHARACTERS or (name and not is_id(name)):
         limit = f"at most {MOST_NAME_CHARACTERS} characters without control characters"

@@ -1,8 +1,7 @@
-"""What an authenticator answered, verified (WebAuthn level 3 §7.1, §7.2; security check A14).
+"""Verification of WebAuthn responses (WebAuthn level 3 §7.1, §7.2; security check A14).
 
-Knows nothing of users and of the store. Everything here comes from outside: it is bounded and
-looked at first, with a reason for the audit trail, and then verified by a library that knows the
-formats.
+Knows nothing of users and of the store. All input is untrusted: its size and structure are checked
+first, with a reason for the audit log, then it is verified by a library that knows the formats.
 """
 
 import hashlib
@@ -37,7 +36,8 @@ MOST_AUTHENTICATOR_DATA_BYTES = 4096
 MOST_ATTESTATION_BYTES = 16_384
 MOST_SIGNATURE_BYTES = 1024
 MOST_PUBLIC_KEY_BYTES = 2048
-"""Of what is sent. The first two are WebAuthn's own; the others are several times what there is."""
+"""Maximum sizes of what is sent. The first two are WebAuthn's own; the others are several times
+what occurs."""
 TRANSPORTS = ("ble", "cable", "hybrid", "internal", "nfc", "smart-card", "usb")
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]*")
 _HEAD_BYTES = 37  # hash of rpId, flags, counter
@@ -47,16 +47,16 @@ T = TypeVar("T")
 
 
 class Rejected(Exception):
-    """An answer that proves nothing; the text says why, for the audit trail."""
+    """A response that proves nothing; the text says why, for the audit log."""
 
 
 class Cloned(Rejected):
-    """An answer of which there must be two authenticators with the same key."""
+    """A response which shows that two authenticators have the same key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What an answer must be about. Origins of frames are refused unless they are in
+    """What a response must match. Origins of frames are refused unless they are in
     `top_origins`."""
 
     challenge: str = field(repr=False)
@@ -68,7 +68,7 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """A key that an authenticator has made."""
+    """A key that an authenticator has created."""
 
     id: str
     public_key: bytes = field(repr=False)
@@ -79,8 +79,8 @@ class NewKey:
 
 @dataclass(frozen=True, slots=True)
 class Assertion:
-    """A signature as it was sent, not verified: `id` names the key, `handle` its user where the
-    authenticator tells."""
+    """A signature as it was sent, not verified: `id` is the key's, `handle` the user's if the
+    authenticator sends it."""
 
     id: str
     handle: str | None
@@ -91,15 +91,16 @@ class Assertion:
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """What a verified signature says of its key."""
+    """New state of a key after a verified signature."""
 
     sign_count: int
     is_backed_up: bool
 
 
-def read_bytes(value: object, most: int) -> bytes | None:
-    """Give the bytes of a base64url text, None for anything else and for more than `most`."""
-    if not isinstance(value, str) or len(value) > most * 4 // 3 + 1:
+def read_bytes(value: object, limit: int) -> bytes | None:
+    """Return the bytes of a base64url string, None for anything else and for more than `limit`
+    bytes."""
+    if not isinstance(value, str) or len(value) > limit * 4 // 3 + 1:
         return None
     if not _BASE64URL.fullmatch(value) or len(value) % 4 == 1:
         return None
@@ -108,12 +109,13 @@ def read_bytes(value: object, most: int) -> bytes | None:
 
 
 def write_bytes(value: bytes) -> str:
-    """Give the base64url text of bytes."""
+    """Return bytes in base64url."""
     return urlsafe_b64encode(value).rstrip(b"=").decode()
 
 
 def read_assertion(credential: object) -> Assertion:
-    """Read the JSON form of what `navigator.credentials.get` gave; Rejected if it is not that."""
+    """Parse the JSON form of the result of `navigator.credentials.get`; Rejected if it is
+    malformed."""
     key_id, response = _read_credential(credential)
     handle = response.get("userHandle")
     if handle is not None and not read_bytes(handle, MOST_HANDLE_BYTES):
@@ -154,8 +156,8 @@ def verify_assertion(
             expected_rp_id=expected.rp_id,
             expected_origin=list(expected.origins),
             credential_public_key=public_key,
-            # Compared below, where the signature is known to be right: nobody else should be able
-            # to raise the alarm.
+            # Compared below, once the signature is verified: otherwise an attacker without the key
+            # could trigger the alarm.
             credential_current_sign_count=0,
             require_user_verification=expected.must_be_verified,
         )
@@ -169,8 +171,8 @@ def verify_assertion(
 def verify_registration(
     credential: object, expected: Expected, *, algorithms: tuple[str, ...]
 ) -> NewKey:
-    """Verify the JSON form of what `navigator.credentials.create` gave; Rejected unless everything
-    is as expected."""
+    """Verify the JSON form of the result of `navigator.credentials.create`; Rejected unless
+    everything is as expected."""
     key_id, response = _read_credential(credential)
     client_data = _member(response, "clientDataJSON", MOST_CLIENT_DATA_BYTES)
     attestation = _member(response, "attestationObject", MOST_ATTESTATION_BYTES)
@@ -198,7 +200,7 @@ def verify_registration(
         )
     )
     if write_bytes(verified.credential_id) != key_id:
-        raise Rejected("the key has two ids")
+        raise Rejected("different ids of the key")
     check_public_key(verified.credential_public_key, algorithms)
     return NewKey(
         key_id,
@@ -210,7 +212,7 @@ def verify_registration(
 
 
 def check_public_key(public_key: bytes, algorithms: tuple[str, ...]) -> None:
-    """Rejected for what is no COSE key of one of these algorithms."""
+    """Raise Rejected unless it is a COSE key of one of these algorithms."""
     if len(public_key) > MOST_PUBLIC_KEY_BYTES or not is_sequence(public_key, 0, 1):
         raise Rejected("malformed public key")
     decoded = _ask(lambda: decode_credential_public_key(public_key))
@@ -220,19 +222,19 @@ def check_public_key(public_key: bytes, algorithms: tuple[str, ...]) -> None:
 
 
 def numbers_of(algorithms: tuple[str, ...]) -> list[COSEAlgorithmIdentifier]:
-    """Give the algorithms as the library names them."""
+    """Return the algorithms as the library names them."""
     return [COSEAlgorithmIdentifier(ALGORITHMS[name]) for name in algorithms]
 
 
 def transports_in(given: object) -> tuple[str, ...]:
-    """Give those of the ways to reach an authenticator that are known; they are only hints."""
+    """Return the known transports among those given; they are only hints."""
     if not isinstance(given, list):
         return ()
     return tuple(name for name in TRANSPORTS if name in given)
 
 
 def _read_credential(credential: object) -> tuple[str, Mapping[str, object]]:
-    """Give the id of a credential, and its response."""
+    """Return the id of a credential, and its response."""
     if not isinstance(credential, dict) or credential.get("type") != "public-key":
         raise Rejected("malformed credential")
     key_id, response = credential.get("id"), credential.get("response")
@@ -243,15 +245,15 @@ def _read_credential(credential: object) -> tuple[str, Mapping[str, object]]:
     return str(key_id), response
 
 
-def _member(response: Mapping[str, object], name: str, most: int) -> bytes:
-    found = read_bytes(response.get(name), most)
+def _member(response: Mapping[str, object], name: str, limit: int) -> bytes:
+    found = read_bytes(response.get(name), limit)
     if not found:
         raise Rejected(f"malformed {name}")
     return found
 
 
 def _check_client_data(raw: bytes, kind: str, expected: Expected) -> None:
-    """What the browser says: which question, and on which page (§5.8.1)."""
+    """Check what the browser says: which challenge, and on which page (WebAuthn §5.8.1)."""
     try:
         data = orjson.loads(raw)
     except orjson.JSONDecodeError:
@@ -259,7 +261,7 @@ def _check_client_data(raw: bytes, kind: str, expected: Expected) -> None:
     if not isinstance(data, dict):
         raise Rejected("malformed clientDataJSON")
     if data.get("type") != kind:
-        raise Rejected("an answer to another kind of question")
+        raise Rejected("a response to another kind of request")
     challenge = data.get("challenge")
     given = challenge.encode(errors="replace") if isinstance(challenge, str) else b""
     if not hmac.compare_digest(given, expected.challenge.encode()):
@@ -272,8 +274,8 @@ def _check_client_data(raw: bytes, kind: str, expected: Expected) -> None:
 
 
 def _check_head(data: bytes, expected: Expected) -> int:
-    """What the authenticator says: for which domain, and what the user did. Give its flags
-    (§6.1)."""
+    """Check what the authenticator says: for which domain, and what the user did. Return its flags
+    (WebAuthn §6.1)."""
     if len(data) < _HEAD_BYTES:
         raise Rejected("malformed authenticatorData")
     if data[:32] != hashlib.sha256(expected.rp_id.encode()).digest():
@@ -287,7 +289,7 @@ def _check_head(data: bytes, expected: Expected) -> int:
 
 
 def _data_in(attestation: bytes) -> bytes:
-    """Give the authenticator's data in an attestation (§6.5.4)."""
+    """Return the authenticator data of an attestation (WebAuthn §6.5.4)."""
     parsed = _ask(lambda: parse_cbor(attestation))
     data = parsed.get("authData") if isinstance(parsed, dict) else None
     if not isinstance(data, bytes):
@@ -296,7 +298,8 @@ def _data_in(attestation: bytes) -> bytes:
 
 
 def _check_attested(data: bytes, flags: int) -> None:
-    """The new key stands behind the head: make, id with its length, public key (§6.5.1)."""
+    """Check that the new key follows the head: AAGUID, id with its length, public key (WebAuthn
+    §6.5.1)."""
     length = int.from_bytes(data[_HEAD_BYTES + 16 : _HEAD_BYTES + 18], "big")
     count = 2 if flags & _EXTENDED else 1
     is_sound = flags & _ATTESTED and length <= MOST_ID_BYTES
@@ -305,10 +308,10 @@ def _check_attested(data: bytes, flags: int) -> None:
 
 
 def _ask(verify: Callable[[], T]) -> T:
-    """Give what the library gives.
+    """Return the result of a library call.
 
-    What it raises for input that nobody expected is not only its own: whatever it is, nothing is
-    proved. Its text holds what was sent.
+    For unexpected input the library raises more than its own exceptions: whatever it is, nothing is
+    proved. Its text may contain what was sent.
     """
     try:
         return verify()

@@ -1,8 +1,9 @@
-"""Opens an encrypted assertion (XML Encryption 1.1 §4, §5).
+"""Decryption of encrypted SAML assertions (XML Encryption 1.1 §4, §5).
 
-What it holds is believed no more than what comes in the clear: `messages` checks it like that. Only
-ciphers that notice any change are taken (AES-GCM under RSA-OAEP): with others, answers would tell
-somebody piece by piece what a stolen assertion says. Whatever is wrong, the reason is the same.
+A decrypted assertion is trusted no more than a clear-text one: `response` checks it likewise. Only
+authenticated ciphers are accepted (AES-GCM under RSA-OAEP): with others, responses would be a
+padding oracle that reveals a stolen assertion piece by piece. Whatever fails, the reason is the
+same.
 """
 
 import base64
@@ -22,10 +23,10 @@ XENC = "{http://www.w3.org/2001/04/xmlenc#}"
 _XENC11 = "{http://www.w3.org/2009/xmlenc11#}"
 _DS = "{http://www.w3.org/2000/09/xmldsig#}"
 CIPHERS = {f"http://www.w3.org/2009/xmlenc11#aes{bits}-gcm": bits // 8 for bits in (256, 192, 128)}
-"""By the names they have in XML; how many bytes their keys have."""
+"""Key sizes in bytes, by the ciphers' names in XML."""
 _MGF1P = "http://www.w3.org/2001/04/xmlenc#rsa-oaep-mgf1p"
 TRANSPORTS = (_MGF1P, "http://www.w3.org/2009/xmlenc11#rsa-oaep")
-"""How the key of a cipher comes."""
+"""Supported key transports."""
 _DIGESTS: dict[str, type[hashes.HashAlgorithm]] = {
     "http://www.w3.org/2000/09/xmldsig#sha1": hashes.SHA1,
     "http://www.w3.org/2001/04/xmlenc#sha256": hashes.SHA256,
@@ -45,8 +46,8 @@ _NONCE_BYTES, _TAG_BYTES = 12, 16
 
 
 def decrypt(encrypted: Any, key: rsa.RSAPrivateKey) -> bytes:
-    """Give the XML in an EncryptedAssertion; Declined for one that is not for this key, was
-    changed, or is encrypted in a way that is not taken."""
+    """Return the XML in an EncryptedAssertion; Declined for one that is not for this key, was
+    changed, or uses an unsupported algorithm."""
     data = _only(encrypted.findall(f"{XENC}EncryptedData"))
     if data.get("Type") not in (None, _ELEMENT):
         raise _refusal()
@@ -56,7 +57,7 @@ def decrypt(encrypted: Any, key: rsa.RSAPrivateKey) -> bytes:
     if size is None or len(sealed) < _NONCE_BYTES + _TAG_BYTES:
         raise _refusal()
     if len(cipher_key) != size:
-        cipher_key = secrets.token_bytes(size)  # the same work, and it opens nothing
+        cipher_key = secrets.token_bytes(size)  # the same work, and decryption fails
     try:
         return AESGCM(cipher_key).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], None)
     except InvalidTag:
@@ -64,8 +65,8 @@ def decrypt(encrypted: Any, key: rsa.RSAPrivateKey) -> bytes:
 
 
 def with_methods(metadata: str) -> str:
-    """Give metadata whose key for encryption says in which ways (metadata §2.4.1.1): providers that
-    are not told take older ones."""
+    """Return metadata whose encryption key lists the supported algorithms (metadata §2.4.1.1):
+    without that, providers use older ones."""
     root = etree.fromstring(metadata.encode())
     for described in root.iter(f"{_MD}KeyDescriptor"):
         if described.get("use") == "encryption":
@@ -75,7 +76,7 @@ def with_methods(metadata: str) -> str:
 
 
 def _unwrap(wrapped: Any, key: rsa.RSAPrivateKey) -> bytes:
-    """Give the key of the cipher, b"" for none."""
+    """Return the key of the cipher, b"" if it cannot be decrypted."""
     transport = _method(wrapped)
     method = wrapped.find(f"{XENC}EncryptionMethod")
     if transport not in TRANSPORTS or method.find(f"{XENC}OAEPparams") is not None:
@@ -116,4 +117,4 @@ def _only(found: list[Any]) -> Any:
 
 
 def _refusal() -> Declined:
-    return Declined("an assertion that can't be decrypted")
+    return Declined("the assertion cannot be decrypted")

@@ -1,8 +1,8 @@
-"""The identity providers of one strategy: where to send somebody, and what a response says of who
-comes back.
+"""SAML identity providers of one strategy: where to redirect, and the profile in a verified
+response.
 
-Everything here blocks, and is for the threads of the strategy. What goes wrong is `Declined`, whose
-texts are safe to log: they never come from the provider or from who logs in.
+All methods block, and are called in threads of the strategy. Errors are `Declined`, whose texts are
+safe to log: they never come from the provider or the client.
 """
 
 from collections.abc import Iterator, Mapping
@@ -33,50 +33,51 @@ from server.core.ids import is_id
 
 RESPONSE = "SAMLResponse"
 _REFUSED, _REQUIRED = "refused", "required"
-_LEAST_RSA_BITS = 2048
-_MOST_KEY_BYTES = 65_536
+_MIN_RSA_BITS = 2048
+_MAX_KEY_BYTES = 65_536
 _NO_IDENTITY = {
-    OneLogin_Saml2_Constants.NAMEID_EMAIL_ADDRESS: "the NameID is an e-mail address",
-    OneLogin_Saml2_Constants.NAMEID_TRANSIENT: "the NameID is another one each time",
+    OneLogin_Saml2_Constants.NAMEID_EMAIL_ADDRESS: "the NameID is an email address",
+    OneLogin_Saml2_Constants.NAMEID_TRANSIENT: "the NameID is transient",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Idp:
-    """One identity provider; its certificates are read again once their files have changed."""
+    """One identity provider; its certificates are reloaded when their files change."""
 
     settings: ProviderSettings
     files: tuple[Watched[tuple[x509.Certificate, ...]], ...]
 
     def certificates(self) -> list[x509.Certificate]:
-        """Give those it signs with by now."""
+        """Return its current signing certificates."""
         return [one for file in self.files for one in file.current()]
 
 
 class SamlProviders:
-    """What the settings of a strategy name. LocalError for settings that can't do."""
+    """The providers that a strategy's settings name. LocalError for settings that cannot work."""
 
     id_name = "id"
 
     def __init__(self, settings: SamlSettings) -> None:
         self._settings = settings
         if not settings.entity_id:
-            raise ConfigError("entityId: not set; expected what providers know this server by")
+            raise ConfigError("entityId: not set; expected the entity id of this server")
         if not settings.callback_url:
-            raise ConfigError("callbackUrl: not set; expected where providers send responses")
+            raise ConfigError("callbackUrl: not set; expected the assertion consumer service URL")
         self._key, self._certificate = _read_pair(settings)
-        self._opens_with = None
+        self._decryption_key = None
         if settings.encryption != _REFUSED:
-            self._opens_with = _read_key(self._key)
+            self._decryption_key = _read_key(self._key)
         if not settings.providers:
-            raise ConfigError("providers: none is set; expected a table for each that is believed")
+            raise ConfigError("providers: not set; expected a table for each trusted provider")
         self.idps = {name: _read_idp(name, table) for name, table in settings.providers.items()}
 
     def close(self) -> None:
-        """See `Source`: nobody was asked."""
+        """See `Source`; there are no connections."""
 
     def begin(self, state: str, data: Mapping[str, str]) -> tuple[str, Session]:
-        """See `Source`; `idp` names one of several. ApiError 400 for none of them."""
+        """See `Source`; `idp` selects one of several providers. ApiError 400 if it is missing or
+        unknown."""
         name = data.get(IDP) or (next(iter(self.idps)) if len(self.idps) == 1 else "")
         if not name:
             raise error("api.assert.missing_argument", IDP)
@@ -88,20 +89,20 @@ class SamlProviders:
         return clean_url(cast(Away, answer).url), session
 
     def complete(self, state: str, data: Mapping[str, str], session: Session) -> Profile:
-        """See `Source`: python3-saml verifies what `messages` finds nothing wrong with, the
-        signature among it."""
+        """See `Source`. python3-saml verifies the message and its signature after the checks of
+        `response`."""
         name = str(session.get(IDP))
         if name not in self.idps:
-            raise Declined("a login with a provider that is no longer there")
+            raise Declined("the provider of this login is no longer configured")
         asking = self._backend(state, {}, session)
         is_required = self._settings.encryption == _REQUIRED
-        opening = messages.Opening(self._opens_with, is_required, asking.is_signed)
+        opening = messages.Opening(self._decryption_key, is_required, asking.is_signed)
         with _declining():
             message = messages.read(data.get(RESPONSE, ""), opening)
         given = {
             RESPONSE: message.text,
             "RelayState": state,
-            Saml.BROWSER_RETURN_FIELD: "1",  # with his cookie already
+            Saml.BROWSER_RETURN_FIELD: "1",  # the session cookie was checked already
         }
         backend = self._backend(state, given, session)
         expected = messages.Expected(
@@ -109,18 +110,18 @@ class SamlProviders:
         )
         messages.check(message, expected, datetime.now(UTC))
         with _declining():
-            told = backend.complete()
-            if not isinstance(told, Told):
-                raise Declined("the provider tells nothing of who it is")
-            return self._read(name, backend, told.response)
+            answer = backend.complete()
+            if not isinstance(answer, Told):
+                raise Declined("the provider's response does not identify a user")
+            return self._read(name, backend, answer.response)
 
     def metadata(self) -> str:
-        """Give the description of this side, in XML."""
+        """Return the metadata of this service provider, in XML."""
         is_encrypted = self._settings.encryption != _REFUSED
         backend = self._backend("", {}, {}, shows_encryption=is_encrypted)
         metadata, faults = backend.generate_metadata_xml()  # type: ignore[no-untyped-call]
         if faults:
-            raise LocalError(f"the metadata can't be made: {', '.join(map(str, faults))}")
+            raise LocalError(f"the metadata is not valid: {', '.join(map(str, faults))}")
         text = metadata.decode() if isinstance(metadata, bytes) else str(metadata)
         return with_methods(text) if is_encrypted else text
 
@@ -152,35 +153,35 @@ class SamlProviders:
         return Saml(Visit(values, home, state, data, session), home)
 
     def _read(self, name: str, backend: Saml, response: Mapping[str, Any]) -> Profile:
-        """Find out who it is in what was verified."""
+        """Return the profile in a verified response."""
         settings = self.idps[name].settings
-        told: dict[str, object] = dict(response["attributes"])
+        claims: dict[str, object] = dict(response["attributes"])
         if settings.identifier_attribute:
-            values = told.get(settings.identifier_attribute)
+            values = claims.get(settings.identifier_attribute)
             value = values[0] if isinstance(values, list) and len(values) == 1 else None
         else:
-            value = told["name_id"]
+            value = claims["name_id"]
             self._check_name_id(settings, backend)
         uid = f"{name}:{value.strip()}" if isinstance(value, str) and value.strip() else None
         if uid is None or not is_id(uid):
-            raise Declined("the provider tells no id that could be used")
-        given = {**backend.friendly_attributes(), **told}
+            raise Declined("the provider's response has no valid user id")
+        given = {**backend.friendly_attributes(), **claims}
         simple = {key: _simple(one) for key, one in given.items()}
         details = backend.get_user_details(response)  # type: ignore[no-untyped-call]
         attributes = without_secrets({**details, **simple, IDP: name})
         return Profile(uid, cast("dict[str, object]", attributes))
 
     def _check_name_id(self, settings: ProviderSettings, backend: Saml) -> None:
-        """Only what this provider itself has given to this user for good identifies him."""
+        """Check that a NameID is a stable identifier which this provider itself has assigned."""
         said = backend.what_it_is()
         if said["format"] in _NO_IDENTITY:
             raise Declined(_NO_IDENTITY[said["format"]])
         if said["by"] and said["by"] != settings.entity_id:
-            raise Declined("the NameID is another provider's")
+            raise Declined("the NameID belongs to another provider")
 
 
 def _simple(values: object) -> object:
-    """Give the only value of an attribute by itself."""
+    """Return the value of an attribute that has only one."""
     return values[0] if isinstance(values, list) and len(values) == 1 else values
 
 
@@ -198,21 +199,21 @@ def _read_idp(name: str, table: Mapping[str, object]) -> Idp:
             raise ConfigError(f"{path}.{key}: not set")
     if is_address(settings.identifier_attribute):
         raise ConfigError(
-            f"{path}.identifierAttribute: {settings.identifier_attribute} is no identity: "
-            "addresses change hands"
+            f"{path}.identifierAttribute: {settings.identifier_attribute} must not be an email "
+            "address: it can be reassigned"
         )
     files = tuple(Watched(file, _read_signers) for file in settings.certificates)
     return Idp(settings, files)
 
 
 def _read_signers(data: bytes) -> tuple[x509.Certificate, ...]:
-    """Read certificates in PEM whose keys can be believed. ValueError for others."""
+    """Parse PEM certificates with trustworthy keys. ValueError for others."""
     found = read_certificates(data)
     for one in found:
         key = one.public_key()
-        is_rsa = isinstance(key, rsa.RSAPublicKey) and key.key_size >= _LEAST_RSA_BITS
+        is_rsa = isinstance(key, rsa.RSAPublicKey) and key.key_size >= _MIN_RSA_BITS
         if not is_rsa and not isinstance(key, ec.EllipticCurvePublicKey):
-            raise ValueError(f"expected keys of RSA with {_LEAST_RSA_BITS} bits or more, or of EC")
+            raise ValueError(f"expected RSA keys of at least {_MIN_RSA_BITS} bits, or EC keys")
     return found
 
 
@@ -221,7 +222,7 @@ def _write(certificate: x509.Certificate) -> str:
 
 
 def _read_pair(settings: SamlSettings) -> tuple[str, str]:
-    """Give the key and its certificate in PEM, "" for both where requests are not signed."""
+    """Return the key and its certificate in PEM, "" for both if requests are not signed."""
     if not settings.key and not settings.certificate:
         return "", ""
     if not settings.key or not settings.certificate:
@@ -229,30 +230,31 @@ def _read_pair(settings: SamlSettings) -> tuple[str, str]:
     (certificate, *_) = Watched(settings.certificate, read_certificates).current()
     try:
         with Path(settings.key).open("rb") as file:
-            pem = file.read(_MOST_KEY_BYTES)
+            pem = file.read(_MAX_KEY_BYTES)
         key = load_pem_private_key(pem, None)
     except OSError as fault:
-        raise LocalError(f"{settings.key}: {fault.strerror or 'not to be read'}") from None
+        raise LocalError(f"{settings.key}: {fault.strerror or 'cannot be read'}") from None
     except (ValueError, TypeError):
-        raise LocalError(f"{settings.key}: no key in PEM without a password") from None
+        raise LocalError(f"{settings.key}: expected a PEM key without a password") from None
     if not isinstance(key, rsa.RSAPrivateKey):
-        raise LocalError(f"{settings.key}: expected a key of RSA")
+        raise LocalError(f"{settings.key}: expected an RSA key")
     if key.public_key() != certificate.public_key():
-        raise LocalError(f"{settings.key}: not the key of {settings.certificate}")
+        raise LocalError(f"{settings.key}: does not match {settings.certificate}")
     return pem.decode(), _write(certificate)
 
 
 def _read_key(pem: str) -> rsa.RSAPrivateKey:
-    """Give the key that was read as `_read_pair` reads it."""
+    """Return the key that `_read_pair` has read."""
     key = load_pem_private_key(pem.encode(), None) if pem else None
     if not isinstance(key, rsa.RSAPrivateKey):
-        raise ConfigError("encryption: expected key and certificate, which assertions are for")
+        raise ConfigError("encryption: requires key and certificate")
     return key
 
 
 @contextmanager
 def _declining() -> Iterator[None]:
-    """Turn whatever the packages raise into `Declined`; their texts may hold what was sent."""
+    """Convert any exception of the packages into `Declined`; their texts may contain what was
+    sent."""
     try:
         yield
     except Declined:
@@ -260,4 +262,4 @@ def _declining() -> Iterator[None]:
     except SocialAuthBaseException as fault:
         raise Declined(f"{fault.code} at {fault.stage}") from None
     except Exception as fault:
-        raise Declined(f"an answer that can't be read: {type(fault).__name__}") from None
+        raise Declined(f"unreadable response: {type(fault).__name__}") from None

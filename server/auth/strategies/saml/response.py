@@ -1,9 +1,9 @@
-"""What a response of SAML must look like before any of it is believed, and what its assertion must
-say (SAML 2.0 core §2, §5; profiles §4.1.4; bindings §3.5; XML Signature §4).
+"""SAML response checks before any of it is trusted, and checks of its assertion (SAML 2.0 core §2,
+§5; profiles §4.1.4; bindings §3.5; XML Signature §4).
 
-Knows no signature: python3-saml verifies that, on the same bytes. Where that is laxer than the
-profile, what is asked for here is the profile: exact addresses, nothing optional that a login
-stands on, and none of XML that has a second meaning.
+Does not verify signatures: python3-saml does, on the same bytes. Where that is laxer than the
+profile, the profile is enforced here: exact URLs, nothing optional that a login depends on, and no
+XML that can be read in two ways.
 """
 
 import base64
@@ -22,10 +22,10 @@ from server.auth.strategies.federated import DENIED, Declined
 from server.auth.strategies.saml.decryption import decrypt
 
 MOST_RESPONSE_CHARACTERS = 65_536
-"""Of a response in base64."""
+"""Maximum length of a response in base64."""
 MOST_PREFIXES = 16
-"""Of namespaces that a signature names (exclusive canonicalization §2.1): each costs time for each
-element, before anybody knows who has signed."""
+"""Maximum number of namespace prefixes that a signature lists (exclusive canonicalization §2.1):
+each costs time for each element, before the signer is known."""
 _SAML = "{urn:oasis:names:tc:SAML:2.0:assertion}"
 _SAMLP = "{urn:oasis:names:tc:SAML:2.0:protocol}"
 _DS = "{http://www.w3.org/2000/09/xmldsig#}"
@@ -48,7 +48,7 @@ _PREFIXES = f"{{{_EXCLUSIVE}}}InclusiveNamespaces"
 _CANONICAL = (_EXCLUSIVE, "http://www.w3.org/TR/2001/REC-xml-c14n-20010315")
 _TRANSFORMS = (_EXCLUSIVE, "http://www.w3.org/2000/09/xmldsig#enveloped-signature")
 _MORE = "http://www.w3.org/2001/04/xmldsig-more#"
-# Of keys by which a signature can't be made as well as verified, and nothing with SHA-1.
+# Only asymmetric algorithms, no HMAC: a verifier's key cannot sign. No SHA-1.
 _SIGNATURES = tuple(
     f"{_MORE}{kind}-sha{bits}" for kind in ("rsa", "ecdsa") for bits in (256, 384, 512)
 )
@@ -61,7 +61,7 @@ _DIGESTS = (
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A response: its `text` in base64 as it may be given on, and its only assertion."""
+    """A response: its `text` in base64 as it is passed on, and its only assertion."""
 
     text: str
     response: Any
@@ -70,7 +70,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """Whom an assertion must be for: us, at this address, in answer to this request."""
+    """What an assertion must be for: this server, this URL, this request."""
 
     entity_id: str
     callback_url: str
@@ -79,52 +79,53 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """How encrypted assertions are opened: with a `key`, None where they are refused; all others
-    are refused if they are `required`. `is_signed` tells whether the signature of a response, as
-    it came, is the provider's."""
+    """How encrypted assertions are decrypted: with `key`, None if they are refused; all others are
+    refused if they are `required`. `is_signed` returns whether the signature of a response, as it
+    was received, is the provider's."""
 
     key: rsa.RSAPrivateKey | None = field(default=None, repr=False)
     is_required: bool = False
     is_signed: Callable[[bytes], bool] = lambda body: False
 
 
-_CLOSED = Opening()
+_NO_DECRYPTION = Opening()
 
 
-def read(text: str, opening: Opening = _CLOSED) -> Message:
-    """Read a response whose form leaves no doubt of what is signed; Declined for any other. One
-    whose assertion was encrypted is given as if it had not been."""
+def read(text: str, opening: Opening = _NO_DECRYPTION) -> Message:
+    """Parse a response whose structure leaves no doubt what is signed; Declined for any other. If
+    the assertion was encrypted, it is replaced by the decrypted one."""
     if len(text) > MOST_RESPONSE_CHARACTERS:
-        raise Declined("a response that is too large")
+        raise Declined("response too large")
     try:
         body = _plain(base64.b64decode(_BLANKS.sub("", text), validate=True))
         root = _parse(body)
     except (binascii.Error, UnicodeError, ValueError):
-        raise Declined("a response that is no XML in base64") from None
+        raise Declined("response is not XML in base64") from None
     if root.tag != f"{_SAMLP}Response":
-        raise Declined("no response")
+        raise Declined("not a SAML response")
     _check_status(root)
     _check_ids(root)
     encrypted = root.findall(f"{_SAML}EncryptedAssertion")
     if len(encrypted) == 1 and opening.key is not None:
-        body = _opened(root, encrypted[0], body, opening, opening.key)
-        root = _parse_opened(body)
+        body = _decrypted(root, encrypted[0], body, opening, opening.key)
+        root = _parse_decrypted(body)
         _check_ids(root)
     elif opening.is_required and not encrypted:
-        raise Declined("an assertion that is not encrypted")
+        raise Declined("assertion not encrypted")
     assertion = _only_assertion(root)
     _check_signatures(root, assertion)
     return Message(base64.b64encode(body).decode(), root, assertion)
 
 
 def check(message: Message, expected: Expected, now: datetime) -> None:
-    """Check that the assertion is for us, for this request, and for now; Declined if it is not."""
+    """Check that the assertion is for this server, this request and this time; Declined if it is
+    not."""
     destination = message.response.get("Destination")
     if destination is not None and destination != expected.callback_url:
         raise Declined("wrong destination")
     conditions = message.assertion.findall(f"{_SAML}Conditions")
     if len(conditions) != 1 or any(one.tag not in _CONDITIONS for one in conditions[0]):
-        raise Declined("conditions that are not known")
+        raise Declined("unknown conditions")
     audiences = conditions[0].findall(f"{_SAML}AudienceRestriction")
     # Each of several must hold (core §2.5.1.4).
     if not audiences or not all(expected.entity_id in set(_audiences(one)) for one in audiences):
@@ -133,18 +134,18 @@ def check(message: Message, expected: Expected, now: datetime) -> None:
     found = message.assertion.findall(f"{confirmed}/{_SAML}SubjectConfirmationData")
     reasons = [_why_not(one, expected, now) for one in found]
     if "" not in reasons:
-        raise Declined((reasons or ["no confirmation of the subject"])[0])
+        raise Declined((reasons or ["no subject confirmation"])[0])
 
 
 def _plain(data: bytes) -> bytes:
-    """Give XML in UTF-8 without its declaration, and with nothing else that begins with `<!` or
-    `<?`: no document types and no entities, no comments, no CDATA, whose texts programs read in
-    different ways."""
+    """Return XML in UTF-8 without its declaration, and without anything else that begins with `<!`
+    or `<?`: no document types and no entities, no comments and no CDATA, whose text programs read
+    in different ways."""
     text = data.decode("utf-8-sig")
     declaration = _DECLARATION.match(text)
     body = text[declaration.end() :] if declaration else text
     if "<!" in body or "<?" in body:
-        raise Declined("XML with more than elements and text")
+        raise Declined("XML with a document type, comment, CDATA or processing instruction")
     return body.encode()
 
 
@@ -155,43 +156,43 @@ def _parse(body: bytes) -> Any:
     try:
         return etree.fromstring(body, parser)
     except etree.XMLSyntaxError:
-        raise ValueError("no XML") from None
+        raise ValueError("not XML") from None
 
 
-def _parse_opened(body: bytes) -> Any:
+def _parse_decrypted(body: bytes) -> Any:
     try:
         return _parse(body)
     except ValueError:
-        raise Declined("an encrypted assertion that is none") from None
+        raise Declined("decrypted content is not an assertion") from None
 
 
-def _opened(
+def _decrypted(
     root: Any, encrypted: Any, body: bytes, opening: Opening, key: rsa.RSAPrivateKey
 ) -> bytes:
-    """Give a response with its assertion in the clear. What signs the response signs it as it came,
-    and is looked at before anything is opened."""
+    """Return a response with its assertion decrypted. A signature of the response signs it as it
+    was received, and is verified before anything is decrypted."""
     for signature in list(root.iter(f"{_DS}Signature")):
         if signature.getparent() is not root:
-            raise Declined("a signature where none belongs")
+            raise Declined("signature at an unexpected place")
         _check_signature(signature, str(root.get("ID")))
         if not opening.is_signed(body):
             raise Declined("invalid signature")
         root.remove(signature)
     try:
-        # Where it stood, so that its prefixes mean what they meant there.
+        # Parsed in the context of the encrypted one, so that namespace prefixes keep their meaning.
         holder = etree.Element("holder", nsmap=encrypted.nsmap)
         around = etree.tostring(holder).decode()
         start = around.removesuffix("/>") + ">"
         inner = _plain(decrypt(encrypted, key)).decode()
         found = _parse(f"{start}{inner}</holder>".encode())
     except (UnicodeError, ValueError):
-        raise Declined("an encrypted assertion that is none") from None
+        raise Declined("decrypted content is not an assertion") from None
     if len(found) != 1 or found[0].tag != f"{_SAML}Assertion":
-        raise Declined("an encrypted assertion that is none")
+        raise Declined("decrypted content is not an assertion")
     found[0].tail = None
     root.replace(encrypted, found[0])
-    opened: bytes = etree.tostring(root, encoding="utf-8", xml_declaration=False)
-    return opened
+    decrypted: bytes = etree.tostring(root, encoding="utf-8", xml_declaration=False)
+    return decrypted
 
 
 def _check_status(root: Any) -> None:
@@ -203,8 +204,8 @@ def _check_status(root: Any) -> None:
 
 
 def _check_ids(root: Any) -> None:
-    """What is signed is named by its ID, so no other element may have that, whatever its attribute
-    is called."""
+    """Check that IDs are unique, whatever the attribute is called: signatures refer to the signed
+    element by its ID (signature wrapping)."""
     found = [
         element.get(name)
         for element in root.iter()
@@ -212,14 +213,14 @@ def _check_ids(root: Any) -> None:
         if name in element.attrib
     ]
     if len(set(found)) < len(found) or any(_XML_ID in one.attrib for one in root.iter()):
-        raise Declined("an ID that stands for two elements")
+        raise Declined("duplicate ID")
 
 
 def _only_assertion(root: Any) -> Any:
-    """Give the only assertion, which is a child of the response: another one, wherever it may be
-    hidden, could be the one that is read."""
+    """Return the only assertion, which must be a child of the response: a second one hidden
+    elsewhere could be read instead of the signed one (signature wrapping)."""
     if next(root.iter(*_ENCRYPTED), None) is not None:
-        raise Declined("an encrypted assertion")
+        raise Declined("unexpected encrypted assertion")
     found = list(root.iter(f"{_SAML}Assertion"))
     if len(found) != 1 or found[0].getparent() is not root:
         raise Declined("not exactly one assertion")
@@ -227,12 +228,12 @@ def _only_assertion(root: Any) -> Any:
 
 
 def _check_signatures(root: Any, assertion: Any) -> None:
-    """See that the assertion is signed, and that signatures sign what they stand in, as it is."""
+    """Check that the assertion is signed, and that each signature signs its parent element."""
     signed: list[Any] = []
     for signature in root.iter(f"{_DS}Signature"):
         parent = signature.getparent()
         if not (parent is root or parent is assertion) or any(parent is one for one in signed):
-            raise Declined("a signature where none belongs")
+            raise Declined("signature at an unexpected place")
         signed.append(parent)
         _check_signature(signature, str(parent.get("ID")))
     if not any(one is assertion for one in signed):
@@ -240,30 +241,30 @@ def _check_signatures(root: Any, assertion: Any) -> None:
 
 
 def _check_signature(signature: Any, name: str) -> None:
-    """Before it is verified: what transforms may do is up to who sent them."""
+    """Check a signature before it is verified: its transforms are chosen by the sender."""
     parts = [one.tag for one in signature if one.tag != f"{_DS}KeyInfo"]
     if parts != [f"{_DS}SignedInfo", f"{_DS}SignatureValue"]:
-        raise Declined("a signature with more than one")
+        raise Declined("malformed signature")
     (method,) = _algorithms(signature, "SignedInfo/CanonicalizationMethod")
     (signer,) = _algorithms(signature, "SignedInfo/SignatureMethod")
     references = signature.findall(f"{_DS}SignedInfo/{_DS}Reference")
     if len(references) != 1 or references[0].get("URI") != f"#{name}":
-        raise Declined("a signature of something else")
+        raise Declined("signature of another element")
     (digest,) = _algorithms(references[0], "DigestMethod")
-    transforms = _algorithms(references[0], "Transforms/Transform", most=2)
+    transforms = _algorithms(references[0], "Transforms/Transform", limit=2)
     if not set(transforms) <= set(_TRANSFORMS) or method not in _CANONICAL:
-        raise Declined("a signature with transforms that are not allowed")
+        raise Declined("signature with a transform that is not allowed")
     prefixes = [one.get("PrefixList", "") for one in signature.iter(_PREFIXES)]
     if len(" ".join(prefixes).split()) > MOST_PREFIXES:
-        raise Declined("a signature with too many prefixes")
+        raise Declined("signature with too many prefixes")
     if signer not in _SIGNATURES or digest not in _DIGESTS:
-        raise Declined("a signature with algorithms that are not allowed")
+        raise Declined("signature with an algorithm that is not allowed")
 
 
-def _algorithms(element: Any, path: str, most: int = 1) -> list[str]:
+def _algorithms(element: Any, path: str, limit: int = 1) -> list[str]:
     found = element.findall("/".join(_DS + step for step in path.split("/")))
-    if not 1 <= len(found) <= most:
-        raise Declined("a signature with more than one")
+    if not 1 <= len(found) <= limit:
+        raise Declined("malformed signature")
     return [str(one.get("Algorithm")) for one in found]
 
 
@@ -273,12 +274,12 @@ def _audiences(restriction: Any) -> Iterator[str]:
 
 
 def _why_not(confirmation: Any, expected: Expected, now: datetime) -> str:
-    """Say why a bearer is none (profiles §4.1.4.2), "" if he is one."""
+    """Return why a bearer confirmation is not valid (profiles §4.1.4.2), "" if it is."""
     if confirmation.get("Recipient") != expected.callback_url:
         return "wrong recipient"
     given = (confirmation.get("InResponseTo") or "").encode()
     if not hmac.compare_digest(given, expected.request_id.encode()):
-        return "another request's assertion"
+        return "assertion of another request"
     ends, begins = confirmation.get("NotOnOrAfter"), confirmation.get("NotBefore")
     if ends is None or _read_time(ends) <= now:
         return "assertion expired"
@@ -290,8 +291,8 @@ def _why_not(confirmation: Any, expected: Expected, now: datetime) -> str:
 def _read_time(text: str) -> datetime:
     found = _TIME.fullmatch(text)
     if found is None:
-        raise Declined("a time that is none")
+        raise Declined("malformed time")
     try:
         return datetime.fromisoformat(found[1]).replace(tzinfo=UTC)
     except ValueError:
-        raise Declined("a time that is none") from None
+        raise Declined("malformed time") from None

@@ -1,4 +1,5 @@
-"""social-auth-core's backend for SAML as it is run here: our state, one request, strict checks."""
+"""social-auth-core's SAML backend adapted to this server: its state, one request per login, strict
+checks."""
 
 from typing import Any, cast
 
@@ -15,7 +16,7 @@ from server.auth.strategies.federated import Declined
 from server.auth.strategies.oauth.social_adapter import Answer, Visit
 
 IDP = "idp"
-"""Under which name the session keeps who was asked."""
+"""Name under which the session stores which provider was selected."""
 _REASONS = {
     code: name.lower().replace("_", " ")
     for name, code in vars(OneLogin_Saml2_ValidationError).items()
@@ -28,7 +29,7 @@ _FORMATS = {
 
 
 class StrictResponse(OneLogin_Saml2_Response):  # type: ignore[misc]
-    """A response that says by a word of ours what is wrong with it."""
+    """A response whose validation errors have fixed texts."""
 
     def is_valid(
         self, request_data: object, request_id: str | None = None, raise_exceptions: bool = False
@@ -49,16 +50,17 @@ class StrictAuth(OneLogin_Saml2_Auth):  # type: ignore[misc]
     response_class = StrictResponse
 
     def what_it_is(self) -> dict[str, str]:
-        """Give the format of the NameID, and who has given it, "" where that is not said."""
+        """Return the format of the NameID, and its qualifier, the provider that assigned it; "" if
+        not given."""
         return {"format": self.get_nameid_format() or "", "by": self.get_nameid_nq() or ""}
 
 
 class Saml(SAMLAuth[Answer]):
-    """The backend. Its strategy is a `Visit` whose session says which provider is asked."""
+    """The backend. Its strategy is a `Visit` whose session contains the selected provider."""
 
     def auth_url(self) -> str:
-        """Give where to send somebody; his state comes back as the RelayState, of 80 bytes at
-        most."""
+        """Return the URL to redirect to; the state is sent as the RelayState, which is limited to
+        80 bytes."""
         visit = cast(Visit, self.strategy)
         idp = self.get_idp(visit.session[IDP])
         self._auth = self._create_saml_auth(idp)
@@ -68,18 +70,18 @@ class Saml(SAMLAuth[Answer]):
         return url
 
     def request_id(self) -> str:
-        """Give the id of the request that was sent."""
+        """Return the id of the request that was sent."""
         visit = cast(Visit, self.strategy)
         return str(visit.session_get(self._authn_request_id_session_key(visit.session[IDP]), ""))
 
     def parse_relay_state(self, relay_state_str: str) -> dict[str, object]:
-        """Give who was asked, whatever comes back."""
+        """Return the selected provider, whatever the response says."""
         return {IDP: cast(Visit, self.strategy).session[IDP]}
 
     def generate_saml_config(self, idp: SAMLIdentityProvider | None = None) -> dict[str, Any]:
-        """Give what python3-saml wants to know."""
+        """Return the configuration of python3-saml."""
         config: dict[str, Any] = super().generate_saml_config(idp)
-        config["debug"] = False  # it would print what it was sent
+        config["debug"] = False  # it would print responses
         config["contactPerson"], config["organization"] = {}, {}
         config["sp"]["NameIDFormat"] = _FORMATS[str(self.setting("NAME_ID_FORMAT"))]
         config["security"] |= {
@@ -97,7 +99,7 @@ class Saml(SAMLAuth[Answer]):
         return config
 
     def is_signed(self, body: bytes) -> bool:
-        """Tell whether a response as a whole is signed by the provider that was asked."""
+        """Return whether a response as a whole is signed by the selected provider."""
         idp = self.get_idp(cast(Visit, self.strategy).session[IDP])
         settings = self._create_saml_auth(idp).get_settings()
         known = settings.get_idp_data()
@@ -114,11 +116,11 @@ class Saml(SAMLAuth[Answer]):
         )
 
     def what_it_is(self) -> dict[str, str]:
-        """Give what the last response says of its NameID."""
+        """Return the format and qualifier of the NameID of the last response."""
         return self._auth.what_it_is()
 
     def friendly_attributes(self) -> dict[str, object]:
-        """Give the attributes of the last response by the names they have for people."""
+        """Return the attributes of the last response by their friendly names."""
         found: dict[str, object] = self._auth.get_friendlyname_attributes()
         return found
 

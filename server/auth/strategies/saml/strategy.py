@@ -1,4 +1,4 @@
-"""The strategy of the kind `saml`, and what the operator is told of it."""
+"""Strategy `saml`: login with a SAML identity provider, and the check of its settings."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -11,7 +11,7 @@ from server.auth.strategies.saml.settings import SamlSettings
 
 
 class SamlAccounts(Accounts):
-    """Logs in who comes back from an identity provider."""
+    """Logs in users who return from an identity provider."""
 
     comes_back = (RESPONSE,)
     state_field = "RelayState"
@@ -21,19 +21,19 @@ class SamlAccounts(Accounts):
 
 
 def examine(name: str, settings: SamlSettings, is_online: bool) -> Examined:
-    """Say what a strategy will do and what it lacks; there is nobody to ask."""
+    """Report what a strategy will do and what is missing; there is no online check."""
     try:
         providers = SamlProviders(settings)
     except LocalError as reason:
         return Examined((), (str(reason),))
     lacking = []
     if not settings.callback_url.rstrip("/").endswith(f"/_login/{name}"):
-        lacking.append(f"callbackUrl: expected an address that ends in /_login/{name}")
+        lacking.append(f"callbackUrl: expected a URL that ends in /_login/{name}")
     return Examined((*_facts_of(settings), *_facts_of_idps(providers)), tuple(lacking))
 
 
 def describe(settings: SamlSettings) -> str:
-    """Give the metadata to register with providers."""
+    """Return the metadata to register with providers."""
     return SamlProviders(settings).metadata()
 
 
@@ -46,12 +46,12 @@ def _facts_of(settings: SamlSettings) -> Iterator[str]:
 def _facts_of_idps(providers: SamlProviders) -> Iterator[str]:
     now = datetime.now(UTC)
     for name, idp in providers.idps.items():
-        yield f"{name}: {idp.settings.entity_id}, asked at {idp.settings.url}"
-        yield f"{name}: identity: {idp.settings.identifier_attribute or 'the NameID'}"
+        yield f"{name}: {idp.settings.entity_id}, requests go to {idp.settings.url}"
+        yield f"{name}: user id: {idp.settings.identifier_attribute or 'the NameID'}"
         for one in idp.certificates():
             ends = f"{one.not_valid_after_utc:%Y-%m-%d}"
-            is_over = " (over: believed all the same)" if one.not_valid_after_utc < now else ""
-            yield f"{name}: signs with a key certified until {ends}{is_over}"
+            note = " (expired, still trusted)" if one.not_valid_after_utc < now else ""
+            yield f"{name}: signing certificate valid until {ends}{note}"
 
 
 KIND = StrategyKind(SamlSettings, SamlAccounts, examine=examine, describe=describe)

@@ -1,8 +1,8 @@
-"""Whether a client certificate is good now: chain, time, purpose, revocation (RFC 5280 §6; security
-check D5), for the kind `x509`.
+"""Client certificate validation: chain, time, purpose, revocation (RFC 5280 §6; security check D5),
+for the kind `x509`.
 
-Chains are built and verified by `cryptography`. It is asked for less than the Web's rules, which
-private authorities do not follow, and never for less than RFC 5280.
+Chains are built and verified by `cryptography`. It is configured to require less than the Web PKI,
+whose rules private authorities do not follow, but never less than RFC 5280.
 """
 
 import logging
@@ -35,9 +35,9 @@ from server.auth.strategies.x509.trust_store import (
 _LOG = logging.getLogger("manykeys.x509")
 MOST_CERTIFICATE_BYTES = 16_384
 MOST_DEPTH = 8
-"""Certificates between a client's own one and an authority that is trusted."""
-_LEAST_RSA_BITS = 2048
-# What is raised by certificates that are not what they say.
+"""Maximum number of certificates intermediates a client's own and a trusted authority."""
+_MIN_RSA_BITS = 2048
+# Exceptions for malformed certificates.
 _FAULTS = (
     ValueError,
     TypeError,
@@ -51,7 +51,7 @@ E = TypeVar("E", bound=x509.ExtensionType)
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Who is trusted, who stands between, and what was revoked, by the names of files."""
+    """Paths of files with trusted authorities, intermediate certificates and revocation lists."""
 
     authorities: Sequence[str]
     intermediates: Sequence[str] = ()
@@ -60,17 +60,17 @@ class Files:
 
 @dataclass(frozen=True, slots=True)
 class Good:
-    """A certificate that is good now."""
+    """A certificate that is valid now."""
 
     certificate: x509.Certificate
 
 
 class Chains:
-    """Judges certificates by files, from any thread. With `takes_old_lists` a revocation list
-    counts after its time, too."""
+    """Validates certificates, from any thread. With `takes_old_lists` expired revocation lists are
+    accepted."""
 
     def __init__(self, files: Files, *, takes_old_lists: bool = False) -> None:
-        """LocalError for a file that can't be used."""
+        """Raise LocalError for a file that cannot be used."""
         self._authorities = [Watched(path, read_certificates) for path in files.authorities]
         self._intermediates = [Watched(path, read_certificates) for path in files.intermediates]
         self._revocations = [Watched(path, read_revocations) for path in files.revocations]
@@ -79,25 +79,25 @@ class Chains:
         self._lock = Lock()
 
     def judge(self, own: bytes, others: Sequence[bytes], now_ms: int) -> Good | str:
-        """Give the certificate if it is good at this time, otherwise the reason why it is not, for
-        the audit trail; `others` are those that came along."""
+        """Return the certificate if it is valid at this time, otherwise the reason why it is not,
+        for the audit log; `others` are those that the client sent along."""
         if len(own) > MOST_CERTIFICATE_BYTES:
             return "oversized certificate"
         try:
             certificate = x509.load_der_x509_certificate(own)
             now = datetime.fromtimestamp(now_ms / 1000, UTC)
-            refusal = _refusal(certificate, now) or self._distrust(certificate, others, now)
+            refusal = _refusal(certificate, now) or self._why_untrusted(certificate, others, now)
         except _FAULTS:
             return "unreadable certificate"
         return refusal or Good(certificate)
 
-    def _distrust(
+    def _why_untrusted(
         self, certificate: x509.Certificate, others: Sequence[bytes], now: datetime
     ) -> str | None:
-        """Give why no authority answers for a certificate, None where one does."""
+        """Return why no trusted authority has issued a certificate, None if one has."""
         with self._lock:
             trusted = [one for file in self._authorities for one in file.current()]
-            between = [one for file in self._intermediates for one in file.current()]
+            intermediates = [one for file in self._intermediates for one in file.current()]
             lists = [one for file in self._revocations for one in file.current()]
         authority_policy, client_policy = self._policies
         verifier = (
@@ -109,7 +109,7 @@ class Chains:
             .build_client_verifier()
         )
         try:
-            chain = verifier.verify(certificate, [*between, *_readable(others)]).chain
+            chain = verifier.verify(certificate, [*intermediates, *_readable(others)]).chain
         except VerificationError as reason:
             _LOG.debug("no chain: %s", reason)
             return "no chain to a trusted authority"
@@ -120,27 +120,27 @@ class Chains:
     def _revoked(
         self, chain: Sequence[x509.Certificate], lists: Sequence[Revocations], now: datetime
     ) -> str | None:
-        """Look for each certificate of a chain in the lists of who issued it: one that none speaks
-        of may be revoked."""
+        """Check each certificate of a chain against the lists of its issuer: one that no list
+        covers may be revoked."""
         for at, (certificate, issuer) in enumerate(zip(chain, chain[1:], strict=False)):
             known = [one for one in lists if one.covers(certificate, at > 0) and one.is_of(issuer)]
             if any(certificate.serial_number in one.serials for one in known):
-                return "revoked" if at == 0 else "an authority of the chain is revoked"
+                return "revoked" if at == 0 else "authority revoked"
             if not known:
-                return "no revocation list of its authority"
+                return "no revocation list of its issuer"
             if not self._takes_old_lists and not any(one.is_current(now) for one in known):
-                return "the revocation list is out of date"
+                return "expired revocation list"
         return None
 
 
 def _refusal(certificate: x509.Certificate, now: datetime) -> str | None:
-    """Give what is wrong with a certificate by itself."""
+    """Return what is wrong with a certificate by itself, None if nothing is."""
     if now < certificate.not_valid_before_utc:
         return "not yet valid"
     if now > certificate.not_valid_after_utc:
         return "expired"
     key = certificate.public_key()
-    if isinstance(key, RSAPublicKey) and key.key_size < _LEAST_RSA_BITS:
+    if isinstance(key, RSAPublicKey) and key.key_size < _MIN_RSA_BITS:
         return "weak key"
     extensions = certificate.extensions
     constraints = _value(extensions, x509.BasicConstraints)
@@ -150,7 +150,7 @@ def _refusal(certificate: x509.Certificate, now: datetime) -> str | None:
     if usage is not None and not usage.digital_signature:
         return "not for signatures"
     purposes = _value(extensions, x509.ExtendedKeyUsage)
-    # Stricter than RFC 5280 §4.2.1.12: what names no purpose was not made to log in with.
+    # Stricter than RFC 5280 §4.2.1.12: a certificate without purposes was not issued for logins.
     if purposes is None or ExtendedKeyUsageOID.CLIENT_AUTH not in purposes:
         return "not for clients"
     return None
@@ -164,7 +164,7 @@ def _value(extensions: x509.Extensions, kind: type[E]) -> E | None:
 
 
 def _readable(others: Sequence[bytes]) -> list[x509.Certificate]:
-    """Give those that are certificates: what came along only ever helps."""
+    """Return those that are certificates: what a client sends along is optional."""
     found = []
     for one in others[:MOST_DEPTH]:
         try:
@@ -176,7 +176,8 @@ def _readable(others: Sequence[bytes]) -> list[x509.Certificate]:
 
 
 def _authority_policy() -> ExtensionPolicy:
-    """An authority need not name keys; what it says of their use holds (RFC 5280 §4.2.1.3)."""
+    """Return the rules for authorities: key identifiers are optional; a key usage is enforced if
+    present (RFC 5280 §4.2.1.3)."""
     either = Criticality.AGNOSTIC
     return (
         ExtensionPolicy.webpki_defaults_ca()
@@ -187,7 +188,7 @@ def _authority_policy() -> ExtensionPolicy:
 
 
 def _client_policy() -> ExtensionPolicy:
-    """A client need not have a name besides his subject."""
+    """Return the rules for client certificates: a name besides the subject is optional."""
     either = Criticality.AGNOSTIC
     return (
         ExtensionPolicy.webpki_defaults_ee()

@@ -1,6 +1,6 @@
-"""Client certificates as proxies pass them on in a header field, for the kind `x509`.
+"""Client certificates in a header field set by a reverse proxy, for the kind `x509`.
 
-Everybody can write such a field: whether who sent it may is not decided here.
+Any client can send such a field: whether its sender is trusted is not decided here.
 """
 
 import base64
@@ -12,7 +12,7 @@ from urllib.parse import unquote_to_bytes
 
 MOST_FIELD_CHARACTERS = 65_536
 MOST_CERTIFICATES = 10
-"""Certificates of one field, the client's own and those between it and an authority."""
+"""Maximum number of certificates in one field, the client's own and intermediates."""
 _CHAIN = "client-cert-chain"
 _PEM = re.compile(rb"\s*-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----\s*")
 _SPACE = re.compile(rb"\s+")
@@ -21,8 +21,8 @@ _PAIR = re.compile(r'([A-Za-z]+)=("(?:[^"\\]|\\.)*"|[^",;]*)')
 
 
 def read_field(headers: Mapping[str, str], name: str, form: str) -> list[bytes] | None:
-    """Give the DER of the certificates in a field, the client's own one first; None where it is not
-    exactly what its form, one of `FORMS`, says. A repeated field is not."""
+    """Return the DER of the certificates in a field, the client's own one first; None if it is not
+    exactly in its format, one of `FORMS`. A repeated field is not."""
     value = headers[name].strip(" \t")
     if len(value) > MOST_FIELD_CHARACTERS or not value.isascii():
         return None
@@ -34,8 +34,8 @@ def read_field(headers: Mapping[str, str], name: str, form: str) -> list[bytes] 
 
 
 def _read_chain(value: str) -> list[bytes]:
-    """Give the certificates a proxy passes on beside (RFC 9440 §2.3); nothing of what is no such
-    list: without them a certificate is worth less, never more."""
+    """Return the intermediate certificates that a proxy sends (RFC 9440 §2.3); none if the list is
+    malformed: without them a certificate may be rejected, never accepted."""
     if len(value) > MOST_FIELD_CHARACTERS:
         return []
     items = [_read_item(item.strip(" \t")) for item in value.split(",")]
@@ -55,13 +55,14 @@ def _read_base64(value: str | bytes) -> bytes | None:
 
 
 def _read_pem(value: str) -> bytes | None:
-    """Read one certificate in PEM, its line ends and all else escaped as in a URL."""
+    """Parse one PEM certificate, percent-encoded as in a URL."""
     found = _PEM.fullmatch(unquote_to_bytes(value))
     return None if found is None else _read_base64(_SPACE.sub(b"", found[1]))
 
 
 def _read_forwarded(value: str) -> bytes | None:
-    """Read Envoy's X-Forwarded-Client-Cert with one element: a second one is somebody else's."""
+    """Parse Envoy's X-Forwarded-Client-Cert with one element: a second one would be another
+    client's."""
     pairs, at = list[tuple[str, str]](), 0
     while at <= len(value):
         found = _PAIR.match(value, at)
@@ -76,5 +77,5 @@ def _read_forwarded(value: str) -> bytes | None:
 FORMS: Mapping[str, Callable[[str], bytes | None]] = MappingProxyType(
     {"pem": _read_pem, "rfc9440": _read_item, "xfcc": _read_forwarded, "base64": _read_base64}
 )
-"""How a field holds a certificate: PEM escaped as in a URL (nginx), RFC 9440, Envoy's own, or
-plain base64 of DER (HAProxy)."""
+"""Formats of a field: percent-encoded PEM (nginx), RFC 9440, Envoy's own, or base64 of DER
+(HAProxy)."""

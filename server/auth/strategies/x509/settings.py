@@ -1,5 +1,4 @@
-"""Settings of the kind `x509`, apart from what it takes to use them: who only lists them needs
-none of that."""
+"""Settings of the kind `x509`; importable without loading cryptography."""
 
 from dataclasses import dataclass
 
@@ -7,7 +6,7 @@ from server.auth.strategies.x509.proxy_header import FORMS
 from server.core.settings import YES_NO, choice, matching, setting, texts
 
 WAYS = ("fingerprint", "subject", "cn", "san:email", "san:dns", "san:uri", "san:upn")
-"""What of a certificate may name its owner."""
+"""Fields of a certificate that may identify its user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,34 +14,36 @@ class X509Settings:
     """`[strategies.NAME]` with `use = "x509"`."""
 
     authorities: tuple[str, ...] = setting(
-        "ca", texts(1), (), "Files with the authorities that are trusted, in PEM."
+        "ca", texts(1), (), "Files with trusted CA certificates, in PEM."
     )
     intermediates: tuple[str, ...] = setting(
         "intermediates",
         texts(),
         (),
-        "Files with certificates between, in PEM, for clients and proxies that send none along.",
+        "Files with intermediate certificates, in PEM, for clients and proxies that send none.",
     )
     revocations: tuple[str, ...] = setting(
         "crl",
         texts(),
         (),
-        "Files with revocation lists; with any, each certificate needs a list of who issued it.",
+        "Files with revocation lists (CRLs); if set, each issuer must have one.",
     )
     takes_old_lists: bool = setting(
-        "acceptOldCrl", YES_NO, False, "Believe a revocation list after its time, too."
+        "acceptOldCrl", YES_NO, False, "Accept expired revocation lists."
     )
-    way: str = setting("map", choice(*WAYS), "fingerprint", "What of a certificate names its user.")
+    way: str = setting(
+        "map", choice(*WAYS), "fingerprint", "Field of the certificate that identifies the user."
+    )
     header: str = setting(
         "header",
         matching(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{0,64}", "the name of a header field"),
         "",
-        "Field in which a trusted proxy passes on the certificate; none: it comes by our own TLS.",
+        "Header in which a trusted proxy sends the certificate; if empty, TLS client certificates.",
     )
-    form: str = setting("headerFormat", choice(*FORMS), "pem", "How that field holds it.")
+    form: str = setting("headerFormat", choice(*FORMS), "pem", "Format of that header.")
     creates_users: bool = setting(
-        "createUsers", YES_NO, False, "Make a user of who shows a certificate nobody has."
+        "createUsers", YES_NO, False, "Create a user at the first login with a certificate."
     )
     profile_ids: tuple[str, ...] = setting(
-        "defaultProfiles", texts(1), ("default",), "Profiles of such users."
+        "defaultProfiles", texts(1), ("default",), "Profiles of users created by `createUsers`."
     )

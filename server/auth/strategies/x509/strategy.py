@@ -1,9 +1,10 @@
-"""The kind `x509`: who shows a client certificate of an authority that is trusted is who it names
+"""Strategy `x509`: login with a TLS client certificate of a trusted authority
 (docs/strategies/x509.md; security check D5).
 
-The certificate is the one of his own TLS connection, or with `header` the one a trusted proxy says
-he has shown; never either. It is judged anew at each login: a WebSocket outlives what it was opened
-with. Browsers show certificates whichever page asks, so pages of other origins can't log in.
+The certificate is the one of the client's own TLS connection, or with `header` the one that a
+trusted proxy sends; never either. It is validated at each login: a WebSocket outlives the validity
+of the certificate it was opened with. Browsers send certificates whichever page asks, so pages of
+other origins cannot log in.
 """
 
 import asyncio
@@ -31,28 +32,28 @@ from server.core.ids import is_id
 from server.core.outcomes import WRONG
 from server.storage.rows import Row
 
-_NONE_SHOWN = "a client certificate is required"
+_NO_CERTIFICATE = "a client certificate is required"
 _FOREIGN_PAGE = "pages of this origin may not log in with a certificate"
 
 
 class X509(CredentialRows):
-    """Credentials are an identifier: what a certificate says in the way that is configured."""
+    """Credentials are an identifier: the configured field of a certificate."""
 
     fields = ("identifier",)
 
     def __init__(self, name: str, settings: X509Settings, parts: Parts) -> None:
-        """LocalError for files that can't be used."""
+        """Raise LocalError for files that cannot be used."""
         super().__init__(name, parts)
         self._settings = settings
         if not settings.authorities:
-            raise LocalError("ca: not set; expected files with authorities")
+            raise LocalError("ca: not set; expected files with CA certificates")
         self._chains = Chains(
             Files(settings.authorities, settings.intermediates, settings.revocations),
             takes_old_lists=settings.takes_old_lists,
         )
 
     async def verify(self, attempt: LoginAttempt) -> Outcome:
-        """Find the user of the certificate, or let him become one."""
+        """Return the user of the certificate, or create one."""
         found = await self._identify(attempt)
         if isinstance(found, Refused):
             return found
@@ -65,14 +66,14 @@ class X509(CredentialRows):
         return _refused("unknown certificate")
 
     async def prove(self, attempt: LoginAttempt, kuid: str) -> Proof:
-        """Give what the certificate names: he who shows it can have it."""
+        """Return the identifier in the certificate that the client has sent."""
         found = await self._identify(attempt)
         return found if isinstance(found, Refused) else Proven({"identifier": found})
 
     async def resume_proof(
         self, attempt: LoginAttempt, kept: Mapping[str, object], kuid: str
     ) -> Proof:
-        """See `Proves`; there is one step only."""
+        """See `Proves`; there is only one step."""
         return await self.prove(attempt, kuid)
 
     async def validate(
@@ -80,10 +81,10 @@ class X509(CredentialRows):
     ) -> None:
         """See `Strategy`."""
         if credentials.keys() != {"identifier"}:
-            raise plain_error(400, "expected an identifier, and nothing else")
+            raise plain_error(400, "expected identifier, and nothing else")
         await self.check_free(self._read(credentials), kuid, "identifier")
         if not is_update and kuid is not None and await self.exists(kuid):
-            raise plain_error(412, f"the user has credentials of {self.name} already")
+            raise plain_error(412, f"the user already has credentials of {self.name}")
 
     async def create(self, credentials: Mapping[str, object], kuid: str, by: str) -> Prepared:
         """See `Strategy`."""
@@ -99,21 +100,21 @@ class X509(CredentialRows):
         return Prepared({"identifier": identifier, "kuid": kuid}, changes)
 
     async def get_info(self, kuid: str) -> dict[str, object]:
-        """Give a user's identifier; ApiError 412 if he has none."""
+        """Return a user's identifier; ApiError 412 if they have none."""
         return _shown(await self.of(kuid))
 
     async def get_by_id(self, identifier: str) -> dict[str, object]:
-        """Give whose an identifier is; ApiError 412 if it is nobody's."""
+        """Return the user of an identifier; ApiError 412 if there is none."""
         row = await self.find(normalized(identifier, self._settings.way))
         if row is None:
-            raise plain_error(412, f"nobody has such credentials of {self.name}")
+            raise plain_error(412, f"no user has these credentials of {self.name}")
         return _shown(row)
 
     async def _identify(self, attempt: LoginAttempt) -> str | Refused:
-        """Give what the certificate of an attempt names, if it is good."""
+        """Return the identifier in the certificate of an attempt, if it is valid."""
         if attempt.is_from_foreign_page:
             return _refused("foreign page", _FOREIGN_PAGE)
-        shown = self._shown_by(attempt)
+        shown = self._certificates_of(attempt)
         if isinstance(shown, Refused):
             return shown
         now_ms = self._clock_ms()
@@ -129,26 +130,26 @@ class X509(CredentialRows):
             return _refused(f"{'several' if names else 'no'} {way} in the certificate")
         return names[0] if is_id(names[0]) else _refused("unusable name")
 
-    def _shown_by(self, attempt: LoginAttempt) -> list[bytes] | Refused:
-        """Give the certificates of an attempt, the client's own one first."""
+    def _certificates_of(self, attempt: LoginAttempt) -> list[bytes] | Refused:
+        """Return the certificates of an attempt, the client's own one first."""
         own, name = attempt.certificate, self._settings.header.lower()
         if not name:
             if own is None:
-                return _refused("no certificate", _NONE_SHOWN)
+                return _refused("no certificate", _NO_CERTIFICATE)
             if attempt.is_from_proxy:
-                return _refused("the certificate is a proxy's")
+                return _refused("the certificate belongs to a proxy")
             return [own, *attempt.intermediates]
         if not attempt.headers.get(name):
-            return _refused("no certificate", _NONE_SHOWN)
+            return _refused("no certificate", _NO_CERTIFICATE)
         if not attempt.is_from_proxy:
-            return _refused("header of somebody who is no trusted proxy", _NONE_SHOWN)
+            return _refused("header not from a trusted proxy", _NO_CERTIFICATE)
         if own is not None:
             return _refused("two certificates")
         given = read_field(attempt.headers, name, self._settings.form)
         return _refused("unreadable header") if given is None else given
 
     def _read(self, credentials: Mapping[str, object]) -> str:
-        """Give an identifier in the form that is kept; ApiError 400 for what is none."""
+        """Return an identifier in the form that is stored; ApiError 400 if it is not valid."""
         given, way = credentials.get("identifier"), self._settings.way
         read = normalized(given, way) if isinstance(given, str) else None
         if read is None:

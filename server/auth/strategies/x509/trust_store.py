@@ -1,4 +1,5 @@
-"""Files of authorities and revocations, read again once they have changed, for the kind `x509`."""
+"""Trust store: files with CA certificates and revocation lists, reloaded when they change, for the
+kind `x509`."""
 
 import logging
 import os
@@ -18,37 +19,40 @@ from protocol.errors import LocalError
 _LOG = logging.getLogger("manykeys.x509")
 MOST_FILE_BYTES = 16 * 2**20
 MOST_AUTHORITIES = 1000
-_MOST_ISSUERS = 16  # keys one list was held against
+_MAX_ISSUERS = 16  # keys that the signature of one list was verified with
 _LISTS = re.compile(rb"-----BEGIN X509 CRL-----.+?-----END X509 CRL-----", re.DOTALL)
 
 T = TypeVar("T")
 
 
 class Watched(Generic[T]):
-    """What a file says, by `parse`, which raises ValueError for what it can't read."""
+    """Parsed contents of a file, reloaded when it changes; `parse` raises ValueError if they are
+    not valid."""
 
     def __init__(self, path: str, parse: Callable[[bytes], T]) -> None:
-        """LocalError for a file that can't be used."""
+        """Raise LocalError for a file that cannot be used."""
         self._path = Path(path)
         self._parse = parse
         try:
             self._seen = self._stamp()
             self._value = self._read()
         except (OSError, ValueError) as reason:
-            raise LocalError(f"{path}: {_told(reason)}") from None
+            raise LocalError(f"{path}: {_text_of(reason)}") from None
 
     def current(self) -> T:
-        """Give what it says by now. One that is no longer good counts as it was, which is told once
-        for each time it changes."""
+        """Return the current contents. If the file is no longer valid, the last valid contents are
+        used, which is logged once per change."""
         stamp: tuple[int, ...] = ()
         try:
             stamp = self._stamp()
             if stamp != self._seen:
                 self._value = self._read()
-                _LOG.info("%s: read again", self._path)
+                _LOG.info("%s: reloaded", self._path)
         except (OSError, ValueError) as reason:
             if stamp != self._seen:
-                _LOG.error("%s: stays as it was: %s", self._path, _told(reason))
+                _LOG.error(
+                    "%s: reload failed, keeping the old contents: %s", self._path, _text_of(reason)
+                )
         self._seen = stamp
         return self._value
 
@@ -65,11 +69,11 @@ class Watched(Generic[T]):
 
 
 def read_certificates(data: bytes) -> tuple[x509.Certificate, ...]:
-    """Read certificates in PEM."""
+    """Parse PEM certificates."""
     try:
         found = tuple(x509.load_pem_x509_certificates(data))
     except ValueError:
-        raise ValueError("no certificates in PEM") from None
+        raise ValueError("expected PEM certificates") from None
     if len(found) > MOST_AUTHORITIES:
         raise ValueError(f"more than {MOST_AUTHORITIES} certificates")
     return found
@@ -77,8 +81,8 @@ def read_certificates(data: bytes) -> tuple[x509.Certificate, ...]:
 
 @dataclass(slots=True, eq=False)
 class Revocations:
-    """One list of an authority (RFC 5280 §5). `points` are where certificates must say that it is
-    published, None where that does not matter."""
+    """One certificate revocation list (RFC 5280 §5). `points` are the distribution points that
+    certificates must name, None if that does not matter."""
 
     issued: x509.CertificateRevocationList = field(repr=False)
     serials: frozenset[int] = field(repr=False)
@@ -88,7 +92,7 @@ class Revocations:
     _signed_by: dict[bytes, bool] = field(default_factory=dict, repr=False)
 
     def covers(self, certificate: x509.Certificate, is_authority: bool) -> bool:
-        """Tell whether it speaks of such a certificate at all."""
+        """Return whether it covers such a certificate at all."""
         if self.issued.issuer != certificate.issuer:
             return False
         if not (self.covers_authorities if is_authority else self.covers_users):
@@ -96,7 +100,7 @@ class Revocations:
         return self.points is None or bool(self.points & _points_of(certificate))
 
     def is_of(self, authority: x509.Certificate) -> bool:
-        """Tell whether an authority has signed it, and may."""
+        """Return whether an authority has signed it, and may sign it."""
         try:
             usage = authority.extensions.get_extension_for_class(x509.KeyUsage).value
             if not usage.crl_sign:
@@ -106,43 +110,43 @@ class Revocations:
         key = authority.public_key()
         name = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         if name not in self._signed_by:
-            if len(self._signed_by) >= _MOST_ISSUERS:
+            if len(self._signed_by) >= _MAX_ISSUERS:
                 self._signed_by.clear()
             self._signed_by[name] = _is_signed(self.issued, authority)
         return self._signed_by[name]
 
     def is_current(self, now: datetime) -> bool:
-        """Tell whether it is of this time; one without an end never is."""
+        """Return whether it is valid now; one without an expiry date never is."""
         begins, ends = self.issued.last_update_utc, self.issued.next_update_utc
         return begins is not None and ends is not None and begins <= now < ends
 
 
 def read_revocations(data: bytes) -> tuple[Revocations, ...]:
-    """Read lists in PEM, or one in DER."""
+    """Parse PEM revocation lists, or one in DER."""
     found = _LISTS.findall(data)
     try:
         if found:
             return tuple(_read_list(x509.load_pem_x509_crl(one)) for one in found)
         return (_read_list(x509.load_der_x509_crl(data)),)
     except x509.DuplicateExtension:
-        raise ValueError("an extension stands there twice") from None
+        raise ValueError("duplicate extension") from None
 
 
 def _read_list(issued: x509.CertificateRevocationList) -> Revocations:
-    """Give what a list says. ValueError for one that says only what has changed, that speaks for
-    other authorities, or that has something critical of which nothing is known here."""
+    """Return a parsed list. ValueError for a delta CRL, one that covers other authorities, or one
+    with an unknown critical extension."""
     covers_users = covers_authorities = True
     points: frozenset[x509.GeneralName] | None = None
     for extension in issued.extensions:
         if extension.oid == ExtensionOID.ISSUING_DISTRIBUTION_POINT:
             scope = extension.value
             if not isinstance(scope, x509.IssuingDistributionPoint) or _is_narrow(scope):
-                raise ValueError("a revocation list of a kind that can't be used")
+                raise ValueError("unsupported kind of revocation list")
             covers_users = not scope.only_contains_ca_certs
             covers_authorities = not scope.only_contains_user_certs
             points = frozenset(scope.full_name) if scope.full_name else None
         elif extension.critical:
-            raise ValueError("a revocation list with something critical that is not known")
+            raise ValueError("revocation list with an unknown critical extension")
     serials = frozenset(entry.serial_number for entry in issued)
     return Revocations(issued, serials, covers_users, covers_authorities, points)
 
@@ -168,9 +172,9 @@ def _points_of(certificate: x509.Certificate) -> frozenset[x509.GeneralName]:
 def _is_signed(issued: x509.CertificateRevocationList, authority: x509.Certificate) -> bool:
     try:
         return issued.is_signature_valid(authority.public_key())  # type: ignore[arg-type]
-    except TypeError:  # a key that signs nothing
+    except TypeError:  # a type of key that cannot sign
         return False
 
 
-def _told(reason: Exception) -> str:
-    return (reason.strerror or "not to be read") if isinstance(reason, OSError) else str(reason)
+def _text_of(reason: Exception) -> str:
+    return (reason.strerror or "cannot be read") if isinstance(reason, OSError) else str(reason)

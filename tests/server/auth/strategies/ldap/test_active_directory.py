@@ -181,7 +181,10 @@ async def test_passwords_are_not_sent_in_clear(domain: ActiveDirectory) -> None:
     ("more", "said"),
     [
         ({"userDn": "x={username}"}, "userDn"),
-        ({"nestedGroups": True, "groupFilter": "(member={dn})"}, "groupFilter: not with"),
+        (
+            {"nestedGroups": True, "groupFilter": "(member={dn})"},
+            "groupFilter: cannot be combined with",
+        ),
         ({"base": ""}, "base"),
     ],
 )

@@ -195,7 +195,7 @@ async def service_of_a_stranger(folder: Path) -> AsyncIterator[dict[str, object]
 async def answers(server: Running, caplog: pytest.LogCaptureFixture, said: str) -> None:
     """Somebody's login and a stranger's are answered alike while nothing can be sent, and again
     once that is known; the operator is told, without a code or an address."""
-    line = f"codes of strategy mail: not delivered: {said}"
+    line = f"codes of strategy mail: delivery failed: {said}"
     for times in (1, 2):
         shown = []
         for address in (NEW, ANN):
@@ -240,7 +240,7 @@ async def test_a_service_that_refuses(caplog: pytest.LogCaptureFixture) -> None:
         service(answering(b"HTTP/1.1 500 Oh\r\n\r\n")) as place,
         sending(url=f"http://{place}/") as server,
     ):
-        await answers(server, caplog, "the service answered 500")
+        await answers(server, caplog, "the webhook responded with status 500")
 
 
 async def test_a_stop_waits_for_no_mail_server(caplog: pytest.LogCaptureFixture) -> None:
@@ -263,24 +263,27 @@ SMTP = smtp_of(25)
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        ({}, "strategies.mail: expected one of command, url and smtp.host"),
-        ({"command": ["x"], "smtp": SMTP}, "expected one of command, url and smtp.host"),
-        ({"command": ["x"], "url": "https://a.test/"}, "expected one of command, url and"),
+        ({}, "strategies.mail: expected exactly one of command, url and smtp.host"),
+        ({"command": ["x"], "smtp": SMTP}, "expected exactly one of command, url and smtp.host"),
+        ({"command": ["x"], "url": "https://a.test/"}, "expected exactly one of command, url and"),
         ({"url": "http://a.test/"}, "url: expected https://"),
         ({"smtp": SMTP | {"host": ""}}, "smtp.host: not set"),
-        ({"command": ["x"], "smtp": {"port": 25}}, "expected one of command, url and smtp.host"),
-        ({"smtp": SMTP | {"from": "nobody"}}, "smtp.from: expected an address"),
-        ({"smtp": SMTP | {"username": "u"}}, "smtp: expected username and password"),
+        (
+            {"command": ["x"], "smtp": {"port": 25}},
+            "expected exactly one of command, url and smtp.host",
+        ),
+        ({"smtp": SMTP | {"from": "nobody"}}, "smtp.from: expected an email address"),
+        ({"smtp": SMTP | {"username": "u"}}, "smtp: expected both username and password"),
         (
             {"smtp": SMTP | {"host": "a.test", "username": "u", "password": "p"}},
             "smtp.tls: expected starttls or tls",
         ),
         ({"smtp": SMTP | {"tls": "maybe"}}, "smtp.tls: .*expected one of starttls, tls, none"),
-        ({"smtp": SMTP | {"text": "no place"}}, r"smtp.text: expected \{code\} in it"),
-        ({"smtp": SMTP | {"text": "{code} {link}"}}, "expected nothing in braces but"),
-        ({"smtp": SMTP | {"text": "{code}"}, "linkUrl": PAGE}, r"expected \{link\} in it"),
-        ({"smtp": SMTP | {"proofText": "{code} {link}"}}, "smtp.proofText: expected nothing"),
-        ({"smtp": SMTP | {"subject": "{to}"}}, "smtp.subject: expected nothing in braces but"),
+        ({"smtp": SMTP | {"text": "no place"}}, r"smtp.text: must contain \{code\}"),
+        ({"smtp": SMTP | {"text": "{code} {link}"}}, "unknown placeholder; allowed:"),
+        ({"smtp": SMTP | {"text": "{code}"}, "linkUrl": PAGE}, r"must contain \{link\}"),
+        ({"smtp": SMTP | {"proofText": "{code} {link}"}}, "smtp.proofText: unknown placeholder"),
+        ({"smtp": SMTP | {"subject": "{to}"}}, "smtp.subject: unknown placeholder; allowed:"),
         ({"smtp": SMTP | {"subject": "a\nBcc: b@c.test"}}, "smtp.subject: .*one line of text"),
         ({"smtp": SMTP | {"from": "a@b.test\r\nX: y"}}, "smtp.from: .*one line of text"),
         ({"smtp": SMTP | {"helo": "x"}}, "smtp.helo: unknown setting"),
@@ -321,15 +324,15 @@ async def test_a_mail_server_is_tried(tmp_path: Path, capsys: pytest.CaptureFixt
         given = (tmp_path, "mail", "--online")
         assert await asyncio.to_thread(run_check, *given, port=host.port) == 0
         assert (
-            f"letters are delivered by 127.0.0.1:{host.port}, tls: none" in capsys.readouterr().out
+            f"emails are delivered by 127.0.0.1:{host.port}, tls: none" in capsys.readouterr().out
         )
         assert not host.letters
     async with talking(saying(b"554 go away\r\n")) as port:
         assert await asyncio.to_thread(run_check, *given, port=port) == 2
-        assert "lets us in: SMTPConnectError 554" in capsys.readouterr().out
+        assert "login to the mail server failed: SMTPConnectError 554" in capsys.readouterr().out
     assert run_check(tmp_path, "mail") == 0
     assert run_check(tmp_path, "none") == 2
-    assert "missing: expected one of command, url and smtp.host" in capsys.readouterr().out
+    assert "missing: expected exactly one of command, url and smtp.host" in capsys.readouterr().out
 
 
 def test_settings_by_variables() -> None:
@@ -349,7 +352,7 @@ async def test_a_letter_that_is_refused(caplog: pytest.LogCaptureFixture) -> Non
     async with mail_host() as host, sending(smtp=smtp_of(host.port)) as server:
         host.answer = "554 " + "x" * 100
         await Client(server, "query").login("mail", address=ANN)
-        await until(lambda: "not delivered: SMTPDataError 554" in caplog.text)
+        await until(lambda: "delivery failed: SMTPDataError 554" in caplog.text)
         host.answer = MailHost().answer
         host.letters.clear()
         await Client(server, "query").login("mail", address=ANN)

@@ -116,7 +116,7 @@ async def test_who_adds_an_address_learns_nothing(server: Running, post: Post) -
         result for address, result in shown if address == ANN
     ]
     taken = await person.ask(CREATE, admin, strategy="mail", body={"state": state, "code": code})
-    assert (taken["status"], taken["error"]["message"]) == (412, "the address is taken")
+    assert (taken["status"], taken["error"]["message"]) == (412, "the address is already taken")
     assert not await has(server, "admin")
 
 

@@ -88,14 +88,14 @@ def test_there_are_many() -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("", "there is no \\(none is set\\)"),
-        ("gooogle", "there is no gooogle"),
-        ("email", "it has no provider"),
-        ("mixcloud", "it links accounts"),
-        ("telegram", "it begins on a page"),
-        ("openid", "which address is fetched"),
-        ("no.such.Thing", "can't be loaded"),
-        ("os.path.join", "is no backend"),
+        ("", "backend: not set; expected one of"),
+        ("gooogle", "backend: gooogle; expected one of"),
+        ("email", "it has no identity provider"),
+        ("mixcloud", "it can only link accounts"),
+        ("telegram", "its login starts on a page"),
+        ("openid", "choose the URL that is fetched"),
+        ("no.such.Thing", "cannot be loaded"),
+        ("os.path.join", "is not a backend"),
     ],
 )
 def test_those_of_no_use(name: str, said: str) -> None:
@@ -113,5 +113,5 @@ def test_a_page_is_no_redirect() -> None:
     provider = Provider(settings_of("github"))
     provider._backend.uses_redirect = lambda self: False  # type: ignore[method-assign]
     provider._backend.auth_html = lambda self: "<form>"  # type: ignore[method-assign]
-    with pytest.raises(Declined, match="a page of its own"):
+    with pytest.raises(Declined, match="requires a page"):
         provider.begin("s", {})

@@ -82,7 +82,10 @@ async def test_nonsense(
             assert got["status"] == 200  # the ID token says who it is
             return
         await refused_with_a_line(server, got)
-        assert got["error"]["message"] == "the provider's answer was not accepted: begin again"
+        assert (
+            got["error"]["message"]
+            == "the provider's response was not accepted: start the login again"
+        )
     assert "strategy site: " in caplog.text
     for secret in ("secret-detail", "forged", SECRET, "provider-access", "code-0"):
         assert secret not in caplog.text

@@ -139,7 +139,7 @@ async def test_whose_answer_it_is(
         answer = await log_in(Client(server, "http"), issuer, **more)
         assert answer["status"] == status
         if status == 401:
-            assert "provider" in await refused_with_a_line(server, answer)
+            assert "issuer" in await refused_with_a_line(server, answer)
             assert "/token" not in issuer.paths()
 
 
@@ -157,7 +157,7 @@ async def test_an_address_is_no_identity(issuer: Issuer) -> None:
 async def test_an_address_can_not_be_made_one(issuer: Issuer, name: str) -> None:
     """O6: whatever the operator may want."""
     for more in ({"identifierAttribute": name}, {"settings": {"ID_KEY": name}}):
-        with pytest.raises(LocalError, match="is no identity: addresses change hands"):
+        with pytest.raises(LocalError, match="must not be an email address: it can be reassigned"):
             async with served(issuer, **more):
                 pass
 
@@ -347,7 +347,7 @@ async def test_what_an_administrator_asserts(issuer: Issuer) -> None:
 )
 async def test_tokens_of_a_provider_can_not_be_kept(issuer: Issuer, persist: str) -> None:
     """O8."""
-    with pytest.raises(LocalError, match="must not be kept"):
+    with pytest.raises(LocalError, match="must not be stored"):
         async with served(issuer, persist=[persist]):
             pass
 

@@ -153,7 +153,7 @@ async def show(client: Client, **args: str) -> Answer:
 
 def told_in(page: str) -> dict:
     """Give what a page's script is told."""
-    found = re.search(r'<script type="application/json" id="told">(.*?)</script>', page)
+    found = re.search(r'<script type="application/json" id="result">(.*?)</script>', page)
     assert found
     return json.loads(found[1])
 

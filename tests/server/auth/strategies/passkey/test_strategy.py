@@ -415,7 +415,7 @@ async def test_a_handle_is_one_users(place: Place) -> None:
         asked = {"token": place.admin, "_id": kuid, "strategy": "passkey"}
         refused = await place.server.call("query", f"security:{action}", body=body, **asked)
         assert refused["status"] == 412, refused
-        assert refused["error"]["message"] == "the userHandle is taken"
+        assert refused["error"]["message"] == "the userHandle is already taken"
     assert await place.counts() == before
 
 
@@ -528,7 +528,7 @@ async def test_a_second_factor_is_a_key_of_this_user(place: Place) -> None:
         ({"origins": ["https://app.keys.test/"]}, "origins"),
         ({"origins": ["https://keys.test.evil.test"]}, "keys.test or a domain below it"),
         ({"origins": ["https://evilkeys.test"]}, "keys.test or a domain below it"),
-        ({"origins": ["http://app.keys.test"]}, "http is for localhost only"),
+        ({"origins": ["http://app.keys.test"]}, "http is allowed for localhost only"),
         ({"origins": ["https://*.keys.test"]}, "origins"),
         ({"topOrigins": ["nowhere"]}, "topOrigins"),
         ({"algorithms": ["none"]}, "algorithms: none; expected some of ES256"),

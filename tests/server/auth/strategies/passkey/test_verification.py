@@ -70,8 +70,8 @@ WRONG: dict[str, tuple[Answers, str]] = {
     "the domain above": (Answers(rp_id="test"), "another rpId"),
     "nobody present": (Answers(flags=VERIFIED), "no user was present"),
     "nobody verified": (Answers(flags=PRESENT), "the user was not verified"),
-    "another type": (Answers(kind="payment.get"), "an answer to another kind of question"),
-    "no type": (Answers(kind=[]), "an answer to another kind of question"),
+    "another type": (Answers(kind="payment.get"), "a response to another kind of request"),
+    "no type": (Answers(kind=[]), "a response to another kind of request"),
     "in a frame": (Answers(more={"crossOrigin": True}), "a page in a frame of another site"),
     "in a named frame": (
         Answers(more={"crossOrigin": True, "topOrigin": ORIGIN}),
@@ -97,7 +97,7 @@ WRONG: dict[str, tuple[Answers, str]] = {
     "much client data": (Answers(more={"x": "y" * 5000}), "malformed clientDataJSON"),
 }
 ONLY_OF_LOGINS: dict[str, tuple[Answers, str]] = {
-    "registered again": (Answers(kind="webauthn.create"), "an answer to another kind of question"),
+    "registered again": (Answers(kind="webauthn.create"), "a response to another kind of request"),
     "a foreign handle": (Answers(handle=encode(b"somebody")), "the key is another user's"),
     "an empty handle": (Answers(handle=""), "malformed userHandle"),
     "a long handle": (Answers(handle=encode(bytes(65))), "malformed userHandle"),
@@ -194,7 +194,7 @@ async def check_refused(place: Place, answer: dict, before: list[int], reason: s
     assert told(answer) == REFUSED
     assert answer["error"]["message"] in (
         "wrong user or password",
-        "the authenticator did not answer as it was asked to",
+        "the authenticator's response is not valid: create the passkey again",
     )
     assert await place.counts() == before
     kind = f"{answer['controller']}:{answer['action']}"
@@ -299,7 +299,7 @@ async def test_a_changed_registration(place: Place, name: str) -> None:
     credential = Authenticator().create(asked)
     if name == "another id":
         credential["id"] = credential["rawId"] = encode(os.urandom(32))
-        reason = "the key has two ids"
+        reason = "different ids of the key"
     else:
         change, reason = (CHANGED | NEW)[name]
         change(credential)

@@ -27,9 +27,9 @@ from tests.support.providers.saml import (
 from tests.support.providers.saml_forgeries import SAML, Bad, on, swap, unsigned_with
 from tests.support.server import TRANSPORTS, Running, cheap_config
 
-CLOSED = "an assertion that can't be decrypted"
-NONE = "an encrypted assertion that is none"
-MESSAGE = "the provider's answer was not accepted: begin again"
+CLOSED = "the assertion cannot be decrypted"
+NONE = "decrypted content is not an assertion"
+MESSAGE = "the provider's response was not accepted: start the login again"
 CBC = "http://www.w3.org/2001/04/xmlenc#aes128-cbc"
 GCM = "http://www.w3.org/2009/xmlenc11#aes{}-gcm"
 
@@ -68,11 +68,11 @@ async def test_what_must_be_encrypted(shared: Idp) -> None:
     plain = replace(shared, encrypts_for="")
     async with served(shared, encryption="required") as server:
         answer = await log_in(Client(server, "http"), plain)
-        assert await refused_with_a_line(server, answer) == "an assertion that is not encrypted"
+        assert await refused_with_a_line(server, answer) == "assertion not encrypted"
         assert (await log_in(Client(server, "http"), shared))["status"] == 200
     async with served(shared) as server:
         answer = await log_in(Client(server, "http"), shared)
-        assert await refused_with_a_line(server, answer) == "an encrypted assertion"
+        assert await refused_with_a_line(server, answer) == "unexpected encrypted assertion"
         assert (await log_in(Client(server, "http"), plain))["status"] == 200
 
 
@@ -147,10 +147,11 @@ BAD = {
     ),
     "something else": Bad(NONE, more=hiding(lambda text: '<x:Assertion xmlns:x="urn:x"/>')),
     "a comment": Bad(
-        "XML with more than elements and text", more=hiding(swap("2f6c-ann", "2f6c<!-- -->-ann"))
+        "XML with a document type, comment, CDATA or processing instruction",
+        more=hiding(swap("2f6c-ann", "2f6c<!-- -->-ann")),
     ),
     "another in it": Bad(
-        "an encrypted assertion",
+        "unexpected encrypted assertion",
         more=hiding(swap("<ns1:Conditions", "<ns1:EncryptedAssertion/><ns1:Conditions")),
     ),
 }
@@ -181,7 +182,7 @@ async def test_what_is_registered(shared: Idp) -> None:
     assert methods[0] == AES256_GCM
     assert not any("cbc" in one or "1_5" in one for one in methods)
     await refuse_to_start(
-        shared, "encryption: expected key", encryption="accepted", key="", certificate=""
+        shared, "encryption: requires key", encryption="accepted", key="", certificate=""
     )
     await refuse_to_start(shared, "encryption: .*expected", encryption="yes")
 

@@ -34,9 +34,9 @@ from tests.support.server import Running
 
 FORMAT = "urn:oasis:names:tc:SAML:{}:nameid-format:{}"
 NAME = "2f6c-ann"
-OTHER_ORDER = "a signature with transforms that are not allowed"
-ALGORITHM = "a signature with algorithms that are not allowed"
-MORE_THAN_TEXT = "XML with more than elements and text"
+OTHER_ORDER = "signature with a transform that is not allowed"
+ALGORITHM = "signature with an algorithm that is not allowed"
+MORE_THAN_TEXT = "XML with a document type, comment, CDATA or processing instruction"
 NOT_ONE = "not exactly one assertion"
 AUDIENCES = "assertion.conditions.audience_restriction.0.audience.0.text"
 MAIN = {
@@ -73,47 +73,47 @@ FURTHER = {
     ),
     "a few prefixes": Bad("invalid signature", tampers=with_prefixes(messages.MOST_PREFIXES)),
     "many prefixes": Bad(
-        "a signature with too many prefixes", tampers=with_prefixes(messages.MOST_PREFIXES + 1)
+        "signature with too many prefixes", tampers=with_prefixes(messages.MOST_PREFIXES + 1)
     ),
     "of everything": Bad(
-        "a signature of something else", tampers=swap('Reference URI="#[^"]*"', 'Reference URI=""')
+        "signature of another element", tampers=swap('Reference URI="#[^"]*"', 'Reference URI=""')
     ),
     "of a file": Bad(
-        "a signature of something else",
+        "signature of another element",
         tampers=swap('Reference URI="#[^"]*"', 'Reference URI="file:///etc/passwd"'),
     ),
     "a signature elsewhere": Bad(
-        "a signature where none belongs",
+        "signature at an unexpected place",
         tampers=swap(
             "<ns0:Status>",
             '<ns0:Extensions><d:Signature xmlns:d="' + DS + '"/></ns0:Extensions><ns0:Status>',
         ),
     ),
     "an empty signature": Bad(
-        "a signature with more than one",
+        "malformed signature",
         tampers=swap("<ns0:Status>", '<d:Signature xmlns:d="' + DS + '"/><ns0:Status>'),
     ),
     **{
         f"wrapped, {form}": Bad(reason, tampers=wrapped(form))
         for form, reason in {
             "beside": NOT_ONE,
-            "same id": "an ID that stands for two elements",
+            "same id": "duplicate ID",
             "keeps the signature": NOT_ONE,
             "in itself": NOT_ONE,
-            "renamed": "a signature where none belongs",
-            "by xml:id": "an ID that stands for two elements",
+            "renamed": "signature at an unexpected place",
+            "by xml:id": "duplicate ID",
         }.items()
     },
     # For whom, when, where.
     "no audience": Bad("wrong audience", on("assertion.conditions.audience_restriction", [])),
     "part of our name": Bad("wrong audience", on(AUDIENCES, ENTITY + "/more")),
     "one condition too many": Bad(
-        "conditions that are not known",
+        "unknown conditions",
         tampers=swap(
             "(?=<ns1:AudienceRestriction>)", '<ns1:Condition xmlns:x="urn:x" xsi:type="x:y"/>'
         ),
     ),
-    "no conditions": Bad("conditions that are not known", on("assertion.conditions", None)),
+    "no conditions": Bad("unknown conditions", on("assertion.conditions", None)),
     "conditions over": Bad(
         "assertion expired",
         both(
@@ -125,7 +125,7 @@ FURTHER = {
         "assertion too early", on("assertion.conditions.not_before", time(days=-1))
     ),
     "no end": Bad("assertion expired", confirmation(not_on_or_after=None)),
-    "an odd end": Bad("a time that is none", confirmation(not_on_or_after="9999-99-99T99:99:99Z")),
+    "an odd end": Bad("malformed time", confirmation(not_on_or_after="9999-99-99T99:99:99Z")),
     "to come": Bad("assertion too early", confirmation(not_before=time(days=-1))),
     "session over": Bad(
         "session expired", on("assertion.authn_statement.0.session_not_on_or_after", time(hours=1))
@@ -141,30 +141,30 @@ FURTHER = {
         "wrong destination", on("destination", "https://login.test/_login/site/more")
     ),
     "nobody's": Bad(
-        "no confirmation of the subject",
+        "no subject confirmation",
         on(
             "assertion.subject.subject_confirmation.0.method",
             "urn:oasis:names:tc:SAML:2.0:cm:holder-of-key",
         ),
     ),
-    "another request's": Bad("another request's assertion", confirmation(in_response_to="id-1")),
+    "another request's": Bad("assertion of another request", confirmation(in_response_to="id-1")),
     "another request's response": Bad("wrong inresponseto", on("in_response_to", "id-1")),
     "nobody asked": Bad(
-        "another request's assertion",
+        "assertion of another request",
         both(confirmation(in_response_to=None), on("in_response_to", None)),
     ),
     # From whom, and who.
     "another issuer": Bad("wrong issuer", on("assertion.issuer.text", "https://other.test")),
     "another sender": Bad("wrong issuer", on("issuer.text", "https://other.test")),
     "an address": Bad(
-        "the NameID is an e-mail address", more=(("format", FORMAT.format("1.1", "emailAddress")),)
+        "the NameID is an email address", more=(("format", FORMAT.format("1.1", "emailAddress")),)
     ),
     "for once": Bad(
-        "the NameID is another one each time",
+        "the NameID is transient",
         more=(("format", FORMAT.format("2.0", "transient")),),
     ),
     "another's name": Bad(
-        "the NameID is another provider's",
+        "the NameID belongs to another provider",
         on("assertion.subject.name_id.name_qualifier", "https://other.test"),
     ),
     "another application's name": Bad(
@@ -172,10 +172,10 @@ FURTHER = {
         on("assertion.subject.name_id.sp_name_qualifier", "https://other.test"),
     ),
     "no name": Bad(
-        "the provider tells no id that could be used", on("assertion.subject.name_id", None)
+        "the provider's response has no valid user id", on("assertion.subject.name_id", None)
     ),
     "a long name": Bad(
-        "the provider tells no id that could be used", more=(("name_id", "x" * 2000),)
+        "the provider's response has no valid user id", more=(("name_id", "x" * 2000),)
     ),
     # XML.
     "a comment in the name": Bad(MORE_THAN_TEXT, tampers=swap(NAME, f"{NAME}<!-- -->")),
@@ -191,12 +191,12 @@ FURTHER = {
     "another encoding": Bad(
         MORE_THAN_TEXT, tampers=before('<?xml version="1.0" encoding="utf-7"?>')
     ),
-    "deep": Bad("a response that is no XML in base64", tampers=deep),
-    "another entity": Bad("a response that is no XML in base64", tampers=swap(NAME, "&nbsp;")),
-    "another root": Bad("no response", tampers=lambda text: "<Response/>"),
+    "deep": Bad("response is not XML in base64", tampers=deep),
+    "another entity": Bad("response is not XML in base64", tampers=swap(NAME, "&nbsp;")),
+    "another root": Bad("not a SAML response", tampers=lambda text: "<Response/>"),
     "no status": Bad("no status", tampers=swap("<ns0:Status>.*</ns0:Status>", "")),
     "encrypted": Bad(
-        "an encrypted assertion",
+        "unexpected encrypted assertion",
         tampers=swap("</ns0:Response>", f'<e:EncryptedAssertion xmlns:e="{SAML}"/></ns0:Response>'),
     ),
     "no assertion": Bad(NOT_ONE, tampers=swap("(?s)<ns1:Assertion.*</ns1:Assertion>", "")),
@@ -231,7 +231,7 @@ async def test_what_lets_nobody_in(
     answer = await log_in(Client(server, transport), idp)
     assert await refused_with_a_line(server, answer) == bad.reason
     message = answer["error"]["message"]
-    assert message == "the provider's answer was not accepted: begin again"
+    assert message == "the provider's response was not accepted: start the login again"
 
 
 NONSENSE = {
@@ -255,12 +255,10 @@ async def test_nonsense(provider: Idp) -> None:
             return await refused_with_a_line(server, answer)
 
         for response in (*NONSENSE.values(), 7, ["a"], {"a": 1}, None):
-            assert await bring(response) == "a response that is no XML in base64"
-        assert (
-            await bring("A" * messages.MOST_RESPONSE_CHARACTERS) != "a response that is too large"
-        )
+            assert await bring(response) == "response is not XML in base64"
+        assert await bring("A" * messages.MOST_RESPONSE_CHARACTERS) != "response too large"
         large = "A" * (messages.MOST_RESPONSE_CHARACTERS + 1)
-        assert await bring(large) == "a response that is too large"
+        assert await bring(large) == "response too large"
         form: Fields = provider.respond(location_of(await Client(server, "http").login("site")))
         answer = await come_back(Client(server, "http"), form | {"SAMLResponse": large})
         assert told(answer) == REFUSED

@@ -75,7 +75,7 @@ def test_commands(idp: Idp, capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     code, out, err = run(capsys, config, "check", "site")
     assert (code, err) == (0, "")
     assert f"assertion consumer service: {CALLBACK}" in out
-    assert "main: signs with a key certified until" in out
+    assert "main: signing certificate valid until" in out
     assert "PRIVATE KEY" not in out
     config.write_text(config.read_text().replace("/_login/site", "/_login/other"))
     code, out, _ = run(capsys, config, "check", "site")
@@ -89,7 +89,7 @@ WRONG = {
     "no entity id": ({"entityId": ""}, "entityId: not set"),
     "odd entity id": ({"entityId": 'a"b'}, "entityId: .*expected a URI"),
     "no callback": ({"callbackUrl": ""}, "callbackUrl: .*/_login/NAME"),
-    "no provider": ({"providers": {}}, "providers: none is set"),
+    "no provider": ({"providers": {}}, "providers: not set"),
     "half a pair": ({"key": ""}, "key, certificate: expected both or neither"),
     "no file": ({"key": "/nowhere/at/all"}, "/nowhere/at/all: No such file"),
     "a word": ({"nameIdFormat": "emailAddress"}, "nameIdFormat: .*persistent"),
@@ -102,7 +102,7 @@ WRONG_PROVIDER = {
     "no such file": ({"certificates": ["/nowhere"]}, "/nowhere: No such file"),
     "unknown": ({"certificate": "x"}, "providers.main.certificate: unknown setting"),
     **{
-        name: ({"identifierAttribute": name}, "is no identity: addresses change hands")
+        name: ({"identifierAttribute": name}, "must not be an email address: it can be reassigned")
         for name in (
             "mail",
             "emailAddress",
@@ -136,18 +136,18 @@ async def test_names_and_files_that_can_not_do(idp: Idp, tmp_path: Path) -> None
     odd = {"a:b": idp.table()}
     await refuse_to_start(idp, "providers.a:b: expected a name", providers=odd)
     for name in ("access_token", "password"):
-        await refuse_to_start(idp, "must not be kept", persist=[name])
+        await refuse_to_start(idp, "must not be stored", persist=[name])
     other = str(write_pair(idp.folder, "second")[0])
-    await refuse_to_start(idp, "second.key: not the key of", key=other)
+    await refuse_to_start(idp, "second.key: does not match", key=other)
     certificate = write_pair(idp.folder, "idp")[1]
-    await refuse_to_start(idp, "no key in PEM", key=str(certificate))
+    await refuse_to_start(idp, "expected a PEM key", key=str(certificate))
     # Too weak, which is the point.
     weak = rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505
     files = {"main": idp.table(certificates=[str(write_key(tmp_path, "weak", weak)[1])])}
-    await refuse_to_start(idp, "RSA with 2048 bits or more", providers=files)
+    await refuse_to_start(idp, "RSA keys of at least 2048 bits", providers=files)
     key, certificate = write_pair(idp.folder, "curve")
     pair = {"key": str(key), "certificate": str(certificate)}
-    await refuse_to_start(idp, "curve.key: expected a key of RSA", **pair)
+    await refuse_to_start(idp, "curve.key: expected an RSA key", **pair)
     (tmp_path / "empty.pem").write_bytes(b"")
     files = {"main": idp.table(certificates=[str(tmp_path / "empty.pem")])}
-    await refuse_to_start(idp, "no certificates in PEM", providers=files)
+    await refuse_to_start(idp, "expected PEM certificates", providers=files)

@@ -215,7 +215,7 @@ async def test_the_field_of_a_stranger(tmp_path: Path, transport: str) -> None:
         await give(server, desk.admin, "admin", ANN.fingerprint)
         answer = await desk.login(transport, ANN)
         assert (told(answer), answer["error"]["message"]) == (REFUSED, NEEDED)
-        assert await desk.reasons() == ["header of somebody who is no trusted proxy"]
+        assert await desk.reasons() == ["header not from a trusted proxy"]
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -383,7 +383,7 @@ async def test_what_an_administrator_may_enter(desk: Desk) -> None:
     second = await give(server, desk.admin, "bob", ROOT.sign("bob").fingerprint)
     assert (second["status"], second["error"]["message"]) == (
         412,
-        "the user has credentials of card already",
+        "the user already has credentials of card",
     )
     by_id = await server.call(
         *("query", "security:getCredentialsById"),
@@ -415,7 +415,7 @@ async def test_what_an_administrator_may_enter(desk: Desk) -> None:
     [
         ({"ca": None}, "strategies.card: ca: not set"),
         ({"ca": ["/no/such/file"]}, "/no/such/file: No such file or directory"),
-        ({"ca": ["{folder}/empty"]}, "no certificates in PEM"),
+        ({"ca": ["{folder}/empty"]}, "expected PEM certificates"),
         ({"crl": ["{folder}/empty"]}, "strategies.card: "),
         ({"intermediates": ["{folder}"]}, "Is a directory"),
         ({"map": "sn"}, "strategies.card.map: "),

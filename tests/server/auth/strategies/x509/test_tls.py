@@ -229,10 +229,10 @@ async def test_headers_are_not_believed(house: House, transport: str) -> None:
         (
             (),
             {"header": "X-Client-Cert"},
-            ["header of somebody who is no trusted proxy"] * 2,
+            ["header not from a trusted proxy"] * 2,
         ),
         (("127.0.0.1",), {"header": "X-Client-Cert"}, ["two certificates"]),
-        (("127.0.0.1",), {}, ["the certificate is a proxy's", "no certificate"]),
+        (("127.0.0.1",), {}, ["the certificate belongs to a proxy", "no certificate"]),
     ):
         async with secured(house, house.config(trusted, **table)) as under:
             await under.give(ROOT.sign("ann") if "two" not in reasons[0] else ANN)
