@@ -1,8 +1,8 @@
 # make run    sets everything up and serves on port 7512, with the store in manykeys.db
 # make test   sets everything up and runs all tests
 # make check  style, types, and the tests of layout and documents
-# make parts  lists what the product is made of, in build/manykeys.cdx.json
-# make audit  looks up whether anything of that has a known fault
+# make sbom   writes the software bill of materials, build/manykeys.cdx.json
+# make audit  looks up known vulnerabilities of the dependencies
 # make bench  measures beside the peers (needs wrk); the table, bench/results.json and docs/bench.png
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -13,7 +13,7 @@ PROCESSES ?= auto
 # What is installed for the tests; `make test EXTRAS=test,check,ldap` needs a compiler.
 EXTRAS ?= test,check
 
-.PHONY: run test check parts audit bench format clean
+.PHONY: run test check sbom parts audit bench format clean
 
 run: .venv/served
 	$(BIN)/manykeys serve $(OPTIONS)
@@ -28,9 +28,12 @@ check: .venv/tested
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q -m "not interop" tests/test_layout.py tests/docs
 
-parts: .venv/tested
+sbom: .venv/tested
 	mkdir -p build
 	$(BIN)/python -m tests.tools.sbom > build/manykeys.cdx.json
+
+# The former name.
+parts: sbom
 
 audit: .venv/tested
 	$(BIN)/python -m tests.tools.vulnerabilities $(OPTIONS)

@@ -119,7 +119,7 @@ def _judge_refusal(case: HttpCase, seen: Seen, good: list[int], bad: list[int]) 
     if len(good) > case.answers:
         return "accepted"
     if len(good) < case.answers:
-        return "the good one before it was not answered"
+        return "the valid one before it was not answered"
     if not bad:
         return "ended without an answer" if seen.is_ended else "never answered"
     if bad[0] not in case.statuses:

@@ -1,9 +1,7 @@
 """The documents say what is so: the README's examples are run, its table is the bench's."""
 
 import json
-import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from server.app.strategies import GROUP
+from tests.interop.programs import find_program, install_packages
 from tests.tools import security_checks as checks
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-WSCAT = ROOT / "tests/interop/node_modules/.bin/wscat"
 WAIT_S = 60
 
 
@@ -60,17 +58,13 @@ def port(tmp_path: Path) -> Iterator[int]:
 @pytest.mark.interop
 def test_the_five_minute_path(port: int, tmp_path: Path) -> None:
     """Each example of the README in order, in one shell, with the answers it shows."""
-    needed = {"curl": shutil.which("curl"), "wscat": WSCAT.exists()}
-    missing = [name for name, found in needed.items() if not found]
-    if missing:
-        reason = f"{', '.join(missing)} missing; `npm ci` in tests/interop brings wscat"
-        assert not os.environ.get("MANYKEYS_REQUIRE_INTEROP"), reason
-        pytest.skip(reason)
+    find_program("curl")
+    wscat = install_packages() / ".bin/wscat"
     steps = list(examples())
     assert len(steps) == 9
     script = "set -e\n" + "".join(f"{command}\necho; echo ---\n" for command, _ in steps)
     script = script.replace("localhost:7512", f"127.0.0.1:{port}").replace(
-        "npx -y wscat", str(WSCAT)
+        "npx -y wscat", str(wscat)
     )
     file = tmp_path / "path.sh"
     file.write_text(script)

@@ -1,16 +1,13 @@
 """Fixtures of the tests that drive real clients against a real server process."""
 
 import json
-import os
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from fcntl import LOCK_EX, flock
 from pathlib import Path
 
 import pytest
 
-from tests.interop.programs import DEADLINE_S, HERE, do_without, find_program, run
+from tests.interop.programs import find_program, install_packages, run
 from tests.interop.remote import Remote, StartRemote, remote
 from tests.interop.serving import Json, Served, serving
 
@@ -34,23 +31,8 @@ def server(empty_server: Served) -> Served:
 
 @pytest.fixture(scope="session")
 def packages() -> Path:
-    """The folder with the clients from npm, installed when they are missing or outdated."""
-    npm = find_program("npm")
-    folder = HERE / "node_modules"
-    wanted, installed = HERE / "package-lock.json", folder / ".package-lock.json"
-    # One process at a time: tests may run in several, and each comes by here.
-    with wanted.open() as lock:
-        flock(lock, LOCK_EX)
-        if installed.exists() and installed.stat().st_mtime >= wanted.stat().st_mtime:
-            return folder
-        command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-        done = subprocess.run(
-            command, cwd=HERE, capture_output=True, text=True, timeout=5 * DEADLINE_S, check=False
-        )
-        if done.returncode != 0:
-            do_without(f"npm ci failed: {done.stderr.partition(chr(10))[0]}")
-        os.utime(installed)
-    return folder
+    """The folder with the clients from npm."""
+    return install_packages()
 
 
 @pytest.fixture

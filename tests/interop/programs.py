@@ -6,6 +6,7 @@ import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from fcntl import LOCK_EX, flock
 from pathlib import Path
 from threading import Timer
 from typing import NoReturn
@@ -33,6 +34,26 @@ def find_program(*names: str) -> str:
         if path is not None:
             return path
     do_without(f"{' or '.join(names)} is not installed")
+
+
+def install_packages() -> Path:
+    """Install the clients from npm when they are missing or outdated, and give their folder."""
+    npm = find_program("npm")
+    folder = HERE / "node_modules"
+    wanted, installed = HERE / "package-lock.json", folder / ".package-lock.json"
+    # One process at a time: tests may run in several, and each comes by here.
+    with wanted.open() as lock:
+        flock(lock, LOCK_EX)
+        if installed.exists() and installed.stat().st_mtime >= wanted.stat().st_mtime:
+            return folder
+        command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+        done = subprocess.run(
+            command, cwd=HERE, capture_output=True, text=True, timeout=5 * DEADLINE_S, check=False
+        )
+        if done.returncode != 0:
+            do_without(f"npm ci failed: {done.stderr.partition(chr(10))[0]}")
+        os.utime(installed)
+    return folder
 
 
 def run(command: Sequence[str], *, folder: Path = HERE) -> str:

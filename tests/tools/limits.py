@@ -1,6 +1,6 @@
-"""The bounds of the server, and the page that names them.
+"""Table of all limits of the server, and the writer of docs/limits.md.
 
-A bound is a setting, by its name, or a constant, by its module. `python -m tests.tools.limits`
+A limit is a setting, by its name, or a constant, by its module. `python -m tests.tools.limits`
 prints docs/limits.md.
 """
 
@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """`what` is bounded by `where`; `beyond` says what happens then, `test` shows it: a file below
-    tests/ and a function of it."""
+    """A limit: `what` is limited by `where`; `beyond` is what happens beyond it, `test` shows it: a
+    file below tests/ and a function of it."""
 
     what: str
     where: str
@@ -85,13 +85,13 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
         Bound(
             "TLS handshakes in progress, which count as connections",
             "limits.connections",
-            "cut off before anything is read",
+            "closed before anything is read",
             "server/net/test_tls_handshake.py::test_as_many_handshakes_as_connections",
         ),
         Bound(
             "the same of one client address",
             "limits.connectionsPerAddress",
-            "cut off before anything is read",
+            "closed before anything is read",
             "server/net/test_client_connections.py::test_handshakes_in_progress_count_for_their_client",
         ),
         Bound(
@@ -101,7 +101,7 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "server/net/test_tls_handshake.py::test_a_handshake_has_its_time",
         ),
         Bound(
-            "files kept for the server itself",
+            "file descriptors reserved for the server itself",
             "server.system.open_files.RESERVED_FILES",
             "fewer connections than configured, with a warning unless that is the default",
             "server/system/test_open_files.py::test_connections_leave_files_for_the_server",
@@ -125,15 +125,15 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "server/net/test_connection.py::test_slow_peers_meet_a_deadline",
         ),
         Bound(
-            "time to take an answer",
+            "time for a client to accept a response",
             "timeouts.write",
-            "dropped; until then nothing more of the peer is read",
+            "disconnected; until then no more of its input is read",
             "server/net/test_connection.py::test_a_reader_that_stops_meets_the_deadline_for_taking_an_answer",
         ),
         Bound(
-            "time to finish at the end",
+            "graceful shutdown",
             "timeouts.grace",
-            "cut off",
+            "closed",
             "server/net/test_connection.py::test_stop_cuts_off_who_does_not_end",
         ),
         Bound(
@@ -143,19 +143,19 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "server/auth/strategies/passkey/test_strategy.py::test_only_so_many_keys",
         ),
         Bound(
-            "what an authenticator says of a new key",
+            "bytes of an authenticator's data on a new passkey",
             "server.auth.strategies.passkey.verification.MOST_ATTESTATION_BYTES",
             "401",
             "server/auth/strategies/passkey/test_verification.py::test_a_changed_registration",
         ),
         Bound(
-            "levels of its CBOR",
+            "nesting levels of its CBOR",
             "server.auth.strategies.passkey.cbor.MOST_LEVELS",
             "401",
             "server/auth/strategies/passkey/test_verification.py::test_cbor_is_as_deep_as_it_may_be",
         ),
         Bound(
-            "time of a call of another's strategy",
+            "time of a call of a strategy",
             "timeouts.strategy",
             "504",
             "server/auth/strategies/test_sandbox.py::test_one_that_does_not_answer_is_told_to_stop",
@@ -167,9 +167,9 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "server/auth/login/test_login_steps.py::test_what_is_no_step_of_his_is_refused",
         ),
         Bound(
-            "pieces understood before others have their turn",
+            "messages and parts of requests parsed before other connections have their turn",
             "protocol.receive_buffer.PIECES_AT_ONCE",
-            "the rest waits for the next turn, and nothing is read meanwhile",
+            "the rest waits for the next turn, and no more is read meanwhile",
             "protocol/test_connection_fairness.py::test_a_turn_is_bounded",
         ),
     ),
@@ -193,14 +193,14 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "protocol/test_connection.py::test_payload_bytes_in_flight_are_bounded",
         ),
         Bound(
-            "refused requests (4xx) of one connection in a row; a success begins anew",
+            "refused requests (4xx) of one connection in a row; a success resets the count",
             "server.net.refusals.FREE_REFUSALS",
             "it is not read for 0.5 s, then for twice as long each time",
             "server/net/test_refusals.py::"
             "test_a_connection_with_refusals_only_is_not_read_for_a_moment",
         ),
         Bound(
-            "those that become free again each second",
+            "those that are forgiven each second",
             "server.net.refusals.REFUSALS_PER_S",
             "the same",
             "server/net/test_refusals.py::test_refusals_now_and_then_never_pause",
@@ -212,34 +212,34 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "server/net/test_refusals.py::test_a_budget_spent_at_once_pauses_for_longer_and_longer",
         ),
         Bound(
-            "refused HTTP requests of one client of a trusted proxy, counted alike",
+            "refused HTTP requests of one client of a trusted proxy, counted the same way",
             "server.net.refusals.FREE_REFUSALS",
             "429 `api.process.too_many_requests` with `Retry-After`, unless with a session or to "
             "log in; the proxy's connections go on",
             "server/net/test_refusals.py::test_other_clients_of_the_same_proxy_connection_go_on",
         ),
         Bound(
-            "such clients that are counted",
+            "clients whose refusals are counted",
             "server.net.refusals.MAX_REFUSED_CLIENTS",
             "the one refused the longest ago is forgotten",
             "server/net/test_refusals.py::test_counted_clients_are_limited",
         ),
         Bound(
-            "seconds for which the store's readiness is kept for `/_ready`",
+            "seconds for which the store's readiness is cached for `/_ready`",
             "server.api.readiness.KEPT_S",
-            "the store is asked again",
+            "the store is checked again",
             "server/api/test_readiness.py::test_an_answer_is_kept_for_a_moment",
         ),
         Bound(
-            "bytes of requests and messages that are not answered, whole or not, of all "
+            "bytes of requests and messages without a response yet, complete or not, of all "
             "connections",
             "limits.unfinishedSize",
             "503 `api.process.overloaded` with `Retry-After`, or a WebSocket close with 1013; with "
-            "a request that is not whole the connection ends",
+            "an incomplete request the connection is closed",
             "protocol/test_byte_budget.py::test_a_budget_at_its_total_and_one_byte_beyond_refuses",
         ),
         Bound(
-            "the part of them, one in so many, that one client address may hold; loopback, Unix "
+            "the share of them that one client address may hold, as a divisor; loopback, Unix "
             "sockets and trusted proxies are exempt, but not the client a proxy names",
             "protocol.byte_budget.SHARES",
             "the same",
@@ -260,30 +260,30 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "protocol/test_byte_budget.py::test_requests_in_progress_are_counted_with_their_heads",
         ),
         Bound(
-            "bytes of answers that wait for one connection",
+            "bytes of responses that wait for one connection",
             "limits.unsentSizePerConnection",
-            "its further requests are run once there is room",
+            "further requests of the connection run once there is room",
             "server/net/test_unsent_answers.py"
             "::test_answers_behind_a_slow_one_at_the_limit_and_one_byte_beyond",
         ),
         Bound(
-            "bytes of answers that clients do not take, of all connections",
+            "bytes of responses that clients do not read, of all connections",
             "limits.unsentSize",
-            "the connection that has waited longest is dropped",
+            "the connection that has waited longest is closed",
             "server/net/test_unsent_answers.py"
             "::test_unsent_answers_at_the_total_stay_and_one_byte_beyond_drops_the_oldest",
         ),
         Bound(
-            "the same of one client address, as a part of it",
+            "the share of them of one client address, as a divisor",
             "protocol.byte_budget.SHARES",
-            "that of this client which has waited longest is dropped",
+            "the connection of this client that has waited longest is closed",
             "server/net/test_unsent_answers.py"
             "::test_unsent_answers_of_a_client_beyond_a_quarter_drop_its_oldest",
         ),
         Bound(
             "bytes up to which a connection does not count among them, and goes on being read",
             "server.net.unsent_answers.COUNTED_FROM_BYTES",
-            "counted, and nothing more is read of it until it takes them",
+            "counted, and no more of its input is read until it reads them",
             "server/net/test_unsent_answers.py::test_few_unsent_bytes_are_not_counted",
         ),
         Bound(
@@ -293,19 +293,19 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "protocol/test_connection.py::test_ended_connections",
         ),
         Bound(
-            "head",
+            "bytes of a request head",
             f"{_HTTP}.maxHeaderSize",
             "431",
             "protocol/test_connection.py::test_ended_connections",
         ),
         Bound(
-            "bytes of a head that is remembered, to tell its repetition",
+            "bytes of a request head that is cached, to recognize its repetition",
             "protocol.connection.KEPT_HEAD_BYTES",
             "read anew each time",
             "protocol/test_connection.py::test_connection_that_falls_silent_keeps_no_long_head",
         ),
         Bound(
-            "fields of a head",
+            "header fields of a request",
             f"{_HTTP}.maxHeaders",
             "431",
             "protocol/http11/test_head.py::test_as_many_fields_as_allowed_and_one_more",
@@ -323,7 +323,7 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "protocol/http11/test_body.py::test_inflated_size_at_the_limit_and_one_past_it",
         ),
         Bound(
-            "times a body may be its compressed size, beyond 64 KiB",
+            "compression ratio of a body, beyond 64 KiB",
             f"{_HTTP}.maxRatio",
             "413 `network.http.request_too_large`",
             "protocol/http11/test_body.py::test_inflation_at_the_limit_and_one_past_it",
@@ -335,7 +335,7 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "protocol/http11/test_body.py::test_json_values_at_the_limit_and_one_past_it",
         ),
         Bound(
-            "large payloads that are read at a time",
+            "large payloads that are parsed at once",
             "server.api.pipeline.READ_AT_A_TIME",
             "the next ones wait",
             "server/app/test_memory.py::test_memory_after_floods_returns_to_its_level",
@@ -371,25 +371,25 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "protocol/http11/test_body.py::test_form_escapes_at_the_limit_and_one_past_it",
         ),
         Bound(
-            "bytes above the parts of a multipart form, in all",
+            "bytes of the headers of all parts of a multipart form",
             "protocol.http11.body.BodyLimits.part_heads_bytes",
             "400 `api.assert.too_many_arguments`",
             "protocol/http11/test_body.py::test_multipart_bounds",
         ),
         Bound(
-            "bytes above one part",
+            "bytes of the headers of one part",
             "protocol.http11.body._PART_HEAD_BYTES",
             "400 `network.http.body_parse_failed`",
             "protocol/http11/test_body.py::test_refused_multiparts",
         ),
         Bound(
-            "lines above one part",
+            "header lines of one part",
             "protocol.http11.body._PART_HEAD_LINES",
             "400 `network.http.body_parse_failed`",
             "protocol/http11/test_body.py::test_refused_multiparts",
         ),
         Bound(
-            "escapes in the name of a part, and of its file",
+            "escapes in the name of a part, and in its file name",
             "protocol.http11.body._PART_ESCAPES",
             "400 `network.http.body_parse_failed`",
             "protocol/http11/test_body.py::test_refused_multiparts",
@@ -407,7 +407,7 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "protocol/api/test_request.py::test_bounds_over_http_at_the_limit",
         ),
         Bound(
-            "levels of JSON",
+            "nesting levels of JSON",
             "protocol.http11.body._NESTING",
             "400",
             "protocol/http11/test_body.py::test_nesting_as_deep_as_allowed_and_one_deeper",
@@ -437,13 +437,13 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "protocol/http11/test_chunked.py::test_refused_bodies",
         ),
         Bound(
-            "bytes read as JSON on the loop",
+            "bytes of JSON parsed in the event loop",
             "protocol.api.request.READ_AT_ONCE_BYTES",
-            "read in a thread",
+            "parsed in a thread",
             "protocol/api/test_request.py::test_large_payloads_are_left_for_another_thread",
         ),
         Bound(
-            "patterns in a search that texts are held against character by character",
+            "patterns in a search that are matched character by character",
             "server.auth.search.terms.MOST_PATTERNS",
             "400 `api.assert.invalid_argument`",
             "server/auth/search/test_queries.py::test_query_patterns_beyond_their_sum_are_refused",
@@ -457,24 +457,24 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
         Bound(
             "seconds a search takes",
             "server.storage.sqlite.searcher.MOST_S",
-            "400 `services.storage.unexpected_bad_request`, no further text is looked at",
+            "400 `services.storage.unexpected_bad_request`, no further string is compared",
             "server/storage/sqlite/test_search.py::"
             "test_search_pattern_beyond_its_time_looks_at_no_further_text",
         ),
         Bound(
-            "users, roles, profiles or events that one answer gives",
+            "users, roles, profiles or events in one response",
             "limits.documentsFetchCount",
             "413 `services.storage.get_limit_exceeded`",
             "server/api/controllers/test_searches.py::test_the_size_is_bounded_by_the_configuration",
         ),
         Bound(
-            "different ids that are read at once",
+            "different ids read by one request",
             "limits.documentsFetchCount",
             "the same",
             "server/api/controllers/test_users.py::test_too_many_ids",
         ),
         Bound(
-            "different ids that are deleted at once",
+            "different ids deleted by one request",
             "limits.documentsWriteCount",
             "413 `services.storage.write_limit_exceeded`, nothing is deleted",
             "server/api/controllers/test_users.py::test_too_many_ids",
@@ -500,7 +500,7 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "protocol/websocket/test_messages.py::test_refused_frames",
         ),
         Bound(
-            "times a message may be its compressed size",
+            "compression ratio of a message",
             f"{_WS}.maxRatio",
             "closed with 1009",
             "protocol/websocket/test_deflate.py::test_the_ratio_is_bounded_beyond_what_is_free",
@@ -508,7 +508,7 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
         Bound(
             "messages a second (0: any number)",
             f"{_WS}.rateLimit",
-            "429 `network.websocket.ratelimit_exceeded`, unread",
+            "429 `network.websocket.ratelimit_exceeded`, not parsed",
             "server/auth/limits/test_rate_limits.py::test_messages_of_a_socket",
         ),
         Bound(
@@ -524,19 +524,19 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "server/net/test_connection.py::test_a_message_that_never_ends_is_closed",
         ),
         Bound(
-            "bytes of a message that is remembered, to tell its repetition",
+            "bytes of a message that is cached, to recognize its repetition",
             "protocol.api.request_template.MOST_BYTES",
             "read anew each time",
             "protocol/test_connection.py::test_socket_that_falls_silent_keeps_nothing_of_a_long_message",
         ),
         Bound(
-            "silence",
+            "time without any data",
             f"{_WS}.idleTimeout",
             "dropped",
             "server/net/test_connection.py::test_silent_sockets_are_dropped",
         ),
         Bound(
-            "notifications that wait for a socket that takes none",
+            "bytes of notifications that wait for a client that does not read",
             f"{_WS}.maxUnsent",
             "dropped",
             "server/net/test_floods.py::test_pushes_wait_for_a_peer_up_to_a_bound",
@@ -544,16 +544,16 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
     ),
     "The log and the settings": (
         Bound(
-            "lines of one kind per second, a fifth of them from one address",
+            "log lines of one kind per second, a fifth of them from one address",
             "logs.maxPerSecond",
-            "counted, with a line per second that says how many; `logLines` in `server:metrics`",
+            "counted, with one line per second with their number; `logLines` in `server:metrics`",
             "server/system/test_log_limiter.py::"
             "test_limiter_flood_of_refusals_becomes_so_many_lines_and_a_sum",
         ),
         Bound(
-            "kinds of lines",
+            "kinds of log lines",
             "server.system.log_limiter.MAX_KINDS",
-            "further ones are one kind",
+            "further kinds are counted as one",
             "server/system/test_log_limiter.py::test_limiter_kinds_beyond_their_number_are_one_kind",
         ),
         Bound(
@@ -565,37 +565,37 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
     ),
     "Logins and what is kept": (
         Bound(
-            "life of the step for a second factor, in ms",
+            "lifetime of the step for a second factor, in ms",
             "server.auth.login.pending.SECOND_MS",
             "401: begin again",
             "server/auth/login/test_mfa.py::test_a_step_has_its_time",
         ),
         Bound(
-            "tries in one such step",
+            "attempts in one such step",
             "server.auth.login.pending.MOST_TRIES",
             "401: begin again",
             "server/auth/strategies/totp/test_strategy.py::test_a_step_has_its_tries",
         ),
         Bound(
-            "codes tried while somebody enrols",
+            "wrong codes during an enrolment",
             "server.auth.strategies.totp.MOST_TRIES",
             "401: begin again with another seed",
             "server/auth/strategies/totp/test_strategy.py::test_an_enrolment_ends_after_some_tries",
         ),
         Bound(
-            "messages that wait for the operator's program, and for his service",
+            "notifications that wait for the operator's program, and for their service",
             "server.auth.audit.notifier.MOST_WAITING",
-            "dropped, the log says so",
+            "dropped and logged",
             "server/auth/audit/test_notifier.py::test_a_flood_does_not_pile_up",
         ),
         Bound(
-            "letters with codes that wait to be delivered",
+            "emails with codes that wait to be delivered",
             "server.auth.strategies.magic.messages.MOST_WAITING",
-            "not delivered, the log says so",
+            "not delivered and logged",
             "server/auth/strategies/magic/test_strategy.py::test_a_flood_does_not_pile_up",
         ),
         Bound(
-            "such letters to one address, or of one user who adds addresses",
+            "such emails to one address, or of one user who adds addresses",
             "server.auth.strategies.magic.settings.MagicSettings.most_codes",
             "429 with `Retry-After`, longer and longer",
             "server/auth/strategies/magic/test_strategy.py::test_only_so_many_codes",
@@ -607,7 +607,7 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "server/messaging/test_smtp.py::test_an_address_is_so_long_at_most",
         ),
         Bound(
-            "an answer of his service that is read, in bytes",
+            "bytes of a response of the operator's service",
             "server.messaging.delivery.MOST_HEAD_BYTES",
             "the message counts as not delivered",
             "server/messaging/test_delivery.py::test_a_service_that_fails",
@@ -631,7 +631,7 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "server/auth/strategies/ldap/test_strategy.py::test_what_refuses_to_start",
         ),
         Bound(
-            "groups of a directory that are mapped",
+            "groups of a directory that are mapped to profiles",
             "server.auth.strategies.ldap.settings.MOST_GROUPS",
             "refused at the start",
             "server/auth/strategies/ldap/test_strategy.py::test_what_refuses_to_start",
@@ -661,43 +661,43 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "server/auth/limits/test_throttle.py::test_waits_double",
         ),
         Bound(
-            "attempts that wait for others on one account or from one address",
+            "attempts that wait for others of one account or from one address",
             "server.auth.limits.backoff.MOST_WAITING",
             "429 with `Retry-After`",
             "server/auth/limits/test_throttle.py::test_parallel_attempts_do_not_slip_through",
         ),
         Bound(
-            "accounts, and as many networks of each width, watched",
+            "accounts, and as many networks of each prefix length, whose failures are counted",
             "server.auth.limits.throttle.MOST_COUNTERS",
             "the oldest are forgotten",
             "server/auth/limits/test_throttle.py::test_made_up_names_push_no_victim_out",
         ),
         Bound(
-            "names of accounts known to be those of an entry of a directory",
+            "account names known to belong to an entry of a directory",
             "server.auth.limits.throttle.MOST_ENTRIES",
             "the oldest are forgotten",
             "server/auth/limits/test_throttle.py::test_throttle_remembers_a_limited_number_of_entries_and_of_unlocked_accounts",
         ),
         Bound(
-            "accounts known to be unlocked",
+            "unlocked accounts that are remembered",
             "server.auth.limits.throttle.MOST_UNLOCKED",
             "the oldest must wait as before",
             "server/auth/limits/test_throttle.py::test_throttle_remembers_a_limited_number_of_entries_and_of_unlocked_accounts",
         ),
         Bound(
-            "accounts a browser is known to",
+            "accounts in the cookie of a known browser",
             "server.auth.sessions.known_devices.MOST_ACCOUNTS",
             "the one that logged in longest ago is dropped",
             "server/auth/sessions/test_known_devices.py::test_known_device_of_several_accounts",
         ),
         Bound(
-            "characters of the cookie for that",
+            "characters of this cookie",
             "server.auth.sessions.known_devices.MOST_COOKIE_CHARACTERS",
             "further accounts are dropped",
             "server/auth/sessions/test_known_devices.py::test_device_cookie_is_short",
         ),
         Bound(
-            "characters of a former token",
+            "characters of `previousToken`",
             "server.auth.sessions.known_devices.MOST_TOKEN_CHARACTERS",
             "it proves nothing",
             "server/auth/sessions/test_known_devices.py::test_former_token_must_be_a_session_token_of_the_account",
@@ -716,21 +716,21 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "server/auth/limits/test_anonymous_writes.py::test_anonymous_writes_of_many_ipv6_networks_of_one_site_are_limited",
         ),
         Bound(
-            "networks of each width whose steps and registrations are counted",
+            "networks of each prefix length whose steps and registrations are counted",
             "server.auth.limits.anonymous_writes.MOST_ADDRESSES",
             "the oldest are forgotten",
             "server/auth/limits/test_throttle.py::test_made_up_names_push_no_victim_out",
         ),
         Bound(
-            "forms of other sites put aside for one address",
+            "forms of other sites stored temporarily for one address",
             "server.auth.login.pending.MOST_FORMS_OF_ADDRESS",
-            "the login of the oldest ends",
+            "the oldest login is cancelled",
             "server/auth/strategies/oauth/test_windows.py::test_forms_are_few",
         ),
         Bound(
             "such forms in all",
             "server.auth.login.pending.MOST_FORMS",
-            "the login of the oldest ends",
+            "the oldest login is cancelled",
             "server/auth/strategies/oauth/test_windows.py::test_forms_are_few",
         ),
         Bound(
@@ -740,15 +740,15 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "server/auth/strategies/oauth/test_windows.py::test_forms_that_are_not_taken",
         ),
         Bound(
-            "bytes of a provider's answer",
+            "bytes of a provider's response",
             "server.auth.strategies.oauth.http_client.MOST_ANSWER_BYTES",
             "401",
             "server/auth/strategies/oauth/test_errors.py::test_nonsense",
         ),
         Bound(
-            "bytes of a provider's attribute that is kept",
+            "bytes of a provider's attribute that is stored",
             "server.auth.strategies.attributes.MOST_ATTRIBUTE_BYTES",
-            "left out",
+            "omitted",
             "server/auth/strategies/oauth/test_strategy.py::test_large_attributes_are_left_out",
         ),
         Bound(
@@ -770,7 +770,7 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "server/auth/passwords/test_hasher.py::test_a_full_queue_refuses_at_once_and_opens_again",
         ),
         Bound(
-            "share of one account in all places: those that wait and one for each thread",
+            "share of one account in all places: the queue and one for each thread",
             "server.auth.passwords.fair_queue.ACCOUNT_SHARE",
             "503 `api.process.overloaded` with `Retry-After`, for the one that has hashed the most",
             "server/auth/passwords/test_fair_queue.py::"
@@ -802,39 +802,39 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "server/auth/strategies/x509/test_chain.py::test_oversized_certificates",
         ),
         Bound(
-            "certificates between it and an authority",
+            "intermediate certificates of a chain",
             "server.auth.strategies.x509.chain.MOST_DEPTH",
             "401",
             "server/auth/strategies/x509/test_chain.py::test_a_chain_has_an_end",
         ),
         Bound(
-            "certificates a client shows, and a header field holds, that are looked at",
+            "certificates from a client, or in a header field, that are read",
             "server.auth.strategies.x509.proxy_header.MOST_CERTIFICATES",
-            "further ones are not looked at",
+            "further ones are ignored",
             "server/auth/strategies/x509/test_proxy_header.py::test_the_chain_beside",
         ),
         Bound(
-            "characters of a field with a certificate",
+            "characters of a header field with a certificate",
             "server.auth.strategies.x509.proxy_header.MOST_FIELD_CHARACTERS",
             "401",
             "server/auth/strategies/x509/test_proxy_header.py::test_what_is_not_exactly_one",
         ),
         Bound(
-            "bytes of a file of authorities or revocations",
+            "bytes of a file with CA certificates or CRLs",
             "server.auth.strategies.x509.trust_store.MOST_FILE_BYTES",
-            "no start; while running the file counts as it was",
+            "refused at the start; while running, the previous contents stay in use",
             "server/auth/strategies/x509/test_chain.py::test_files_are_bounded",
         ),
         Bound(
             "sessions kept in memory",
             "limits.liveSessions",
-            "the oldest is read again when it comes",
+            "the oldest is read from the store when it is used again",
             "server/api/test_cached_results.py::test_few_sessions_in_memory",
         ),
         Bound(
             "sessions of one user (0: any number)",
             "security.authToken.maxSessions",
-            "his oldest ends",
+            "the oldest is revoked",
             "server/auth/sessions/test_sessions.py::test_a_further_login_ends_the_oldest_session",
         ),
         Bound(
@@ -850,15 +850,15 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
             "server/auth/accounts/test_users.py::test_what_is_refused_leaves_nothing",
         ),
         Bound(
-            "events of the audit trail",
+            "events of the audit log",
             "security.audit.maxEvents",
-            "the most frequent kind gives way",
+            "the oldest of the most frequent kind are deleted",
             "server/auth/audit/test_log.py::test_a_flood_pushes_out_itself",
         ),
         Bound(
             "frames of statistics",
             "stats.ttl",
-            "the oldest is forgotten",
+            "the oldest is dropped",
             "server/api/test_metrics.py::test_frames_are_bounded",
         ),
     ),
@@ -866,19 +866,20 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
 
 _INTRODUCTION = """# Limits
 
-This page is made by `python -m tests.tools.limits`; a test fails when it is out of date, or when a
-test it names is not there.
-Everything a peer can make grow has a bound, and each is tested at it and
-beyond it. Settings are those of [configuration.md](configuration.md); what is no setting is marked
-as fixed. 0 stands for no bound where that is said.
+This page is generated by `python -m tests.tools.limits`; a test fails when it is out of date, or
+when a test it names does not exist.
 
-Times are those of the monotonic clock, but the ends of sessions, which outlive the server: they are
-times of day. A system clock that is moved while the server runs is followed at no more than a tenth
-above or below the speed of time, so that nothing that ended comes back and nothing ends early by
-more than that. What is set while the server is down is believed.
+Everything that a client can make grow has a limit, which is tested at the limit and beyond it.
+Settings are those of [configuration.md](configuration.md); limits without a setting are marked as
+fixed. 0 means no limit where that is stated.
 
-Floods are answered in turns: of what one connection sends only so much is understood before all
-others had theirs, and until then nothing more of it is read.
+Timeouts use the monotonic clock. Sessions outlive the server, so their expiry is a time of day. If
+the system clock is set while the server runs, the server follows it at no more than a tenth above
+or below real time: no expired session becomes valid again, and none expires early by more than
+that. A clock that is set while the server is stopped is trusted.
+
+Connections are served in turns: only a limited amount of one connection's input is parsed before
+all others have been served, and until then no more of it is read.
 """
 
 

@@ -90,7 +90,10 @@ class _Expression:
             else:
                 last = self._escaped() if character == "\\" else character
                 if is_range:
-                    ranges.append((members.pop(), last))
+                    first = members.pop()
+                    if first > last:
+                        raise malformed("regexp contains a range whose end is before its start")
+                    ranges.append((first, last))
                 else:
                     members.append(last)
                 is_range = False

@@ -16,7 +16,7 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 from tests.support.certificates import Authority
 from tests.support.waiting import until
 
-USERNAME, PASSWORD = "letters", "what-the-mail-server-knows"
+USERNAME, PASSWORD = "mailer", "what-the-mail-server-knows"
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
