@@ -81,7 +81,7 @@ def is_posted_back(services: Services, request: Request) -> bool:
     return getattr(strategy, "takes_forms", False) is True
 
 
-async def put_aside(services: Services, request: Request, name: str) -> Outcome:
+async def suspend(services: Services, request: Request, name: str) -> Outcome:
     """Store a form that a provider's page has posted, and redirect the browser to fetch it with its
     cookie and with a key that is sent to no one else.
 
@@ -89,7 +89,7 @@ async def put_aside(services: Services, request: Request, name: str) -> Outcome:
     """
     body = request.body if isinstance(request.body, dict) else {}
     state = body[_state_field_of(strategy_of(services, request))]
-    key = await services.logins.put_aside(name, state, body, services.addresses.of(request))
+    key = await services.logins.suspend(name, state, body, services.addresses.of(request))
     # A relative redirect to the same path, whatever prefix a proxy adds (RFC 3986 §5.3).
     headers = {"location": f"?{urlencode({_STATE: str(state), 'form': key})}"}
     return Outcome(None, status=303, headers=headers, is_private=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
-from server.auth.passwords.policies import NOBODY, Scope
+from server.auth.passwords.policies import NO_USERS, Scope
 
 BY_API_KEY = "api:key"
 """In an `amr`: the session was created with an API key. Names of strategies have no colon."""
@@ -103,7 +103,7 @@ class MfaPolicy:
     `is_open` means that everyone may do everything.
     """
 
-    required_for: Scope = NOBODY
+    required_for: Scope = NO_USERS
     factors: tuple[str, ...] = ()
     exempt: frozenset[str] = frozenset()
     recent_ms: float = DEFAULT_RECENT_MS
@@ -117,7 +117,7 @@ class MfaPolicy:
     def is_sufficient(self, assurance: Assurance, kind: TokenKind) -> bool:
         """Return whether a token is sufficient where a second factor is required; the absence of a
         token always is, since it authenticates no user."""
-        if self.required_for == NOBODY or self.is_open or kind is TokenKind.NONE:
+        if self.required_for == NO_USERS or self.is_open or kind is TokenKind.NONE:
             return True
         is_key = kind is TokenKind.API_KEY or BY_API_KEY in assurance.amr
         return (is_key and not self.keys_need_it) or self.has_factor(assurance)

@@ -11,7 +11,7 @@ def check_session(seen: Json) -> None:
         "expiresAt": None,
         "kuid": "-1",
         "valid": True,
-    }  # docs/api/transport.md
+    }  # docs/api/clients.md#checklist
     claims = jwt.decode(seen["token"], options={"verify_signature": False})
     assert (claims["_id"], claims["exp"] - claims["iat"]) == ("admin", 3600)
     assert seen["user"] == {"_id": "admin", "profileIds": ["admin"]}
@@ -20,7 +20,9 @@ def check_session(seen: Json) -> None:
     assert check["expiresAt"] // 1000 == claims["exp"]
     assert seen["isAuthenticated"] is True
     everything = dict.fromkeys(("controller", "action", "index", "collection"), "*")
-    assert seen["rights"] == [everything | {"value": "allowed"}]  # docs/api/security.md
+    assert seen["rights"] == [
+        everything | {"value": "allowed"}
+    ]  # docs/api/security.md#listed-rights
     assert seen["strategies"] == ["local"]
     assert seen["after"]["_id"] == "-1"
     assert seen["after"]["check"]["valid"] is False

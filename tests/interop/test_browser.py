@@ -1,5 +1,5 @@
 """A real browser: the SDK's bundle over both transports, its cookie mode, and subprotocols
-(docs/api/transport.md)."""
+(docs/api/clients.md#javascript-sdk)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,7 +66,7 @@ def test_session_in_a_browser(server: Served, packages: Path, tmp_path: Path) ->
     check_session(seen["http"])
 
 
-NOBODY = {"_id": "-1", "kuid": "-1", "valid": True, "script": ""}
+ANONYMOUS = {"_id": "-1", "kuid": "-1", "valid": True, "script": ""}
 ADMIN = {"_id": "admin", "kuid": "admin", "valid": True, "script": ""}
 
 
@@ -87,10 +87,10 @@ FAR = NEAR | {"socket": "-1"}
 
 @pytest.mark.parametrize("transport", ["http", "websocket"])
 def test_session_in_a_cookie(packages: Path, tmp_path: Path, transport: str) -> None:
-    """The SDK's cookie mode (docs/api/transport.md), from a page of an origin that is allowed by
-    name: log in, refresh, load the page anew, log out. In between the same browser shows pages of
-    other origins, which get nothing: one on another port, to whose requests browsers do add the
-    cookie (S11, H5, H9), and one of another site."""
+    """The SDK's cookie mode (docs/api/clients.md#cookie-mode), from a page of an origin that is
+    allowed by name: log in, refresh, load the page anew, log out. In between the same browser shows
+    pages of other origins, which get nothing: one on another port, to whose requests browsers do
+    add the cookie (S11, H5, H9), and one of another site."""
     files = page_files(packages, "cookies.html")
     with (
         static_site(files) as (port, outcomes),
@@ -114,7 +114,7 @@ def test_session_in_a_cookie(packages: Path, tmp_path: Path, transport: str) -> 
                 left = take(outcomes, errors)
     failed = [seen for seen in (entered, stayed, *intruders, left) if "error" in seen]
     assert failed == []
-    assert (entered["before"], entered["given"], entered["after"]) == (NOBODY, None, ADMIN)
+    assert (entered["before"], entered["given"], entered["after"]) == (ANONYMOUS, None, ADMIN)
     if transport == "http":
         assert list(entered["refreshed"]) == ["_id", "expiresAt", "ttl"]
     # Over WebSocket the SDK gives up each request that changes the cookie, and still makes it.
@@ -122,5 +122,5 @@ def test_session_in_a_cookie(packages: Path, tmp_path: Path, transport: str) -> 
     assert entered["again"] == ADMIN
     assert stayed == ADMIN
     assert intruders == [NEAR, FAR]
-    assert (left["before"], left["after"]) == (ADMIN, NOBODY)
+    assert (left["before"], left["after"]) == (ADMIN, ANONYMOUS)
     assert {*entered["events"], *left["events"]} == given_up

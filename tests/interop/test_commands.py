@@ -15,7 +15,7 @@ TYPE = "Content-Type: application/json"
 
 
 def test_curl(server: Served) -> None:
-    """Log in, ask who I am, log out: then the token is worth nothing (docs/api/transport.md)."""
+    """Log in, ask who I am, log out: then the token is worth nothing (docs/api/clients.md#curl)."""
     curl = [find_program("curl"), "--silent", "--show-error", "--max-time", "30"]
     address = f"http://localhost:{server.port}"
     printed = run([*curl, f"{address}/_login/local", "-H", TYPE, "-d", ACCOUNT])
@@ -41,7 +41,7 @@ def test_curl_compressed(server: Served) -> None:
 
 
 def test_wscat(server: Served, packages: Path, tmp_path: Path) -> None:
-    """One request from the command line; the answer is one line (docs/api/transport.md)."""
+    """One request from the command line; the answer is one line (docs/api/clients.md#wscat)."""
     request = {"controller": "auth", "action": "getCurrentUser", "jwt": server.login()}
     wscat = [find_program("node"), str(packages / ".bin" / "wscat")]
     command = [*wscat, "-c", f"ws://localhost:{server.port}", "--execute", json.dumps(request)]

@@ -1,5 +1,5 @@
 """Logins with real providers of OpenID Connect: one in Node that is certified, in a real browser,
-and one in Python (docs/api/strategies.md)."""
+and one in Python (docs/api/strategies.md#multi-step-logins)."""
 
 import http.client
 import json

@@ -25,13 +25,13 @@ CHECKS = (
 CONFIGURATION = '[parameters]\n"path.strategy" = "local"\n"path.userId" = "admin"\n'
 EXAMPLES = 6
 # The whole API wants the time; anonymous is refused nearly everywhere, an application sees little.
-LONGEST_S = {("admin", "kuzzle"): 20, ("nobody", "kuzzle"): 10, ("admin", "app"): 5}
+LONGEST_S = {("admin", "kuzzle"): 20, ("nobody", "kuzzle"): 10, ("admin", "app"): 20}
 
 
 @pytest.mark.parametrize(("caller", "scope"), LONGEST_S)
 def test_generated_requests(server: Served, tmp_path: Path, caller: str, scope: str) -> None:
-    """docs/api/server.md openapi; docs/api/differences.md: bad input is the caller's fault, and
-    told as documented."""
+    """docs/api/server.md#openapi; docs/api/differences.md#wrong-types: bad input is the caller's
+    fault, and told as documented."""
     address = f"http://127.0.0.1:{server.port}/_openapi?scope={scope}"
     (tmp_path / "schemathesis.toml").write_text(CONFIGURATION)
     options = ["--checks", ",".join(CHECKS), "--max-examples", str(EXAMPLES), "--seed", "1"]

@@ -1,4 +1,5 @@
-"""The JavaScript SDK, unmodified, in Node: over WebSocket and over HTTP (docs/api/transport.md)."""
+"""The JavaScript SDK, unmodified, in Node: over WebSocket and over HTTP
+(docs/api/clients.md#javascript-sdk, #kourou)."""
 
 import jwt
 import pytest
@@ -40,7 +41,8 @@ def test_administration(empty_server: Served, run_script: RunScript, transport: 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_roles_and_profiles(server: Served, run_script: RunScript, transport: str) -> None:
-    """docs/api/security.md, through the SDK's own objects."""
+    """docs/api/security.md#role-actions, #profile-actions, #bulk-deletes, through the SDK's own
+    objects."""
     seen = run_script("grant.cjs", transport, server.port, "admin", PASSWORD)
     rights = {"document": {"actions": {"get": True, "delete": False}}}
     policies = [{"roleId": "reader", "restrictedTo": [{"index": "nyc", "collections": ["taxi"]}]}]
@@ -79,7 +81,8 @@ def test_roles_and_profiles(server: Served, run_script: RunScript, transport: st
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_users_and_their_credentials(server: Served, run_script: RunScript, transport: str) -> None:
-    """docs/api/security.md: an administrator changes users and what they log in with."""
+    """docs/api/security.md#user-actions, #credential-actions: an administrator changes users and
+    what they log in with."""
     account = {"username": "ann", "kuid": "ann"}
     fields = ["username", "password"]
     assert run_script("manage_users.cjs", transport, server.port, "admin", PASSWORD) == {
@@ -144,8 +147,8 @@ def test_requests_of_kourou(server: Served, run_script: RunScript, transport: st
 def test_exports_and_imports_of_kourou(
     server: Served, run_script: RunScript, transport: str
 ) -> None:
-    """docs/api/transport.md: what one command wrote down another brings back, all of it at once;
-    who exists already is told so. Numbers of a command line are text."""
+    """docs/api/clients.md#kourou: what one command wrote down another brings back, all of it at
+    once; who exists already is told so. Numbers of a command line are text."""
     exists = "security.user.already_exists"
     assert run_script("move.cjs", transport, server.port, "admin", PASSWORD) == {
         "roles": dict.fromkeys(("admin", "anonymous", "default", "reader"), "done"),
@@ -162,14 +165,14 @@ def test_exports_and_imports_of_kourou(
 
 def test_pings(server: Served, run_script: RunScript) -> None:
     """A ping frame gets a pong frame, the message `{"p":1}` gets `{"p":2}`
-    (docs/api/transport.md)."""
+    (docs/api/clients.md#websocket-connections)."""
     assert run_script("pings.cjs", server.port) == {"frame": True, "message": {"p": 2}}
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_searches(server: Served, run_script: RunScript, transport: str) -> None:
     """Pages by `next` in its three ways, searches of everything, mappings
-    (docs/api/transport.md)."""
+    (docs/api/clients.md#results-the-sdk-reads)."""
     keyword = {"type": "keyword"}
     assert run_script("search.cjs", transport, server.port, PASSWORD) == {
         "from": {"total": 5, "seen": [["u0", "u1"], ["u2", "u3"], ["u4"]]},

@@ -1,5 +1,5 @@
 """The JavaScript SDK's way through authentication, unmodified: what it does when its token ends,
-when the server comes and goes, and with keys (docs/api/transport.md)."""
+when the server comes and goes, and with keys (docs/api/clients.md#session-state)."""
 
 from pathlib import Path
 

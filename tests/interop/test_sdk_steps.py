@@ -1,4 +1,5 @@
-"""The JavaScript SDK, unmodified, goes through logins of several steps (docs/api/strategies.md)."""
+"""The JavaScript SDK, unmodified, goes through logins of several steps
+(docs/api/strategies.md#multi-step-logins)."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,5 @@
-"""Tokens verified without the server, by other people's libraries (docs/api/differences.md)."""
+"""Tokens verified without the server, by other people's libraries
+(docs/api/differences.md#session-token)."""
 
 from pathlib import Path
 

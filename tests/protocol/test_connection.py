@@ -289,8 +289,8 @@ FROM_A_PAGE = {
 
 @pytest.mark.parametrize("name", FROM_A_PAGE)
 def test_a_page_may_read_why_its_body_was_refused(name: str) -> None:
-    """docs/api/transport.md: without its origin in the answer a browser tells it of a network
-    error."""
+    """docs/api/transport.md#malformed-requests: without its origin in the answer a browser tells it
+    of a network error."""
     rest, status = FROM_A_PAGE[name]
     for parts in cuts(POST + b"Origin: http://b\r\n" + rest):
         _, out, _ = run(parts, WIRE)

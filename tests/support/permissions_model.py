@@ -1,5 +1,5 @@
-"""docs/api/security.md row by row, as plainly as they are written: what the compiled rights must
-agree with."""
+"""docs/api/security.md#rights, #listed-rights row by row, as plainly as they are written: what the
+compiled rights must agree with."""
 
 Documents = dict[str, dict]
 """Roles or profiles by id, as the API shows them."""

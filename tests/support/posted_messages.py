@@ -1,4 +1,4 @@
-"""Letters with codes that a program has put into a folder, and servers that send them."""
+"""EmailMessages with codes that a program has put into a folder, and servers that send them."""
 
 import json
 from collections.abc import AsyncIterator

@@ -8,7 +8,7 @@ from server.api.actions import Outcome, action
 from server.api.arguments import body_text, check_retries, read_body, read_flag, read_text
 from server.api.audited import source_of
 from server.api.context import Services
-from server.api.login_steps import enter_claim, is_posted_back, put_aside, read_attempt, send_on
+from server.api.login_steps import enter_claim, is_posted_back, read_attempt, send_on, suspend
 from server.api.results import describe_session, shown_expiry, write_check, write_login, write_user
 from server.auth.assurance import Assurance
 from server.auth.login.flow import Claim, Visit
@@ -35,7 +35,7 @@ async def login(services: Services, caller: Caller, request: Request) -> Outcome
     `previousToken`, in the body or beside it, a former token of the account, expired or not."""
     name = read_text(request, "strategy")
     if is_posted_back(services, request):
-        return await put_aside(services, request, name)
+        return await suspend(services, request, name)
     services.issuer.limits.lifetime_ms(request.args.get("expiresIn"))
     browser = services.browsers.of(request)
     devices = await services.devices.shown_by(request)
@@ -124,10 +124,10 @@ async def check_token(services: Services, caller: Caller, request: Request) -> J
 )
 async def get_current_user(services: Services, caller: Caller, request: Request) -> Json | Outcome:
     """Return the caller's own user document and the strategies they can log in with."""
-    ways_in = await services.strategies.ways_of(caller.kuid)
+    methods = await services.strategies.ways_of(caller.kuid)
     user = caller.person.user
-    shown = {"_id": user.kuid, "_source": user.source(), "strategies": ways_in.names}
-    return shown if ways_in.is_certain else Outcome(shown)
+    shown = {"_id": user.kuid, "_source": user.source(), "strategies": methods.names}
+    return shown if methods.is_certain else Outcome(shown)
 
 
 @action(

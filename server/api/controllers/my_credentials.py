@@ -123,7 +123,7 @@ async def delete_my_credentials(services: Services, caller: Caller, request: Req
     the current password."""
     name, one = read_strategy(services, request), read_credential_id(request)
     by = principal_of(services, caller, request)
-    await services.credentials.delete(name, caller.kuid, by, one=one, keeps_a_way_in=True)
+    await services.credentials.delete(name, caller.kuid, by, one=one, keeps_a_method=True)
     return {"acknowledged": True}
 
 

@@ -89,7 +89,7 @@ async def delete_credentials(services: Services, caller: Caller, request: Reques
     _check_id(kuid)
     one = read_credential_id(request)
     by = principal_of(services, caller, request)
-    await services.credentials.delete(name, kuid, by, one=one, keeps_a_way_in=False)
+    await services.credentials.delete(name, kuid, by, one=one, keeps_a_method=False)
     return {"acknowledged": True}
 
 

@@ -170,9 +170,9 @@ class Credentials:
         return await strategy.make_reset_token(kuid)
 
     async def delete(
-        self, name: str, kuid: str, by: Principal, *, one: str | None = None, keeps_a_way_in: bool
+        self, name: str, kuid: str, by: Principal, *, one: str | None = None, keeps_a_method: bool
     ) -> None:
-        """Delete a user's credentials, or `one` of several keys; with `keeps_a_way_in` ApiError 412
+        """Delete a user's credentials, or `one` of several keys; with `keeps_a_method` ApiError 412
         if the user has no others to log in with."""
         strategy = self._strategies.get(name)
         await self._step_up.check_method(by, kuid, name, is_present=True)
@@ -184,7 +184,7 @@ class Credentials:
                 prepared = await strategy.delete_one(kuid, one)
             else:
                 prepared = await strategy.delete(kuid)
-            is_last = keeps_a_way_in and not prepared.left
+            is_last = keeps_a_method and not prepared.left
             guards = await self._other_login_method(name, kuid) if is_last else []
             return Prepared({}, [*guards, *prepared.changes])
 

@@ -13,7 +13,7 @@ from typing import Protocol, cast, runtime_checkable
 from protocol.errors import ApiError, error
 from server.auth.assurance import Assurance, MfaPolicy, Principal, TokenKind
 from server.auth.audit.events import tell
-from server.auth.passwords.policies import NOBODY, roles_in
+from server.auth.passwords.policies import NO_USERS, roles_in
 from server.auth.strategies.base import SecondFactor
 from server.auth.strategies.registry import Strategies
 from server.storage.base import Storage
@@ -62,7 +62,7 @@ class StepUp:
     @property
     def is_on(self) -> bool:
         """Whether there are second factors, or users who must have one."""
-        return self.policy.required_for != NOBODY or bool(self.factors())
+        return self.policy.required_for != NO_USERS or bool(self.factors())
 
     def factors(self) -> dict[str, SecondFactor]:
         """Return the second factors available now, by name."""
@@ -79,7 +79,7 @@ class StepUp:
     async def is_required(self, kuid: str, profile_ids: Iterable[str]) -> bool:
         """Return whether a user with these profiles must have a second factor."""
         scope, profiles = self.policy.required_for, tuple(profile_ids)
-        if scope == NOBODY:
+        if scope == NO_USERS:
             return False
         roles = await roles_in(self._storage, profiles) if scope.roles else set()
         return scope.includes(kuid, profiles, roles)

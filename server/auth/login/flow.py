@@ -284,13 +284,13 @@ class Logins:
             if write.is_counted and not write.is_made:
                 self._writes.take_back(address)
 
-    async def put_aside(
+    async def suspend(
         self, name: str, state: object, form: Mapping[str, object], address: str
     ) -> str:
         """Store what a provider's page has posted until the browser that began requests it, and
         return the key that it must send as the argument `form`; 401 for a state that no step has,
         or that already has a form."""
-        key = await self._pending.put_aside(state, name, form, address=address)
+        key = await self._pending.suspend(state, name, form, address=address)
         tell(ending=Ending.PENDING)
         return key
 

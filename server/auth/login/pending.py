@@ -199,7 +199,7 @@ class PendingLogins:
             cast("str | None", row["kuid"]),
         )
 
-    async def put_aside(
+    async def suspend(
         self, state: object, strategy: str, form: Mapping[str, object], *, address: str
     ) -> str:
         """Store a form for a step until the browser that began requests it, once, and return the

@@ -28,7 +28,7 @@ class Scope:
     """The users a policy applies to: all, or those selected by user ID, by one of their profiles or
     by one of their roles."""
 
-    everybody: bool = False
+    includes_all: bool = False
     users: frozenset[str] = frozenset()
     profiles: frozenset[str] = frozenset()
     roles: frozenset[str] = frozenset()
@@ -36,7 +36,7 @@ class Scope:
     def includes(self, kuid: str | None, profiles: Iterable[str], roles: Iterable[str]) -> bool:
         """Return whether a user with these profiles and roles is included."""
         return (
-            self.everybody
+            self.includes_all
             or kuid in self.users
             or not self.profiles.isdisjoint(profiles)
             or not self.roles.isdisjoint(roles)
@@ -51,7 +51,7 @@ class Demands:
     """
 
     expires_after_ms: float = _NO_END
-    must_be_his_own: bool = False
+    must_be_set_by_user: bool = False
     forbids_login: bool = False
     remembered: int = 0
     patterns: tuple[Pattern, ...] = ()
@@ -109,7 +109,8 @@ def _join(found: Iterable[Demands], *, is_exempt: bool) -> Demands:
     for one in found:
         joined = Demands(
             expires_after_ms=min(joined.expires_after_ms, one.expires_after_ms),
-            must_be_his_own=joined.must_be_his_own or (one.must_be_his_own and not is_exempt),
+            must_be_set_by_user=joined.must_be_set_by_user
+            or (one.must_be_set_by_user and not is_exempt),
             forbids_login=joined.forbids_login or one.forbids_login,
             remembered=max(joined.remembered, one.remembered),
             patterns=joined.patterns + one.patterns,
@@ -136,7 +137,7 @@ def _read_policy(name: str, written: Mapping[str, object]) -> Policy:
     pattern = given.get("passwordRegex")
     demands = Demands(
         expires_after_ms=cast(float, given.get("expiresAfter", _NO_END)),
-        must_be_his_own=bool(given.get("mustChangePasswordIfSetByAdmin")),
+        must_be_set_by_user=bool(given.get("mustChangePasswordIfSetByAdmin")),
         forbids_login=bool(given.get("forbidLoginInPassword")),
         remembered=cast(int, given.get("forbidReusedPasswordCount", 0)),
         patterns=(pattern,) if isinstance(pattern, Pattern) else (),
@@ -146,7 +147,7 @@ def _read_policy(name: str, written: Mapping[str, object]) -> Policy:
 
 def read_whom(value: object) -> Scope:
     """Read a setting of the kind `WHOM`."""
-    return NOBODY if value == "nobody" else _read_scope("", value)
+    return NO_USERS if value == "nobody" else _read_scope("", value)
 
 
 def _check_whom(value: object) -> object | None:
@@ -157,7 +158,7 @@ def _check_whom(value: object) -> object | None:
     return value
 
 
-NOBODY = Scope()
+NO_USERS = Scope()
 WHOM: Kind[object] = Kind(
     '"*", "nobody", or a table with lists of ids: users, profiles, roles', _check_whom
 )
@@ -166,7 +167,7 @@ WHOM: Kind[object] = Kind(
 
 def _read_scope(name: str, written: object) -> Scope:
     if written == "*":
-        return Scope(everybody=True)
+        return Scope(includes_all=True)
     keys = {"users", "profiles", "roles"}
     if not isinstance(written, dict) or not written or not written.keys() <= keys:
         raise ConfigError(f'{name}: expected "*", or a table with {_listed(keys)}')

@@ -293,7 +293,7 @@ class Local:
     async def _check_may_log_in(self, row: Row, kuid: str) -> None:
         """Raise ApiError, with a reset token, if the user must choose another password first."""
         demands = await self._policies.demands_of(kuid)
-        if demands.must_be_his_own and _data_of(row).get("updater") != kuid:
+        if demands.must_be_set_by_user and _data_of(row).get("updater") != kuid:
             refused = "must_change_password"
         elif self._clock_ms() > _set_at_ms(row) + demands.expires_after_ms:
             refused = "expired_password"

@@ -1,4 +1,5 @@
-"""Requests from both transports and the envelope: docs/api/transport.md to §4, §7."""
+"""Requests from both transports and the envelope: docs/api/transport.md#request, #envelope,
+#websocket"""
 
 import orjson
 import pytest
@@ -135,7 +136,7 @@ def test_query_spreads_its_payload() -> None:
 def test_only_the_payloads_volatile_counts_in_a_query(
     payload: dict[str, object], volatile: object, padding: str
 ) -> None:
-    """docs/api/transport.md."""
+    """docs/api/transport.md#the-query-endpoint."""
     body = orjson.dumps({**payload, "padding": padding})
     request = http("POST /_query", 'X-Kuzzle-Volatile: {"h":1}', body=body)
     if request.unread is not None:

@@ -1,4 +1,5 @@
-"""Request bodies: docs/api/transport.md, every bound at its limit and one past it (T13, H7)."""
+"""Request bodies: docs/api/transport.md#http-requests, #bodies, every bound at its limit and one
+past it (T13, H7)."""
 
 import gzip
 import json

@@ -1,4 +1,5 @@
-"""The Cookie field read, the Set-Cookie field written (docs/api/auth.md, RFC 6265)."""
+"""The Cookie field read, the Set-Cookie field written (docs/api/auth.md#token-sources, RFC
+6265)."""
 
 import pytest
 from hypothesis import given
@@ -75,7 +76,7 @@ def test_cookies_that_can_be_read(header: str, value: str | None) -> None:
     ],
 )
 def test_cookies_that_are_refused(header: str) -> None:
-    """docs/api/auth.md."""
+    """docs/api/auth.md#token-sources."""
     with pytest.raises(ApiError) as refused:
         read_cookie(header, NAME)
     assert (refused.value.id, refused.value.status) == ("security.cookie.invalid", 401)
@@ -113,7 +114,7 @@ def test_other_cookies_change_nothing(value: str, others: list[str], data: st.Da
     ],
 )
 def test_cookies_are_written(expires: str | None, is_secure: bool, written: str) -> None:
-    """docs/api/auth.md; docs/api/differences.md adds `Secure`."""
+    """docs/api/auth.md#cookies; docs/api/differences.md#cookie-attributes adds `Secure`."""
     assert write_cookie("n", "v", expires=expires, is_secure=is_secure) == written
 
 

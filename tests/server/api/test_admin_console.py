@@ -1,5 +1,5 @@
 """The requests of the admin console and of `kourou app:doctor`, with the arguments they are sent
-with, and what these programs read of the answers (docs/api/transport.md)."""
+with, and what these programs read of the answers (docs/api/clients.md#kourou, #admin-console)."""
 
 from dataclasses import dataclass
 
@@ -165,7 +165,7 @@ def holds(value: object, shown: object) -> bool:
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("step", ROWS)
 async def test_requests_of_an_administrator(server: Running, transport: str, step: str) -> None:
-    """docs/api/transport.md app:doctor and §3, row by row; unknown top-level members are
+    """docs/api/clients.md#kourou app:doctor and §3, row by row; unknown top-level members are
     ignored."""
     token = await server.create_admin()
     for name in filter(None, (ROWS[step].first, step)):
@@ -175,7 +175,7 @@ async def test_requests_of_an_administrator(server: Running, transport: str, ste
 async def check(server: Running, transport: str, row: Row, token: str) -> None:
     """Ask what a row asks, and compare."""
     body = {"token": token} if row.body == {"token": TOKEN} else row.body
-    # The SDK sends no token with these two (docs/api/transport.md).
+    # The SDK sends no token with these two (docs/api/clients.md#requests-of-the-sdk).
     sent = None if row.name in ("auth:login", "auth:checkToken") else token
     args = {"volatile": VOLATILE, **(row.args or {})}
     answer = await server.call(transport, row.name, token=sent, body=body, **args)
@@ -186,8 +186,8 @@ async def check(server: Running, transport: str, row: Row, token: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_first_steps(server: Running, transport: str) -> None:
-    """docs/api/transport.md "start", "session" and "first admin": on a server that has no
-    administrator, asked by somebody without a token."""
+    """docs/api/clients.md#admin-console "start", "session" and "first admin": on a server that has
+    no administrator, asked by somebody without a token."""
     asked = await server.call(transport, "server:adminExists", volatile=VOLATILE)
     assert asked["result"] == {"exists": False}
     asked = await server.call(transport, "auth:checkToken", body={}, cookieAuth=False)
@@ -204,7 +204,8 @@ async def test_first_steps(server: Running, transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_admin_exists_is_not_for_everybody(server: Running, transport: str) -> None:
-    """docs/api/transport.md "start": 401 and 403 count as yes, anything else would not."""
+    """docs/api/clients.md#admin-console "start": 401 and 403 count as yes, anything else would
+    not."""
     user = await server.create_user(await server.create_admin(), "ann")
     for token, status in ((None, 401), (user, 403)):
         asked = await server.call(transport, "server:adminExists", token=token)
@@ -213,7 +214,7 @@ async def test_admin_exists_is_not_for_everybody(server: Running, transport: str
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_password_reset(server: Running, transport: str) -> None:
-    """docs/api/transport.md "password reset": `result.jwt` of the plugin's action."""
+    """docs/api/clients.md#admin-console "password reset": `result.jwt` of the plugin's action."""
     token = await server.create_admin()
     made = await server.call(transport, f"{PLUGIN}:getResetPasswordToken", token=token, _id="admin")
     body = {"password": "another password", "token": made["result"]["resetToken"]}
@@ -222,8 +223,8 @@ async def test_password_reset(server: Running, transport: str) -> None:
 
 
 async def test_description_of_the_api(server: Running) -> None:
-    """docs/api/transport.md "API list": the document itself, and the `room` its socket waits
-    for."""
+    """docs/api/clients.md#admin-console "API list": the document itself, and the `room` its socket
+    waits for."""
     socket = await server.open_socket()
     token = await server.create_admin()
     asked = {"controller": "server", "action": "openapi", "jwt": token, "requestId": "r1"}
@@ -236,7 +237,8 @@ async def test_description_of_the_api(server: Running) -> None:
 async def test_clients_that_are_too_old(
     server: Running, transport: str, volatile: dict[str, str]
 ) -> None:
-    """docs/api/transport.md "id relied upon", docs/api/errors.md: and how its text begins."""
+    """docs/api/clients.md#admin-console "id relied upon", docs/api/errors.md: and how its text
+    begins."""
     asked = await server.call(transport, "server:publicApi", volatile=volatile)
     assert told(asked, "id", "status") == {
         "id": "api.process.incompatible_sdk_version",
@@ -258,7 +260,7 @@ async def test_clients_that_are_too_old(
 async def test_pages_about_documents(
     server: Running, transport: str, name: str, args: dict[str, object]
 ) -> None:
-    """docs/api/transport.md "out of scope": a clean error."""
+    """docs/api/clients.md#admin-console "out of scope": a clean error."""
     asked = await server.call(transport, name, token=await server.create_admin(), **args)
     assert told(asked, "id", "status", "props") == {
         "id": "api.process.controller_not_found",

@@ -1,6 +1,6 @@
-"""What `security` and `server` refuse in arguments, line by line (docs/api/security.md;
-docs/api/server.md; docs/api/transport.md): the error and what it names, before anything else is
-looked at."""
+"""What `security` and `server` refuse in arguments, line by line (docs/api/security.md#validation;
+docs/api/server.md; docs/api/transport.md#arguments): the error and what it names, before anything
+else is looked at."""
 
 import pytest
 
@@ -18,14 +18,14 @@ ROLE = {"controllers": {"auth": {"actions": {"checkToken": True}}}}
 PLACES = ["users", "profiles", "roles"]
 WHOLE = {"body": {"content": {"profileIds": ["default"]}, "profileIds": ["default"]}}
 
-# docs/api/security.md: actions that take `_id`.
+# docs/api/security.md#user-actions, #role-actions, #profile-actions: actions that take `_id`.
 OF_AN_ID = (
     *("getUser", "updateUser", "replaceUser", "upsertUser", "deleteUser", "getUserRights"),
     *("getUserStrategies", "revokeTokens", "getRole", "deleteRole", "updateRole", "createRole"),
     *("createOrReplaceRole", "getProfile", "deleteProfile", "getProfileRights", "updateProfile"),
     *("createProfile", "createOrReplaceProfile"),
 )
-# docs/api/security.md: actions that take `strategy`.
+# docs/api/security.md#credential-actions: actions that take `strategy`.
 OF_A_STRATEGY = (
     *("createCredentials", "updateCredentials", "validateCredentials", "hasCredentials"),
     *("getCredentials", "getCredentialsById", "deleteCredentials", "getCredentialFields"),
@@ -41,7 +41,8 @@ def _needed(action: str, name: str, more: dict[str, object]) -> list[Line]:
 
 
 def _profile(restricted: object, error_id: str, *props: object) -> list[Line]:
-    """Give the lines of a profile with a policy restricted like this (docs/api/security.md)."""
+    """Give the lines of a profile with a policy restricted like this
+    (docs/api/security.md#profiles)."""
     policy = {"roleId": "default", "restrictedTo": restricted}
     args: dict[str, object] = {"_id": "p", "body": {"policies": [policy]}}
     where, *rest = props
@@ -51,16 +52,16 @@ def _profile(restricted: object, error_id: str, *props: object) -> list[Line]:
 
 
 LINES: list[Line] = [
-    # docs/api/transport.md `_id`, text arguments
+    # docs/api/transport.md#arguments `_id`, text arguments
     *(line for action in OF_AN_ID for line in _needed(action, "_id", WHOLE)),
     *((action, {**WHOLE, "_id": ""}, MISSING, ["_id"]) for action in OF_AN_ID),
     *(line for action in OF_A_STRATEGY for line in _needed(action, "strategy", {"_id": "u"})),
     *_needed("checkRights", "userId", {"body": {"controller": "a", "action": "b"}}),
     *_needed("scrollUsers", "scrollId", {}),
     *_needed("scrollProfiles", "scrollId", {}),
-    # docs/api/security.md
+    # docs/api/security.md#roles
     ("createOrReplaceRole", {"_id": "anonymous", "body": ROLE}, "security.role.login_required", []),
-    # docs/api/security.md
+    # docs/api/security.md#profiles
     *_profile("x", TYPE, "", "object[]"),
     *_profile([{}], MISSING, "[0].index"),
     *_profile([{"index": "i", "collections": "x"}], TYPE, "[0].collections", "string[]"),
@@ -81,7 +82,7 @@ LINES: list[Line] = [
         f"{STORAGE}.unknown_index",
         ["i"],
     ),
-    # docs/api/security.md
+    # docs/api/security.md#searches
     *((action, {"from": "x"}, TYPE, ["from", "integer"]) for action in SEARCHES),
     *((action, {"scroll": 5}, TYPE, ["scroll", "string"]) for action in SEARCHES[:2]),
     ("searchRoles", {"lang": "sql"}, INVALID, ["lang", "elasticsearch or koncorde"]),
@@ -91,10 +92,10 @@ LINES: list[Line] = [
         f"{STORAGE}.unknown_query_keyword",
         ["more"],
     ),
-    # docs/api/security.md
+    # docs/api/security.md#bulk-deletes
     *((f"mDelete{kind}", {}, NO_BODY, []) for kind in ("Profiles", "Roles")),
     *((f"mDelete{kind}", {"body": {}}, MISSING, ["body.ids"]) for kind in ("Profiles", "Roles")),
-    # docs/api/security.md
+    # docs/api/security.md#mappings
     *((f"update{kind}Mapping", {}, NO_BODY, []) for kind in ("Profile", "Role")),
     ("refresh", {}, MISSING, ["collection"]),
     ("refresh", {"collection": "keys"}, UNEXPECTED, ["keys", PLACES]),
@@ -127,7 +128,7 @@ async def _everything(server: Running, admin: str) -> list[object]:
 
 
 # Text of a query string, and what `from` is then; None for what is no integer
-# (docs/api/transport.md).
+# (docs/api/transport.md#arguments).
 NUMBERS: list[tuple[str, int | None]] = [
     *(("0", 0), ("2", 2), ("+2", 2), ("2.0", 2), ("2.", 2), ("2e0", 2), ("%202", 2)),
     *(("2abc", 2), ("2_0", 2), ("2%20", 2), ("2,5", 2)),
@@ -137,7 +138,7 @@ NUMBERS: list[tuple[str, int | None]] = [
 
 
 async def test_numbers_in_a_query_string(server: Running) -> None:
-    """docs/api/transport.md args integer: as JavaScript's parseFloat reads them."""
+    """docs/api/transport.md#arguments args integer: as JavaScript's parseFloat reads them."""
     admin = await server.create_admin()
     for kuid in ("a", "b"):
         await server.create_user(admin, kuid)
@@ -155,7 +156,8 @@ async def test_numbers_in_a_query_string(server: Running) -> None:
     "query", ["ids=a,b", "ids=a&ids=b", "ids=%5B%22a%22,%22b%22%5D", "ids=a,b&more=1"]
 )
 async def test_arrays_in_a_query_string(server: Running, query: str) -> None:
-    """docs/api/transport.md args array, legacy; docs/api/transport.md sends commas."""
+    """docs/api/transport.md#arguments args array, legacy; docs/api/clients.md#http-connections
+    sends commas."""
     admin = await server.create_admin()
     for kuid in ("a", "b"):
         await server.create_user(admin, kuid)

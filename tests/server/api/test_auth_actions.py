@@ -39,7 +39,7 @@ STRATEGY = "security.credentials.unknown_strategy"
 LOCAL = "plugin.kuzzle-plugin-auth-passport-local"
 WEAK, NAMED = f"{LOCAL}.weak_password", f"{LOCAL}.login_in_password"
 PLAIN = None
-"""The id of what has none (docs/api/strategies.md)."""
+"""The id of what has none (docs/api/strategies.md#local-errors)."""
 OF_CREDENTIALS = {TOKEN, ANONYMOUS, MISSING, INVALID_TYPE, STRATEGY}
 WITH_BODY = OF_CREDENTIALS | {NO_BODY, INVALID, PLAIN}
 ERRORS: dict[str, set[str | None]] = {
@@ -85,8 +85,8 @@ ERRORS: dict[str, set[str | None]] = {
     "updateSelf": {TOKEN, ANONYMOUS, NO_BODY, INVALID_TYPE, "api.assert.forbidden_argument"},
     "validateMyCredentials": WITH_BODY | {WEAK, NAMED},
 }
-"""What each action may be refused with: docs/api/auth.md, docs/api/strategies.md,
-docs/api/transport.md."""
+"""What each action may be refused with: docs/api/auth.md#api-keys,
+docs/api/strategies.md#the-local-strategy, #login-outcomes, docs/api/transport.md#arguments."""
 
 
 @pytest.fixture
@@ -114,19 +114,20 @@ async def test_row(row: Row, way: str, still_clock: Clock) -> None:
 
 @over_every_way(credentials.ROWS)
 async def test_row_of_credentials(row: Row, way: str, still_clock: Clock) -> None:
-    """docs/api/auth.md, docs/api/strategies.md; security checks P9, P14 and A15."""
+    """docs/api/auth.md, docs/api/strategies.md#local-errors; security checks P9, P14 and A15."""
     await drive(row, way, still_clock)
 
 
 @over_every_way(lifetimes.ROWS)
 async def test_lifetime(row: Row, way: str, still_clock: Clock) -> None:
-    """docs/api/auth.md."""
+    """docs/api/auth.md#expiresin."""
     await drive(row, way, still_clock)
 
 
 @over_every_way(badtokens.ROWS)
 async def test_token_that_is_no_good(row: Row, way: str, still_clock: Clock) -> None:
-    """docs/api/auth.md: the same 401, never a 500; security checks T1, T2, T6, T7 and T10."""
+    """docs/api/auth.md#verification: the same 401, never a 500; security checks T1, T2, T6, T7 and
+    T10."""
     await drive(row, way, still_clock)
 
 

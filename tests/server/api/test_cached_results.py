@@ -442,8 +442,9 @@ async def test_what_is_kept_is_used() -> None:
 
 
 async def test_requests_that_need_a_check_get_it() -> None:
-    """docs/api/transport.md: a page from elsewhere, an old SDK, a malformed message, a token
-    that nobody has, an action nobody may do; each after the same request was answered well."""
+    """docs/api/transport.md#cors, #request-pipeline, #sdk-versions: a page from elsewhere, an old
+    SDK, a malformed message, a token that nobody has, an action nobody may do; each after the same
+    request was answered well."""
     async with new_world() as world:
         token = world.tokens["ann's"]
         await world.server.answer(ask(token))
@@ -468,7 +469,7 @@ async def test_requests_that_need_a_check_get_it() -> None:
 
 
 async def test_a_token_for_one_request_is_good_for_one() -> None:
-    """docs/api/auth.md, also while its user's answer is kept."""
+    """docs/api/auth.md#verification, also while its user's answer is kept."""
     async with new_world() as world:
         services, answer = world.server.services, world.server.answer
         await answer(ask(world.tokens["ann's"]))
@@ -480,7 +481,7 @@ async def test_a_token_for_one_request_is_good_for_one() -> None:
 
 
 async def test_an_expired_token_is_not_live(monkeypatch: pytest.MonkeyPatch) -> None:
-    """docs/api/auth.md: to the millisecond, and nothing has to tell the server."""
+    """docs/api/auth.md#verification: to the millisecond, and nothing has to tell the server."""
     now_ms = NOW_MS
     monkeypatch.setattr("server.app.application.clock_ms", lambda: now_ms)
     async with new_world() as world:
@@ -494,7 +495,7 @@ async def test_an_expired_token_is_not_live(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 async def test_a_user_with_a_limit_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """docs/api/security.md: on every path, from the moment his profile has a limit."""
+    """docs/api/security.md#rate-limits: on every path, from the moment his profile has a limit."""
     monkeypatch.setattr("server.app.application.clock_s", lambda: 1000.0)
     async with new_world() as world:
         answer, token = world.server.answer, world.tokens["ann's"]

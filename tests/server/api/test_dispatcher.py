@@ -29,7 +29,7 @@ NO_RIGHTS = "security.rights.unauthorized"
 async def test_names_come_first(
     server: Running, transport: str, payload: dict, missing: str
 ) -> None:
-    """docs/api/transport.md: before tokens, rights and origins."""
+    """docs/api/transport.md#request-pipeline: before tokens, rights and origins."""
     if transport == "websocket":
         socket = await server.open_socket()
         answer = await socket.ask({**payload, "jwt": "nonsense", "requestId": "r1"})
@@ -65,8 +65,8 @@ async def test_names_come_first(
 async def test_fields_of_the_wrong_type(
     server: Running, transport: str, field: str, value: object, expected: str
 ) -> None:
-    """docs/api/transport.md; docs/api/differences.md: 400 with an id, the connection goes on, no
-    `room` (§7)."""
+    """docs/api/transport.md#request; docs/api/differences.md#messages-that-are-not-requests: 400
+    with an id, the connection goes on, no `room` (§7)."""
     payload = {"controller": "auth", "action": "getCurrentUser", field: value}
     if transport == "websocket":
         socket = await server.open_socket()
@@ -89,7 +89,8 @@ async def test_fields_of_the_wrong_type(
 
 @pytest.mark.parametrize("message", [b"null", b"3", b'"text"', b"true", b"[]", b"[1]"])
 async def test_messages_that_are_no_objects(server: Running, message: bytes) -> None:
-    """docs/api/transport.md; docs/api/differences.md: 400 with an id, never silence."""
+    """docs/api/transport.md#websocket; docs/api/differences.md#messages-that-are-not-requests: 400
+    with an id, never silence."""
     socket = await server.open_socket()
     answer = await socket.ask(message)
     assert told(answer, "id", "status") == {"id": "api.assert.invalid_type", "status": 400}
@@ -99,7 +100,7 @@ async def test_messages_that_are_no_objects(server: Running, message: bytes) -> 
 
 @pytest.mark.parametrize("message", [b"{", b"{]", b"\xef\xbb\xbf{}", b"[" * 5000])
 async def test_messages_that_are_no_json(server: Running, message: bytes) -> None:
-    """docs/api/transport.md."""
+    """docs/api/transport.md#websocket."""
     socket = await server.open_socket()
     answer = await socket.ask(message)
     assert told(answer) == {
@@ -113,7 +114,7 @@ async def test_messages_that_are_no_json(server: Running, message: bytes) -> Non
 
 @pytest.mark.parametrize("transport", ["query", "websocket"])
 async def test_controllers_and_actions_that_do_not_exist(server: Running, transport: str) -> None:
-    """docs/api/transport.md and 13: rights come first."""
+    """docs/api/transport.md#request-pipeline and 13: rights come first."""
     admin = await server.create_admin()
     answer = await server.call(transport, "document:get", token=admin)
     assert told(answer, "id", "code", "status", "props") == {
@@ -144,7 +145,7 @@ async def test_controllers_and_actions_that_do_not_exist(server: Running, transp
 async def test_routes_that_do_not_exist(
     server: Running, method: str, path: str, expected: tuple
 ) -> None:
-    """docs/api/transport.md."""
+    """docs/api/transport.md#routing."""
     http = await server.connect()
     answer = await http.ask(method, path)
     envelope = answer.json
@@ -165,7 +166,7 @@ async def test_routes_that_do_not_exist(
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_targets_exclude_a_single_place(server: Running, transport: str) -> None:
-    """docs/api/transport.md."""
+    """docs/api/transport.md#request-pipeline."""
     targets = [{"index": "i", "collections": ["c"]}]
     answer = await server.call(transport, "auth:getCurrentUser", targets=targets, index="i")
     assert told(answer, "id", "props") == {
@@ -182,7 +183,7 @@ async def test_targets_exclude_a_single_place(server: Running, transport: str) -
 
 
 async def test_origins() -> None:
-    """docs/api/transport.md: before the token; HTTP and the socket's upgrade request."""
+    """docs/api/transport.md#cors: before the token; HTTP and the socket's upgrade request."""
     config = cheap_config()
     http_config = replace(
         config.http, access_control_allow_origin=("http://good.example", "http://too.example")
@@ -211,7 +212,7 @@ async def test_origins() -> None:
 
 
 async def test_origin_patterns() -> None:
-    """docs/api/transport.md, `accessControlAllowOriginUseRegExp`; a pattern matches the whole
+    """docs/api/transport.md#cors, `accessControlAllowOriginUseRegExp`; a pattern matches the whole
     origin."""
     config = cheap_config()
     http_config = replace(
@@ -246,7 +247,7 @@ async def test_origin_patterns() -> None:
 async def test_sdk_versions(
     server: Running, transport: str, volatile: dict, props: list | None
 ) -> None:
-    """docs/api/transport.md; majors are compared as numbers."""
+    """docs/api/transport.md#sdk-versions; majors are compared as numbers."""
     answer = await server.call(transport, "auth:getCurrentUser", volatile=volatile)
     assert answer["volatile"] == volatile
     if props is None:
@@ -273,7 +274,7 @@ async def test_sdk_versions_may_be_ignored() -> None:
 
 @pytest.mark.parametrize("field", ["jwt", "controller", "action", "volatile", "body", "requestId"])
 async def test_the_query_string_steers_nothing(server: Running, field: str) -> None:
-    """docs/api/differences.md."""
+    """docs/api/differences.md#query-string."""
     token = await server.create_admin()
     values = {"jwt": token, "controller": "server", "action": "now"}
     http = await server.connect()
@@ -301,8 +302,8 @@ async def test_the_query_string_steers_nothing(server: Running, field: str) -> N
     ],
 )
 async def test_authorization_headers(server: Running, authorization: str, kuid: str | None) -> None:
-    """docs/api/differences.md; security check H3. White space around a field's value is not part of
-    it."""
+    """docs/api/differences.md#authorization-header; security check H3. White space around a field's
+    value is not part of it."""
     token = await server.create_admin()
     http = await server.connect()
     lines = f"GET /_me HTTP/1.1\r\nHost: x\r\nAuthorization: {authorization.format(token)}\r\n\r\n"
@@ -319,7 +320,7 @@ async def test_authorization_headers(server: Running, authorization: str, kuid: 
 
 
 async def test_authenticate_headers(server: Running) -> None:
-    """docs/api/differences.md; security check H1 (RFC 6750 §3)."""
+    """docs/api/differences.md#status-401; security check H1 (RFC 6750 §3)."""
     user = await server.create_user(await server.create_admin(), "user")
     http = await server.connect()
     answer = await http.ask("GET", "/_now")
@@ -330,7 +331,7 @@ async def test_authenticate_headers(server: Running) -> None:
 
 
 async def test_two_authorization_headers(server: Running) -> None:
-    """docs/api/differences.md: 400, whatever they say."""
+    """docs/api/differences.md#cookie-and-token: 400, whatever they say."""
     http = await server.connect()
     await http.send(
         b"GET /_me HTTP/1.1\r\nHost: x\r\n"
@@ -342,7 +343,7 @@ async def test_two_authorization_headers(server: Running) -> None:
 
 
 async def test_tokens_are_not_cached(server: Running) -> None:
-    """docs/api/differences.md; security check H4."""
+    """docs/api/differences.md#status-401; security check H4."""
     await server.create_admin()
     http = await server.connect()
     body = {"username": "admin", "password": "correct horse"}
@@ -356,7 +357,7 @@ async def test_tokens_are_not_cached(server: Running) -> None:
 async def test_a_fault_of_ours_tells_nothing(
     server: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """docs/api/transport.md: 500 with a fixed text; the cause is in the log only."""
+    """docs/api/transport.md#error-object: 500 with a fixed text; the cause is in the log only."""
 
     async def broken(*_: object) -> None:
         raise ZeroDivisionError("secret detail")

@@ -1,5 +1,5 @@
 """`server.api.metrics`: what is counted of requests and connections, frame by frame
-(docs/api/server.md, "Statistics frame")."""
+(docs/api/server.md#statistics, "Statistics frame")."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""`server:openapi`: a valid document, made from the action table (docs/api/server.md,
+"""`server:openapi`: a valid document, made from the action table (docs/api/server.md#openapi,
 "openapi")."""
 
 import json
@@ -20,7 +20,7 @@ PLUGIN = "kuzzle-plugin-auth-passport-local/password"
 
 
 async def fetch(server: Running, query: str = "") -> Answer:
-    """Get the document without a token: everybody may (docs/api/security.md)."""
+    """Get the document without a token: everybody may (docs/api/security.md#default-rights)."""
     return await (await server.connect()).ask("GET", f"/_openapi{query}")
 
 
@@ -124,8 +124,8 @@ async def test_both_forms_say_the_same(server: Running) -> None:
 
 
 async def test_over_websocket(server: Running) -> None:
-    """docs/api/transport.md: an object gets its `room`; YAML is a text, as the reference sends
-    it."""
+    """docs/api/transport.md#raw-results: an object gets its `room`; YAML is a text, as the
+    reference sends it."""
     socket = await server.open_socket()
     asked = {"controller": "server", "action": "openapi", "requestId": "r1"}
     answer = await socket.ask(asked)
@@ -148,7 +148,7 @@ async def test_bad_scope(server: Running, transport: str) -> None:
 
 @pytest.mark.parametrize("name", ["scope", "format"])
 async def test_arguments_of_the_wrong_type(server: Running, name: str) -> None:
-    """docs/api/transport.md."""
+    """docs/api/transport.md#arguments."""
     answer = await server.call("websocket", "server:openapi", **{name: ["json"]})
     assert told(answer, "id", "status") == {"id": "api.assert.invalid_type", "status": 400}
 

@@ -1,5 +1,5 @@
-"""Sessions in a cookie: how one begins and ends, and whose pages may use it (docs/api/auth.md with
-the repairs of docs/api/differences.md)."""
+"""Sessions in a cookie: how one begins and ends, and whose pages may use it
+(docs/api/auth.md#token-sources with the repairs of docs/api/differences.md#cookie-logout)."""
 
 import json
 import logging
@@ -147,13 +147,13 @@ async def server() -> AsyncIterator[Running]:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_login_in_a_cookie(server: Running, transport: str) -> None:
-    """docs/api/auth.md: exact attributes, no `jwt` in the result; §4 login: key order."""
+    """docs/api/auth.md#cookies: exact attributes, no `jwt` in the result; §4 login: key order."""
     seen = await ask(server, transport, "login", cookieAuth=True, expiresIn="2h")
     result = seen.json["result"]
     assert isinstance(result, dict)
     assert list(result) == ["_id", "expiresAt", "ttl"]
     assert (result["_id"], result["ttl"]) == ("ann", 7_200_000)
-    assert seen.json["headers"] == {}  # docs/api/transport.md: set-cookie is left out
+    assert seen.json["headers"] == {}  # docs/api/transport.md#envelope: set-cookie is left out
     if transport == "websocket":
         return
     assert seen.cookie is not None and seen.cookie.startswith("authToken=eyJ")
@@ -166,8 +166,9 @@ async def test_login_in_a_cookie(server: Running, transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_login_without_a_cookie(server: Running, transport: str) -> None:
-    """No session in a cookie unless it is asked for; `false` is no (docs/api/differences.md, HTTP
-    booleans). The one that makes the device known holds no session (`test_known_devices.py`)."""
+    """No session in a cookie unless it is asked for; `false` is no
+    (docs/api/differences.md#booleans, HTTP booleans). The one that makes the device known holds no
+    session (`test_known_devices.py`)."""
     for args in ({}, {"cookieAuth": "false" if transport == "http" else False}):
         seen = await ask(server, transport, "login", **args)
         assert seen.json["result"]["jwt"]
@@ -175,7 +176,8 @@ async def test_login_without_a_cookie(server: Running, transport: str) -> None:
 
 
 async def test_a_token_without_end_lasts_as_long_as_the_browser(server: Running) -> None:
-    """docs/api/auth.md: the reference's date lies in the past, and the browser drops the cookie."""
+    """docs/api/auth.md#cookies: the reference's date lies in the past, and the browser drops the
+    cookie."""
     seen = await ask(server, "http", "login", cookieAuth=True, expiresIn="-1")
     assert seen.cookie is not None
     assert seen.cookie.partition("; ")[2] == "Path=/; HttpOnly; SameSite=Strict"
@@ -188,8 +190,9 @@ async def test_the_longest_life_has_a_date(server: Running) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_session_in_a_cookie(server: Running, transport: str) -> None:
-    """docs/api/auth.md, docs/api/differences.md "a cookie on the upgrade": login, look, refresh,
-    logout; then the token is worth nothing anywhere (docs/api/differences.md, cookie logout)."""
+    """docs/api/auth.md#token-sources, docs/api/differences.md#cookie-logout "a cookie on the
+    upgrade": login, look, refresh, logout; then the token is worth nothing anywhere
+    (docs/api/differences.md#cookie-logout, cookie logout)."""
     cookie = await log_in(server)
     seen = await ask(server, transport, "getCurrentUser", cookie=cookie)
     assert seen.json["result"]["_id"] == "ann"
@@ -213,8 +216,8 @@ async def test_a_session_in_a_cookie(server: Running, transport: str) -> None:
 
 
 async def test_messages_of_a_socket_with_a_cookie(server: Running) -> None:
-    """docs/api/differences.md: each of them, also the same again; a session that ends there ends
-    here, and the socket is told (docs/api/differences.md, TokenExpired)."""
+    """docs/api/differences.md#tokenexpired: each of them, also the same again; a session that ends
+    there ends here, and the socket is told (docs/api/differences.md#tokenexpired, TokenExpired)."""
     cookie = await log_in(server)
     socket = await server.open_socket({"Cookie": cookie})
     question = {"controller": "auth", "action": "getCurrentUser"}
@@ -227,7 +230,8 @@ async def test_messages_of_a_socket_with_a_cookie(server: Running) -> None:
 
 
 async def test_refresh_over_http_goes_back_into_the_cookie(server: Running) -> None:
-    """docs/api/auth.md quirk (b): the token does not come out where scripts could read it."""
+    """docs/api/auth.md#cookies quirk (b): the token does not come out where scripts could read
+    it."""
     seen = await ask(server, "http", "refreshToken", cookie=await log_in(server), headers=SELF)
     assert "jwt" not in seen.json["result"]
     assert str(seen.cookie).startswith("authToken=eyJ")
@@ -241,8 +245,8 @@ async def test_refresh_over_websocket_gives_what_was_asked_for(server: Running) 
 
 @pytest.mark.parametrize("transport", ["query", "websocket"])
 async def test_the_flag_is_an_argument_of_few_actions(server: Running, transport: str) -> None:
-    """docs/api/transport.md: elsewhere it is one of those nobody reads; where it is read it is
-    checked."""
+    """docs/api/transport.md#request: elsewhere it is one of those nobody reads; where it is read it
+    is checked."""
     seen = await ask(server, transport, "getCurrentUser", cookieAuth="maybe")
     assert seen.status == 200
     other = await server.call(transport, "server:login", cookieAuth="maybe")
@@ -259,14 +263,15 @@ async def test_the_flag_is_an_argument_of_few_actions(server: Running, transport
     "cookie", ["authToken=null", "authToken=", 'authToken=""', "other=1", "authtoken=x", ""]
 )
 async def test_cookies_that_are_ignored(server: Running, transport: str, cookie: str) -> None:
-    """docs/api/auth.md."""
+    """docs/api/auth.md#token-sources."""
     seen = await ask(server, transport, "getCurrentUser", cookie=cookie)
     assert seen.json["result"]["_id"] == "-1"
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_cookies_that_can_not_be_read(server: Running, transport: str) -> None:
-    """docs/api/auth.md; of two cookies neither is believed, whatever stands in them."""
+    """docs/api/auth.md#token-sources; of two cookies neither is believed, whatever stands in
+    them."""
     cookie = await log_in(server)
     for header in (f"{cookie}; {cookie}", f"authToken=x; {cookie}", "authToken=a b"):
         seen = await ask(server, transport, "getCurrentUser", cookie=header)
@@ -278,7 +283,7 @@ async def test_cookies_that_can_not_be_read(server: Running, transport: str) -> 
 
 
 async def test_a_cookie_with_escapes(server: Running) -> None:
-    """docs/api/auth.md: values are URI-decoded."""
+    """docs/api/auth.md#token-sources: values are URI-decoded."""
     token = value_of(await log_in(server))
     assert await who(server, cookie="authToken=" + token.replace(".", "%2E")) == "ann"
 
@@ -294,7 +299,8 @@ async def test_a_cookie_that_is_too_large(server: Running) -> None:
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("action", ["getCurrentUser", "login", "logout", "checkToken"])
 async def test_a_cookie_beside_a_token(server: Running, transport: str, action: str) -> None:
-    """docs/api/auth.md, 400 by docs/api/differences.md; H2: also when both say the same."""
+    """docs/api/auth.md#token-sources, 400 by docs/api/differences.md#cookie-and-token; H2: also
+    when both say the same."""
     cookie = await log_in(server)
     for token in (value_of(cookie), "nonsense"):
         seen = await ask(server, transport, action, cookie=cookie, token=token, cookieAuth=True)
@@ -326,8 +332,8 @@ async def test_the_short_way_to_an_answer_is_none_for_cookies(server: Running) -
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_cookie_that_is_over(server: Running, transport: str) -> None:
-    """docs/api/auth.md and what follows: every action fails, but not those that ask for a
-    cookie and don't use its token."""
+    """docs/api/auth.md#token-sources and what follows: every action fails, but not those that ask
+    for a cookie and don't use its token."""
     cookie = await log_in(server)
     await ask(server, "http", "logout", cookie=cookie)
     for action, args in (
@@ -347,7 +353,7 @@ async def test_a_cookie_that_is_over(server: Running, transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_checking_a_cookie(server: Running, transport: str) -> None:
-    """docs/api/auth.md checkToken: the cookie's token instead of the body's; nothing to check is
+    """docs/api/auth.md#checktoken: the cookie's token instead of the body's; nothing to check is
     valid, and nobody's."""
     body = {"token": "nonsense"}
     nobody = {"expiresAt": None, "kuid": "-1", "valid": True}
@@ -364,7 +370,7 @@ async def test_checking_a_cookie(server: Running, transport: str) -> None:
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("cookie", ["over", "twice", "nonsense", "API key", "none", "null"])
 async def test_every_logout_erases_the_cookie(server: Running, transport: str, cookie: str) -> None:
-    """docs/api/differences.md: whatever it is worth, the answer is 200."""
+    """docs/api/differences.md#cookie-logout: whatever it is worth, the answer is 200."""
     good = await log_in(server)
     if cookie == "over":
         await ask(server, "http", "logout", cookie=good)
@@ -433,7 +439,7 @@ async def test_a_logout_everywhere(server: Running) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_cookies_that_are_turned_off(transport: str) -> None:
-    """docs/api/auth.md and 4: `http.cookieAuthentication = false`."""
+    """docs/api/auth.md#token-sources and 4: `http.cookieAuthentication = false`."""
     unsupported = {"status": 500, "id": "security.cookie.unsupported", "code": 117899266}
     async with running(cookie_config({"cookie_authentication": False})) as server:
         await with_ann(server)
@@ -688,8 +694,8 @@ ORIGINS = [
 async def test_cross_origin_fields(
     http: dict[str, object], origin: str, is_echoed: bool, has_credentials: bool
 ) -> None:
-    """docs/api/transport.md, H9: credentials only for origins that are named, never with `*`; the
-    same in preflights (§5.1), in errors and in what is refused before any action."""
+    """docs/api/transport.md#http-responses, H9: credentials only for origins that are named, never
+    with `*`; the same in preflights (§5.1), in errors and in what is refused before any action."""
     uses_patterns = any("\\" in name or ".+" in name or ".*" in name for name in _names(http))
     http = http | {"access_control_allow_origin_use_reg_exp": uses_patterns}
     async with running(cookie_config(http)) as server:

@@ -237,7 +237,8 @@ async def test_a_taken_port_is_told(tmp_path: Path) -> None:
 
 
 async def test_open_mode(tmp_path: Path) -> None:
-    """docs/api/differences.md: everybody may do everything, with a warning."""
+    """docs/api/differences.md#rights-from-the-beginning: everybody may do everything, with a
+    warning."""
     async with serving(tmp_path / "a.db", "--open") as server:
         http = await server.connect()
         assert (await http.ask("GET", "/_now")).status == 200

@@ -9,7 +9,7 @@ import pytest
 from server.api.actions import all_actions, find, is_reading
 from server.auth.assurance import STEP_UP, Assurance, Principal, TokenKind
 from server.auth.identity.user import User
-from server.auth.passwords.policies import NOBODY
+from server.auth.passwords.policies import NO_USERS
 from server.config.model import Config
 from tests.support.clock import Clock
 from tests.support.errors import told
@@ -292,7 +292,7 @@ async def key_without_factor(house: House, user: User) -> str:
     """Return a key of a session without the factor, created before it was required."""
     step_up = house.server.app.services.step_up
     policy = step_up.policy
-    step_up.policy = replace(policy, required_for=NOBODY, keys_need_it=False)
+    step_up.policy = replace(policy, required_for=NO_USERS, keys_need_it=False)
     token = await house.token("API key", user, "local")
     step_up.policy = policy
     return token

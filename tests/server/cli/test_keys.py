@@ -122,7 +122,8 @@ async def test_keys_are_rotated_and_retired_while_a_server_runs(tmp_path: Path) 
 
 
 async def test_a_changed_secret_drops_sessions_cleanly(tmp_path: Path) -> None:
-    """T9, docs/api/auth.md: old tokens answer `security.token.invalid`, a new login works."""
+    """T9, docs/api/auth.md#signing-keys: old tokens answer `security.token.invalid`, a new login
+    works."""
     data = tmp_path / "keys.db"
     old = ""
     for secret in (SECRET, OTHER_SECRET):
@@ -156,8 +157,8 @@ async def test_a_command_without_the_secret_ends_no_session(tmp_path: Path) -> N
 
 
 async def test_api_keys_come_back_with_their_secret(tmp_path: Path) -> None:
-    """docs/api/auth.md: a changed secret ends sessions for good and only silences API keys; the
-    start after that ends nothing more."""
+    """docs/api/auth.md#signing-keys: a changed secret ends sessions for good and only silences API
+    keys; the start after that ends nothing more."""
     data = str(tmp_path / "keys.db")
     async with running(signing_with("HS256", SECRET), data=data) as server:
         session = await server.create_admin()

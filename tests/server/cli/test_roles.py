@@ -107,7 +107,7 @@ MISTAKES = [
 def test_files_are_checked_like_requests(
     desk: Desk, tmp_path: Path, what: str, line: object, named: str
 ) -> None:
-    """docs/api/security.md: what the API refuses, a file does not bring in."""
+    """docs/api/security.md#roles, #profiles: what the API refuses, a file does not bring in."""
     file = str(write_lines(tmp_path / "f.jsonl", [READER, line]))
     before = desk.do(what, "list", "--json")
     code, out, err = desk.run(what, "import", file, "--update")
@@ -119,7 +119,7 @@ def test_files_are_checked_like_requests(
 
 
 def test_force_lets_a_role_name_other_controllers(desk: Desk, tmp_path: Path) -> None:
-    """docs/api/security.md: a plugin's controllers, which only the reference knows."""
+    """docs/api/security.md#roles: a plugin's controllers, which only the reference knows."""
     line = role("r", {"my-plugin/cars": {"drive": True}})
     desk.do("role", "import", str(write_lines(tmp_path / "f.jsonl", [line])), "--force")
     assert documents(desk, "role", "export", "r") == {"r": line}

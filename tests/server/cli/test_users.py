@@ -123,8 +123,8 @@ def test_delete_leaves_nothing(desk: Desk) -> None:
 
 @pytest.mark.parametrize("keeps", [False, True])
 def test_set_password_ends_what_it_says(desk: Desk, keeps: bool) -> None:
-    """docs/api/strategies.md: a reset token never outlives a password; sessions go on only if
-    asked."""
+    """docs/api/strategies.md#password-reset: a reset token never outlives a password; sessions go
+    on only if asked."""
     desk.create("ann")
     tokens = {}
 

@@ -90,8 +90,9 @@ def test_it_never_goes_back_nor_leaps(moves: list[tuple[int, float, bool]]) -> N
 
 @pytest.mark.parametrize("moved_s", [-HOUR_S, HOUR_S])
 async def test_tokens_keep_their_time(moved_s: int) -> None:
-    """docs/api/auth.md: a token of an hour lives on though the clock leaps an hour ahead; once it
-    is over it stays so though the clock is set back, also one that nobody used in between."""
+    """docs/api/auth.md#verification: a token of an hour lives on though the clock leaps an hour
+    ahead; once it is over it stays so though the clock is set back, also one that nobody used in
+    between."""
     world = World()
     clock = world.clock()
     storage = SqliteStorage(":memory:", clock_ms=clock.read_ms)

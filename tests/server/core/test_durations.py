@@ -1,4 +1,4 @@
-"""The `ms` syntax of lifetimes (docs/api/auth.md)."""
+"""The `ms` syntax of lifetimes (docs/api/auth.md#expiresin)."""
 
 import pytest
 from hypothesis import given

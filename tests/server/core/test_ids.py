@@ -1,4 +1,4 @@
-"""Which ids users may have, and what made-up ones look like (docs/api/security.md)."""
+"""Which ids users may have, and what made-up ones look like (docs/api/security.md#users)."""
 
 import re
 import uuid

@@ -1,4 +1,4 @@
-"""Letters by SMTP, to a real server that is well, refuses, lies, or says nothing."""
+"""EmailMessages by SMTP, to a real server that is well, refuses, lies, or says nothing."""
 
 from email.headerregistry import Address
 from pathlib import Path

@@ -1,4 +1,5 @@
-"""Whose word counts for where a request comes from (docs/api/differences.md, security check H8)."""
+"""Whose word counts for where a request comes from (docs/api/differences.md#cookie-attributes,
+security check H8)."""
 
 import pytest
 

@@ -198,7 +198,7 @@ async def test_no_more_is_read_than_may_be_in_flight() -> None:
 
 
 async def test_socket_answers_come_when_they_are_ready() -> None:
-    """docs/api/differences.md: in completion order."""
+    """docs/api/transport.md#websocket: in completion order."""
     async with listening() as under:
         opened = await under.open_socket()
         await opened.send({"controller": "a", "action": "b", "requestId": "wait"})
@@ -261,7 +261,7 @@ async def test_a_byte_at_a_time_gains_no_time() -> None:
 
 
 async def test_silent_sockets_are_dropped() -> None:
-    """docs/api/transport.md: abruptly; any byte received counts."""
+    """docs/api/transport.md#websocket: abruptly; any byte received counts."""
     async with listening(socket_s=10, head_s=20, idle_s=20) as under:
         opened = await under.open_socket()
         for _ in range(5):

@@ -126,7 +126,7 @@ async def test_pushes_wait_for_a_peer_up_to_a_bound() -> None:
 
 @pytest.mark.parametrize("renews", [True, False])
 async def test_what_is_sent_may_count_as_life(renews: bool) -> None:
-    """docs/api/transport.md: sending does not reset the idle timeout, unless
+    """docs/api/transport.md#websocket: sending does not reset the idle timeout, unless
     `resetIdleTimeoutOnSend`."""
     async with listening(socket_s=10, renews_on_push=renews) as under:
         opened = await under.open_socket()

@@ -46,7 +46,7 @@ class Letter:
 Send = Callable[[Letter], Awaitable[None]]
 
 
-class Letters:
+class EmailMessages:
     """Sends these emails by the configured method of delivery. ConfigError if none is configured,
     or several."""
 
@@ -143,7 +143,7 @@ def examine(name: str, settings: MagicSettings, is_online: bool) -> Examined:
     """Report how emails are delivered, and with `is_online` whether the mail server accepts the
     login."""
     try:
-        mailer = Letters(name, settings, 0).mailer
+        mailer = EmailMessages(name, settings, 0).mailer
     except ConfigError as reason:
         return Examined((), (str(reason),))
     if mailer is None:

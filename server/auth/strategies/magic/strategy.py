@@ -27,7 +27,7 @@ from server.auth.strategies.base import (
     StrategyKind,
 )
 from server.auth.strategies.credential_rows import CredentialRows, owner_of
-from server.auth.strategies.magic.messages import Letter, Letters, examine
+from server.auth.strategies.magic.messages import EmailMessages, Letter, examine
 from server.auth.strategies.magic.settings import MagicSettings
 from server.core.ids import MOST_ID_BYTES, is_id
 from server.core.outcomes import WRONG
@@ -51,7 +51,7 @@ class Magic(CredentialRows):
             clock_s=lambda: parts.clock_ms() / 1000,
             account_factor=1,
         )
-        self._letters = Letters(name, settings, parts.login_ms)
+        self._letters = EmailMessages(name, settings, parts.login_ms)
 
     async def verify(self, attempt: LoginAttempt) -> Outcome:
         """Send a code to the account with this address, and ask for a code in any case. 429 if too

@@ -38,7 +38,8 @@ HASHED = "$2b$04$" + "." * 22 + "a" * 31
 
 
 def kuzzle_record(**more: object) -> dict[str, object]:
-    """Give a password as docs/api/strategies.md says Kuzzle keeps it by default."""
+    """Give a password as docs/api/strategies.md#stored-passwords, #imported-hashes says Kuzzle
+    keeps it by default."""
     key = hashlib.pbkdf2_hmac("sha512", PASSWORD.encode(), SALT.encode(), 10_000, 512)
     return {
         "userPassword": key.hex(),
@@ -86,8 +87,8 @@ def argon2_hash() -> str:
 def test_users_log_in_with_the_passwords_they_had(
     desk: Desk, tmp_path: Path, name: str, is_beside: bool
 ) -> None:
-    """docs/api/strategies.md, and hashes of other programs: beside the user, or on a line of their
-    own."""
+    """docs/api/strategies.md#imported-hashes, and hashes of other programs: beside the user, or on
+    a line of their own."""
     held = {"hash": argon2_hash()} if name == "argon2" else HASHES[name]
     inline = {"local": {"username": "ann@example.org", **held}}
     apart = credentials("ann@example.org", "ann", **held)
@@ -99,7 +100,8 @@ def test_users_log_in_with_the_passwords_they_had(
 
 def test_kuzzles_own_dump(desk: Desk, tmp_path: Path) -> None:
     """Lines of its Elasticsearch indexes, in any order; who made what when stays
-    (docs/api/security.md), and so does what password policies go by (docs/api/strategies.md)."""
+    (docs/api/security.md#stored-documents), and so does what password policies go by
+    (docs/api/strategies.md#stored-passwords)."""
     info = {"author": "boss", "createdAt": 1000, "updatedAt": 2000, "updater": "boss"}
     hashed = kuzzle_record(
         kuid="ann", updater="boss", _kuzzle_info=info, passwordHistory=[kuzzle_record(), {"x": 1}]

@@ -129,7 +129,7 @@ async def of_our_issuer(world: World) -> str:
 
 
 async def for_nobody(world: World) -> str:
-    """A token without `_id` (docs/api/auth.md)."""
+    """A token without `_id` (docs/api/auth.md#verification)."""
     claims = {name: value for name, value in SOUND.items() if name != "_id"}
     return await store(world, sign(await header_of(world), claims, SECRET))
 

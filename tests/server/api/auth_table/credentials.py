@@ -58,7 +58,7 @@ def with_password_required() -> Setting:
 
 
 def hers(username: str = "ann") -> Gives:
-    """Give what is shown of Ann's local credentials (docs/api/strategies.md)."""
+    """Give what is shown of Ann's local credentials (docs/api/strategies.md#local-credentials)."""
     return Gives({"username": username, "kuid": "ann"})
 
 
@@ -82,7 +82,7 @@ HAPPY = [
     mine(UPDATE, "both; 05 §1.5", hers("anna"), {"username": "anna", "password": NEW}),
     mine(
         UPDATE,
-        "docs/api/differences.md revokeTokens",
+        "docs/api/differences.md#revoking-other-sessions revokeTokens",
         Gives({"username": "ann", "kuid": "ann", "strategies": ["local"], "apiKeys": 1}),
         BODIES[UPDATE],
         args=LOCAL | {"revokeTokens": True},
@@ -129,7 +129,7 @@ def of_body(action: str) -> list[Row]:
         *(
             mine(
                 action,
-                "docs/api/differences.md, password of a wrong type",
+                "docs/api/differences.md#wrong-types, password of a wrong type",
                 INVALID_TYPE.of("password", "string"),
                 {"username": "ann", "password": value},
             )
@@ -137,13 +137,13 @@ def of_body(action: str) -> list[Row]:
         ),
         mine(
             action,
-            "docs/api/differences.md, a longer password; security check P14",
+            "docs/api/differences.md#password-hashing, a longer password; security check P14",
             INVALID_ARGUMENT.of("password", TEXT),
             {"username": "ann", "password": "x" * 4097},
         ),
         mine(
             action,
-            "docs/api/differences.md, name of a wrong type",
+            "docs/api/differences.md#wrong-types, name of a wrong type",
             INVALID_TYPE.of("username", "string"),
             {"username": 5, "password": NEW},
         ),
@@ -197,7 +197,8 @@ REFUSED = [
 
 
 def under_policy(action: str, comes: Expected, password: str, **policy: object) -> Row:
-    """Give the row of a password that a policy refuses (docs/api/strategies.md)."""
+    """Give the row of a password that a policy refuses
+    (docs/api/strategies.md#password-policies)."""
     body, setting = {"username": "ann", "password": password}, with_policy(**policy)
     return refused(action, "validate row 6; §1.6", comes, body, on=setting)
 

@@ -34,6 +34,6 @@ MUST_CHANGE_PASSWORD = Refusal(f"{LOCAL}must_change_password", 67108869, 401)
 REUSED_PASSWORD = Refusal(f"{LOCAL}reused_password", 67108870, 400)
 WEAK_PASSWORD = Refusal(f"{LOCAL}weak_password", 67108871, 400)
 BAD_CREDENTIALS = Refusal(None, None, 400)
-"""docs/api/strategies.md: these three have no id."""
+"""docs/api/strategies.md#local-errors: these three have no id."""
 WRONG_PRESENT_PASSWORD = Refusal(None, None, 403)
 CREDENTIALS_CONFLICT = Refusal(None, None, 412)

@@ -1,4 +1,4 @@
-"""Rows of `expiresIn`, for each action that has it (docs/api/auth.md)."""
+"""Rows of `expiresIn`, for each action that has it (docs/api/auth.md#expiresin)."""
 
 from collections.abc import Callable
 
@@ -60,7 +60,7 @@ GRANTED = (
     ("string, any case", "90 SECS", 90_000, TRANSPORTS),
     ("string; 09 Tokens", "1y", YEAR_MS, TRANSPORTS),
     ("less than a second", "500", 500, TRANSPORTS),
-    ("fractions; docs/api/differences.md whole ms instead of a 500", 10.7, 10, TYPED),
+    ("fractions; docs/api/differences.md#lifetimes whole ms instead of a 500", 10.7, 10, TYPED),
 )
 # The reader of all of them is one; the actions other than login are asked every fourth.
 REFUSED_BY_ALL = (
@@ -68,7 +68,10 @@ REFUSED_BY_ALL = (
         ("no lifetime", text, TRANSPORTS)
         for text in ("0", "0h", "abc", "1mo", "1e3", " 1h", "1h ", "9" * 101, "1" * 40, "٣h", "ſ")
     ),
-    *(("negative; docs/api/differences.md", text, TRANSPORTS) for text in ("-2", "-5", "-1h")),
+    *(
+        ("negative; docs/api/differences.md#lifetimes", text, TRANSPORTS)
+        for text in ("-2", "-5", "-1h")
+    ),
     *(("another type", value, TYPED) for value in (True, {}, [], ["1h"])),
     *(("a number too far off", value, TYPED) for value in (-2, 0.5, 1e300, 2**63)),
 )

@@ -59,7 +59,8 @@ ACKNOWLEDGED = Gives({"acknowledged": True})
 
 
 def logged_in(ttl_ms: int = HOUR_MS, kuid: str = "ann", prefix: str = "") -> Gives:
-    """Give what a login comes to (docs/api/auth.md login; the token by docs/api/differences.md)."""
+    """Give what a login comes to (docs/api/auth.md#login; the token by
+    docs/api/differences.md#session-token)."""
     return Gives(
         {
             "_id": kuid,
@@ -114,9 +115,13 @@ LOGIN = [
     login("cookieAuth false", logged_in(), args=LOCAL | {"cookieAuth": False}),
     login("with the token of who may log in; 09 Tokens", logged_in(), by=admin),
     login("unknown arguments; 01 §2, 07 §1.1", logged_in(), args=LOCAL | {"verb": "POST"}),
-    login("a new token each time; docs/api/differences.md", logged_in(), lives=(ann, anns_other)),
     login(
-        "jwt; docs/api/differences.md prefix",
+        "a new token each time; docs/api/differences.md#login-on-a-socket",
+        logged_in(),
+        lives=(ann, anns_other),
+    ),
+    login(
+        "jwt; docs/api/differences.md#session-token prefix",
         logged_in(prefix="kauth-"),
         on=token_setting(prefix="kauth-"),
     ),
@@ -139,17 +144,19 @@ LOGIN = [
     login("failures row 1", UNKNOWN_STRATEGY.of("pigeon"), args={"strategy": "pigeon"}),
     *(login("failures row 2; security check A1", MISSING_USER, body) for body in WRONG),
     login(
-        "failures row 2; docs/api/differences.md no credentials",
+        "failures row 2; docs/api/differences.md#equal-answers no credentials",
         MISSING_USER,
         before=(passwordless,),
     ),
     login(
-        "failures row 2; docs/api/differences.md disabled", MISSING_USER, before=(disabled_user,)
+        "failures row 2; docs/api/differences.md#equal-answers disabled",
+        MISSING_USER,
+        before=(disabled_user,),
     ),
     *(login("failures row 3", MISSING_USER, body) for body in PARTS_OF_CREDENTIALS),
     *(
         login(
-            "docs/api/differences.md, password of a wrong type",
+            "docs/api/differences.md#wrong-types, password of a wrong type",
             INVALID_TYPE.of("password", "string"),
             {"username": "ann", "password": value},
         )
@@ -157,7 +164,7 @@ LOGIN = [
     ),
     *(
         login(
-            "docs/api/differences.md, name of a wrong type",
+            "docs/api/differences.md#wrong-types, name of a wrong type",
             INVALID_TYPE.of("username", "string"),
             {"username": value, "password": PASSWORD},
         )
@@ -211,7 +218,7 @@ LOGOUT = [
     logout("global false", args={"global": False}, ends=(ann,), lives=(anns_other,)),
     *(
         logout(
-            f"global as {text!r}; docs/api/differences.md HTTP booleans",
+            f"global as {text!r}; docs/api/differences.md#booleans HTTP booleans",
             args={"global": text},
             **row,
         )

@@ -180,8 +180,8 @@ TEXT = Such("some text", lambda value: isinstance(value, str) and value != "")
 
 
 def token_of(kuid: str, ttl_ms: int = 3_600_000, prefix: str = "") -> Such:
-    """Give what a new token is like: docs/api/auth.md, with the random claim of
-    docs/api/differences.md."""
+    """Give what a new token is like: docs/api/auth.md#token-format, with the random claim of
+    docs/api/differences.md#claims."""
 
     def holds(value: object) -> bool:
         assert isinstance(value, str) and value.startswith(f"{prefix}eyJ")

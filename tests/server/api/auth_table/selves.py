@@ -27,21 +27,21 @@ DEFAULT_ROLE = {
         "getMyRights",
         "logout",
         "updateSelf",
-    ),  # docs/api/security.md
+    ),  # docs/api/security.md#default-rights
     *("refreshToken", "checkRights", "getStrategies", "credentialsExist", "getMyCredentials"),
     *("createMyCredentials", "updateMyCredentials", "validateMyCredentials"),
     *(
         "deleteMyCredentials",
         "getMySessions",
         "deleteMySession",
-    ),  # docs/api/differences.md, default role
+    ),  # docs/api/differences.md#default-role, default role
 }
 ANONYMOUS_ROLE = {"checkToken", "getCurrentUser", "getMyRights", "login"}
 
 
 def info(author: str, updater: str | None = None) -> dict[str, object]:
     """Give the `_kuzzle_info` of a user made, and maybe updated, at the start
-    (docs/api/differences.md)."""
+    (docs/api/differences.md#authors)."""
     updated_at = None if updater is None else START_MS
     return {"author": author, "createdAt": START_MS, "updatedAt": updated_at, "updater": updater}
 
@@ -62,7 +62,7 @@ def ann_with(*strategies: str) -> dict[str, object]:
     return document() | {"strategies": list(strategies)}
 
 
-NOBODY = {
+ANONYMOUS = {
     "_id": "-1",
     "_source": {"profileIds": ["anonymous"], "name": "Anonymous"},
     "strategies": [],
@@ -85,7 +85,7 @@ GET_CURRENT_USER = [
         anns_badge,
     ),
     me("no credentials", ann_with(), anns_key, passwordless),
-    me("anonymous; design: []", NOBODY, None),
+    me("anonymous; design: []", ANONYMOUS, None),
 ]
 
 
@@ -167,7 +167,7 @@ DEEP = Gives(document("ann", a={"b": 1, "c": 2}, tags=[]))
 UPDATE_SELF = [
     update("result", Gives(document("ann", town="İzmir")), {"town": "İzmir"}),
     update(
-        "deep merge; docs/api/differences.md",
+        "deep merge; docs/api/differences.md#merging",
         DEEP,
         {"a": {"c": 2}, "tags": []},
         before=(documented_ann,),

@@ -12,7 +12,7 @@ INVALID = {"id": "security.token.invalid", "code": 117506049, "status": 401}
 
 
 async def test_two_logins_never_give_the_same_token(server: Running) -> None:
-    """docs/api/differences.md, claims."""
+    """docs/api/differences.md#claims, claims."""
     await server.create_admin()
     assert await server.login("admin") != await server.login("admin")
 
@@ -63,7 +63,8 @@ async def test_refused_logins_wait_for_a_random_moment(
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_prefixed_tokens_are_the_same_tokens(server: Running, transport: str) -> None:
-    """docs/api/differences.md, session token; security check S1 for both spellings."""
+    """docs/api/differences.md#session-token, session token; security check S1 for both
+    spellings."""
     token = await server.create_admin()
     answer = await server.call(transport, "auth:getCurrentUser", token=f"kauth-{token}")
     assert answer["result"]["_id"] == "admin"
@@ -74,7 +75,7 @@ async def test_prefixed_tokens_are_the_same_tokens(server: Running, transport: s
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_logout_ends_this_token_only(server: Running, transport: str) -> None:
-    """docs/api/auth.md logout; security check S1 on every transport."""
+    """docs/api/auth.md#logout; security check S1 on every transport."""
     token, other = await server.create_admin(), await server.login("admin")
     answer = await server.call(transport, "auth:logout", token=token)
     assert answer["result"] == {"acknowledged": True}

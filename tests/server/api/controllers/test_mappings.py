@@ -1,4 +1,5 @@
-"""Mappings of users, profiles and roles, and what they do to searches (docs/api/security.md)."""
+"""Mappings of users, profiles and roles, and what they do to searches
+(docs/api/security.md#searches, #mappings)."""
 
 import pytest
 
@@ -30,8 +31,8 @@ DEFAULTS = {
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("kind", DEFAULTS)
 async def test_mappings_are_kept(server: Running, transport: str, kind: str) -> None:
-    """docs/api/security.md: the defaults, then what was added, with `_kuzzle_info` in the answer
-    to a change alone."""
+    """docs/api/security.md#searches, #mappings: the defaults, then what was added, with
+    `_kuzzle_info` in the answer to a change alone."""
     admin = await server.create_admin()
     get, update = f"security:get{kind}Mapping", f"security:update{kind}Mapping"
     answer = await server.call(transport, get, token=admin)
@@ -90,7 +91,7 @@ BAD = [
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_bad_mappings(server: Running, transport: str) -> None:
-    """docs/api/security.md, "Mapping errors", docs/api/errors.md; nothing is changed."""
+    """docs/api/security.md#mappings, "Mapping errors", docs/api/errors.md; nothing is changed."""
     admin = await server.create_admin()
     update = "security:updateUserMapping"
     for body, name in BAD:
@@ -105,7 +106,7 @@ async def test_bad_mappings(server: Running, transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_dynamic_may_be_a_boolean(server: Running, transport: str) -> None:
-    """docs/api/security.md: booleans become text."""
+    """docs/api/security.md#mappings: booleans become text."""
     admin = await server.create_admin()
     for given, kept in ((True, "true"), (False, "false")):
         body = {"dynamic": given}
@@ -130,8 +131,8 @@ async def found(server: Running, transport: str, admin: str, query: object) -> l
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_texts_are_searched_by_word(server: Running, transport: str) -> None:
-    """docs/api/security.md: a keyword is compared as a whole, a text by its words; `query_string`
-    and
+    """docs/api/security.md#searches: a keyword is compared as a whole, a text by its words;
+    `query_string` and
     `multi_match` look into the fields of the mapping."""
     admin = await server.create_admin()
     await make_user(server, admin, "ann", bio="Likes long walks", nick="Likes")
@@ -192,7 +193,7 @@ async def test_an_index_changes_no_answer(server: Running, transport: str) -> No
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_refresh(server: Running, transport: str) -> None:
-    """docs/api/security.md: null for the three collections, otherwise 400."""
+    """docs/api/security.md#mappings: null for the three collections, otherwise 400."""
     admin = await server.create_admin()
     call = {"token": admin}
     for name in ("users", "profiles", "roles"):

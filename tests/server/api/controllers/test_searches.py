@@ -121,7 +121,7 @@ FOUND: list[tuple[object, list[str]]] = [
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_users_are_found(people: tuple[Running, str], transport: str) -> None:
-    """docs/api/security.md: clauses, orders and pages; `total` counts all matches."""
+    """docs/api/security.md#searches: clauses, orders and pages; `total` counts all matches."""
     server, admin = people
     for body, expected in FOUND:
         answer = await server.call(transport, "security:searchUsers", token=admin, body=body)
@@ -133,8 +133,8 @@ async def test_users_are_found(people: tuple[Running, str], transport: str) -> N
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_hit_is_the_user(people: tuple[Running, str], transport: str) -> None:
-    """docs/api/security.md, docs/api/transport.md: `_id` and `_source`, with `_kuzzle_info`; the
-    same as getUser gives."""
+    """docs/api/security.md#users, #searches, docs/api/clients.md#admin-console: `_id` and
+    `_source`, with `_kuzzle_info`; the same as getUser gives."""
     server, admin = people
     body = {"query": {"term": {"_id": "bob"}}}
     answer = await server.call(transport, "security:searchUsers", token=admin, body=body)
@@ -155,7 +155,7 @@ KONCORDE = [
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_koncorde(people: tuple[Running, str], transport: str) -> None:
-    """docs/api/security.md; without a query everybody is found."""
+    """docs/api/security.md#searches; without a query everybody is found."""
     server, admin = people
     for body, expected in KONCORDE:
         answer = await server.call(
@@ -174,7 +174,7 @@ ARGUMENTS = [
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_pages(people: tuple[Running, str], transport: str) -> None:
-    """docs/api/security.md: `from` and `size` are arguments, and win over the body's."""
+    """docs/api/security.md#searches: `from` and `size` are arguments, and win over the body's."""
     server, admin = people
     for args, expected in ARGUMENTS:
         answer = await server.call(
@@ -221,8 +221,8 @@ BAD: list[tuple[object, dict[str, object], int, str | None]] = [
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_bad_searches(people: tuple[Running, str], transport: str) -> None:
-    """docs/api/security.md, docs/api/errors.md, docs/api/differences.md: each with its id and
-    status."""
+    """docs/api/security.md#searches, docs/api/errors.md, docs/api/differences.md#wrong-types: each
+    with its id and status."""
     server, admin = people
     for action in ("searchUsers", "searchProfiles"):
         for body, args, status, error_id in BAD:
@@ -236,7 +236,7 @@ async def test_bad_searches(people: tuple[Running, str], transport: str) -> None
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_the_size_is_bounded_by_the_configuration(transport: str) -> None:
-    """docs/api/security.md: `limits.documentsFetchCount` is the default and the most."""
+    """docs/api/security.md#searches: `limits.documentsFetchCount` is the default and the most."""
     config = cheap_config()
     config = replace(config, limits=replace(config.limits, documents_fetch_count=3))
     async with peopled(config) as (server, admin):
@@ -322,7 +322,7 @@ PROFILES = [
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_profiles_are_found(people: tuple[Running, str], transport: str) -> None:
-    """docs/api/security.md: `roles` is one of the roles in the policies."""
+    """docs/api/security.md#profile-actions: `roles` is one of the roles in the policies."""
     server, admin = people
     for body, expected in PROFILES:
         answer = await server.call(transport, "security:searchProfiles", token=admin, body=body)
@@ -346,8 +346,8 @@ ROLES = [
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_roles_are_found(people: tuple[Running, str], transport: str) -> None:
-    """docs/api/security.md: `controllers` is one of these or `*`; its total is what was
-    filtered."""
+    """docs/api/security.md#role-actions: `controllers` is one of these or `*`; its total is what
+    was filtered."""
     server, admin = people
     for body, expected in ROLES:
         answer = await server.call(transport, "security:searchRoles", token=admin, body=body)
@@ -398,8 +398,8 @@ NOT_CREDENTIALS: list[tuple[object, int]] = [
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_users_are_found_by_credentials(people: tuple[Running, str], transport: str) -> None:
-    """docs/api/security.md, docs/api/strategies.md: by `username` alone, sorted by it or by
-    `kuid`."""
+    """docs/api/security.md#credential-actions, docs/api/strategies.md#local-errors: by `username`
+    alone, sorted by it or by `kuid`."""
     server, admin = people
     call = {"token": admin, "strategy": "local"}
     action = "security:searchUsersByCredentials"
@@ -425,7 +425,7 @@ async def test_users_are_found_by_credentials(people: tuple[Running, str], trans
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_strategy_without_search(people: tuple[Running, str], transport: str) -> None:
-    """docs/api/strategies.md: 500 `plugin.strategy.missing_optional_method`."""
+    """docs/api/strategies.md#strategy-interface: 500 `plugin.strategy.missing_optional_method`."""
     server, admin = people
     strategies = server.app.services.strategies
     strategies.register("mute", Mute(strategies.get("local")))
@@ -453,7 +453,7 @@ class Mute:
 async def test_nobody_searches_without_the_right(
     people: tuple[Running, str], transport: str
 ) -> None:
-    """docs/api/security.md: none of these is a right of the default role."""
+    """docs/api/security.md#default-rights: none of these is a right of the default role."""
     server, _ = people
     token = await server.login("ann@example.org")
     for action, args in [

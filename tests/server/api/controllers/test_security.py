@@ -23,7 +23,8 @@ FORBIDDEN = {"id": "security.rights.forbidden", "code": 117637122, "status": 403
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_the_first_administrator(server: Running, transport: str) -> None:
-    """docs/api/security.md, docs/api/differences.md: once, from this machine."""
+    """docs/api/security.md#user-actions, docs/api/differences.md#first-administrator: once, from
+    this machine."""
     before = await server.call(transport, "server:adminExists")
     assert before["result"] == {"exists": False}
     answer = await server.call(transport, "security:createFirstAdmin", body=FIRST, _id="root")
@@ -39,7 +40,7 @@ async def test_the_first_administrator(server: Running, transport: str) -> None:
 
 
 async def test_of_two_first_administrators_one_wins(server: Running) -> None:
-    """docs/api/differences.md, security check A7."""
+    """docs/api/differences.md#first-administrator, security check A7."""
     bodies = [
         {"credentials": {"local": {"username": f"root{number}", "password": PASSWORD}}}
         for number in range(8)
@@ -53,8 +54,8 @@ async def test_of_two_first_administrators_one_wins(server: Running) -> None:
 
 
 async def test_a_proxied_stranger_needs_the_setup_code(server: Running) -> None:
-    """docs/api/differences.md: a caller behind forwarding headers is no local one, the code opens
-    once."""
+    """docs/api/differences.md#first-administrator: a caller behind forwarding headers is no local
+    one, the code opens once."""
     http = await server.connect()
     forwarded = {"X-Forwarded-For": "203.0.113.9"}
     path = "/_createFirstAdmin/root"
@@ -71,7 +72,7 @@ async def test_a_proxied_stranger_needs_the_setup_code(server: Running) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_first_administrators_choose_no_profiles(server: Running, transport: str) -> None:
-    """docs/api/security.md."""
+    """docs/api/security.md#user-actions."""
     body = {**FIRST, "content": {"profileIds": ["admin"]}}
     answer = await server.call(transport, "security:createFirstAdmin", body=body)
     assert told(answer, "id", "status", "props") == {
@@ -83,7 +84,7 @@ async def test_first_administrators_choose_no_profiles(server: Running, transpor
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_create_get_and_delete_a_user(server: Running, transport: str) -> None:
-    """docs/api/security.md; a deleted user's token is dead (security check S2)."""
+    """docs/api/security.md#user-actions; a deleted user's token is dead (security check S2)."""
     admin = await server.create_admin()
     made = await server.call(transport, "security:createUser", token=admin, body=USER, _id="yagmur")
     source = made["result"]["_source"]
@@ -152,7 +153,8 @@ async def test_create_get_and_delete_a_user(server: Running, transport: str) -> 
 async def test_users_that_can_not_be(
     server: Running, transport: str, body: object, expected: dict
 ) -> None:
-    """docs/api/security.md; nothing is left of them."""
+    """docs/api/security.md#users, #user-actions, #users-with-credentials; nothing is left of
+    them."""
     admin = await server.create_admin()
     answer = await server.call(transport, "security:createUser", token=admin, body=body, _id="new")
     assert told(answer, "id", "props") == expected
@@ -162,7 +164,8 @@ async def test_users_that_can_not_be(
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_ids_and_names_are_taken_once(server: Running, transport: str) -> None:
-    """docs/api/security.md, docs/api/differences.md (412 both times), docs/api/strategies.md."""
+    """docs/api/security.md#user-actions, docs/api/differences.md (412 both times),
+    docs/api/strategies.md#local-errors."""
     admin = await server.create_admin()
     await server.create_user(admin, "yagmur")
     answer = await server.call(
@@ -182,7 +185,8 @@ async def test_ids_and_names_are_taken_once(server: Running, transport: str) -> 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_restricted_users(server: Running, transport: str) -> None:
-    """docs/api/security.md; null as an id is none (docs/api/transport.md)."""
+    """docs/api/security.md#user-actions; null as an id is none
+    (docs/api/clients.md#requests-of-the-sdk)."""
     admin = await server.create_admin()
     body = {"content": {"name": "R"}, "credentials": USER["credentials"]}
     answer = await server.call(
@@ -216,7 +220,7 @@ async def test_profiles_of_restricted_users_are_configured() -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_the_anonymous_user_is_always_there(server: Running, transport: str) -> None:
-    """docs/api/auth.md, docs/api/security.md."""
+    """docs/api/auth.md#anonymous-user, docs/api/security.md#users."""
     admin = await server.create_admin()
     for kuid in (ANONYMOUS_ID, "anonymous"):
         answer = await server.call(transport, "security:getUser", token=admin, _id=kuid)
@@ -231,7 +235,7 @@ async def test_the_anonymous_user_is_always_there(server: Running, transport: st
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_who_has_no_rights_learns_nothing(server: Running, transport: str) -> None:
-    """docs/api/transport.md, docs/api/security.md."""
+    """docs/api/transport.md#request-pipeline, docs/api/security.md#rights."""
     user = await server.create_user(await server.create_admin(), "user")
     for full_name in ("security:getUser", "security:nothing", "nothing:nothing"):
         if transport == "http" and "nothing" in full_name:

@@ -1,5 +1,5 @@
 """The `server` controller (docs/api/server.md) and the router's own endpoints
-(docs/api/transport.md)."""
+(docs/api/transport.md#endpoints-without-an-action)."""
 
 import pytest
 
@@ -19,7 +19,8 @@ async def test_now(server: Running, transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_admin_exists(server: Running, transport: str) -> None:
-    """docs/api/server.md; docs/api/differences.md: everybody may ask while there is none."""
+    """docs/api/server.md; docs/api/differences.md#first-administrator: everybody may ask while
+    there is none."""
     answer = await server.call(transport, "server:adminExists")
     assert answer["result"] == {"exists": False}
     token = await server.create_admin()
@@ -60,7 +61,7 @@ async def test_public_api(server: Running, transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_info(server: Running, transport: str) -> None:
-    """docs/api/server.md, docs/api/differences.md."""
+    """docs/api/server.md, docs/api/differences.md#version."""
     answer = await server.call(transport, "server:info", token=await server.create_admin())
     info = answer["result"]["serverInfo"]
     assert info["kuzzle"]["version"] == "2.56.0"
@@ -109,7 +110,7 @@ async def test_health_check_of_a_broken_store(server: Running) -> None:
 
 @pytest.mark.parametrize("path", ["/_healthcheck", "/_ready"])
 async def test_probes(server: Running, path: str) -> None:
-    """docs/api/transport.md: no rights, an envelope, `result` null."""
+    """docs/api/transport.md#endpoints-without-an-action: no rights, an envelope, `result` null."""
     http = await server.connect()
     answer = await http.ask("GET", path)
     assert answer.status == 200
@@ -118,7 +119,7 @@ async def test_probes(server: Running, path: str) -> None:
 
 
 async def test_head_of_the_root(server: Running) -> None:
-    """docs/api/transport.md; no body (RFC 9110 §9.3.2)."""
+    """docs/api/transport.md#routing; no body (RFC 9110 §9.3.2)."""
     http = await server.connect()
     answer = await http.ask("HEAD", "/")
     assert answer.status == 200
@@ -129,7 +130,7 @@ async def test_head_of_the_root(server: Running) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/_me", "/nowhere/at/all"])
 async def test_preflight(server: Running, path: str) -> None:
-    """docs/api/transport.md: any path, any origin."""
+    """docs/api/transport.md#routing, #cors: any path, any origin."""
     http = await server.connect()
     answer = await http.ask("OPTIONS", path, headers={"Origin": "http://app.example"})
     assert answer.status == 200

@@ -38,8 +38,8 @@ STORES = ("internalCache", "memoryStorage", "storageEngine")
     ],
 )
 async def test_only_administrators_may_ask(server: Running, transport: str, name: str) -> None:
-    """docs/api/security.md: none of these is among the rights everybody or every user begins
-    with."""
+    """docs/api/security.md#default-rights: none of these is among the rights everybody or every
+    user begins with."""
     admin = await server.create_admin()
     ann = await server.create_user(admin, "ann")
     refused = {None: "security.rights.unauthorized", ann: "security.rights.forbidden"}
@@ -53,7 +53,7 @@ async def test_only_administrators_may_ask(server: Running, transport: str, name
 async def test_get_config(transport: str) -> None:
     """docs/api/server.md getConfig, security check X4: by the names of the settings, without
     `security`;
-    `cluster.enabled` is read by `kourou app:doctor` (docs/api/transport.md)."""
+    `cluster.enabled` is read by `kourou app:doctor` (docs/api/clients.md#kourou)."""
     config = cheap_config(limits=replace(cheap_config().limits, documents_fetch_count=77))
     token = replace(config.security.auth_token, secret=SECRET)
     config = replace(config, security=replace(config.security, auth_token=token))
@@ -240,7 +240,7 @@ def as_the_sdk_chooses(routes: list[dict[str, str]]) -> tuple[str, str]:
     ],
 )
 def test_routes_the_sdk_chooses(name: str, verb: str, url: str) -> None:
-    """docs/api/server.md publicApi: the order of routes decides; `/_metrics` belongs to
+    """docs/api/server.md#publicapi: the order of routes decides; `/_metrics` belongs to
     `metrics`."""
     controller, _, action = name.partition(":")
     listed = public_api()[controller][action]

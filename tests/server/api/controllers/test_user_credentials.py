@@ -1,5 +1,5 @@
-"""An administrator and the credentials of others, over every transport (docs/api/security.md,
-docs/api/strategies.md)."""
+"""An administrator and the credentials of others, over every transport
+(docs/api/security.md#credential-actions, docs/api/strategies.md#local-errors)."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -45,8 +45,8 @@ async def make(server: Running, admin: str, kuid: str = "ann") -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_credentials_come_change_and_go(server: Running, transport: str) -> None:
-    """docs/api/security.md, docs/api/strategies.md: the strategy's answers, keys in this order; the
-    last way in may go."""
+    """docs/api/security.md#credential-actions, docs/api/strategies.md#local-credentials: the
+    strategy's answers, keys in this order; the last way in may go."""
     admin = await server.create_admin()
     await make(server, admin)
 
@@ -76,7 +76,7 @@ async def test_credentials_come_change_and_go(server: Running, transport: str) -
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_what_credentials_consist_of(badged: Running, transport: str) -> None:
-    """docs/api/security.md getCredentialFields, getAllCredentialFields."""
+    """docs/api/security.md#credential-actions getCredentialFields, getAllCredentialFields."""
     admin = await badged.create_admin()
     answer = await badged.call(transport, FIELDS, token=admin, strategy="local")
     assert answer["result"] == ["username", "password"]
@@ -86,7 +86,7 @@ async def test_what_credentials_consist_of(badged: Running, transport: str) -> N
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_strategies_that_show_nothing(badged: Running, transport: str) -> None:
-    """docs/api/security.md: `{}` without getInfo and getById."""
+    """docs/api/security.md#credential-actions: `{}` without getInfo and getById."""
     admin = await badged.create_admin()
     args = {"token": admin, "strategy": "badge", "_id": "admin"}
     answer = await badged.call(transport, CREATE, body={"number": "b-7"}, **args)
@@ -99,7 +99,7 @@ async def test_strategies_that_show_nothing(badged: Running, transport: str) -> 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_token_sees_the_change_at_once(badged: Running, transport: str) -> None:
-    """docs/api/auth.md getCurrentUser: what is kept of an answer ends with the change."""
+    """docs/api/auth.md#getcurrentuser: what is kept of an answer ends with the change."""
     admin = await badged.create_admin()
     user = await badged.create_user(admin, "ann")
     args = {"token": admin, "strategy": "badge", "_id": "ann"}
@@ -114,8 +114,8 @@ async def test_a_token_sees_the_change_at_once(badged: Running, transport: str) 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_change_can_end_the_users_sessions(server: Running, transport: str) -> None:
-    """docs/api/differences.md, credentials change; security check S3: his sessions, API keys stay;
-    the caller's own session survives a change of his own."""
+    """docs/api/differences.md#revoking-other-sessions, credentials change; security check S3: his
+    sessions, API keys stay; the caller's own session survives a change of his own."""
     admin = await server.create_admin()
     user, other = await server.create_user(admin, "ann"), await server.login("admin")
     made = await server.call(
@@ -142,7 +142,8 @@ async def test_a_change_can_end_the_users_sessions(server: Running, transport: s
 
 
 async def test_an_administrator_need_not_know_the_password() -> None:
-    """docs/api/strategies.md `requirePassword`: the `security` controller is exempt."""
+    """docs/api/strategies.md#local-errors `requirePassword`: the `security` controller is
+    exempt."""
     config = cheap_config()
     local = replace(config.plugins.local, require_password=True)
     async with running(replace(config, plugins=replace(config.plugins, local=local))) as server:
@@ -157,7 +158,8 @@ async def test_an_administrator_need_not_know_the_password() -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_credentials_of_anybody(server: Running, transport: str) -> None:
-    """docs/api/security.md validateCredentials: `_id` is optional; a name that is taken is 412."""
+    """docs/api/security.md#credential-actions validateCredentials: `_id` is optional; a name that
+    is taken is 412."""
     admin = await server.create_admin()
     ways = ("query", "websocket") if transport == "http" else (transport,)
     for way in ways:  # over HTTP every route names a user
@@ -182,7 +184,7 @@ WITH_BODY = (CREATE, UPDATE, VALIDATE)
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("name", WITH_STRATEGY)
 async def test_unknown_strategies(server: Running, transport: str, name: str) -> None:
-    """docs/api/security.md: 400, before body and user are looked at."""
+    """docs/api/security.md#credential-actions: 400, before body and user are looked at."""
     admin = await server.create_admin()
     answer = await server.call(transport, name, token=admin, strategy="pigeon", _id="nobody")
     assert told(answer) == {
@@ -195,7 +197,7 @@ async def test_unknown_strategies(server: Running, transport: str, name: str) ->
 
 @pytest.mark.parametrize("name", WITH_STRATEGY)
 async def test_strategy_and_id_are_required(server: Running, name: str) -> None:
-    """docs/api/security.md."""
+    """docs/api/security.md#credential-actions."""
     admin = await server.create_admin()
     cases: list[tuple[dict, str]] = [({"_id": "admin"}, "strategy")]
     if name not in (VALIDATE, FIELDS):
@@ -212,7 +214,7 @@ async def test_strategy_and_id_are_required(server: Running, name: str) -> None:
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("name", WITH_BODY)
 async def test_a_body_is_required(server: Running, transport: str, name: str) -> None:
-    """docs/api/security.md."""
+    """docs/api/security.md#credential-actions."""
     admin = await server.create_admin()
     answer = await server.call(transport, name, token=admin, strategy="local", _id="admin")
     assert told(answer, "id", "status") == {"id": "api.assert.body_required", "status": 400}
@@ -221,8 +223,8 @@ async def test_a_body_is_required(server: Running, transport: str, name: str) ->
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("kuid", ["nobody", "-1", "anonymous", "x" * 600])
 async def test_who_is_not_there(server: Running, transport: str, kuid: str) -> None:
-    """docs/api/security.md: 404 `security.user.not_found`; the anonymous user gets no credentials;
-    hasCredentials does not look for the user."""
+    """docs/api/security.md#credential-actions: 404 `security.user.not_found`; the anonymous user
+    gets no credentials; hasCredentials does not look for the user."""
     admin = await server.create_admin()
     for name in (CREATE, UPDATE):
         answer = await server.call(
@@ -258,7 +260,7 @@ REFUSED = [  # action, id, body, status: all without an id of the error
 async def test_what_the_strategy_refuses(
     server: Running, transport: str, name: str, kuid: str, body: object, status: int
 ) -> None:
-    """docs/api/strategies.md: 400 and 412 without an id; nothing is changed."""
+    """docs/api/strategies.md#local-errors: 400 and 412 without an id; nothing is changed."""
     admin = await server.create_admin()
     await make(server, admin)
     answer = await server.call(transport, name, token=admin, strategy="local", _id=kuid, body=body)
@@ -271,7 +273,7 @@ async def test_what_the_strategy_refuses(
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("name", WITH_BODY)
 async def test_passwords_that_are_no_text(server: Running, transport: str, name: str) -> None:
-    """docs/api/differences.md: 400 with an id, never 500."""
+    """docs/api/differences.md#wrong-types: 400 with an id, never 500."""
     admin = await server.create_admin()
     kuid = "admin" if name == UPDATE else "ann"
     await make(server, admin)
@@ -285,7 +287,8 @@ async def test_passwords_that_are_no_text(server: Running, transport: str, name:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_who_has_no_rights_learns_nothing(server: Running, transport: str) -> None:
-    """docs/api/transport.md, docs/api/security.md: none of these is in the default rights."""
+    """docs/api/transport.md#request-pipeline, docs/api/security.md#default-rights: none of these is
+    in the default rights."""
     user = await server.create_user(await server.create_admin(), "ann")
     for name in (*WITH_STRATEGY, ALL_FIELDS):
         args = {"strategy": "local", "_id": "admin"}
@@ -337,7 +340,8 @@ async def test_who_goes_after_the_look_gets_no_credentials(
 
 
 async def test_of_two_users_who_get_one_name_one_has_it(server: Running) -> None:
-    """docs/api/strategies.md: names are unique; the other one is told 412, never 500."""
+    """docs/api/strategies.md#local-credentials: names are unique; the other one is told 412, never
+    500."""
     admin = await server.create_admin()
     for kuid in ("ann", "bob"):
         await make(server, admin, kuid)

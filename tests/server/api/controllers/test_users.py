@@ -1,5 +1,6 @@
-"""Users over every transport: read, changed, replaced, deleted, looked at (docs/api/security.md,
-§7.2, §7.8; docs/api/differences.md)."""
+"""Users over every transport: read, changed, replaced, deleted, looked at
+(docs/api/security.md#users, #listed-rights, #user-actions, #bulk-deletes, §7.2, §7.8;
+docs/api/differences.md)."""
 
 import asyncio
 from dataclasses import replace
@@ -47,8 +48,9 @@ async def profile_rows(server: Running, kuid: str) -> list[object]:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_an_update_is_merged(server: Running, transport: str) -> None:
-    """docs/api/security.md updateUser; docs/api/differences.md: deep merge, answered and stored;
-    the caller is the updater; what is no content is ignored."""
+    """docs/api/security.md#stored-documents, #users, #user-actions updateUser;
+    docs/api/differences.md#merging: deep merge, answered and stored; the caller is the updater;
+    what is no content is ignored."""
     admin = await server.create_admin()
     made = await make(server, admin)
     body = {"home": {"town": "Kars", "tags": []}, "age": 3, "_id": "x", "_kuzzle_info": {"a": 1}}
@@ -74,8 +76,9 @@ async def test_an_update_is_merged(server: Running, transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_other_profiles_are_in_force_at_once(server: Running, transport: str) -> None:
-    """docs/api/security.md updateUser with profileIds, docs/api/auth.md; security check S9: a live
-    token gets and loses rights with the next request, on every transport."""
+    """docs/api/security.md#user-actions updateUser with profileIds, docs/api/auth.md#revocation;
+    security check S9: a live token gets and loses rights with the next request, on every
+    transport."""
     admin = await server.create_admin()
     token = await server.create_user(admin, "ann")
     for profile_ids, status in ((["default", "admin", "admin"], 200), (["default"], 403)):
@@ -93,7 +96,8 @@ async def test_other_profiles_are_in_force_at_once(server: Running, transport: s
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_replaced_user_has_nothing_of_the_old_one(server: Running, transport: str) -> None:
-    """docs/api/security.md replaceUser; his credentials stay (§7.2: a document, no account)."""
+    """docs/api/security.md#stored-documents, #user-actions replaceUser; his credentials stay (§7.2:
+    a document, no account)."""
     admin = await server.create_admin()
     await server.create_user(admin, "ann")
     body = {"profileIds": ["anonymous"], "color": "red", "_id": "x", "_kuzzle_info": 1}
@@ -114,8 +118,8 @@ async def test_a_replaced_user_has_nothing_of_the_old_one(server: Running, trans
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_an_upsert_creates_then_updates(server: Running, transport: str) -> None:
-    """docs/api/security.md upsertUser: `default` and `credentials` count at the creation only, and
-    `content` wins."""
+    """docs/api/security.md#user-actions upsertUser: `default` and `credentials` count at the
+    creation only, and `content` wins."""
     admin = await server.create_admin()
     body = {
         "content": {"profileIds": ["default"], "name": "Ann", "home": {"town": "Kars"}},
@@ -148,8 +152,8 @@ async def test_an_upsert_creates_then_updates(server: Running, transport: str) -
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_several_users_are_read_at_once(server: Running, transport: str) -> None:
-    """docs/api/security.md mGetUsers: in the order asked for, unknown ones silently absent, no
-    total; every hit has `_kuzzle_info` (§1)."""
+    """docs/api/security.md#user-actions mGetUsers: in the order asked for, unknown ones silently
+    absent, no total; every hit has `_kuzzle_info` (§1)."""
     admin = await server.create_admin()
     for kuid in ("ann", "bob"):
         await make(server, admin, kuid)
@@ -185,7 +189,8 @@ async def test_both_routes_to_several_users(server: Running) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_several_users_are_deleted_at_once(server: Running, transport: str) -> None:
-    """docs/api/security.md: 200 and no error when all are gone; what was theirs is gone too."""
+    """docs/api/security.md#bulk-deletes: 200 and no error when all are gone; what was theirs is
+    gone too."""
     admin = await server.create_admin()
     token = await server.create_user(admin, "ann")
     await make(server, admin, "bob")
@@ -203,8 +208,8 @@ async def test_several_users_are_deleted_at_once(server: Running, transport: str
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_who_can_not_be_deleted_is_named(server: Running, transport: str) -> None:
-    """docs/api/security.md, docs/api/differences.md: 206, with `document` and `reason` for each of
-    them."""
+    """docs/api/security.md#bulk-deletes, docs/api/differences.md#partial-errors: 206, with
+    `document` and `reason` for each of them."""
     admin = await server.create_admin()
     await make(server, admin)
     body = {"ids": ["nobody", "ann", "-1"]}
@@ -221,7 +226,8 @@ async def test_who_can_not_be_deleted_is_named(server: Running, transport: str) 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_what_a_user_may_do(server: Running, transport: str) -> None:
-    """docs/api/security.md getUserRights; `-1` is the anonymous user (§2.1)."""
+    """docs/api/security.md#listed-rights, #user-actions getUserRights; `-1` is the anonymous user
+    (§2.1)."""
     admin = await server.create_admin()
     user = await server.create_user(admin, "ann")
     own = await server.call(transport, "auth:getMyRights", token=user)
@@ -236,7 +242,7 @@ async def test_what_a_user_may_do(server: Running, transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_how_a_user_logs_in(server: Running, transport: str) -> None:
-    """docs/api/security.md getUserStrategies: `-1` has none."""
+    """docs/api/security.md#user-actions getUserStrategies: `-1` has none."""
     admin = await server.create_admin()
     await make(server, admin)
     for kuid, names in (("admin", ["local"]), ("ann", []), ("-1", []), ("anonymous", [])):
@@ -246,7 +252,7 @@ async def test_how_a_user_logs_in(server: Running, transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_whether_a_user_might(server: Running, transport: str) -> None:
-    """docs/api/security.md checkRights: of the user named, not of the caller."""
+    """docs/api/security.md#user-actions checkRights: of the user named, not of the caller."""
     admin = await server.create_admin()
     await make(server, admin)
     for kuid, action, allowed in (
@@ -262,7 +268,7 @@ async def test_whether_a_user_might(server: Running, transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_first_administrator_may_reset_rights(server: Running, transport: str) -> None:
-    """docs/api/security.md createFirstAdmin `reset`, §7.9 restrictDefaultRights: the restricted
+    """docs/api/security.md#createfirstadmin `reset`, §7.9 restrictDefaultRights: the restricted
     rights of §4 are back; without it they stay as they are."""
     admin = await server.create_admin()
     role = {"controllers": {"*": {"actions": {"*": True}}}}
@@ -284,7 +290,7 @@ async def test_a_first_administrator_may_reset_rights(server: Running, transport
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("kind", ["uuid", "human", "other"])
 async def test_kinds_of_made_up_ids(server: Running, transport: str, kind: str) -> None:
-    """docs/api/security.md: any other value acts as `human`; null as an id is none."""
+    """docs/api/security.md#users: any other value acts as `human`; null as an id is none."""
     admin = await server.create_admin()
     answer = await server.call(
         transport, "security:createRestrictedUser", token=admin, kuid=kind, _id=None
@@ -337,7 +343,8 @@ REFUSED: list[tuple[str, object, str, list[object]]] = [  # action, body, id, pr
 async def test_changes_that_can_not_be(
     server: Running, transport: str, name: str, body: object, error_id: str, props: list[object]
 ) -> None:
-    """docs/api/security.md; docs/api/differences.md on empty profileIds; nothing has changed."""
+    """docs/api/security.md#users, #user-actions; docs/api/differences.md#wrong-types on empty
+    profileIds; nothing has changed."""
     admin = await server.create_admin()
     made = await make(server, admin)
     answer = await server.call(transport, name, token=admin, _id="ann", body=body)
@@ -351,7 +358,7 @@ async def test_changes_that_can_not_be(
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("kuid", ["nobody", "x" * 600])
 async def test_who_is_not_there(server: Running, transport: str, kuid: str) -> None:
-    """docs/api/security.md: 404 `security.user.not_found`."""
+    """docs/api/security.md#user-actions: 404 `security.user.not_found`."""
     admin = await server.create_admin()
     body = {"profileIds": ["default"], "controller": "auth", "action": "login"}
     for name in (GET, UPDATE, REPLACE, RIGHTS, STRATEGIES, CHECK):
@@ -365,7 +372,7 @@ async def test_who_is_not_there(server: Running, transport: str, kuid: str) -> N
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("kuid", sorted(ANONYMOUS_IDS))
 async def test_the_anonymous_user_never_changes(server: Running, transport: str, kuid: str) -> None:
-    """docs/api/security.md: always there, and nobody's to change."""
+    """docs/api/security.md#users: always there, and nobody's to change."""
     admin = await server.create_admin()
     body = {"profileIds": ["admin"]}
     for name in (UPDATE, REPLACE):
@@ -379,8 +386,8 @@ async def test_the_anonymous_user_never_changes(server: Running, transport: str,
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_who_has_no_rights_learns_nothing(server: Running, transport: str) -> None:
-    """docs/api/transport.md, docs/api/security.md: none of these is in the default rights, not even
-    for one's own account."""
+    """docs/api/transport.md#request-pipeline, docs/api/security.md#default-rights: none of these is
+    in the default rights, not even for one's own account."""
     user = await server.create_user(await server.create_admin(), "ann")
     args = {"_id": "ann", "userId": "ann"}
     for name in (GET, M_GET, UPDATE, REPLACE, UPSERT, M_DELETE, RIGHTS, STRATEGIES, CHECK, REVOKE):
@@ -394,7 +401,7 @@ async def test_who_has_no_rights_learns_nothing(server: Running, transport: str)
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_check_needs_a_request(server: Running, transport: str) -> None:
-    """docs/api/security.md checkRights."""
+    """docs/api/security.md#user-actions checkRights."""
     admin = await server.create_admin()
     for body, error_id, props in (
         (None, "api.assert.body_required", []),
@@ -412,7 +419,8 @@ async def test_a_check_needs_a_request(server: Running, transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_ids_that_are_none(server: Running, transport: str) -> None:
-    """docs/api/security.md mGetUsers, §7.8; no body at all is body_required, as everywhere."""
+    """docs/api/security.md#user-actions mGetUsers, §7.8; no body at all is body_required, as
+    everywhere."""
     admin = await server.create_admin()
     for name, body, error_id, props in (
         (M_GET, None, MISSING, ["ids"]),
@@ -436,8 +444,9 @@ async def test_ids_that_are_none(server: Running, transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_too_many_ids(transport: str) -> None:
-    """docs/api/security.md: more than `limits.documentsWriteCount`; `documentsFetchCount` for
-    reads. Nobody is deleted, and as many as are allowed are taken; ids count once."""
+    """docs/api/security.md#bulk-deletes: more than `limits.documentsWriteCount`;
+    `documentsFetchCount` for reads. Nobody is deleted, and as many as are allowed are taken; ids
+    count once."""
     limits = replace(cheap_config().limits, documents_write_count=2, documents_fetch_count=2)
     async with running(cheap_config(limits=limits)) as server:
         admin = await server.create_admin()
@@ -484,7 +493,8 @@ async def test_a_document_that_grows_too_large(server: Running) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_refused_upsert_makes_nobody(server: Running, transport: str) -> None:
-    """docs/api/security.md: the strategy's refusal, and no half of a user."""
+    """docs/api/security.md#users-with-credentials: the strategy's refusal, and no half of a
+    user."""
     admin = await server.create_admin()
     taken = {"local": {"username": "admin", "password": PASSWORD}}
     for credentials, status in ((taken, 412), ({"pigeon": {}}, 400), ({"local": {}}, 400)):
@@ -500,7 +510,7 @@ async def test_a_refused_upsert_makes_nobody(server: Running, transport: str) ->
 
 
 async def test_two_processes_merge_into_one_document(tmp_path: Path) -> None:
-    """docs/api/differences.md: whoever read before the other wrote reads again."""
+    """docs/api/differences.md#merging: whoever read before the other wrote reads again."""
     data = str(tmp_path / "manykeys.db")
     async with running(data=data) as one, running(data=data) as two:
         admin = await one.create_admin()
@@ -522,7 +532,7 @@ async def test_two_processes_merge_into_one_document(tmp_path: Path) -> None:
 
 
 async def test_many_updates_in_one_process_all_succeed(server: Running) -> None:
-    """docs/api/differences.md: they follow each other."""
+    """docs/api/differences.md#merging: they follow each other."""
     admin = await server.create_admin()
     await make(server, admin)
     bodies = [
@@ -537,7 +547,7 @@ async def test_many_updates_in_one_process_all_succeed(server: Running) -> None:
 
 
 async def test_of_upserts_at_once_one_creates(server: Running) -> None:
-    """docs/api/security.md: everybody succeeds, and the user is there once."""
+    """docs/api/security.md#user-actions: everybody succeeds, and the user is there once."""
     admin = await server.create_admin()
     asked = [
         server.call(
@@ -558,7 +568,8 @@ async def test_of_upserts_at_once_one_creates(server: Running) -> None:
 
 
 async def test_of_creations_with_one_id_one_succeeds(server: Running) -> None:
-    """docs/api/differences.md: 412 `security.user.already_exists`, with credentials too, and never
+    """docs/api/differences.md#existing-users: 412 `security.user.already_exists`, with credentials
+    too, and never
     500."""
     admin = await server.create_admin()
     asked = [
@@ -604,7 +615,7 @@ async def test_changing_and_deleting_at_once(server: Running, name: str) -> None
 @pytest.mark.parametrize("name", [UPDATE, REPLACE, UPSERT])
 @pytest.mark.parametrize("mode", ["fail", "remove"])
 async def test_giving_a_profile_that_goes(server: Running, name: str, mode: str) -> None:
-    """docs/api/security.md: nobody ends up with a profile that is not there."""
+    """docs/api/security.md#profile-actions: nobody ends up with a profile that is not there."""
     admin = await server.create_admin()
     await make(server, admin)
     body = {"policies": [{"roleId": "default"}]}
@@ -699,8 +710,8 @@ def merged(old: object, new: object) -> object:
 @settings(max_examples=40)
 @given(documents=st.lists(st.dictionaries(NAMES, JSON, max_size=4), min_size=1, max_size=4))
 def test_any_content_can_be_changed_again(documents: list[dict[str, object]]) -> None:
-    """docs/api/differences.md: whatever JSON says is kept, merged, and found unchanged by the next
-    update."""
+    """docs/api/differences.md#merging: whatever JSON says is kept, merged, and found unchanged by
+    the next update."""
 
     async def check() -> None:
         async with running() as server:

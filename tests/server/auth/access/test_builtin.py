@@ -1,5 +1,5 @@
-"""Which built-in roles and profiles there are, and when they are written (docs/api/security.md,
-docs/api/differences.md)."""
+"""Which built-in roles and profiles there are, and when they are written
+(docs/api/security.md#default-rights, docs/api/differences.md)."""
 
 import asyncio
 from dataclasses import dataclass
@@ -112,7 +112,7 @@ async def test_profiles_refer_to_their_roles(storage):
 
 
 async def test_restricting_writes_them_anew_and_tells(storage):
-    """docs/api/security.md, "createOrReplace"."""
+    """docs/api/security.md#stored-documents, "createOrReplace"."""
     await install(storage, ACTIONS, lambda: NOW_MS)
     changed = {"body": {"controllers": {}, "policies": []}, "info": {}}
     own = {"id": "own", **changed}

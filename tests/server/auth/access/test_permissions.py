@@ -1,5 +1,5 @@
-"""What rights allow (docs/api/security.md), how they are listed (§5), and that the rulebook forgets
-in time."""
+"""What rights allow (docs/api/security.md#rights), how they are listed (§5), and that the rulebook
+forgets in time."""
 
 import tracemalloc
 

@@ -1,5 +1,5 @@
-"""Rights through the whole server, against a plain reading of the contract (docs/api/security.md;
-security check S9).
+"""Rights through the whole server, against a plain reading of the contract
+(docs/api/security.md#rights, #listed-rights; security check S9).
 
 Roles, profiles and users come, change and go in any order, by the actions an administrator has.
 After each step every live token must get the answers that the documents of that moment give, and

@@ -1,4 +1,5 @@
-"""Profiles over every transport (docs/api/security.md)."""
+"""Profiles over every transport (docs/api/security.md#profiles, #profile-actions,
+#bulk-deletes)."""
 
 import pytest
 
@@ -23,8 +24,8 @@ async def write(server: Running, admin: str, profile_id: str, body: object) -> N
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_profile_comes_changes_and_goes(server: Running, transport: str) -> None:
-    """docs/api/security.md: `policies`, `rateLimit`, the rest, `_kuzzle_info`; updateProfile
-    merges."""
+    """docs/api/security.md#profile-actions, #stored-documents: `policies`, `rateLimit`, the rest,
+    `_kuzzle_info`; updateProfile merges."""
     admin = await server.create_admin()
 
     async def ask(action: str, body: object = None) -> dict:
@@ -79,7 +80,7 @@ async def test_a_profile_comes_changes_and_goes(server: Running, transport: str)
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_what_is_left_out_is_filled_in(server: Running, transport: str) -> None:
-    """docs/api/security.md: no policies are the default role's, a null limit is 0."""
+    """docs/api/security.md#profiles: no policies are the default role's, a null limit is 0."""
     admin = await server.create_admin()
     rows = [
         ({"policies": []}, {"policies": [{"roleId": "default"}], "rateLimit": 0}),
@@ -117,7 +118,7 @@ def policy(**members: object) -> dict[str, object]:
     return {"policies": [{"roleId": "default"}, {"roleId": "default", **members}]}
 
 
-# A profile body, and the error with its props (docs/api/security.md, row by row).
+# A profile body, and the error with its props (docs/api/security.md#profiles, row by row).
 REFUSED = [
     ({"policies": ["x"]}, "api.assert.invalid_type", 400, ["new.policies[0]", "object"]),
     ({"policies": [None]}, "api.assert.invalid_type", 400, ["new.policies[0]", "object"]),
@@ -201,8 +202,8 @@ REFUSED = [
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("action", WRITES)
 async def test_what_is_no_profile(server: Running, transport: str, action: str) -> None:
-    """docs/api/security.md, over every transport and in every action that writes; nothing is
-    kept."""
+    """docs/api/security.md#profiles, over every transport and in every action that writes; nothing
+    is kept."""
     admin = await server.create_admin()
     rows = [
         *REFUSED,
@@ -224,7 +225,8 @@ async def test_what_is_no_profile(server: Running, transport: str, action: str) 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_an_update_that_makes_it_no_profile(server: Running, transport: str) -> None:
-    """docs/api/security.md: what results is checked; a refused update changes nothing."""
+    """docs/api/security.md#profiles, #profile-actions: what results is checked; a refused update
+    changes nothing."""
     admin = await server.create_admin()
     await write(server, admin, "new", RESTRICTED)
     before = await server.call(transport, "security:getProfile", token=admin, _id="new")
@@ -247,7 +249,7 @@ async def test_an_update_that_makes_it_no_profile(server: Running, transport: st
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_strict_wants_places_that_are_there(server: Running, transport: str) -> None:
-    """docs/api/security.md: an unknown index is 412; here are none."""
+    """docs/api/security.md#profiles: an unknown index is 412; here are none."""
     admin = await server.create_admin()
     for action in ("createOrReplaceProfile", "updateProfile"):
         for strict, body, status in (
@@ -269,7 +271,7 @@ async def test_strict_wants_places_that_are_there(server: Running, transport: st
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_anonymous_keeps_its_role(server: Running, transport: str) -> None:
-    """docs/api/security.md."""
+    """docs/api/security.md#profiles."""
     admin = await server.create_admin()
     for action in ("createOrReplaceProfile", "updateProfile"):
         for body in (BASIC, {"policies": []}):
@@ -290,7 +292,7 @@ async def test_anonymous_keeps_its_role(server: Running, transport: str) -> None
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_ids_that_are_taken_unknown_or_none(server: Running, transport: str) -> None:
-    """docs/api/security.md, docs/api/differences.md."""
+    """docs/api/security.md#profile-actions."""
     admin = await server.create_admin()
     await write(server, admin, "known", RESTRICTED)
     unknown = "security.profile.not_found"
@@ -339,7 +341,7 @@ async def test_an_id_is_required(server: Running, transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_the_rights_of_a_profile(server: Running, transport: str) -> None:
-    """docs/api/security.md: an item for each policy, action and place."""
+    """docs/api/security.md#listed-rights: an item for each policy, action and place."""
     admin = await server.create_admin()
     role = {"controllers": {"document": {"actions": {"get": True, "delete": False}}}}
     await server.call(transport, "security:createRole", token=admin, _id="r", body=role)
@@ -384,7 +386,8 @@ async def test_rights_beyond_reading_are_not_listed(server: Running, transport: 
 async def test_a_profile_in_use_stays_unless_it_is_taken_away(
     server: Running, transport: str
 ) -> None:
-    """docs/api/security.md: onAssignedUsers; who is left with none becomes anonymous."""
+    """docs/api/security.md#profile-actions: onAssignedUsers; who is left with none becomes
+    anonymous."""
     admin = await server.create_admin()
     body = {"policies": [{"roleId": "admin"}]}
     await server.call(transport, "security:createProfile", token=admin, _id="p", body=body)
@@ -434,7 +437,7 @@ async def test_what_to_do_with_users_is_text(server: Running, transport: str) ->
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_many_are_deleted_as_far_as_they_can_be(server: Running, transport: str) -> None:
-    """docs/api/security.md: always as with `fail`."""
+    """docs/api/security.md#bulk-deletes: always as with `fail`."""
     admin = await server.create_admin()
     for name in ("a", "b", "c"):
         await write(server, admin, name, BASIC)

@@ -1,5 +1,5 @@
-"""What profiles refer to stays, and what users have, whoever else is at work (docs/api/security.md,
-§7.5, §7.8)."""
+"""What profiles refer to stays, and what users have, whoever else is at work
+(docs/api/security.md#role-actions, #profile-actions, #bulk-deletes, §7.5, §7.8)."""
 
 import asyncio
 

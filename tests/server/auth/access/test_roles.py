@@ -1,5 +1,5 @@
-"""Roles over every transport (docs/api/security.md), and the rights there are at first
-(§7.9)."""
+"""Roles over every transport (docs/api/security.md#roles, #role-actions, #bulk-deletes), and the
+rights there are at first (§7.9)."""
 
 from dataclasses import replace
 
@@ -34,7 +34,8 @@ async def write(server: Running, admin: str, role_id: str, body: object) -> None
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_role_comes_changes_and_goes(server: Running, transport: str) -> None:
-    """docs/api/security.md: S with `_kuzzle_info` last; updateRole replaces the whole role."""
+    """docs/api/security.md#role-actions, #stored-documents: S with `_kuzzle_info` last; updateRole
+    replaces the whole role."""
     admin = await server.create_admin()
 
     async def ask(action: str, body: object = None) -> dict:
@@ -73,7 +74,7 @@ async def test_a_role_comes_changes_and_goes(server: Running, transport: str) ->
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_the_built_in_roles_are_there(server: Running, transport: str) -> None:
-    """docs/api/security.md."""
+    """docs/api/security.md#default-rights."""
     admin = await server.create_admin()
     ids = {"ids": ["admin", "default", "anonymous", "admin"]}
     answer = await server.call(transport, "security:mGetRoles", token=admin, body=ids)
@@ -87,7 +88,7 @@ async def test_the_built_in_roles_are_there(server: Running, transport: str) -> 
     assert answer["result"] == {"hits": []}
 
 
-# A role body, and the error with its props (docs/api/security.md, row by row).
+# A role body, and the error with its props (docs/api/security.md#roles, row by row).
 REFUSED = [
     (rights() | {"controllers": None}, "api.assert.missing_argument", ["new.controllers"]),
     ({}, "api.assert.empty_argument", ["new.controllers"]),
@@ -139,7 +140,7 @@ REFUSED = [
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("action", ["createRole", "createOrReplaceRole", "updateRole"])
 async def test_what_is_no_role(server: Running, transport: str, action: str) -> None:
-    """docs/api/security.md, over every transport and in every action that writes; nothing is
+    """docs/api/security.md#roles, over every transport and in every action that writes; nothing is
     kept."""
     admin = await server.create_admin()
     name = f"security:{action}"
@@ -147,7 +148,7 @@ async def test_what_is_no_role(server: Running, transport: str, action: str) -> 
         answer = await server.call(transport, name, token=admin, _id="new", body=body)
         seen = told(answer, "id", "status", "props")
         assert seen == {"id": error_id, "status": 400, "props": props}, body
-    for body in ([], "x", 5):  # docs/api/transport.md
+    for body in ([], "x", 5):  # docs/api/transport.md#arguments
         answer = await server.call(transport, name, token=admin, _id="new", body=body)
         assert answer["status"] == 400, body
     answer = await server.call(transport, "security:getRole", token=admin, _id="new")
@@ -156,7 +157,8 @@ async def test_what_is_no_role(server: Running, transport: str, action: str) -> 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_force_is_for_unknown_controllers_only(server: Running, transport: str) -> None:
-    """docs/api/security.md: an unknown action of a native controller is refused all the same."""
+    """docs/api/security.md#roles: an unknown action of a native controller is refused all the
+    same."""
     admin = await server.create_admin()
     plugin = rights(**{"plugin/things": {"actions": {"bar": True}}})
 
@@ -181,7 +183,7 @@ async def test_force_is_for_unknown_controllers_only(server: Running, transport:
 
 
 def test_roles_written_for_the_reference_are_taken_over() -> None:
-    """docs/api/security.md: its native controllers are known, whatever the action."""
+    """docs/api/security.md#roles: its native controllers are known, whatever the action."""
     names = "bulk cluster collection debug document index realtime admin memoryStorage ms".split()
     body = rights(**{name: {"actions": {"anything": True, "*": False}} for name in names})
     assert check_role("r", body, NATIVE) == body
@@ -189,13 +191,13 @@ def test_roles_written_for_the_reference_are_taken_over() -> None:
 
 
 def test_what_is_kept_beside_the_document_is_no_part_of_it() -> None:
-    """docs/api/security.md, of all documents: `_id` and `_kuzzle_info` are overridden."""
+    """docs/api/security.md#users, of all documents: `_id` and `_kuzzle_info` are overridden."""
     assert check_role("r", {"_id": "x", "_kuzzle_info": 1, **LOGIN}, NATIVE) == LOGIN
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_anonymous_must_be_able_to_log_in(server: Running, transport: str) -> None:
-    """docs/api/security.md; a `*` that an exact name hides allows nothing (§3)."""
+    """docs/api/security.md#roles; a `*` that an exact name hides allows nothing (§3)."""
     admin = await server.create_admin()
     refused = [
         INFO,
@@ -220,7 +222,7 @@ async def test_anonymous_must_be_able_to_log_in(server: Running, transport: str)
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_ids_that_are_taken_unknown_or_none(server: Running, transport: str) -> None:
-    """docs/api/security.md, docs/api/differences.md."""
+    """docs/api/security.md#role-actions."""
     admin = await server.create_admin()
     await write(server, admin, "known", LOGIN)
     rows = [
@@ -293,8 +295,8 @@ async def test_retry_on_conflict_is_a_number(server: Running, transport: str) ->
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_role_in_use_stays(server: Running, transport: str) -> None:
-    """docs/api/security.md: 412 while a profile has it, also when only one of many policies names
-    it."""
+    """docs/api/security.md#role-actions: 412 while a profile has it, also when only one of many
+    policies names it."""
     admin = await server.create_admin()
     await write(server, admin, "used", LOGIN)
     policies = [{"roleId": "default"}, {"roleId": "used", "restrictedTo": []}, {"roleId": "used"}]
@@ -316,7 +318,8 @@ async def test_a_role_in_use_stays(server: Running, transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_several_are_given_or_none(server: Running, transport: str) -> None:
-    """docs/api/security.md mGetRoles, §7.5 mGetProfiles: any unknown id is 404 for all."""
+    """docs/api/security.md#role-actions mGetRoles, §7.5 mGetProfiles: any unknown id is 404 for
+    all."""
     admin = await server.create_admin()
     for kind in ("Roles", "Profiles"):
         name = f"security:mGet{kind}"
@@ -336,8 +339,8 @@ async def test_several_are_given_or_none(server: Running, transport: str) -> Non
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_many_are_deleted_as_far_as_they_can_be(server: Running, transport: str) -> None:
-    """docs/api/security.md, docs/api/differences.md: status 206, and each nested error says about
-    what and why."""
+    """docs/api/security.md#bulk-deletes, docs/api/differences.md#partial-errors: status 206, and
+    each nested error says about what and why."""
     admin = await server.create_admin()
 
     async def ask(ids: object) -> dict:
@@ -394,7 +397,8 @@ async def test_only_so_much_at_once(
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_only_so_many_at_once(transport: str) -> None:
-    """docs/api/security.md, docs/configuration.md `limits`: 413, and nothing is deleted."""
+    """docs/api/security.md#bulk-deletes, docs/configuration.md `limits`: 413, and nothing is
+    deleted."""
     config = cheap_config()
     limits = replace(config.limits, documents_write_count=2, documents_fetch_count=2)
     async with running(replace(config, limits=limits)) as server:
@@ -460,7 +464,7 @@ async def test_a_change_is_in_force_at_once(server: Running, transport: str) -> 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_the_first_rights_can_be_had_again(server: Running, transport: str) -> None:
-    """docs/api/security.md: restrictDefaultRights has no `result` key."""
+    """docs/api/security.md#mappings, #default-rights: restrictDefaultRights has no `result` key."""
     admin = await server.create_admin()
 
     async def seen() -> list[dict]:
@@ -497,7 +501,7 @@ async def test_the_first_rights_can_be_had_again(server: Running, transport: str
 async def test_the_first_administrator_may_ask_for_them(
     server: Running, transport: str, reset: bool
 ) -> None:
-    """docs/api/security.md, `reset`."""
+    """docs/api/security.md#user-actions, `reset`."""
     row = {"id": "anonymous", "body": EVERYTHING, "info": {}}
     storage = server.app.services.storage
     await storage.apply([*_replaced(row), Note(Noted.RIGHTS, "anonymous")])
@@ -514,8 +518,8 @@ async def test_the_first_administrator_may_ask_for_them(
 async def test_no_administrator_without_the_rights_he_asked_for(
     server: Running, transport: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """docs/api/security.md, `reset`: where the rights can't be written there is no user either, and
-    the same request is good later."""
+    """docs/api/security.md#user-actions, `reset`: where the rights can't be written there is no
+    user either, and the same request is good later."""
     storage = server.app.services.storage
     body = {"credentials": {"local": {"username": "root", "password": PASSWORD}}}
     asked = {"body": body, "_id": "root", "reset": True}
@@ -537,7 +541,7 @@ def _replaced(row: dict) -> list:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_who_has_no_rights_changes_none(server: Running, transport: str) -> None:
-    """docs/api/security.md: nothing of this is a default user's or anybody's."""
+    """docs/api/security.md#default-rights: nothing of this is a default user's or anybody's."""
     admin = await server.create_admin()
     user = await server.create_user(admin, "user")
     body = {**LOGIN, "policies": [{"roleId": "admin"}], "ids": ["own"]}

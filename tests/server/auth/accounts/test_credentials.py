@@ -1,4 +1,5 @@
-"""The caller's own credentials over every transport (docs/api/auth.md, docs/api/strategies.md)."""
+"""The caller's own credentials over every transport (docs/api/auth.md,
+docs/api/strategies.md#local-errors)."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -39,7 +40,7 @@ async def test_a_password_changes(server: Running, transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_name_changes(server: Running, transport: str) -> None:
-    """docs/api/strategies.md: under the new name, the old one is free."""
+    """docs/api/strategies.md#local-errors: under the new name, the old one is free."""
     user = await server.create_user(await server.create_admin(), "user")
     body = {"username": "other"}
     answer = await server.call(transport, UPDATE, token=user, strategy="local", body=body)
@@ -111,7 +112,8 @@ async def test_of_two_ways_removed_at_once_one_stays(badged: Running) -> None:
 
 
 async def test_of_two_callers_who_want_one_name_one_gets_it(server: Running) -> None:
-    """docs/api/strategies.md: names are unique; the other one is told 412, never 500."""
+    """docs/api/strategies.md#local-credentials: names are unique; the other one is told 412, never
+    500."""
     admin = await server.create_admin()
     tokens = [await server.create_user(admin, kuid) for kuid in ("first", "second")]
     body = {"username": "wanted"}
@@ -199,8 +201,8 @@ async def test_who_was_deleted_meanwhile_gets_no_credentials(
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_change_can_end_the_other_sessions(server: Running, transport: str) -> None:
-    """docs/api/differences.md, credentials change; security check S3. Without the flag they go
-    on."""
+    """docs/api/differences.md#revoking-other-sessions, credentials change; security check S3.
+    Without the flag they go on."""
     admin = await server.create_admin()
     user = await server.create_user(admin, "user")
     other = await server.login("user")

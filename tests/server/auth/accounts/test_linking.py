@@ -99,8 +99,8 @@ async def ask(socket: Socket, full_name: str, token: str | None = None, **args: 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_first_login_makes_a_user(desk: Running, transport: str) -> None:
-    """docs/api/strategies.md: with the strategy's profiles, content and credentials; then he is
-    known."""
+    """docs/api/strategies.md#provider-logins: with the strategy's profiles, content and
+    credentials; then he is known."""
     first, second = [await log_in(desk, transport, "new") for _ in range(2)]
     assert (first["status"], second["status"]) == (200, 200)
     assert first["result"]["_id"] == second["result"]["_id"]

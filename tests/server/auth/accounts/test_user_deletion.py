@@ -1,5 +1,6 @@
 """Users who are disabled and enabled, and sessions that an administrator ends: of one user, of
-everybody (docs/api/security.md revokeTokens; docs/api/differences.md; security checks S2, S4)."""
+everybody (docs/api/security.md#sessions-and-tokens revokeTokens;
+docs/api/differences.md#tokenexpired; security checks S2, S4)."""
 
 import asyncio
 from dataclasses import replace
@@ -115,8 +116,8 @@ async def test_no_change_lets_a_disabled_user_in(server: Running) -> None:
 
 
 async def test_the_sockets_of_a_disabled_user_are_told(server: Running) -> None:
-    """S2, docs/api/differences.md TokenExpired: those that use a session and those that use a
-    key."""
+    """S2, docs/api/differences.md#tokenexpired TokenExpired: those that use a session and those
+    that use a key."""
     admin = await server.create_admin()
     tokens = [await server.create_user(admin, "ann"), await make_key(server, admin, "ann")]
     his = [await linked(server, token) for token in tokens]
@@ -188,7 +189,8 @@ async def test_another_process_hears_of_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_all_sessions_of_a_user_end(server: Running, transport: str) -> None:
-    """docs/api/security.md revokeTokens, docs/api/differences.md: `null`; API keys are kept; S4."""
+    """docs/api/security.md#sessions-and-tokens revokeTokens,
+    docs/api/security.md#sessions-and-tokens: `null`; API keys are kept; S4."""
     admin = await server.create_admin()
     tokens = [await server.create_user(admin, "ann"), await server.login("ann")]
     key = await make_key(server, admin, "ann")
@@ -202,7 +204,7 @@ async def test_all_sessions_of_a_user_end(server: Running, transport: str) -> No
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("kuid", ["nobody", "x" * 600, "-1", "anonymous"])
 async def test_whose_sessions_is_not_asked(server: Running, transport: str, kuid: str) -> None:
-    """docs/api/security.md: user existence is not checked."""
+    """docs/api/security.md#user-actions: user existence is not checked."""
     admin = await server.create_admin()
     answer = await server.call(transport, REVOKE, token=admin, _id=kuid)
     assert (answer["status"], answer["result"]) == (200, None)
@@ -210,7 +212,7 @@ async def test_whose_sessions_is_not_asked(server: Running, transport: str, kuid
 
 
 async def test_who_ends_his_own_sessions_is_not_told(server: Running) -> None:
-    """docs/api/differences.md TokenExpired: every socket but the one that asked."""
+    """docs/api/differences.md#tokenexpired TokenExpired: every socket but the one that asked."""
     admin = await server.create_admin()
     asker, other = await linked(server, admin), await linked(server, admin)
     answer = await ask(asker, REVOKE, admin, _id="admin")

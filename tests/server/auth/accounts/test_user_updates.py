@@ -1,5 +1,5 @@
 """What a change of a user writes, and what happens when somebody else is faster
-(docs/api/security.md, §2.1; docs/architecture.md)."""
+(docs/api/security.md#stored-documents, #users, §2.1; docs/architecture.md)."""
 
 import gc
 
@@ -124,7 +124,7 @@ async def test_an_update_never_undoes_what_came_in_between(changes, users, stora
 
 
 async def test_a_profile_that_is_taken_away_in_between_stays_away(changes, users, storage):
-    """docs/api/security.md `onAssignedUsers`: `remove`."""
+    """docs/api/security.md#profile-actions `onAssignedUsers`: `remove`."""
     await changes.update("alice", {}, ME, ["p"])
     storage.rushes = [[Unassign("p", "anonymous", 9), Delete(Table.PROFILES, {"id": "p"})]]
     updated = await changes.update("alice", {"n": 3}, ME)

@@ -1,5 +1,5 @@
-"""How users come, are read and go (docs/api/security.md): always whole, whoever else is at
-work."""
+"""How users come, are read and go (docs/api/security.md#users, #user-actions,
+#users-with-credentials): always whole, whoever else is at work."""
 
 import asyncio
 import re
@@ -184,7 +184,7 @@ async def test_a_made_up_id_that_is_taken_is_made_up_again(users, monkeypatch):
 
 
 async def test_a_made_up_id_that_a_strategy_knows_is_made_up_again(users, storage, monkeypatch):
-    """docs/api/security.md."""
+    """docs/api/security.md#users."""
     orphan = {"strategy": "ring", "id": "1", "kuid": "known", "data": {}, "created_at": 0}
     await storage.apply([Put(Table.CREDENTIALS, {**orphan, "updated_at": None})])
     made_up = iter(["known", "free"])
@@ -195,7 +195,8 @@ async def test_a_made_up_id_that_a_strategy_knows_is_made_up_again(users, storag
 async def test_who_is_made_while_it_is_looked_for_his_credentials_is_no_orphan(
     users, strategies, storage
 ):
-    """docs/api/differences.md: 412, not 500, also for the one of two who comes second by a hair."""
+    """docs/api/differences.md#existing-users: 412, not 500, also for the one of two who comes
+    second by a hair."""
 
     class Overtaken(Badge):
         async def exists(self, kuid):

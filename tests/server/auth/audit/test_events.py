@@ -109,7 +109,8 @@ async def test_a_renewed_hash_is_not_the_login(server: Running) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_who_must_change_his_password_is_told_of(transport: str) -> None:
-    """docs/api/strategies.md: refused, with a reset token for who knew the password."""
+    """docs/api/strategies.md#password-policies: refused, with a reset token for who knew the
+    password."""
     config = cheap_config()
     policies = ({"appliesTo": "*", "mustChangePasswordIfSetByAdmin": True},)
     local = replace(config.plugins.local, password_policies=policies)
@@ -226,7 +227,8 @@ async def test_a_session_can_be_followed(server: Running, transport: str) -> Non
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_the_first_administrator_has_a_line(server: Running, transport: str) -> None:
-    """docs/api/differences.md: made by nobody who is known; a second one is refused."""
+    """docs/api/differences.md#first-administrator: made by nobody who is known; a second one is
+    refused."""
     body = {"credentials": {"local": {"username": "admin", "password": PASSWORD}}}
     statuses = []
     for kuid in ("admin", "other"):
@@ -242,7 +244,8 @@ async def test_the_first_administrator_has_a_line(server: Running, transport: st
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_password_reset_has_its_lines(server: Running, transport: str) -> None:
-    """docs/api/strategies.md; whoever brings a reset token is nobody in particular."""
+    """docs/api/strategies.md#password-reset; whoever brings a reset token is nobody in
+    particular."""
     admin = await server.create_admin()
     await server.create_user(admin, "ann")
     plugin = "kuzzle-plugin-auth-passport-local/password"
@@ -308,7 +311,7 @@ async def test_a_refreshed_token_that_comes_back_is_told_of(transport: str) -> N
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_what_changes_nothing_has_a_line_too(server: Running, transport: str) -> None:
-    """docs/api/differences.md: an API key logs out with 200 and lives on."""
+    """docs/api/auth.md#logout: an API key logs out with 200 and lives on."""
     admin = await server.create_admin()
     body = {"description": "d"}
     made = await server.call("query", "auth:createApiKey", token=admin, body=body)
@@ -347,7 +350,7 @@ async def test_a_disabled_user_is_told_of_whatever_his_strategy(
 
 
 async def test_too_many_logins_on_a_connection_are_told_of() -> None:
-    """docs/api/security.md: refused before any strategy is asked."""
+    """docs/api/security.md#rate-limits: refused before any strategy is asked."""
     config = cheap_config()
     limits = replace(config.limits, logins_per_second=1)
     async with running(replace(config, limits=limits)) as server:

@@ -1,5 +1,6 @@
-"""Limits of requests and of logins over every transport (docs/api/security.md,
-docs/api/transport.md; docs/api/differences.md; security checks A4, A6, A8, H8)."""
+"""Limits of requests and of logins over every transport (docs/api/security.md#rate-limits,
+docs/api/transport.md#websocket; docs/api/differences.md#anonymous-rate-limit; security checks A4,
+A6, A8, H8)."""
 
 import asyncio
 import logging
@@ -332,7 +333,8 @@ async def test_without_the_option_the_header_is_no_request() -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_requests_of_a_user(clock: Clock, transport: str) -> None:
-    """docs/api/security.md: ten a second for the profile `default`, in fixed windows."""
+    """docs/api/security.md#rate-limits: ten a second for the profile `default`, in fixed
+    windows."""
     async with running() as server:
         admin = await server.create_admin()
         token = await server.create_user(admin, "ann")
@@ -351,7 +353,8 @@ async def test_requests_of_a_user(clock: Clock, transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_one_can_always_log_out(clock: Clock, transport: str) -> None:
-    """docs/api/security.md, last row; what is refused for lack of rights does not count."""
+    """docs/api/security.md#rate-limits, last row; what is refused for lack of rights does not
+    count."""
     async with running() as server:
         admin = await server.create_admin()
         token = await server.create_user(admin, "ann")
@@ -368,7 +371,7 @@ async def test_one_can_always_log_out(clock: Clock, transport: str) -> None:
 
 
 async def test_the_limit_of_a_user_is_one_over_all_transports(clock: Clock) -> None:
-    """docs/api/security.md: by user, not by connection or token."""
+    """docs/api/security.md#rate-limits: by user, not by connection or token."""
     async with running() as server:
         admin = await server.create_admin()
         tokens = [await server.create_user(admin, "ann"), await server.login("ann")]
@@ -381,7 +384,7 @@ async def test_the_limit_of_a_user_is_one_over_all_transports(clock: Clock) -> N
 
 
 async def test_everybody_without_a_token_is_one_user(clock: Clock) -> None:
-    """docs/api/security.md: 200 a second together, logins not among them."""
+    """docs/api/security.md#rate-limits: 200 a second together, logins not among them."""
     async with running() as server:
         await server.create_admin()
         clock.now_s += 1
@@ -398,7 +401,8 @@ async def test_everybody_without_a_token_is_one_user(clock: Clock) -> None:
 
 
 async def test_logins_on_one_connection(clock: Clock) -> None:
-    """docs/api/security.md: `limits.loginsPerSecond`, also for those who log in rightly."""
+    """docs/api/security.md#rate-limits: `limits.loginsPerSecond`, also for those who log in
+    rightly."""
     async with running(limited(logins_per_second=2)) as server:
         await server.create_admin()
         login = {"username": "admin", "password": PASSWORD}
@@ -414,7 +418,7 @@ async def test_logins_on_one_connection(clock: Clock) -> None:
 
 
 async def test_logins_on_one_socket(clock: Clock) -> None:
-    """docs/api/security.md: each socket is a connection."""
+    """docs/api/security.md#rate-limits: each socket is a connection."""
     body = {"username": "admin", "password": PASSWORD}
     login = {"controller": "auth", "action": "login", "strategy": "local", "body": body}
     async with running(limited(logins_per_second=1)) as server:
@@ -426,7 +430,7 @@ async def test_logins_on_one_socket(clock: Clock) -> None:
 
 
 def test_windows_are_whole_seconds() -> None:
-    """docs/api/security.md: global frames of a second, not sliding ones."""
+    """docs/api/security.md#rate-limits: global frames of a second, not sliding ones."""
     clock = Clock(10.9)
     limits = RequestLimits(logins_per_second=0, clock_s=clock)
 
@@ -449,7 +453,8 @@ def test_windows_are_whole_seconds() -> None:
 
 
 async def test_messages_of_a_socket(clock: Clock) -> None:
-    """docs/api/transport.md: pings count, the excess is dropped unread, other sockets go on."""
+    """docs/api/transport.md#websocket: pings count, the excess is dropped unread, other sockets go
+    on."""
     config = cheap_config()
     protocols = replace(
         config.server.protocols,
@@ -501,7 +506,7 @@ def ask_shared(window: SharedWindow, address: str, count: int, limit: int = 200)
 
 
 def test_an_address_alone_may_use_the_whole_limit() -> None:
-    """docs/api/security.md: the sum of the reference, in each whole second."""
+    """docs/api/security.md#rate-limits: the sum of the reference, in each whole second."""
     clock = Clock()
     window = SharedWindow(clock)
     for _ in range(3):

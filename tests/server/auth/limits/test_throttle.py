@@ -1,5 +1,5 @@
-"""Slowing down guessers, on a clock of the test's own (docs/api/differences.md; security checks A4
-to A6)."""
+"""Slowing down guessers, on a clock of the test's own (docs/api/differences.md#failed-logins;
+security checks A4 to A6)."""
 
 import asyncio
 from dataclasses import dataclass

@@ -1,5 +1,5 @@
-"""What counts against who tries to be somebody else (docs/api/differences.md; security checks A8,
-P9)."""
+"""What counts against who tries to be somebody else (docs/api/differences.md#failed-logins;
+security checks A8, P9)."""
 
 from dataclasses import replace
 

@@ -1,4 +1,5 @@
-"""Logins of several steps (docs/api/strategies.md, docs/architecture.md; security checks O1, H4).
+"""Logins of several steps (docs/api/strategies.md#multi-step-logins, docs/architecture.md; security
+checks O1, H4).
 
 A step is taken once, in time, and by who took the one before.
 """
@@ -41,7 +42,7 @@ async def pending(server: Running) -> int:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_login_goes_elsewhere_and_comes_back(steps: Running, transport: str) -> None:
-    """docs/api/strategies.md, both steps."""
+    """docs/api/strategies.md#multi-step-logins, both steps."""
     client = Client(steps, transport)
     away = await client.login()
     url = f"{AWAY}?{urlencode({'state': state_of(away)})}"

@@ -139,6 +139,6 @@ async def test_a_form_does_not_give_tries_back(
 
     monkeypatch.setattr(logins, "_find_valid", try_meanwhile)
     with pytest.raises(ApiError):
-        await logins.put_aside(state, "steps", {"code": "x"}, address="192.0.2.1")
+        await logins.suspend(state, "steps", {"code": "x"}, address="192.0.2.1")
     (row,) = await storage.find(Table.ONE_TIME, limit=2)
     assert row["data"]["tries"] == 1  # type: ignore[index,call-overload]

@@ -119,7 +119,7 @@ async def test_who_waits_too_long_passes_and_the_thread_is_not_lost(caplog) -> N
 
 
 async def test_only_so_many_wait(caplog) -> None:
-    """house style: every queue is bounded; who finds it full passes at once."""
+    """CONTRIBUTING.md: every queue is bounded; who finds it full passes at once."""
     released = threading.Event()
 
     def slow(digest: str) -> bool:
@@ -185,7 +185,7 @@ async def test_a_file_wins_over_a_service(tmp_path: Path) -> None:
 
 
 def test_nothing_is_checked_unless_it_is_asked_for() -> None:
-    """docs/api/differences.md, password rules: none by default."""
+    """docs/api/differences.md#password-rules, password rules: none by default."""
     assert make_breach_check("", "") is None
 
 

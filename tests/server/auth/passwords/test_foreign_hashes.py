@@ -1,5 +1,5 @@
 """Passwords hashed by other programs: read, bounded, and replaced at the next login
-(docs/api/strategies.md; security checks P12, P13)."""
+(docs/api/strategies.md#imported-hashes; security checks P12, P13)."""
 
 import base64
 import hashlib
@@ -22,7 +22,7 @@ KEY_BYTES = {"sha1": 40, "sha224": 224, "sha256": 256, "sha384": 384, "sha512": 
 
 
 def kuzzle(stored: str, **members: object) -> Mapping[str, object]:
-    """Give a record as the reference stores it (docs/api/strategies.md)."""
+    """Give a record as the reference stores it (docs/api/strategies.md#stored-passwords)."""
     record = {
         "userPassword": stored,
         "userSalt": SALT,
@@ -35,7 +35,8 @@ def kuzzle(stored: str, **members: object) -> Mapping[str, object]:
 
 
 def stretched(name: str, password: str = PASSWORD) -> bytes:
-    """docs/api/strategies.md: the salt as text, 10 000 iterations, keylen in bytes."""
+    """docs/api/strategies.md#imported-hashes: the salt as text, 10 000 iterations, keylen in
+    bytes."""
     key_bytes = KEY_BYTES[name]
     return hashlib.pbkdf2_hmac(name, password.encode(), SALT.encode(), 10_000, key_bytes)
 
@@ -49,21 +50,21 @@ SPELLINGS = [
 
 @pytest.mark.parametrize(("spelling", "name"), SPELLINGS)
 def test_stretched_records(spelling: str, name: str) -> None:
-    """docs/api/strategies.md, row 1, in the three spellings of each algorithm."""
+    """docs/api/strategies.md#imported-hashes, row 1, in the three spellings of each algorithm."""
     record = kuzzle(stretched(name).hex(), algorithm=spelling)
     assert verify(PASSWORD, record) is True
     assert verify(PASSWORD + "x", record) is False
 
 
 def test_the_default_record_is_1024_characters_long() -> None:
-    """docs/api/strategies.md: PBKDF2-SHA512 of 512 bytes."""
+    """docs/api/strategies.md#imported-hashes: PBKDF2-SHA512 of 512 bytes."""
     assert len(stretched("sha512").hex()) == 1024
 
 
 @pytest.mark.parametrize("name", SHA2)
 @pytest.mark.parametrize("encryption", [{"encryption": "hmac"}, {"encryption": None}])
 def test_hmac_records(name: str, encryption: Mapping[str, object]) -> None:
-    """docs/api/strategies.md, row 2: also where the record names no encryption."""
+    """docs/api/strategies.md#imported-hashes, row 2: also where the record names no encryption."""
     stored = hmac.new(SALT.encode(), PASSWORD.encode(), name).hexdigest()
     record = kuzzle(stored, algorithm=name, stretching=False, **encryption)
     assert verify(PASSWORD, record) is True
@@ -72,7 +73,8 @@ def test_hmac_records(name: str, encryption: Mapping[str, object]) -> None:
 
 @pytest.mark.parametrize("salt", [SALT, ""])
 def test_hash_records(salt: str) -> None:
-    """docs/api/strategies.md, row 3: `<salt>:<password>`, or the password alone without a salt."""
+    """docs/api/strategies.md#imported-hashes, row 3: `<salt>:<password>`, or the password alone
+    without a salt."""
     stored = hashlib.sha256((f"{salt}:{PASSWORD}" if salt else PASSWORD).encode()).hexdigest()
     record = kuzzle(stored, algorithm="sha256", stretching=False, encryption="hash", userSalt=salt)
     assert verify(PASSWORD, record) is True
@@ -95,7 +97,7 @@ def test_a_record_of_before() -> None:
     ],
 )
 def test_encodings(digest: str, write) -> None:
-    """docs/api/strategies.md `digest`."""
+    """docs/api/strategies.md#local-options `digest`."""
     stored = write(stretched("sha256"))
     record = kuzzle(stored, algorithm="sha256", digest=digest)
     assert verify(PASSWORD, record) is True
@@ -203,8 +205,8 @@ def test_an_empty_hash_is_nobodys(stored: str) -> None:
 async def test_wrong_passwords_cost_a_hash_whatever_is_stored(
     record: Mapping[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """docs/api/differences.md, unknown user and wrong password: the same answer after the same
-    work."""
+    """docs/api/differences.md#equal-answers, unknown user and wrong password: the same answer after
+    the same work."""
     costs, real = [], bcrypt.checkpw
 
     def check(given: bytes, hashed: bytes) -> bool:

@@ -1,5 +1,5 @@
 """Password policies: what is read from the configuration, whom each is for, and what it demands at
-login and at a change (docs/api/strategies.md)."""
+login and at a change (docs/api/strategies.md#password-policies)."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -93,14 +93,15 @@ BAD = [  # policies, what the refusal names
 
 @pytest.mark.parametrize(("written", "said"), BAD)
 def test_bad_policies_refuse_to_start(written: list[dict], said: str) -> None:
-    """docs/api/strategies.md; docs/architecture.md: naming key, value and what is accepted."""
+    """docs/api/strategies.md#local-options; docs/architecture.md: naming key, value and what is
+    accepted."""
     with pytest.raises(ConfigError, match=said) as raised:
         load(None, {}, {SETTING: written})
     assert str(raised.value).startswith(SETTING)
 
 
 def test_policies_are_read() -> None:
-    """docs/api/strategies.md."""
+    """docs/api/strategies.md#password-policies."""
     everything = {
         "appliesTo": {"users": ["a"], "profiles": [], "roles": ["b", "c"]},
         "expiresAfter": "90d",
@@ -111,9 +112,9 @@ def test_policies_are_read() -> None:
     }
     first, second = read_policies([everything, {"appliesTo": "*"}])
     assert (first.scope.users, first.scope.roles) == ({"a"}, {"b", "c"})
-    assert not first.scope.everybody and second.scope.everybody
+    assert not first.scope.includes_all and second.scope.includes_all
     assert first.demands.expires_after_ms == 90 * DAY_MS
-    assert first.demands.must_be_his_own and first.demands.forbids_login
+    assert first.demands.must_be_set_by_user and first.demands.forbids_login
     assert first.demands.remembered == 3
     assert [pattern.text for pattern in first.demands.patterns] == ["^.{6,}$"]
     assert second.demands == Demands()
@@ -141,7 +142,7 @@ SCOPES = [  # appliesTo, kuid, whether the policy is for him
 async def test_whom_a_policy_is_for(
     server: Running, written: object, kuid: str | None, is_his: bool
 ) -> None:
-    """docs/api/strategies.md `appliesTo`."""
+    """docs/api/strategies.md#password-policies `appliesTo`."""
     await server.create_user(await server.create_admin(), "user")
     policies = read_policies([{"appliesTo": written, "forbidLoginInPassword": True}])
     demands = await Policies(server.app.services.storage, policies).demands_of(kuid)
@@ -149,7 +150,7 @@ async def test_whom_a_policy_is_for(
 
 
 async def test_all_policies_of_a_user_apply(server: Running) -> None:
-    """docs/api/strategies.md: all matching ones; of two the harder one counts."""
+    """docs/api/strategies.md#password-policies: all matching ones; of two the harder one counts."""
     policies = read_policies(
         [
             {"appliesTo": "*", "expiresAfter": "2d", "forbidReusedPasswordCount": 1},
@@ -171,8 +172,8 @@ async def test_without_policies_nothing_is_read() -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_expired_passwords(transport: str) -> None:
-    """docs/api/strategies.md `expiresAfter`, §1.7: `error.resetToken`; only for the right
-    password."""
+    """docs/api/strategies.md#password-policies `expiresAfter`, §1.7: `error.resetToken`; only for
+    the right password."""
     async with under({"appliesTo": {"users": ["user"]}, "expiresAfter": "1d"}) as server:
         user = await server.create_user(await server.create_admin(), "user")
         await age(server, "user", DAY_MS - 60_000)
@@ -199,7 +200,8 @@ async def age(server: Running, name: str, by_ms: int) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_passwords_set_by_others(transport: str) -> None:
-    """docs/api/strategies.md `mustChangePasswordIfSetByAdmin`; who has the role admin is exempt."""
+    """docs/api/strategies.md#password-policies `mustChangePasswordIfSetByAdmin`; who has the role
+    admin is exempt."""
     async with under({"appliesTo": "*", "mustChangePasswordIfSetByAdmin": True}) as server:
         admin = await server.create_admin()
         assert (await make_user(server, admin, "user"))["status"] == 200
@@ -216,7 +218,8 @@ async def test_passwords_set_by_others(transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_the_name_within_the_password(transport: str) -> None:
-    """docs/api/strategies.md `forbidLoginInPassword`: whatever the case; only with a password."""
+    """docs/api/strategies.md#password-policies `forbidLoginInPassword`: whatever the case; only
+    with a password."""
     async with under({"appliesTo": "*", "forbidLoginInPassword": True}) as server:
         token = await server.create_admin()
         for body in ({"password": "my ADMIN word"}, {"username": "Bob", "password": "bobby"}):
@@ -228,7 +231,8 @@ async def test_the_name_within_the_password(transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_passwords_used_before(transport: str) -> None:
-    """docs/api/strategies.md `forbidReusedPasswordCount`: the present one and those before it."""
+    """docs/api/strategies.md#password-policies `forbidReusedPasswordCount`: the present one and
+    those before it."""
     async with under({"appliesTo": "*", "forbidReusedPasswordCount": 3}) as server:
         token = await server.create_admin()
         for password, is_reused in (
@@ -252,7 +256,7 @@ async def test_passwords_used_before(transport: str) -> None:
 
 
 async def test_a_new_name_keeps_the_history() -> None:
-    """docs/api/strategies.md: the record is recreated, not begun again."""
+    """docs/api/strategies.md#local-errors: the record is recreated, not begun again."""
     async with under({"appliesTo": "*", "forbidReusedPasswordCount": 2}) as server:
         token = await server.create_admin()
         for body, status in (
@@ -266,7 +270,7 @@ async def test_a_new_name_keeps_the_history() -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_passwords_against_a_pattern(transport: str) -> None:
-    """docs/api/strategies.md `passwordRegex`, at a change and at validation."""
+    """docs/api/strategies.md#password-policies `passwordRegex`, at a change and at validation."""
     async with under({"appliesTo": "*", "passwordRegex": "/[0-9]$|horse/"}) as server:
         token = await server.create_admin()
         assert told(await change(server, transport, token, password="none")) == refusal(
@@ -288,8 +292,8 @@ PLACES = [{"users": ["user"]}, {"profiles": ["default"]}, {"roles": ["default"]}
 
 @pytest.mark.parametrize("place", PLACES)
 async def test_policies_hold_for_users_who_are_being_created(place: object) -> None:
-    """docs/api/strategies.md: a policy for a profile is for those who get it, from the first
-    password on."""
+    """docs/api/strategies.md#password-policies: a policy for a profile is for those who get it,
+    from the first password on."""
     async with under({"appliesTo": place, "forbidLoginInPassword": True}) as server:
         admin = await server.create_admin()
         answer = await make_user(server, admin, "user", password="user 1")
@@ -301,7 +305,7 @@ async def test_policies_hold_for_users_who_are_being_created(place: object) -> N
 
 
 async def test_roles_that_change_change_whom_a_policy_is_for() -> None:
-    """docs/api/auth.md: profile and role changes are effective at once."""
+    """docs/api/auth.md#revocation: profile and role changes are effective at once."""
     async with under({"appliesTo": {"roles": ["watched"]}, "passwordRegex": "x"}) as server:
         token = await server.create_admin()
         assert (await change(server, "query", token, password="second"))["status"] == 200
@@ -366,7 +370,8 @@ PATTERNS = [  # written, text, whether it is found
 
 @pytest.mark.parametrize(("written", "text", "is_found"), PATTERNS)
 async def test_patterns(written: str, text: str, is_found: bool) -> None:
-    """docs/api/strategies.md `passwordRegex`: pattern text, or `/pattern/flags`; found anywhere."""
+    """docs/api/strategies.md#password-policies `passwordRegex`: pattern text, or `/pattern/flags`;
+    found anywhere."""
     pattern = read_pattern(written)
     assert pattern is not None
     assert await Matcher().is_found(pattern, text) is is_found
@@ -374,7 +379,7 @@ async def test_patterns(written: str, text: str, is_found: bool) -> None:
 
 @pytest.mark.parametrize("written", ["(", "[", "/x/q", "a\0b", "\ud800", "a{1}{2}", r"\p{L}"])
 def test_what_is_no_pattern(written: str) -> None:
-    """docs/api/strategies.md: validated at start."""
+    """docs/api/strategies.md#local-options: validated at start."""
     assert read_pattern(written) is None
 
 
@@ -383,8 +388,8 @@ TRAP = "a" * 64 + "!"
 
 
 async def test_a_pattern_that_takes_for_ever_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
-    """house style: nothing blocks the loop, every wait is bounded. The log says the pattern, not
-    the password."""
+    """CONTRIBUTING.md: nothing blocks the loop, every wait is bounded. The log says the pattern,
+    not the password."""
     with pytest.raises(ApiError) as refused:
         await Matcher(most_s=0.05).is_found(HANGS, TRAP)
     assert (refused.value.id, refused.value.status) == ("api.process.overloaded", 503)
@@ -392,7 +397,8 @@ async def test_a_pattern_that_takes_for_ever_is_given_up(caplog: pytest.LogCaptu
 
 
 async def test_the_loop_goes_on_while_a_pattern_hangs() -> None:
-    """house style, review question 10: the matching is cancelled from the loop it runs beside."""
+    """CONTRIBUTING.md, review question 10: the matching is cancelled from the loop it runs
+    beside."""
     matcher = Matcher(most_s=60)
     hanging = asyncio.create_task(matcher.is_found(HANGS, TRAP))
     assert await matcher.is_found(Pattern("x"), "x") is True
@@ -403,7 +409,7 @@ async def test_the_loop_goes_on_while_a_pattern_hangs() -> None:
 
 
 async def test_only_so_many_wait_for_patterns() -> None:
-    """house style: the queue is bounded; who finds it full is refused at once."""
+    """CONTRIBUTING.md: the queue is bounded; who finds it full is refused at once."""
     matcher = Matcher(most_s=60)
     waiting = [asyncio.create_task(matcher.is_found(HANGS, TRAP)) for _ in range(32)]
     await asyncio.sleep(0)

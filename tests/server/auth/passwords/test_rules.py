@@ -1,5 +1,5 @@
-"""Rules for new passwords: none by default, and those of strict mode (docs/api/differences.md;
-security checks P1 to P10, P14)."""
+"""Rules for new passwords: none by default, and those of strict mode
+(docs/api/differences.md#password-rules; security checks P1 to P10, P14)."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -36,7 +36,8 @@ class Leaked:
 
 @pytest.mark.parametrize("password", ["x", "password", "alice", "manykeys", "        "])
 async def test_by_default_everything_goes(password: str) -> None:
-    """docs/api/differences.md: the published guide logs in with `password`; security check P5."""
+    """docs/api/differences.md#password-rules: the published guide logs in with `password`; security
+    check P5."""
     assert await refusal(PasswordRules(), password) is None
     assert await refusal(make_password_rules(Config(), None), password) is None
 
@@ -101,7 +102,8 @@ async def test_breached_passwords() -> None:
     [(False, 0, 0), (False, 5, 5), (True, 0, 8), (True, 5, 8), (True, 15, 15)],
 )
 def test_strict_mode_asks_for_more(is_strict: bool, least: int, expected: int) -> None:
-    """docs/api/differences.md, password rules: `security.strict`; security check P1."""
+    """docs/api/differences.md#password-rules, password rules: `security.strict`; security check
+    P1."""
     config = Config()
     given = replace(config.security.passwords, min_length=least)
     security = replace(config.security, strict=is_strict, passwords=given)

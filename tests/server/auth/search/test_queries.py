@@ -1,5 +1,5 @@
 """Searches in both languages: what they find, what they refuse, how large they may be
-(docs/api/security.md)."""
+(docs/api/security.md#searches)."""
 
 import json
 
@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from protocol.errors import ApiError
 from server.auth.search.clauses import Fields
 from server.auth.search.parser import parse_query
+from server.auth.search.patterns import read_expressions
 from server.auth.search.terms import (
     MOST_CHARACTERS,
     MOST_LEAVES,
@@ -180,7 +181,8 @@ FOUND = [
 
 @pytest.mark.parametrize(("query", "is_found"), FOUND, ids=lambda value: json.dumps(value)[:60])
 def test_clauses(query: object, is_found: bool) -> None:
-    """docs/api/security.md, docs/api/auth.md: `ttl` is found as text, `description` by word."""
+    """docs/api/security.md#searches, docs/api/auth.md#api-keys: `ttl` is found as text,
+    `description` by word."""
     assert matches(parse(query), KEY) is is_found
 
 
@@ -213,8 +215,8 @@ FILTERED = [
 
 @pytest.mark.parametrize(("query", "is_found"), FILTERED, ids=lambda value: json.dumps(value)[:60])
 def test_filters_of_koncorde(query: object, is_found: bool) -> None:
-    """docs/api/security.md: operators become clauses, other clauses pass, only the first member
-    counts."""
+    """docs/api/security.md#searches: operators become clauses, other clauses pass, only the first
+    member counts."""
     assert matches(parse(query, "koncorde"), KEY) is is_found
 
 
@@ -240,7 +242,8 @@ IN_DOCUMENTS = [
 
 @pytest.mark.parametrize(("query", "is_found"), IN_DOCUMENTS, ids=str)
 def test_documents_with_arrays_and_objects(query: object, is_found: bool) -> None:
-    """docs/api/security.md: `profileIds` is an array of keywords, a dot leads into objects."""
+    """docs/api/security.md#searches: `profileIds` is an array of keywords, a dot leads into
+    objects."""
     assert matches(parse(query), USER) is is_found
 
 
@@ -260,8 +263,8 @@ SHARES = [
 
 @pytest.mark.parametrize(("written", "clauses", "least"), SHARES)
 def test_minimum_should_match(written: object, clauses: int, least: int) -> None:
-    """docs/api/security.md; a share is rounded towards zero, a negative one counts what may
-    miss."""
+    """docs/api/security.md#searches; a share is rounded towards zero, a negative one counts what
+    may miss."""
     should = [{"term": {"a": str(number)}} for number in range(clauses)]
     query = parse({"bool": {"should": should, "minimum_should_match": written}})
     for met in range(clauses + 1):
@@ -297,7 +300,7 @@ UNKNOWN = ["query", "fuzzy", "nested", "script", "foo", "", "equals", "and"]
 
 @pytest.mark.parametrize("name", UNKNOWN)
 def test_unknown_clauses(name: str) -> None:
-    """docs/api/security.md."""
+    """docs/api/security.md#searches."""
     for query in ({name: {"a": "(a+)+$"}}, {"bool": {"must": [{name: {}}]}}):
         refused = refusal(query)
         assert (refused.id, refused.status) == ("services.storage.unknown_query_keyword", 400)
@@ -306,14 +309,14 @@ def test_unknown_clauses(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["foo", "geoDistance"])
 def test_unknown_filters(name: str) -> None:
-    """docs/api/security.md: passed through, where no clause has that name."""
+    """docs/api/security.md#searches: passed through, where no clause has that name."""
     refused = refusal({"and": [{name: "description"}]}, "koncorde")
     assert (refused.id, refused.status) == ("services.storage.unknown_query_keyword", 400)
 
 
 @pytest.mark.parametrize("query", [{"bool": {}}, {"not": {"bool": {"must": []}}}])
 def test_bool_is_no_filter(query: object) -> None:
-    """docs/api/security.md."""
+    """docs/api/security.md#searches."""
     refused = refusal(query, "koncorde")
     assert (refused.id, refused.status) == ("api.assert.koncorde_restricted_keyword", 400)
     assert refused.props == ("operator", "bool")
@@ -321,7 +324,7 @@ def test_bool_is_no_filter(query: object) -> None:
 
 @pytest.mark.parametrize("lang", ["", "sql", "Koncorde"])
 def test_other_languages(lang: str) -> None:
-    """docs/api/transport.md."""
+    """docs/api/transport.md#arguments."""
     refused = refusal({}, lang)
     assert (refused.id, refused.status) == ("api.assert.invalid_argument", 400)
     assert refused.props is not None
@@ -398,7 +401,7 @@ MALFORMED = [
 
 @pytest.mark.parametrize("query", MALFORMED, ids=lambda value: json.dumps(value)[:60])
 def test_malformed_queries(query: object) -> None:
-    """docs/api/differences.md: 400 with an id, never 500."""
+    """docs/api/differences.md#wrong-types: 400 with an id, never 500."""
     refused = refusal(query)
     assert (refused.id, refused.status) == ("services.storage.unexpected_bad_request", 400)
 
@@ -416,7 +419,7 @@ BAD_FILTERS = [
 
 @pytest.mark.parametrize(("query", "error_id"), BAD_FILTERS)
 def test_malformed_filters(query: object, error_id: str) -> None:
-    """docs/api/differences.md: 400 with an id, never 500."""
+    """docs/api/differences.md#wrong-types: 400 with an id, never 500."""
     refused = refusal(query, "koncorde")
     assert (refused.id, refused.status) == (error_id, 400)
 
@@ -623,7 +626,8 @@ JSON = st.recursive(
 @settings(deadline=None)
 @given(JSON, st.sampled_from(["elasticsearch", "koncorde"]), JSON)
 def test_any_json_is_a_query_or_refused(query: object, lang: str, held: object) -> None:
-    """docs/api/differences.md: never an error of ours, whatever is sent and whatever is stored."""
+    """docs/api/differences.md#wrong-types: never an error of ours, whatever is sent and whatever is
+    stored."""
     try:
         parsed = parse(query, lang)
     except ApiError as refused:
@@ -631,3 +635,9 @@ def test_any_json_is_a_query_or_refused(query: object, lang: str, held: object) 
         assert refused.id is not None
     else:
         assert matches(parsed, {"field": held, "value": held}) in (True, False)
+
+
+def test_a_range_that_runs_backwards_is_refused() -> None:
+    with pytest.raises(ApiError, match="range whose end is before its start"):
+        read_expressions("[z-a]")
+    assert read_expressions("[a-a]")

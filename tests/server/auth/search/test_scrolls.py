@@ -1,4 +1,4 @@
-"""Searches continued page by page: how long, by whom, how many (docs/api/security.md)."""
+"""Searches continued page by page: how long, by whom, how many (docs/api/security.md#searches)."""
 
 import pytest
 
@@ -44,7 +44,8 @@ def test_a_scroll_goes_on_behind_the_last_hit() -> None:
 
 
 def test_a_scroll_lives_as_long_as_asked_and_then_fifteen_seconds() -> None:
-    """docs/api/security.md: the first page's `scroll`, the default for each further one."""
+    """docs/api/security.md#searches: the first page's `scroll`, the default for each further
+    one."""
     clock = Clock()
     scrolls = Scrolls(clock_ms=clock, ttl_ms=TTL_MS)
     scroll_id = begin(scrolls, ttl_ms=1000)
@@ -58,7 +59,7 @@ def test_a_scroll_lives_as_long_as_asked_and_then_fifteen_seconds() -> None:
 
 @pytest.mark.parametrize("hits", [8, 0])
 def test_the_last_page_ends_a_scroll(hits: int) -> None:
-    """docs/api/security.md; so does an empty one, when what was counted is gone."""
+    """docs/api/security.md#searches; so does an empty one, when what was counted is gone."""
     scrolls = Scrolls(clock_ms=Clock(), ttl_ms=TTL_MS)
     scroll_id = begin(scrolls)
     scrolls.go_on(scroll_id, scrolls.get(scroll_id, "ann"), hits, ("z",))
@@ -108,7 +109,8 @@ def test_all_scrolls_together_are_bounded() -> None:
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("kind", ["Users", "Profiles"])
 async def test_pages_of_a_scroll(server: Running, transport: str, kind: str) -> None:
-    """docs/api/security.md: every hit once, the same total, an end."""
+    """docs/api/security.md#user-actions, #profile-actions, #searches: every hit once, the same
+    total, an end."""
     admin = await server.create_admin()
     for number in range(4):
         await server.create_user(admin, f"u{number}")
@@ -136,7 +138,8 @@ async def test_pages_of_a_scroll(server: Running, transport: str, kind: str) -> 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_ids_that_lead_nowhere(server: Running, transport: str) -> None:
-    """docs/api/security.md: unknown, somebody else's, or of the other kind: 404."""
+    """docs/api/security.md#user-actions, #profile-actions: unknown, somebody else's, or of the
+    other kind: 404."""
     admin = await server.create_admin()
     other = await server.create_user(admin, "ann", "admin")
     answer = await server.call(transport, "security:searchUsers", token=admin, size=1, scroll="10s")
@@ -154,7 +157,7 @@ async def test_ids_that_lead_nowhere(server: Running, transport: str) -> None:
 
 @pytest.mark.parametrize("transport", ["query", "websocket"])
 async def test_a_scroll_needs_its_id(server: Running, transport: str) -> None:
-    """docs/api/transport.md."""
+    """docs/api/transport.md#arguments."""
     admin = await server.create_admin()
     answer = await server.call(transport, "security:scrollUsers", token=admin)
     assert told(answer, "id") == {"id": "api.assert.missing_argument"}

@@ -1,5 +1,5 @@
-"""API keys over every transport (docs/api/auth.md, docs/api/security.md), and how they are
-stored."""
+"""API keys over every transport (docs/api/auth.md#api-keys,
+docs/api/security.md#credential-actions), and how they are stored."""
 
 import asyncio
 import hashlib
@@ -54,7 +54,8 @@ async def ids_found(
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_key_is_shown_with_its_token_once(server: Running, transport: str) -> None:
-    """docs/api/auth.md createApiKey; T11: the fingerprint is the SHA-256 of the whole text."""
+    """docs/api/auth.md#token-format, #api-keys createApiKey; T11: the fingerprint is the SHA-256 of
+    the whole text."""
     token = await server.create_admin()
     body = {"description": "nightly"}
     answer = await server.call(transport, "auth:createApiKey", token=token, body=body)
@@ -89,7 +90,7 @@ async def test_a_key_is_shown_with_its_token_once(server: Running, transport: st
 
 
 async def test_answers_that_hold_a_key_are_not_cached(server: Running) -> None:
-    """docs/api/differences.md; security check H4."""
+    """docs/api/differences.md#status-401; security check H4."""
     token = await server.create_admin()
     http = await server.connect()
     for path in ("/api-keys/_create", "/users/admin/api-keys/_create"):
@@ -114,7 +115,8 @@ LIFETIMES = [
 
 @pytest.mark.parametrize(("transport", "written", "ttl_ms"), LIFETIMES)
 async def test_lifetimes(server: Running, transport: str, written: object, ttl_ms: int) -> None:
-    """docs/api/auth.md, docs/api/security.md: without end by default, for 0 and for ""."""
+    """docs/api/auth.md#expiresin, docs/api/security.md#credential-actions: without end by default,
+    for 0 and for ""."""
     token = await server.create_admin()
     answer = await server.call(
         transport,
@@ -131,7 +133,8 @@ async def test_lifetimes(server: Running, transport: str, written: object, ttl_m
 
 
 async def test_the_longest_lifetime_is_for_ones_own_keys() -> None:
-    """docs/api/auth.md: `security.apiKey.maxTTL` never limits `security:createApiKey`."""
+    """docs/api/auth.md#maximum-lifetime: `security.apiKey.maxTTL` never limits
+    `security:createApiKey`."""
     config = cheap_config()
     limit = replace(config.security.api_key, max_ttl_ms=60_000)
     config = replace(config, security=replace(config.security, api_key=limit))
@@ -196,7 +199,8 @@ REFUSED = [
 async def test_what_no_key_can_be_made_of(
     server: Running, transport: str, body: object, args: dict, refused: dict
 ) -> None:
-    """docs/api/auth.md, failures of createApiKey; docs/api/security.md: as for one's own."""
+    """docs/api/auth.md#api-keys, failures of createApiKey; docs/api/security.md#credential-actions:
+    as for one's own."""
     args = args | {"token": await server.create_admin(), "userId": "admin"}
     answer = await server.call(transport, "security:createApiKey", body=body, **args)
     assert told(answer, "id", "status", "props") == refused
@@ -205,7 +209,7 @@ async def test_what_no_key_can_be_made_of(
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_ids_are_chosen_and_taken(server: Running, transport: str) -> None:
-    """docs/api/auth.md: an existing `_id`, whoever has it."""
+    """docs/api/auth.md#api-keys: an existing `_id`, whoever has it."""
     token = await server.create_admin()
     other = await server.create_user(token, "ann", "admin")
     for number, (caller, expected) in enumerate([(token, 200), (token, 400), (other, 400)]):
@@ -226,7 +230,7 @@ async def test_ids_are_chosen_and_taken(server: Running, transport: str) -> None
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_key_works_until_it_is_deleted(server: Running, transport: str) -> None:
-    """docs/api/auth.mdb, §5 deleteApiKey; security check S1 for keys."""
+    """docs/api/auth.md#verification, §5 deleteApiKey; security check S1 for keys."""
     token = await server.create_admin()
     made = await make_key(server, token)
     key = made["_source"]["token"]
@@ -246,7 +250,8 @@ async def test_a_key_works_until_it_is_deleted(server: Running, transport: str) 
 
 
 async def test_all_keys_of_a_user_work(server: Running) -> None:
-    """docs/api/auth.md: not just the first ten; two made at once are not the same (§1.1)."""
+    """docs/api/auth.md#verification: not just the first ten; two made at once are not the same
+    (§1.1)."""
     token = await server.create_admin()
     made = [await make_key(server, token) for _ in range(12)]
     keys = {one["_source"]["token"] for one in made}
@@ -257,7 +262,7 @@ async def test_all_keys_of_a_user_work(server: Running) -> None:
 
 
 async def test_expired_keys_work_no_more_and_stay_listed(server: Running) -> None:
-    """docs/api/auth.md; security check T4."""
+    """docs/api/auth.md#api-keys; security check T4."""
     token = await server.create_admin()
     made = await make_key(server, token, expiresIn="1h", _id="old")
     row = await server.app.services.storage.get(Table.API_KEYS, id="old")
@@ -271,7 +276,7 @@ async def test_expired_keys_work_no_more_and_stay_listed(server: Running) -> Non
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_other_users_keys_are_not_there(server: Running, transport: str) -> None:
-    """docs/api/auth.md: delete of somebody else's key is 404, search never shows it."""
+    """docs/api/auth.md#api-keys: delete of somebody else's key is 404, search never shows it."""
     admin = await server.create_admin()
     await make_key(server, admin, _id="his")
     other = await server.create_user(admin, "ann", "admin")
@@ -288,7 +293,7 @@ async def test_other_users_keys_are_not_there(server: Running, transport: str) -
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_deleting_needs_an_id(server: Running, transport: str) -> None:
-    """docs/api/transport.md `_id`."""
+    """docs/api/transport.md#arguments `_id`."""
     if transport == "http":
         return  # the route has no path without one
     args = {"token": await server.create_admin(), "userId": "admin"}
@@ -323,7 +328,7 @@ SEARCHES = [
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_searches(server: Running, transport: str) -> None:
-    """docs/api/auth.md searchApiKeys: the body is the query itself; both languages."""
+    """docs/api/auth.md#api-keys searchApiKeys: the body is the query itself; both languages."""
     token = await server.create_admin()
     made = [
         await make_key(server, token, "nightly backup", _id="backup"),
@@ -343,7 +348,7 @@ async def test_searches(server: Running, transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_pages(server: Running, transport: str) -> None:
-    """docs/api/auth.md: from 0, size 10; `total` is the number of hits of the page."""
+    """docs/api/auth.md#api-keys: from 0, size 10; `total` is the number of hits of the page."""
     token = await server.create_admin()
     for number in range(12):
         await make_key(server, token, _id=f"k{number:02}")
@@ -377,7 +382,8 @@ BAD_SEARCHES = [
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_bad_searches(server: Running, transport: str) -> None:
-    """docs/api/security.md, docs/api/transport.md; docs/api/differences.md: 400 with an id."""
+    """docs/api/security.md#searches, docs/api/transport.md#arguments;
+    docs/api/differences.md#wrong-types: 400 with an id."""
     token = await server.create_admin()
     for query, args, error_id in BAD_SEARCHES:
         for name, more in (("auth", {}), ("security", {"userId": "admin"})):
@@ -390,7 +396,8 @@ async def test_bad_searches(server: Running, transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_an_administrator_keeps_others_keys(server: Running, transport: str) -> None:
-    """docs/api/security.md, API keys of a user: author is the caller, unknown users are 404."""
+    """docs/api/security.md#credential-actions, API keys of a user: author is the caller, unknown
+    users are 404."""
     admin = await server.create_admin()
     await server.create_user(admin, "ann")
     args = {"token": admin, "userId": "ann"}
@@ -419,7 +426,7 @@ async def test_an_administrator_keeps_others_keys(server: Running, transport: st
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_keys_of_unknown_users(server: Running, transport: str) -> None:
-    """docs/api/security.md: 404 at creation."""
+    """docs/api/security.md#credential-actions: 404 at creation."""
     token = await server.create_admin()
     args = {"token": token, "userId": "nobody"}
     body = {"description": "x"}
@@ -431,7 +438,8 @@ async def test_keys_of_unknown_users(server: Running, transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_keys_are_not_for_everybody(server: Running, transport: str) -> None:
-    """docs/api/security.md: not among the rights of the default role, nor of anonymous."""
+    """docs/api/security.md#default-rights: not among the rights of the default role, nor of
+    anonymous."""
     user = await server.create_user(await server.create_admin(), "ann")
     for verb in ("createApiKey", "searchApiKeys", "deleteApiKey"):
         args = {"userId": "ann"} | ({"_id": "x"} if verb == "deleteApiKey" else {})
@@ -443,7 +451,7 @@ async def test_keys_are_not_for_everybody(server: Running, transport: str) -> No
 
 
 async def test_keys_end_with_their_user(server: Running) -> None:
-    """docs/api/auth.md; security check S2."""
+    """docs/api/auth.md#revocation; security check S2."""
     admin = await server.create_admin()
     key = (await make_key(server, await server.create_user(admin, "ann", "admin")))["_source"]
     assert (await server.call("http", "auth:getCurrentUser", token=key["token"]))["status"] == 200
@@ -512,7 +520,7 @@ async def test_deleting_tells_the_journal(bench: Bench) -> None:
 
 
 async def test_of_two_deletions_one_finds_the_key(bench: Bench) -> None:
-    """docs/api/auth.md: the other one is 404."""
+    """docs/api/auth.md#api-keys: the other one is 404."""
     await bench.keys.create(await bench.add_user("ann"), "x", -1, "k", operator_as("ann"))
     ended = await asyncio.gather(
         bench.keys.delete("ann", "k"), bench.keys.delete("ann", "k"), return_exceptions=True
@@ -523,7 +531,8 @@ async def test_of_two_deletions_one_finds_the_key(bench: Bench) -> None:
 
 @pytest.mark.parametrize("disabled", [0, 1])
 async def test_no_key_for_a_user_who_is_gone(bench: Bench, disabled: int) -> None:
-    """docs/api/security.md, security check S2: checked in the transaction that stores the key."""
+    """docs/api/security.md#credential-actions, security check S2: checked in the transaction that
+    stores the key."""
     user = await bench.add_user("ann", disabled=1) if disabled else User("ann", ())
     with pytest.raises(ApiError) as refused:
         await bench.keys.create(user, "x", -1, None, operator_as("boss"))
@@ -532,7 +541,7 @@ async def test_no_key_for_a_user_who_is_gone(bench: Bench, disabled: int) -> Non
 
 
 async def test_the_anonymous_user_may_have_keys(bench: Bench) -> None:
-    """docs/api/auth.md: no check for a user of one's own."""
+    """docs/api/auth.md#api-keys: no check for a user of one's own."""
     made = await bench.keys.create(User("-1", ()), "x", -1, None, operator_as("-1"))
     assert made["_source"]["userId"] == "-1"
 

@@ -41,7 +41,7 @@ async def who(server: Running, transport: str, token: str) -> str | None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_token_for_one_request(server: Running, transport: str) -> None:
-    """docs/api/auth.md: used up by the first request, also one that fails."""
+    """docs/api/auth.md#verification: used up by the first request, also one that fails."""
     admin = await server.create_admin()
     for full_name in ("auth:getCurrentUser", "security:getUser"):
         made = await server.call(transport, "auth:createToken", token=admin, singleUse=True)
@@ -59,7 +59,7 @@ async def test_a_token_for_one_request(server: Running, transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_refresh(clock: Clock, transport: str) -> None:
-    """docs/api/auth.md refreshToken: the old token goes on for the grace of one second (S7)."""
+    """docs/api/auth.md#refreshtoken: the old token goes on for the grace of one second (S7)."""
     async with configured() as server:
         old = await server.create_admin()
         answer = await server.call(transport, "auth:refreshToken", token=old, expiresIn="3h")
@@ -218,7 +218,7 @@ async def test_unused_sessions_end(clock: Clock) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_tokens_end_to_the_millisecond(clock: Clock, transport: str) -> None:
-    """docs/api/auth.md, security check T4."""
+    """docs/api/auth.md#stored-session, security check T4."""
     async with configured() as server:
         await server.create_admin()
         token = await server.login("admin", expiresIn="90s")
@@ -234,8 +234,8 @@ async def test_tokens_end_to_the_millisecond(clock: Clock, transport: str) -> No
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_update_self(server: Running, transport: str) -> None:
-    """docs/api/auth.md updateSelf; docs/api/differences.md, deep merge in the answer and in the
-    store."""
+    """docs/api/auth.md#updateself; docs/api/differences.md#merging, deep merge in the answer and in
+    the store."""
     token = await server.create_admin()
     for body in ({"home": {"town": "İzmir", "zip": "35"}, "tags": [1]}, {"home": {"zip": "36"}}):
         answer = await server.call(transport, "auth:updateSelf", token=token, body=body)
@@ -250,8 +250,8 @@ async def test_update_self(server: Running, transport: str) -> None:
 
 
 async def test_the_store_holds_no_token(server: Running) -> None:
-    """docs/api/differences.md, security check T11: nothing in the store can be used as a
-    credential."""
+    """docs/api/differences.md#stored-tokens, security check T11: nothing in the store can be used
+    as a credential."""
     token = await server.create_admin()
     answer = await server.call("http", "auth:refreshToken", token=token)
     rows = await server.app.services.storage.find(Table.SESSIONS, limit=10)

@@ -1,4 +1,4 @@
-"""What is due, beside a naive list (docs/api/transport.md)."""
+"""What is due, beside a naive list (docs/api/transport.md#notifications)."""
 
 from hypothesis import given
 from hypothesis import strategies as st

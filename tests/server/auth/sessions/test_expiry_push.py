@@ -1,5 +1,5 @@
-"""Sockets are told when the token they use ends (docs/api/transport.md; docs/api/differences.md,
-TokenExpired)."""
+"""Sockets are told when the token they use ends (docs/api/transport.md#notifications;
+docs/api/differences.md#tokenexpired, TokenExpired)."""
 
 import asyncio
 from dataclasses import replace
@@ -53,8 +53,8 @@ async def hears_nothing(opened: Socket) -> None:
 
 
 async def test_logout_elsewhere_is_told(server: Running) -> None:
-    """docs/api/differences.md: every other socket of the token, once, with the keys in this order;
-    they stay open."""
+    """docs/api/differences.md#tokenexpired: every other socket of the token, once, with the keys in
+    this order; they stay open."""
     token = await server.create_admin()
     first, second = await linked(server, token), await linked(server, token)
     stranger = await linked(server, await server.login("admin"))
@@ -68,7 +68,7 @@ async def test_logout_elsewhere_is_told(server: Running) -> None:
 
 
 async def test_who_logs_out_is_not_told(server: Running) -> None:
-    """docs/api/differences.md: except the one that asked."""
+    """docs/api/differences.md#tokenexpired: except the one that asked."""
     token = await server.create_admin()
     asker, other = await linked(server, token), await linked(server, token)
     answer = await ask(asker, "auth:logout", token)
@@ -78,7 +78,7 @@ async def test_who_logs_out_is_not_told(server: Running) -> None:
 
 
 async def test_global_logout_reaches_all_sessions(server: Running) -> None:
-    """docs/api/differences.md."""
+    """docs/api/differences.md#tokenexpired."""
     token = await server.create_admin()
     others = [await linked(server, await server.login("admin")) for _ in range(3)]
     await server.call("query", "auth:logout", token=token, **{"global": True})
@@ -87,7 +87,7 @@ async def test_global_logout_reaches_all_sessions(server: Running) -> None:
 
 
 async def test_a_deleted_user_is_told(server: Running) -> None:
-    """docs/api/differences.md; security check S2."""
+    """docs/api/differences.md#tokenexpired; security check S2."""
     admin = await server.create_admin()
     opened = await linked(server, await server.create_user(admin, "user"))
     await server.call("http", "security:deleteUser", token=admin, _id="user")
@@ -95,7 +95,7 @@ async def test_a_deleted_user_is_told(server: Running) -> None:
 
 
 async def test_a_deleted_key_is_told(server: Running) -> None:
-    """docs/api/differences.md."""
+    """docs/api/differences.md#tokenexpired."""
     admin = await server.create_admin()
     made = await server.call(
         "http", "auth:createApiKey", token=admin, body={"description": "x"}, _id="key"
@@ -106,7 +106,7 @@ async def test_a_deleted_key_is_told(server: Running) -> None:
 
 
 async def test_the_end_by_the_clock_is_told_once(server: Running) -> None:
-    """docs/api/transport.md: the socket stays open."""
+    """docs/api/transport.md#notifications: the socket stays open."""
     await server.create_admin()
     opened = await linked(server, await server.login("admin", expiresIn=300))
     assert await opened.read() == EXPIRED
@@ -114,7 +114,7 @@ async def test_the_end_by_the_clock_is_told_once(server: Running) -> None:
 
 
 async def test_a_login_on_a_socket_links_it(server: Running) -> None:
-    """docs/api/transport.md: no further request is needed."""
+    """docs/api/transport.md#notifications: no further request is needed."""
     await server.create_admin()
     opened = await server.open_socket()
     body = {"username": "admin", "password": PASSWORD}
@@ -124,7 +124,8 @@ async def test_a_login_on_a_socket_links_it(server: Running) -> None:
 
 
 async def test_sockets_move_along_with_a_refresh(server: Running) -> None:
-    """docs/api/transport.md: nothing is told at the refresh, only when the new token ends."""
+    """docs/api/transport.md#notifications: nothing is told at the refresh, only when the new token
+    ends."""
     token = await server.create_admin()
     first, second = await linked(server, token), await linked(server, token)
     answer = await ask(first, "auth:refreshToken", token)
@@ -150,7 +151,7 @@ async def test_a_socket_that_is_closing_keeps_nobody_else_from_being_told(server
 
 
 async def test_http_is_never_linked(server: Running) -> None:
-    """docs/api/transport.md."""
+    """docs/api/transport.md#notifications."""
     token = await server.create_admin()
     http = await server.connect()
     assert (await http.ask("GET", "/_me", token=token)).status == 200
@@ -283,8 +284,8 @@ async def test_others_have_their_turns_while_many_are_told(sessions: int) -> Non
 
 
 async def test_a_login_saves_no_socket_from_being_told() -> None:
-    """docs/api/differences.md: a login moves the sockets of the token before along, but not those
-    of one that has ended and whose sockets are still to be told."""
+    """docs/api/differences.md#tokenexpired: a login moves the sockets of the token before along,
+    but not those of one that has ended and whose sockets are still to be told."""
     links = Links("node", clock_ms=lambda: 0)
     person = make_caller(0, float("inf")).person
     sockets = [FakeSocket() for _ in range(100)]
@@ -338,7 +339,8 @@ async def test_a_socket_that_uses_another_token_by_then_is_not_told() -> None:
 
 @pytest.mark.parametrize("noted", [Noted.SESSION, Noted.SESSIONS, Noted.API_KEY])
 async def test_keys_outlive_sessions(noted: Noted) -> None:
-    """docs/api/auth.md: the end of all sessions ends no API key; each ends by its own entry."""
+    """docs/api/auth.md#logout: the end of all sessions ends no API key; each ends by its own
+    entry."""
     links = Links("node", clock_ms=lambda: 0)
     person = make_caller(0, float("inf")).person
     kinds = {b"session": TokenKind.SESSION, b"key": TokenKind.API_KEY}

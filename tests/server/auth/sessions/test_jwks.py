@@ -1,5 +1,5 @@
 """`GET /.well-known/jwks.json`: the keys others verify our tokens with (RFC 7517;
-docs/api/differences.md; check T9)."""
+docs/api/differences.md#signing; check T9)."""
 
 from dataclasses import replace
 

@@ -299,7 +299,7 @@ CHANGES = [
 async def test_a_changed_secret_ends_all_sessions(
     before: tuple[str, str | None], after: tuple[str, str | None], sessions: int
 ) -> None:
-    """T9, docs/api/auth.md: once, at the start that follows; API keys are kept."""
+    """T9, docs/api/auth.md#signing-keys: once, at the start that follows; API keys are kept."""
     noted: list[Entry] = []
     async with opened() as storage:
         storage.follow(noted.extend)

@@ -1,5 +1,5 @@
-"""A new password for who can't log in: reset tokens over every transport (docs/api/strategies.md;
-security checks A3, A13)."""
+"""A new password for who can't log in: reset tokens over every transport
+(docs/api/strategies.md#password-reset; security checks A3, A13)."""
 
 import asyncio
 import hashlib
@@ -55,7 +55,7 @@ async def log_in(server: Running, password: str) -> dict:
 async def test_a_token_sets_a_new_password_and_logs_in(
     open_server: Running, transport: str
 ) -> None:
-    """docs/api/strategies.md: the result is that of a login."""
+    """docs/api/strategies.md#password-reset: the result is that of a login."""
     answer = await open_server.call(transport, ISSUE, _id="user")
     assert list(answer["result"]) == ["resetToken"]
     answer = await reset(open_server, answer["result"]["resetToken"], transport=transport)
@@ -73,7 +73,8 @@ ROUTES = (f"/_plugin/{CONTROLLER}", "/_/password")
 
 @pytest.mark.parametrize("base", ROUTES)
 async def test_routes(open_server: Running, base: str) -> None:
-    """docs/api/strategies.md; docs/api/differences.md: answers that hold a token are not stored."""
+    """docs/api/strategies.md#password-reset; docs/api/differences.md#status-401: answers that hold
+    a token are not stored."""
     http = await open_server.connect()
     issued = await http.ask("GET", f"{base}/resetToken/user")
     assert (issued.status, issued.json["controller"]) == (200, CONTROLLER)
@@ -84,7 +85,7 @@ async def test_routes(open_server: Running, base: str) -> None:
 
 
 async def test_tokens_are_random_and_stored_as_a_hash(open_server: Running) -> None:
-    """security check A13; docs/api/differences.md, stored tokens."""
+    """security check A13; docs/api/differences.md#stored-tokens, stored tokens."""
     first, second = await issue(open_server), await issue(open_server)
     assert first != second and len(first) >= 43
     rows = await open_server.app.services.storage.find(Table.ONE_TIME, limit=9, kuid="user")
@@ -148,7 +149,7 @@ async def test_a_token_of_another_kind_resets_nothing(open_server: Running) -> N
 
 
 async def test_a_refused_password_does_not_use_the_token_up(open_server: Running) -> None:
-    """docs/api/strategies.md: who chose a bad one may choose again."""
+    """docs/api/strategies.md#password-reset: who chose a bad one may choose again."""
     token = await issue(open_server)
     answer = await reset(open_server, token, "x" * 5000)
     assert told(answer, "id", "status") == {"id": "api.assert.invalid_argument", "status": 400}
@@ -197,8 +198,9 @@ async def stored(server: Running) -> tuple[object, object]:
 async def test_a_disabled_user_resets_nothing(
     demanding: Running, transport: str, password: str
 ) -> None:
-    """docs/api/differences.md: a disabled user does not get in, and is not told apart; nor is he
-    told whether a password was his. The token is as good as before once he is enabled."""
+    """docs/api/differences.md#equal-answers: a disabled user does not get in, and is not told
+    apart; nor is he told whether a password was his. The token is as good as before once he is
+    enabled."""
     storage = demanding.app.services.storage
     disabled = [Update(Table.USERS, {"kuid": "user"}, {"disabled": 1}), Note(Noted.USER, "user")]
     await storage.apply(disabled)
@@ -213,7 +215,7 @@ async def test_a_disabled_user_resets_nothing(
 async def test_who_is_disabled_in_the_same_moment_changes_nothing(
     open_server: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """docs/api/differences.md: until the very end."""
+    """docs/api/differences.md#equal-answers: until the very end."""
     token = await issue(open_server)
     before = await stored(open_server)
     storage = open_server.app.services.storage
@@ -262,7 +264,7 @@ FOREIGN = ["x", "x" * 43, "x" * 10_000, "é", "a\0b"]
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_what_is_no_reset_token(open_server: Running, transport: str) -> None:
-    """docs/api/strategies.md `invalid_token`; a session is no reset token."""
+    """docs/api/strategies.md#password-policies `invalid_token`; a session is no reset token."""
     session = await open_server.login("user")
     for token in (*FOREIGN, session):
         answer = await reset(open_server, token, transport=transport)
@@ -276,7 +278,7 @@ BLANK = [None, "", " ", 5, ["x"], {}]
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_missing_and_blank_members(open_server: Running, transport: str) -> None:
-    """docs/api/strategies.md: missing, blank, non-string: 400 without an id."""
+    """docs/api/strategies.md#password-reset: missing, blank, non-string: 400 without an id."""
     token = await issue(open_server)
     bodies = [*MISSING]
     bodies += [{"password": NEW, "token": blank} for blank in BLANK]
@@ -289,7 +291,7 @@ async def test_missing_and_blank_members(open_server: Running, transport: str) -
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_users_there_are_no_tokens_for(open_server: Running, transport: str) -> None:
-    """docs/api/strategies.md: missing or unknown kuid: 400 without an id."""
+    """docs/api/strategies.md#password-reset: missing or unknown kuid: 400 without an id."""
     for kuid in ("nobody", " ", "-1", "\u00e9", "a\0b"):
         answer = await open_server.call(transport, ISSUE, _id=kuid)
         assert (answer["status"], answer["error"].get("id")) == (400, None), kuid
@@ -301,8 +303,8 @@ async def test_users_there_are_no_tokens_for(open_server: Running, transport: st
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_neither_action_is_for_everybody(server: Running, transport: str) -> None:
-    """docs/api/strategies.md: not among the restricted rights; security check A3: who exists and
-    who does not is answered alike."""
+    """docs/api/strategies.md#password-reset: not among the restricted rights; security check A3:
+    who exists and who does not is answered alike."""
     user = await server.create_user(await server.create_admin(), "user")
     for token, status in ((None, 401), (user, 403)):
         told_ = []
@@ -328,7 +330,8 @@ async def expiring(expires_in_ms: int) -> AsyncIterator[Running]:
 @pytest.mark.parametrize(("expires_in_ms", "is_over"), [(1, True), (7_200_000, False), (-1, False)])
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_tokens_end(transport: str, expires_in_ms: int, is_over: bool) -> None:
-    """docs/api/strategies.md `resetPasswordExpiresIn`, -1 for no end; security check A13."""
+    """docs/api/strategies.md#local-options `resetPasswordExpiresIn`, -1 for no end; security check
+    A13."""
     async with expiring(expires_in_ms) as server:
         token = await issue(server)
         rows = await server.app.services.storage.find(Table.ONE_TIME, limit=1, kuid="user")
@@ -403,8 +406,8 @@ async def demanding() -> AsyncIterator[Running]:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_who_must_change_his_password_can(demanding: Running, transport: str) -> None:
-    """docs/api/strategies.md: the refused login gives the token, and after the reset, done by
-    anonymous, nobody else has set the password."""
+    """docs/api/strategies.md#password-reset: the refused login gives the token, and after the
+    reset, done by anonymous, nobody else has set the password."""
     answer = await log_in(demanding, PASSWORD)
     assert told(answer, "id") == {"id": f"plugin.{LOCAL}.must_change_password"}
     token = answer["error"]["resetToken"]

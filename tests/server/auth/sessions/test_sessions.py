@@ -1,5 +1,5 @@
-"""The session list over every transport (docs/api/differences.md, default role; issue 3 point 7),
-and the chain of tokens a session is."""
+"""The session list over every transport (docs/api/differences.md#default-role, default role; issue
+3 point 7), and the chain of tokens a session is."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -161,7 +161,7 @@ async def test_an_administrator_ends_a_session_of_a_user(server: Running, transp
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_sessions_of_unknown_users(server: Running, transport: str) -> None:
-    """As getUserStrategies (docs/api/security.md): 404."""
+    """As getUserStrategies (docs/api/security.md#user-actions): 404."""
     admin = await server.create_admin()
     answer = await server.call(transport, "security:getUserSessions", token=admin, _id="nobody")
     assert told(answer, "id", "status") == {"id": "security.user.not_found", "status": 404}
@@ -169,7 +169,8 @@ async def test_sessions_of_unknown_users(server: Running, transport: str) -> Non
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_who_may_see_sessions(server: Running, transport: str) -> None:
-    """docs/api/differences.md, default role: one's own for every user, nobody's for anonymous."""
+    """docs/api/differences.md#default-role, default role: one's own for every user, nobody's for
+    anonymous."""
     user = await server.create_user(await server.create_admin(), "ann")
     session_id = await current_id(server, user)
     for full_name, args in (
@@ -188,7 +189,7 @@ async def test_who_may_see_sessions(server: Running, transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_refreshed_session_ends_by_the_id_it_had(server: Running, transport: str) -> None:
-    """docs/api/auth.md refreshToken: the old token would go on for its grace period."""
+    """docs/api/auth.md#refreshtoken: the old token would go on for its grace period."""
     old = await server.create_user(await server.create_admin(), "ann")
     old_id = await current_id(server, old)
     new = (await server.call("query", "auth:refreshToken", token=old))["result"]["jwt"]
@@ -200,7 +201,7 @@ async def test_a_refreshed_session_ends_by_the_id_it_had(server: Running, transp
 
 
 async def test_arguments_are_checked(server: Running) -> None:
-    """docs/api/transport.md `_id`."""
+    """docs/api/transport.md#arguments `_id`."""
     token = await server.create_admin()
     asked = [
         ("auth:deleteMySession", {}, "_id"),

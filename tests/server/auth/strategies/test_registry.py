@@ -1,5 +1,5 @@
-"""Strategies come and go while the server runs, and a user has several (docs/api/strategies.md;
-docs/architecture.md)."""
+"""Strategies come and go while the server runs, and a user has several
+(docs/api/strategies.md#registration; docs/architecture.md)."""
 
 from collections.abc import AsyncIterator
 
@@ -43,7 +43,8 @@ async def shown(server: Running, transport: str, token: str) -> object:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_they_come_and_go(server: Running, transport: str) -> None:
-    """docs/api/strategies.md: what is kept of a user shows it at once; his token stays good."""
+    """docs/api/strategies.md#registration: what is kept of a user shows it at once; his token stays
+    good."""
     entries: list[Entry] = []
     services = server.app.services
     services.storage.follow(entries.extend)

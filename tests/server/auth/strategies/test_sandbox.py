@@ -1,5 +1,5 @@
-"""A faulty strategy hurts nobody but who logs in with it (docs/api/strategies.md; security check
-X2)."""
+"""A faulty strategy hurts nobody but who logs in with it
+(docs/api/strategies.md#strategy-interface, #login-outcomes; security check X2)."""
 
 import asyncio
 import logging
@@ -119,8 +119,8 @@ async def test_faults_of_credentials(
     body: object,
     does: Callable[..., object],
 ) -> None:
-    """docs/api/strategies.md exceptions; what is raised is named in the log by its kind alone, and
-    in no answer."""
+    """docs/api/strategies.md#methods exceptions; what is raised is named in the log by its kind
+    alone, and in no answer."""
     if method == "validate" and does is gives_nonsense:
         return  # what it gives counts for nothing
     await add(patient, method, does)
@@ -159,7 +159,7 @@ OUTCOMES: list[tuple[object, int, str | None]] = [
 async def test_outcomes(
     patient: Running, transport: str, outcome: object, status: int, error_id: str | None
 ) -> None:
-    """docs/api/strategies.md, row by row, for a strategy that was added."""
+    """docs/api/strategies.md#login-outcomes, row by row, for a strategy that was added."""
     services = patient.app.services
     await services.strategies.add("badge", Badge(services.storage, outcome))
     answer = await patient.call(transport, LOGIN, strategy="badge", body={})
@@ -188,7 +188,7 @@ async def test_outcomes(
 async def test_faults_of_logins(
     patient: Running, transport: str, does: Callable[..., object], expected: dict[str, object]
 ) -> None:
-    """docs/api/strategies.md; the local strategy goes on."""
+    """docs/api/strategies.md#login-outcomes; the local strategy goes on."""
     await add(patient, "verify", does)
     answer = await patient.call(transport, LOGIN, strategy="badge", body={})
     assert told(answer) == expected
@@ -354,8 +354,8 @@ async def test_who_waits_no_more_stops_the_call() -> None:
 async def test_what_it_does_once_registered_concerns_nobody(
     patient: Running, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """docs/api/strategies.md afterRegister: called once, not awaited; it may go on until the
-    end."""
+    """docs/api/strategies.md#methods afterRegister: called once, not awaited; it may go on until
+    the end."""
     called, ended = [], asyncio.Event()
 
     async def goes_on() -> None:

@@ -1,5 +1,5 @@
 """Searches as the store answers them: against a model, with hostile names and values, in time and
-in size (docs/api/security.md, docs/architecture.md)."""
+in size (docs/api/security.md#searches, docs/architecture.md)."""
 
 import asyncio
 import gc
@@ -191,7 +191,8 @@ CORPORA = {
     ("corpus", "is_indexed"), [("plain", False), ("plain", True), ("arrays", True)]
 )
 async def test_every_leaf_finds_what_the_model_finds(corpus: str, is_indexed: bool) -> None:
-    """docs/api/security.md: with and without an index, for users older and younger than it."""
+    """docs/api/security.md#searches: with and without an index, for users older and younger than
+    it."""
     rows = CORPORA[corpus]
     async with opened() as storage:
         await add(storage, rows[::2])
@@ -238,8 +239,8 @@ def filled() -> Iterator[Callable[[Search], Found]]:
 def test_pages_of_trees_are_what_the_model_finds_in_its_order(
     filled: Callable[[Search], Found], query: Query, sort: tuple[Order, ...], size: int
 ) -> None:
-    """docs/api/security.md: every match once, in order, however the pages are reached; exact
-    totals."""
+    """docs/api/security.md#searches: every match once, in order, however the pages are reached;
+    exact totals."""
     wanted = [row for row in CORPORA["arrays"] if matches(query, document(row))]
     expected = [row["kuid"] for row in in_order(wanted, sort)]
     search = Search(USERS, query, sort=sort, size=size)

@@ -1,5 +1,5 @@
 """The strategy `local`: who gets in, what its credentials are, and what it answers
-(docs/api/strategies.md)."""
+(docs/api/strategies.md#local-credentials, #local-errors)."""
 
 import pytest
 

@@ -1,4 +1,5 @@
-"""Logins with a provider of OpenID Connect (docs/api/strategies.md)."""
+"""Logins with a provider of OpenID Connect (docs/api/strategies.md#multi-step-logins,
+#provider-logins)."""
 
 import json
 from collections.abc import Iterator
@@ -39,8 +40,8 @@ def issuer() -> Iterator[Issuer]:
 async def test_a_first_login_makes_a_user_and_later_ones_find_him(
     issuer: Issuer, transport: str
 ) -> None:
-    """docs/api/strategies.md: what is persisted is kept with the credentials, under the mapped
-    names; O6, O8."""
+    """docs/api/strategies.md#multi-step-logins, #provider-logins: what is persisted is kept with
+    the credentials, under the mapped names; O6, O8."""
     given = {
         "persist": ["email", "address.city", "emails[1]", "missing"],
         "kuzzleAttributesMapping": {"email": "mail", "address.city": "city"},
@@ -302,7 +303,8 @@ async def test_linking_while_logged_in(issuer: Issuer) -> None:
 
 
 async def test_what_an_administrator_asserts(issuer: Issuer) -> None:
-    """docs/api/strategies.md: validate, create, update, getInfo, getById, delete."""
+    """docs/api/strategies.md#provider-logins: validate, create, update, getInfo, getById,
+    delete."""
     given = {"persist": ["email"], "kuzzleAttributesMapping": {"email": "mail"}}
     async with served(issuer, **given) as server:
         admin = await server.create_admin()
