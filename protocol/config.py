@@ -31,7 +31,7 @@ class Routes(Protocol):
 
 
 @dataclass(slots=True)
-class Wire:
+class ConnectionConfig:
     """Settings of all connections of a server: routes, limits, the constant part of responses.
 
     `fields` are the header lines of every response except Date and Content-Type; `allows_origin`

@@ -18,9 +18,9 @@ from protocol.api.request import (
     from_websocket,
     is_ping,
 )
-from protocol.api.request_template import MOST_BYTES, Repeat, learn_repeat
+from protocol.api.request_template import MOST_BYTES, RequestTemplate, make_template
 from protocol.byte_budget import COUNTED_FROM_BYTES
-from protocol.config import Wire
+from protocol.config import ConnectionConfig
 from protocol.errors import ApiError, ProtocolError, error
 from protocol.http11.chunked import ChunkedBody
 from protocol.http11.head import (
@@ -33,8 +33,8 @@ from protocol.http11.head import (
     parse_head,
 )
 from protocol.receive_buffer import Buffer
-from protocol.response_queue import REQUEST_BYTES, Owing, counted
-from protocol.state import NEXT, Phase, Step
+from protocol.response_queue import REQUEST_BYTES, ResponseQueue, counted
+from protocol.state import NEXT, State, Step
 from protocol.websocket.frames import Opcode, take_whole_text, write_frame
 from protocol.websocket.handshake import accept_handshake, is_upgrade
 from protocol.websocket.messages import (
@@ -52,8 +52,8 @@ from protocol.websocket.messages import (
 
 # An enum member takes ten times as long to look up as a module global, and these are looked up
 # several times for each request.
-_HEAD, _SWITCHING, _SOCKET = Phase.HEAD, Phase.SWITCHING, Phase.SOCKET
-_LEAVING, _ENDING = Phase.LEAVING, Phase.ENDING
+_HEAD, _SWITCHING, _SOCKET = State.HEAD, State.SWITCHING, State.SOCKET
+_LEAVING, _ENDING = State.LEAVING, State.ENDING
 _WEBSOCKET, _TEXT = Origin.WEBSOCKET, int(Opcode.TEXT)
 _ALONE_BYTES = COUNTED_FROM_BYTES - REQUEST_BYTES  # larger messages are counted
 _RETRY_S = 1
@@ -61,7 +61,7 @@ KEPT_HEAD_BYTES = 2048
 """A longer head is always parsed: an idle connection would keep several times its size."""
 
 
-class Connection(Owing):
+class Connection(ResponseQueue):
     """The protocol side of one socket."""
 
     __slots__ = (
@@ -78,7 +78,7 @@ class Connection(Owing):
         "_was_cut_short",
     )
 
-    def __init__(self, wire: Wire, peer: Connected | None = None) -> None:
+    def __init__(self, wire: ConnectionConfig, peer: Connected | None = None) -> None:
         super().__init__(wire)
         self._peer = peer
         self._buffer = Buffer()
@@ -90,7 +90,7 @@ class Connection(Owing):
         self._was_cut_short = False  # some buffered bytes were not parsed
         self._last_raw = b""
         self._last_request: Request | None = None
-        self._repeat: Repeat | None = None
+        self._repeat: RequestTemplate | None = None
 
     def receive(self, data: bytes) -> list[Request]:
         """Accept received bytes (b"" to parse the buffered ones); return the requests they
@@ -155,7 +155,7 @@ class Connection(Owing):
             return request
         last, self._last_request = self._last_request, request
         if last is not None and last.token == request.token and last.action == request.action:
-            self._repeat = learn_repeat(data, payload, request)
+            self._repeat = make_template(data, payload, request)
         return request
 
     @property
@@ -220,7 +220,7 @@ class Connection(Owing):
         return len(self._buffer) > 0 or self.phase is _SWITCHING
 
     @property
-    def is_behind(self) -> bool:
+    def has_unread_input(self) -> bool:
         """Whether `receive(b"")` may parse the buffered bytes: they were deferred, since the turn
         was over or too many answers were awaited, and now they are not."""
         return self._was_cut_short and self.holds_input and not self.is_full
@@ -448,11 +448,11 @@ class Connection(Owing):
 
 # Each handler parses one item; it returns False if more bytes are needed.
 _READERS = {
-    Phase.HEAD: Connection._read_head,
-    Phase.BODY: Connection._read_body,
-    Phase.CHUNKS: Connection._read_chunks,
-    Phase.SWITCHING: Connection._switch,
-    Phase.SOCKET: Connection._read_frame,
-    Phase.LEAVING: Connection._skip_frames,
-    Phase.ENDING: Connection._skip_all,
+    State.HEAD: Connection._read_head,
+    State.BODY: Connection._read_body,
+    State.CHUNKS: Connection._read_chunks,
+    State.SWITCHING: Connection._switch,
+    State.SOCKET: Connection._read_frame,
+    State.LEAVING: Connection._skip_frames,
+    State.ENDING: Connection._skip_all,
 }

@@ -4,25 +4,25 @@ HTTP responses are sent in the order of their requests (RFC 9112 §9.3.2), WebSo
 they are ready. Receiving is in `connection`, which extends this.
 """
 
-from protocol.api.envelope import Kept, write_envelope, write_kept
-from protocol.api.http_response import write_answer, write_plain_answer
+from protocol.api.envelope import PreparedJson, format_envelope, format_prepared
+from protocol.api.http_response import format_plain_response, format_response
 from protocol.api.request import Origin, Request, Response
 from protocol.byte_budget import COUNTED_FROM_BYTES
-from protocol.config import Wire
+from protocol.config import ConnectionConfig
 from protocol.http11.head import CONTINUE
-from protocol.state import Phase
+from protocol.state import State
 from protocol.websocket.frames import Opcode, write_frame
 from protocol.websocket.messages import WebSocket, write_text
 
 # Module globals are ten times faster to look up than enum members.
-_HEAD, _SWITCHING, _SOCKET, _ENDING = Phase.HEAD, Phase.SWITCHING, Phase.SOCKET, Phase.ENDING
+_HEAD, _SWITCHING, _SOCKET, _ENDING = State.HEAD, State.SWITCHING, State.SOCKET, State.ENDING
 _WEBSOCKET, _TEXT = Origin.WEBSOCKET, int(Opcode.TEXT)
 _PING = write_frame(Opcode.PING, b"")
 REQUEST_BYTES = 1024
 """Memory of a request besides its head and payload."""
 
 
-class Owing:
+class ResponseQueue:
     """The sending side of one connection. `phase` is what is expected from the peer."""
 
     __slots__ = (
@@ -41,7 +41,7 @@ class Owing:
         "unsent_bytes",
     )
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: ConnectionConfig) -> None:
         self.phase = _HEAD
         self._wire = wire
         self._websocket: WebSocket | None = None
@@ -50,7 +50,7 @@ class Owing:
         # memory.
         self._awaited: list[Request] = []
         self._weight_bytes = 0  # of all requests without a response
-        self._charged_bytes = 0  # counted by `Wire.received` for this connection
+        self._charged_bytes = 0  # counted by `ConnectionConfig.received` for this connection
         self._client: bytes | None = None  # the key it is counted under
         self._early: dict[Request, bytes] = {}  # HTTP answers that wait for earlier ones
         self._early_bytes = 0
@@ -82,14 +82,14 @@ class Owing:
     def send(self, request: Request, response: Response) -> None:
         """Answer a request that `receive` returned; each is answered once.
 
-        After a LocalError (see `write_answer`) the request still waits for an answer. A WebSocket
-        that is closing gets none.
+        After a LocalError (see `format_response`) the request still waits for an answer. A
+        WebSocket that is closing gets none.
         """
         awaited = self._awaited
         if request.origin is _WEBSOCKET:
             websocket = self._websocket
             if websocket is not None and (self.phase is _SOCKET or self._pending_close):
-                envelope = write_envelope(request, response, self._wire.node)
+                envelope = format_envelope(request, response, self._wire.node)
                 awaited.remove(request)
                 agreement = None if response.is_private else websocket.agreement
                 message = write_text(envelope, agreement)
@@ -100,7 +100,7 @@ class Owing:
             return
         is_last = self.phase is _ENDING and awaited[-1] is request
         closes = is_last or not request.head.keep_alive
-        answer = write_answer(request, response, self._wire, closes=closes)
+        answer = format_response(request, response, self._wire, closes=closes)
         self._weight_bytes -= request.weight_bytes
         self.unsent_bytes += len(answer)
         if awaited[0] is not request:
@@ -123,20 +123,20 @@ class Owing:
         if self._charged_bytes:
             self._lower_charge()
 
-    def send_kept(self, request: Request, request_id: str, kept: Kept) -> None:
+    def send_prepared(self, request: Request, request_id: str, kept: PreparedJson) -> None:
         """Answer with a cached result as `send` does with a plain success. If nothing else is in
         progress, as nearly always, that takes half the time."""
         awaited, wire, websocket = self._awaited, self._wire, self._websocket
         if len(awaited) == 1 and not request.is_pretty:
             if self.phase is _SOCKET and websocket is not None:
-                envelope = write_kept(request, request_id, kept, wire.node)
+                envelope = format_prepared(request, request_id, kept, wire.node)
                 self._out.append(write_text(envelope, websocket.agreement))
                 awaited.clear()
                 self._weight_bytes = 0
                 return
             if self.phase is _HEAD and request.head.is_plain:
-                envelope = write_kept(request, request_id, kept, wire.node)
-                self._out.append(write_plain_answer(request_id, envelope, wire))
+                envelope = format_prepared(request, request_id, kept, wire.node)
+                self._out.append(format_plain_response(request_id, envelope, wire))
                 awaited.clear()
                 self._weight_bytes = 0
                 return

@@ -3,7 +3,7 @@
 from enum import Enum
 
 
-class Phase(Enum):
+class State(Enum):
     """State of a connection: what the next received byte belongs to."""
 
     __hash__ = object.__hash__  # that of Enum is not compiled
@@ -31,19 +31,19 @@ class Step(Enum):
     LEAVE = "the server closes a WebSocket"
 
 
-NEXT: dict[tuple[Phase, Step], Phase] = {
-    (Phase.HEAD, Step.LENGTH): Phase.BODY,
-    (Phase.HEAD, Step.CHUNKED): Phase.CHUNKS,
-    (Phase.HEAD, Step.WHOLE): Phase.HEAD,
-    (Phase.HEAD, Step.HANDSHAKE): Phase.SWITCHING,
-    (Phase.HEAD, Step.LAST): Phase.ENDING,
-    (Phase.BODY, Step.WHOLE): Phase.HEAD,
-    (Phase.BODY, Step.LAST): Phase.ENDING,
-    (Phase.CHUNKS, Step.WHOLE): Phase.HEAD,
-    (Phase.CHUNKS, Step.LAST): Phase.ENDING,
-    (Phase.SWITCHING, Step.WHOLE): Phase.SOCKET,
-    (Phase.SOCKET, Step.LEAVE): Phase.LEAVING,
-    (Phase.SOCKET, Step.LAST): Phase.ENDING,
-    (Phase.LEAVING, Step.LAST): Phase.ENDING,
-    **{(phase, Step.BROKEN): Phase.ENDING for phase in Phase},
+NEXT: dict[tuple[State, Step], State] = {
+    (State.HEAD, Step.LENGTH): State.BODY,
+    (State.HEAD, Step.CHUNKED): State.CHUNKS,
+    (State.HEAD, Step.WHOLE): State.HEAD,
+    (State.HEAD, Step.HANDSHAKE): State.SWITCHING,
+    (State.HEAD, Step.LAST): State.ENDING,
+    (State.BODY, Step.WHOLE): State.HEAD,
+    (State.BODY, Step.LAST): State.ENDING,
+    (State.CHUNKS, Step.WHOLE): State.HEAD,
+    (State.CHUNKS, Step.LAST): State.ENDING,
+    (State.SWITCHING, Step.WHOLE): State.SOCKET,
+    (State.SOCKET, Step.LEAVE): State.LEAVING,
+    (State.SOCKET, Step.LAST): State.ENDING,
+    (State.LEAVING, Step.LAST): State.ENDING,
+    **{(phase, Step.BROKEN): State.ENDING for phase in State},
 }

@@ -38,10 +38,10 @@ from bench.subject.checks import check_result, check_same, check_user, settle
 from bench.subject.sample import REQUEST_ID, VARIABLE, Sample, me_message, read_sample
 from bench.subject.stage import QUICK, Cores, Failed, split_cores
 from protocol.api.request import Response
-from protocol.config import Wire
+from protocol.config import ConnectionConfig
 from protocol.connection import Connection
 from protocol.receive_buffer import Buffer
-from protocol.state import Phase
+from protocol.state import State
 from protocol.websocket.messages import Message, MessageLimits, WebSocket
 from server.api.router import Router
 from server.config.model import Config
@@ -434,14 +434,14 @@ def test_growth_is_that_of_the_second_half(values: list[float], growth: float) -
 def test_hostile_peers_keep_to_the_protocol(name: str) -> None:
     """What breaks it would be let go at once, and its flood never felt."""
     kind = KINDS[name]
-    connection = Connection(Wire(Router(()), "node"))
+    connection = Connection(ConnectionConfig(Router(()), "node"))
     connection.receive(HANDSHAKE if kind.is_socket else b"")
     requests = connection.receive(kind.sends)
-    while requests or connection.is_behind:
+    while requests or connection.has_unread_input:
         for request in requests:
             connection.send(request, Response("made"))
         requests = connection.receive(b"")
-    assert connection.phase in (Phase.SOCKET, Phase.HEAD)
+    assert connection.phase in (State.SOCKET, State.HEAD)
     assert not connection.is_finished
 
 

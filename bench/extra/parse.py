@@ -15,7 +15,7 @@ from bench.loads.http_client import HANDSHAKE, write_text_frame
 from bench.subject.sample import REQUEST_ID, me_message
 from bench.subject.stage import pinned, split_cores
 from protocol.api.request import Request, Response
-from protocol.config import Match, Wire
+from protocol.config import ConnectionConfig, Match
 from protocol.connection import Connection
 
 _ROUNDS = 7
@@ -82,7 +82,7 @@ def _answer(request: Request) -> Response:
 
 def main() -> None:
     """Print the costs."""
-    wire = Wire(_OneRoute(), "bench")
+    wire = ConnectionConfig(_OneRoute(), "bench")
     wire.set_date("Sun, 06 Nov 1994 08:49:37 GMT")
     websocket = Connection(wire)
     websocket.receive(HANDSHAKE)

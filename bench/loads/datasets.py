@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 
-from server.auth.passwords.hasher import Passwords
+from server.auth.passwords.hasher import PasswordHasher
 from server.auth.sessions.keyring import Keyring, Signing, open_keyring
 from server.core.secrets import hash_token
 from server.storage.base import Change, Insert
@@ -111,7 +111,7 @@ def fill(path: Path, make_changes: Callable[[Writing], Iterator[Change]], *, cos
 
 
 async def _fill(path: Path, make_changes: Callable[[Writing], Iterator[Change]], cost: int) -> None:
-    passwords = Passwords(cost=cost, threads=1, queue=1)
+    passwords = PasswordHasher(cost=cost, threads=1, queue=1)
     storage = SqliteStorage(str(path), clock_ms=_now_ms)
     await storage.open()
     try:

@@ -12,7 +12,7 @@ from protocol.errors import LocalError
 _HTTP, _WEBSOCKET = Origin.HTTP, Origin.WEBSOCKET
 
 
-class Kept:
+class PreparedJson:
     """A cached result, serialized once for many responses; `json` is its JSON text.
 
     The envelope of a plain success is cached with it, as for the last request.
@@ -43,7 +43,7 @@ class Kept:
         return self._before, self._after
 
 
-def write_envelope(request: Request, response: Response, node: str) -> bytes:
+def format_envelope(request: Request, response: Response, node: str) -> bytes:
     """Return the JSON text of a response, keys in Kuzzle's order.
 
     A raw result has no envelope; over WebSocket an object gets a `room`. LocalError if the result
@@ -51,7 +51,7 @@ def write_envelope(request: Request, response: Response, node: str) -> bytes:
     """
     args = request.args
     if not args and not request.is_pretty and response.is_plain:
-        return write_plain(request, response, node)
+        return format_plain(request, response, node)
     if response.is_raw and response.error is None:
         return _write_raw(request, response)
     envelope: dict[str, object] = {"action": response.action}
@@ -76,14 +76,14 @@ def write_envelope(request: Request, response: Response, node: str) -> bytes:
     return _write_json(orjson.loads(_write_json(envelope)), orjson.OPT_INDENT_2)
 
 
-def write_plain(request: Request, response: Response, node: str) -> bytes:
-    """Return the envelope of a plain success to a request without arguments, as `write_envelope`
+def format_plain(request: Request, response: Response, node: str) -> bytes:
+    """Return the envelope of a plain success to a request without arguments, as `format_envelope`
     does.
 
     Most responses are like that, so this decides the server's throughput.
     """
-    if type(response.result) is Kept and request.volatile is None:
-        return write_kept(request, response.request_id, response.result, node)
+    if type(response.result) is PreparedJson and request.volatile is None:
+        return format_prepared(request, response.request_id, response.result, node)
     envelope = {
         "action": response.action,
         "controller": response.controller,
@@ -103,8 +103,8 @@ def write_plain(request: Request, response: Response, node: str) -> bytes:
         raise LocalError("a result that is not JSON") from reason
 
 
-def write_kept(request: Request, request_id: str, kept: Kept, node: str) -> bytes:
-    """Return the envelope of a plain success with a kept result, as `write_plain` does, to a
+def format_prepared(request: Request, request_id: str, kept: PreparedJson, node: str) -> bytes:
+    """Return the envelope of a plain success with a kept result, as `format_plain` does, to a
     request without arguments and `volatile`."""
     before, after = kept.around(request.action, request.controller, node)
     shown_id = orjson.dumps(request_id)
@@ -114,7 +114,7 @@ def write_kept(request: Request, request_id: str, kept: Kept, node: str) -> byte
 
 
 def _write_kept(result: object) -> orjson.Fragment:
-    if isinstance(result, Kept):
+    if isinstance(result, PreparedJson):
         return orjson.Fragment(result.json)
     raise TypeError
 

@@ -1,14 +1,14 @@
 """HTTP response writer: a Response to bytes (RFC 9110).
 
-Fields that are the same for every response are serialized once, in `Wire`.
+Fields that are the same for every response are serialized once, in `ConnectionConfig`.
 """
 
 import re
 import zlib
 
-from protocol.api.envelope import write_envelope, write_plain
+from protocol.api.envelope import format_envelope, format_plain
 from protocol.api.request import Request, Response
-from protocol.config import Wire
+from protocol.config import ConnectionConfig
 from protocol.errors import LocalError
 from protocol.http11.head import TOKEN, field_tokens, status_line
 from protocol.websocket.deflate import COMPRESS_FROM_BYTES, COMPRESS_UP_TO_BYTES
@@ -21,7 +21,9 @@ _OURS = frozenset({"connection", "content-length", "transfer-encoding"})
 _QUALITY = re.compile(r"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 
 
-def write_answer(request: Request, response: Response, wire: Wire, *, closes: bool) -> bytes:
+def format_response(
+    request: Request, response: Response, wire: ConnectionConfig, *, closes: bool
+) -> bytes:
     """Return the complete response; `closes` means that the connection is closed after it.
 
     LocalError if a value would split the response, or is not JSON.
@@ -31,11 +33,11 @@ def write_answer(request: Request, response: Response, wire: Wire, *, closes: bo
         raise LocalError("the request id is not a valid header value")
     is_plain = head.is_plain and not closes and response.is_plain
     if is_plain and not request.args and not request.is_pretty:
-        body = write_plain(request, response, wire.node)
+        body = format_plain(request, response, wire.node)
     else:
-        body = write_envelope(request, response, wire.node)
+        body = format_envelope(request, response, wire.node)
     if is_plain:
-        return write_plain_answer(request_id, body, wire)
+        return format_plain_response(request_id, body, wire)
     fields, body = _particular_fields(request, response, wire, body, closes)
     return b"%b%bX-Kuzzle-Request-Id: %b\r\n%bContent-Length: %d\r\n\r\n%b" % (
         status_line(response.status),
@@ -47,7 +49,7 @@ def write_answer(request: Request, response: Response, wire: Wire, *, closes: bo
     )
 
 
-def write_plain_answer(request_id: str, body: bytes, wire: Wire) -> bytes:
+def format_plain_response(request_id: str, body: bytes, wire: ConnectionConfig) -> bytes:
     """Return the complete response of a plain success, to a request without special headers."""
     return b"%b%b\r\nContent-Length: %d\r\n\r\n%b" % (
         wire.plain_head,
@@ -61,7 +63,7 @@ Fields = list[tuple[str, str]]
 
 
 def _particular_fields(
-    request: Request, response: Response, wire: Wire, body: bytes, closes: bool
+    request: Request, response: Response, wire: ConnectionConfig, body: bytes, closes: bool
 ) -> tuple[Fields, bytes]:
     """Return the fields besides the constant ones, and the body, compressed if accepted."""
     head = request.head

@@ -29,7 +29,7 @@ from protocol.http11.body import (
 from protocol.http11.head import Head
 
 Json = object
-"""Any JSON value, or at the top of a result `Kept`: JSON that was serialized before."""
+"""Any JSON value, or at the top of a result `PreparedJson`: JSON that was serialized before."""
 
 _PAYLOAD_FIELDS = ("controller", "action", "jwt", "volatile", "body", "requestId")
 # A query string ends up in logs and histories: it must not select the action or authenticate.
@@ -90,15 +90,15 @@ class Connected(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """One request, from either protocol. Only `read_unread` changes it after it was created.
+    """One request, from either protocol. Only `parse_large_body` changes it after it was created.
 
     `args` are top-level keys (WebSocket, `/_query`; then `is_typed`) or query string and path
     parameters, which are strings. `request_id` is None if the client sent none. `headers` are the
     HTTP request's, or the upgrade request's of a WebSocket. `unread` contains a large payload until
-    `read_unread`, which may still set any field. `refused` is the error of an invalid request. A
-    connection returns the same Request again if its client repeats it byte for byte, over WebSocket
-    with another `request_id`. `weight_bytes` is its size for the connection's limits, with its head
-    and payload.
+    `parse_large_body`, which may still set any field. `refused` is the error of an invalid request.
+    A connection returns the same Request again if its client repeats it byte for byte, over
+    WebSocket with another `request_id`. `weight_bytes` is its size for the connection's limits,
+    with its head and payload.
     """
 
     origin: Origin
@@ -202,7 +202,7 @@ def is_ping(raw: bytes) -> bool:
     return message == {"p": 1} and message["p"] is not True
 
 
-def read_unread(request: Request, limits: BodyLimits) -> None:
+def parse_large_body(request: Request, limits: BodyLimits) -> None:
     """Parse the deferred payload; may run in any thread. Errors are stored in `refused`."""
     raw, request.unread = request.unread or b"", None
     if request.origin is _WEBSOCKET:

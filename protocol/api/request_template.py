@@ -16,7 +16,7 @@ _MASK_BYTES = 4
 _ONES = int.from_bytes(b"\x01\x00\x00\x00" * (MOST_BYTES // 4), "little")
 
 
-class Repeat:
+class RequestTemplate:
     """The template of the frames of one repeated message.
 
     Integers here are byte strings in little-endian order.
@@ -68,7 +68,7 @@ class Repeat:
         return self._request
 
 
-def learn_repeat(frame: bytes, payload: bytes, request: Request) -> Repeat | None:
+def make_template(frame: bytes, payload: bytes, request: Request) -> RequestTemplate | None:
     """Return the template of a complete frame's message; None if repetitions cannot be detected by
     its text alone.
 
@@ -84,4 +84,4 @@ def learn_repeat(frame: bytes, payload: bytes, request: Request) -> Repeat | Non
         return None
     if payload.count(_NAME) != 1 or b"\\" in payload:
         return None
-    return Repeat(frame, payload, id_at, request)
+    return RequestTemplate(frame, payload, id_at, request)

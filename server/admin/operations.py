@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from server.auth.access.permissions import Rulebook
+from server.auth.access.permissions import PermissionCompiler
 from server.auth.access.profiles import Profiles
 from server.auth.access.roles import Roles
 from server.auth.accounts.credentials import Credentials
@@ -17,8 +17,8 @@ from server.auth.accounts.user_updates import UserChanges
 from server.auth.accounts.users import Users
 from server.auth.assurance import Principal, TokenKind
 from server.auth.audit.events import Line, carry
-from server.auth.audit.notifier import Notifier
-from server.auth.passwords.hasher import Passwords
+from server.auth.audit.notifier import SecurityNotifier
+from server.auth.passwords.hasher import PasswordHasher
 from server.auth.sessions.keyring import JOURNAL_S
 from server.core.ids import ANONYMOUS_ID
 from server.storage.base import Change, Storage
@@ -51,14 +51,14 @@ class Operations:
     notified of a change after `heard_s`. `factors` are the names of second factor strategies."""
 
     storage: Storage
-    passwords: Passwords
-    rulebook: Rulebook
+    passwords: PasswordHasher
+    rulebook: PermissionCompiler
     roles: Roles
     profiles: Profiles
     users: Users
     user_changes: UserChanges
     credentials: Credentials
-    notifier: Notifier
+    notifier: SecurityNotifier
     factors: tuple[str, ...]
     clock_ms: Callable[[], int]
     heard_s: float = JOURNAL_S

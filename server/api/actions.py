@@ -37,7 +37,7 @@ class Outcome:
 
 
 Handler = Callable[[Any, "Caller", Request], Awaitable[Json | Outcome]]
-"""The first argument is the context, `server.api.context.Services`."""
+"""The first argument is the context, `server.api.context.AppContext`."""
 
 
 @dataclass(frozen=True, slots=True)

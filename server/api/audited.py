@@ -10,9 +10,9 @@ from collections.abc import Callable
 from protocol.api.request import Json, Request
 from protocol.errors import ApiError
 from server.api.actions import Action, Outcome
-from server.api.context import Services
+from server.api.context import AppContext
 from server.auth.audit.events import Event, Line, Source, carry
-from server.auth.audit.log import Trail
+from server.auth.audit.log import AuditLog
 from server.auth.sessions.principal import Caller
 from server.config.model import Config
 from server.core.ids import is_id
@@ -22,13 +22,13 @@ from server.system.logs import log_facts
 _LOG = logging.getLogger("manykeys.audit")
 
 
-def source_of(services: Services, request: Request) -> Source:
+def source_of(services: AppContext, request: Request) -> Source:
     """Return the client address and user agent of a request."""
     return Source(services.addresses.of(request), request.headers.get("user-agent", ""))
 
 
 async def run_audited(
-    services: Services, action: Action, caller: Caller, request: Request
+    services: AppContext, action: Action, caller: Caller, request: Request
 ) -> Json | Outcome:
     """Run an action, record it in the audit log, however it ends, and send its security
     notifications to the operator's systems."""
@@ -45,16 +45,16 @@ async def run_audited(
 
 
 def note_refusal(
-    services: Services, action: Action, caller: Caller, request: Request, refused: ApiError
+    services: AppContext, action: Action, caller: Caller, request: Request, refused: ApiError
 ) -> None:
     """Record a request for an audited action that was rejected before the action ran."""
     services.trail.refuse(_begin(services, action, caller, request), refused)
 
 
-def make_trail(config: Config, storage: Storage, *, clock_ms: Callable[[], int]) -> Trail:
+def make_trail(config: Config, storage: Storage, *, clock_ms: Callable[[], int]) -> AuditLog:
     """Return the configured audit log."""
     given = config.security.audit
-    return Trail(
+    return AuditLog(
         storage,
         clock_ms=clock_ms,
         is_on=given.enabled,
@@ -83,7 +83,7 @@ def log_event(event: Event) -> None:
     )
 
 
-def _begin(services: Services, action: Action, caller: Caller, request: Request) -> Line:
+def _begin(services: AppContext, action: Action, caller: Caller, request: Request) -> Line:
     named = request.args.get("strategy")
     return services.trail.begin(
         action.full_name,

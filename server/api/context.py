@@ -7,29 +7,29 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from server.api.device_cookie import Devices
-from server.api.login_cookie import Browsers
+from server.api.login_cookie import LoginBindings
 from server.api.metrics import Counting
 from server.api.openapi import Published
 from server.api.session_cookie import Cookies
-from server.api.setup_code import FirstAdmin
-from server.auth.access.permissions import Rulebook
+from server.api.setup_code import SetupCode
+from server.auth.access.permissions import PermissionCompiler
 from server.auth.access.profiles import Profiles
 from server.auth.access.roles import Roles
 from server.auth.accounts.credentials import Credentials
 from server.auth.accounts.step_up import StepUp
 from server.auth.accounts.user_updates import UserChanges
 from server.auth.accounts.users import Users
-from server.auth.audit.log import Trail
-from server.auth.audit.notifier import Notifier
-from server.auth.limits.rate_limits import RequestLimits
-from server.auth.login.flow import Logins
+from server.auth.audit.log import AuditLog
+from server.auth.audit.notifier import SecurityNotifier
+from server.auth.limits.rate_limits import RateLimits
+from server.auth.login.flow import LoginFlow
 from server.auth.passwords.breaches import BreachCheck
-from server.auth.passwords.hasher import Passwords
+from server.auth.passwords.hasher import PasswordHasher
 from server.auth.search.mappings import Mappings
 from server.auth.search.service import Searches
 from server.auth.sessions.api_keys import ApiKeys
 from server.auth.sessions.authenticator import Tokens
-from server.auth.sessions.expiry_push import Links
+from server.auth.sessions.expiry_push import ExpiryNotifier
 from server.auth.sessions.issuer import Issuer
 from server.auth.sessions.keyring import Keyring
 from server.auth.sessions.sessions import Sessions
@@ -40,23 +40,23 @@ from server.storage.base import Storage
 
 
 @dataclass(frozen=True, slots=True)
-class Services:
+class AppContext:
     """The services of one server. `node` is its name on the wire."""
 
     config: Config
     storage: Storage
-    passwords: Passwords
+    passwords: PasswordHasher
     breaches: BreachCheck | None
     strategies: Strategies
-    rulebook: Rulebook
+    rulebook: PermissionCompiler
     roles: Roles
     profiles: Profiles
     users: Users
-    trail: Trail
-    notifier: Notifier
+    trail: AuditLog
+    notifier: SecurityNotifier
     user_changes: UserChanges
     credentials: Credentials
-    logins: Logins
+    logins: LoginFlow
     step_up: StepUp
     keyring: Keyring
     issuer: Issuer
@@ -65,13 +65,13 @@ class Services:
     sessions: Sessions
     mappings: Mappings
     searches: Searches
-    links: Links
-    first_admin: FirstAdmin
+    links: ExpiryNotifier
+    first_admin: SetupCode
     addresses: Addresses
     cookies: Cookies
-    browsers: Browsers
+    browsers: LoginBindings
     devices: Devices
-    limits: RequestLimits
+    limits: RateLimits
     request_ids: Iterator[str]
     clock_ms: Callable[[], int]
     node: str

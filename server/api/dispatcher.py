@@ -6,12 +6,12 @@ import logging
 from collections.abc import Callable
 from time import monotonic
 
-from protocol.api.envelope import Kept
+from protocol.api.envelope import PreparedJson
 from protocol.api.request import Origin, Request, Response
-from protocol.config import Wire
+from protocol.config import ConnectionConfig
 from protocol.errors import ApiError, error
 from server.api.actions import all_actions
-from server.api.context import Services
+from server.api.context import AppContext
 from server.api.pipeline import Call, Pipeline
 from server.api.request_log import RequestLog
 from server.core.limit_counters import Limit
@@ -22,7 +22,7 @@ _LOG = logging.getLogger("manykeys.dispatch")
 _RETRY_S = 1
 _WEBSOCKET = Origin.WEBSOCKET
 
-ShowPage = Callable[[Services, Request, Response], None]
+ShowPage = Callable[[AppContext, Request, Response], None]
 """Turns a response into an HTML page for a browser."""
 
 
@@ -44,8 +44,8 @@ class Dispatcher:
 
     def __init__(
         self,
-        services: Services,
-        wire: Wire,
+        services: AppContext,
+        wire: ConnectionConfig,
         log: RequestLog,
         *,
         is_open: bool = False,
@@ -77,7 +77,7 @@ class Dispatcher:
             if not log.is_logged(entry.name, 200)
         )
 
-    def answer_now(self, request: Request) -> tuple[str, Kept] | None:
+    def try_cached(self, request: Request) -> tuple[str, PreparedJson] | None:
         """Return request ID and cached result if the response needs no more than a lookup: a
         personal result for a live token, in a request without anything to check. None: call
         `answer`.

@@ -29,7 +29,7 @@ class Browser:
     secret: str = field(repr=False)
 
 
-class Browsers:
+class LoginBindings:
     """Identifies the browsers and sockets that log in; nothing is stored for browsers."""
 
     __slots__ = ("_addresses", "_of_sockets")

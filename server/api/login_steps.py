@@ -6,11 +6,11 @@ from urllib.parse import urlencode
 
 from protocol.api.request import PREVIOUS_TOKEN, Origin, Request
 from server.api.actions import Outcome
-from server.api.context import Services
+from server.api.context import AppContext
 from server.api.login_cookie import Browser
 from server.auth.assurance import Principal
 from server.auth.login.flow import Claim
-from server.auth.login.mfa import NextStep
+from server.auth.login.mfa import LoginPending
 from server.auth.sessions.principal import Caller
 from server.auth.strategies.base import LoginAttempt, Redirect, Strategy
 
@@ -19,7 +19,7 @@ _STATE = "state"
 _PRESENT_PASSWORD = "currentPassword"  # noqa: S105 (the name of a member, not a password)
 
 
-def principal_of(services: Services, caller: Caller, request: Request) -> Principal:
+def principal_of(services: AppContext, caller: Caller, request: Request) -> Principal:
     """Return the principal of a change, with the current password if the request contains it: the
     member `currentPassword` of the body, or else the argument `password`."""
     body = request.body if isinstance(request.body, dict) else {}
@@ -30,7 +30,7 @@ def principal_of(services: Services, caller: Caller, request: Request) -> Princi
     return replace(caller.principal, password=given, confirm=confirm)
 
 
-def read_attempt(services: Services, request: Request) -> LoginAttempt:
+def read_attempt(services: AppContext, request: Request) -> LoginAttempt:
     """Return the parts of a request that a strategy may see."""
     body = _without_proof(request.body) if isinstance(request.body, dict) else {}
     peer, addresses = request.peer, services.addresses
@@ -55,14 +55,14 @@ def _without_proof(given: dict[str, object]) -> dict[str, object]:
     return {name: value for name, value in given.items() if name != PREVIOUS_TOKEN}
 
 
-def strategy_of(services: Services, request: Request) -> Strategy | None:
+def strategy_of(services: AppContext, request: Request) -> Strategy | None:
     """Return the strategy that a request names, None if it is unknown."""
     name = request.args.get("strategy")
     known = isinstance(name, str) and name in services.strategies.names()
     return services.strategies.get(str(name)) if known else None
 
 
-def is_posted_back(services: Services, request: Request) -> bool:
+def is_posted_back(services: AppContext, request: Request) -> bool:
     """Return whether a provider's page posts a form to this server (`response_mode=form_post`):
     browsers do not send the login cookie then, which would identify the login."""
     if request.origin is not Origin.HTTP or request.head.method != "POST":
@@ -81,7 +81,7 @@ def is_posted_back(services: Services, request: Request) -> bool:
     return getattr(strategy, "takes_forms", False) is True
 
 
-async def suspend(services: Services, request: Request, name: str) -> Outcome:
+async def suspend(services: AppContext, request: Request, name: str) -> Outcome:
     """Store a form that a provider's page has posted, and redirect the browser to fetch it with its
     cookie and with a key that is sent to no one else.
 
@@ -99,7 +99,9 @@ def _state_field_of(strategy: Strategy | None) -> str:
     return str(getattr(strategy, "state_field", _STATE))
 
 
-def send_on(services: Services, request: Request, browser: Browser, found: NextStep) -> Outcome:
+def send_on(
+    services: AppContext, request: Request, browser: Browser, found: LoginPending
+) -> Outcome:
     """Return the response for the next step: a redirect, or a challenge to answer here."""
     cookie = services.browsers.remember(request, browser, found.ends_ms)
     if isinstance(found.what, Redirect):
@@ -114,7 +116,7 @@ def send_on(services: Services, request: Request, browser: Browser, found: NextS
     return Outcome(challenge, headers=cookie, is_private=True)
 
 
-async def enter_claim(services: Services, name: str, claim: Claim) -> dict[str, object]:
+async def enter_claim(services: AppContext, name: str, claim: Claim) -> dict[str, object]:
     """Create or update the credentials that a user has proved; return what the strategy shows of
     them."""
     linking = claim.linking

@@ -18,7 +18,7 @@ Frame = dict[str, Json]
 
 
 @dataclass(slots=True)
-class Tally:
+class RequestCounter:
     """The requests of one protocol: completed and failed since the frame began, and those in
     progress."""
 
@@ -34,7 +34,7 @@ class Counting:
     """
 
     def __init__(self, *, frames: int, clock_ms: Callable[[], int]) -> None:
-        self.tallies = {origin: Tally() for origin in Origin}
+        self.tallies = {origin: RequestCounter() for origin in Origin}
         self.limits = LimitCounters()
         self._clock_ms = clock_ms
         self._frames: deque[tuple[int, Frame]] = deque(maxlen=min(frames, MOST_FRAMES))

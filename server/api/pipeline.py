@@ -10,14 +10,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from time import monotonic
 
-from protocol.api.envelope import Kept
-from protocol.api.request import Json, Origin, Request, Response, read_unread
-from protocol.config import Wire
+from protocol.api.envelope import PreparedJson
+from protocol.api.request import Json, Origin, Request, Response, parse_large_body
+from protocol.config import ConnectionConfig
 from protocol.errors import ApiError, error
 from protocol.http11.body import parse_json
 from server.api.actions import TABLE, Action, Outcome, find
 from server.api.audited import note_refusal, run_audited, source_of
-from server.api.context import Services
+from server.api.context import AppContext
 from server.api.local_origin import find_foreign, is_forwarded
 from server.api.login_steps import is_posted_back
 from server.api.readiness import Readiness
@@ -81,8 +81,8 @@ class Pipeline:
 
     def __init__(
         self,
-        services: Services,
-        wire: Wire,
+        services: AppContext,
+        wire: ConnectionConfig,
         refused_clients: RefusedClients | None,
         *,
         is_open: bool = False,
@@ -146,7 +146,7 @@ class Pipeline:
     async def _parse_body(self, call: Call) -> None:
         """Parse a large body in a thread; only then the request ID may be known."""
         async with self._reading:
-            await asyncio.to_thread(read_unread, call.request, self._wire.body_limits)
+            await asyncio.to_thread(parse_large_body, call.request, self._wire.body_limits)
         call.response.request_id = call.request.request_id or call.response.request_id
 
     async def _answer_endpoint(self, endpoint: str, response: Response) -> None:
@@ -268,7 +268,7 @@ class Pipeline:
             _take_outcome(call.response, result)
             return
         if action.is_personal:
-            result = person.kept[names] = Kept(result)
+            result = person.kept[names] = PreparedJson(result)
         call.response.result = result
 
     def _work_of(self, action: Action, call: Call) -> Awaitable[Json | Outcome]:

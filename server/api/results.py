@@ -7,7 +7,7 @@ from protocol.api.request import Json, Request
 from protocol.errors import ApiError, error
 from server.api.actions import Outcome
 from server.api.arguments import body_names, read_body, read_text
-from server.api.context import Services
+from server.api.context import AppContext
 from server.auth.access.documents import Document
 from server.auth.access.permissions import Rights
 from server.auth.audit.events import MOST_USER_AGENT_CHARACTERS
@@ -18,7 +18,7 @@ from server.core.durations import NEVER
 
 
 def write_login(
-    services: Services,
+    services: AppContext,
     request: Request,
     issued: Issued,
     *,
@@ -45,7 +45,7 @@ def shown_expiry(caller: Caller) -> int:
 
 
 def describe_session(
-    services: Services, request: Request, strategy: str, factor: str = ""
+    services: AppContext, request: Request, strategy: str, factor: str = ""
 ) -> dict[str, object]:
     """Return the description, for the list of sessions, of a session that this request creates;
     `factor` is the second factor, if one was required."""
@@ -57,7 +57,7 @@ def describe_session(
     }
 
 
-def read_strategy(services: Services, request: Request) -> str:
+def read_strategy(services: AppContext, request: Request) -> str:
     """Return the name of the strategy a request is about; ApiError 400 for an unknown one."""
     name = read_text(request, "strategy")
     services.strategies.get(name)
@@ -107,7 +107,7 @@ def limit_ids(ids: Iterable[str], most: int, refusal: str) -> list[str]:
 
 
 async def give_each(
-    services: Services,
+    services: AppContext,
     request: Request,
     get_all: Callable[[Sequence[str]], Awaitable[Iterable[Document]]],
 ) -> Json:
@@ -118,7 +118,7 @@ async def give_each(
 
 
 async def delete_each(
-    services: Services, request: Request, delete: Callable[[str], Awaitable[None]]
+    services: AppContext, request: Request, delete: Callable[[str], Awaitable[None]]
 ) -> Outcome:
     """Delete the documents in the body's `ids` one by one: an error does not stop the others."""
     most = services.config.limits.documents_write_count

@@ -17,7 +17,7 @@ from server.auth.audit.events import tell
 from server.auth.passwords.rules import PasswordRules
 from server.auth.strategies.registry import Strategies
 from server.core.addresses import is_loopback
-from server.storage.base import Entry, Noted, Unavailable
+from server.storage.base import Entry, EventKind, Unavailable
 
 _LOG = logging.getLogger("manykeys.setup")
 _CODE_BYTES = 12
@@ -25,7 +25,7 @@ _CHECK_S = 1.0
 """How soon a new code is shown after the last administrator was deleted."""
 
 
-class FirstAdmin:
+class SetupCode:
     """The setup code of this process.
 
     With `accepts_local` programs on this machine need no code; `rules` are the password rules for
@@ -107,7 +107,7 @@ class FirstAdmin:
 
     def notice(self, entries: Sequence[Entry]) -> None:
         """Handle changes of users, after which the last administrator may be gone."""
-        if any(entry.noted in (Noted.USER, Noted.LOST) for entry in entries):
+        if any(entry.noted in (EventKind.USER, EventKind.LOST) for entry in entries):
             self._is_stale = True
 
     async def refresh(self) -> None:

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from functools import partial
 
-from protocol.config import Wire
+from protocol.config import ConnectionConfig
 from protocol.errors import LocalError
 from server.admin.operations import OPERATOR, NoSessions, Operations
 from server.api.actions import TABLE, all_actions
 from server.api.audited import make_trail
-from server.api.context import Services
+from server.api.context import AppContext
 
 # Importing the controllers fills the action table.
 from server.api.controllers import api_keys as apikeys  # noqa: F401
@@ -36,11 +36,11 @@ from server.api.controllers import password_reset as password_actions  # noqa: F
 from server.api.controllers import user_credentials as usercredentials  # noqa: F401
 from server.api.controllers import users as user_actions  # noqa: F401
 from server.api.dispatcher import Dispatcher
-from server.api.login_cookie import Browsers
+from server.api.login_cookie import LoginBindings
 from server.api.metrics import Counting
 from server.api.openapi import Published
 from server.api.request_log import RequestLog
-from server.api.setup_code import FirstAdmin
+from server.api.setup_code import SetupCode
 from server.app.background import keep_date, keep_trail, sweep, tell_ends
 from server.app.build import (
     make_api_keys,
@@ -66,25 +66,25 @@ from server.app.build import (
 from server.app.operator import opened
 from server.app.strategies import add_configured
 from server.auth.access import builtin as defaults
-from server.auth.access.permissions import Rulebook
+from server.auth.access.permissions import PermissionCompiler
 from server.auth.access.profiles import Profiles
 from server.auth.access.roles import Roles
 from server.auth.accounts.credentials import Credentials
 from server.auth.accounts.step_up import StepUp
 from server.auth.accounts.user_updates import UserChanges
 from server.auth.accounts.users import Users
-from server.auth.audit.storage import Recorder
+from server.auth.audit.storage import AuditedStorage
 from server.auth.limits.anonymous_writes import AnonymousWrites
-from server.auth.limits.rate_limits import RequestLimits
-from server.auth.limits.throttle import Throttle
-from server.auth.login.flow import Logins
-from server.auth.login.mfa import SecondFactors
+from server.auth.limits.rate_limits import RateLimits
+from server.auth.limits.throttle import LoginThrottle
+from server.auth.login.flow import LoginFlow
+from server.auth.login.mfa import MfaFlow
 from server.auth.login.pending import PendingLogins
 from server.auth.passwords.breaches import BreachCheck
-from server.auth.passwords.hasher import Passwords
+from server.auth.passwords.hasher import PasswordHasher
 from server.auth.search.mappings import Mappings
 from server.auth.sessions.authenticator import Tokens
-from server.auth.sessions.expiry_push import Links
+from server.auth.sessions.expiry_push import ExpiryNotifier
 from server.auth.sessions.issuer import Issuer
 from server.auth.sessions.keyring import Keyring, open_keyring
 from server.auth.sessions.sessions import Sessions
@@ -99,7 +99,7 @@ from server.net.bind import shown_address
 from server.net.client_address import Addresses
 from server.net.client_connections import ClientKeys
 from server.net.listener import Listener
-from server.net.proxy_protocol import ProxiedPeer
+from server.net.proxy_protocol import ProxiedConnection
 from server.net.tls import Tls
 from server.pages.login_result import show_page
 from server.storage.base import Entry, Storage, Unavailable
@@ -129,7 +129,7 @@ def clock_s() -> float:
 class App:
     """A running server."""
 
-    services: Services
+    services: AppContext
     listener: Listener
     address: str
     chores: list[asyncio.Task[None]]
@@ -183,7 +183,7 @@ async def serve(
 
     def stop() -> None:
         if stopped.is_set() and app is not None:
-            app.listener.cut_off()
+            app.listener.close_all()
         stopped.set()
 
     def reload() -> None:
@@ -255,12 +255,12 @@ async def operating(config: Config, *, creates: bool = False) -> AsyncIterator[O
     unless `creates`."""
     store = opened(config.server.data, clock_ms=clock_ms, is_roomy=True, creates=creates)
     async with store as kept, AsyncExitStack() as undo:
-        storage = Recorder(kept, is_on=config.security.audit.enabled)
+        storage = AuditedStorage(kept, is_on=config.security.audit.enabled)
         await defaults.install(storage, all_actions(), clock_ms=clock_ms)
         breaches = make_breaches(config)
         if breaches is not None:
             undo.callback(breaches.close)
-        passwords, rulebook = make_passwords(config), Rulebook(storage)
+        passwords, rulebook = make_passwords(config), PermissionCompiler(storage)
         undo.callback(passwords.close)
         strategies = make_strategies(config, storage, passwords, breaches, clock_ms)
         step_up = make_step_up(config, storage, strategies, clock_ms)
@@ -334,7 +334,7 @@ async def start(
 
 
 def make_listener(
-    config: Config, services: Services, wire: Wire, dispatcher: Dispatcher
+    config: Config, services: AppContext, wire: ConnectionConfig, dispatcher: Dispatcher
 ) -> Listener:
     """Return the listener."""
     is_proxied = config.server.proxy_protocol
@@ -342,7 +342,7 @@ def make_listener(
     listener = Listener(
         wire,
         dispatcher.answer,
-        dispatcher.answer_now,
+        dispatcher.try_cached,
         make_timeouts(config),
         connections=make_room(connections, is_asked_for=connections != Limits().connections),
         unsent_bytes=config.server.protocols.websocket.max_unsent_bytes,
@@ -353,7 +353,7 @@ def make_listener(
         unsent_total_bytes=config.limits.unsent_size_bytes,
         unsent_bytes_per_connection=config.limits.unsent_size_per_connection_bytes,
         is_proxy=services.addresses.is_trusted,
-        make_peer=partial(ProxiedPeer, addresses=services.addresses) if is_proxied else None,
+        make_peer=partial(ProxiedConnection, addresses=services.addresses) if is_proxied else None,
     )
     services.counting.watch(listener.count)
     return listener
@@ -361,17 +361,17 @@ def make_listener(
 
 async def build_services(
     config: Config, storage: Storage, *, open_mode: bool, clock: Callable[[], int] | None = None
-) -> Services:
+) -> AppContext:
     """Create the services for handlers, on an open database; `clock` as for `start`."""
     read_ms = clock or clock_ms
     await defaults.install(storage, all_actions(), clock_ms=read_ms)
     trail = make_trail(config, storage, clock_ms=read_ms)
-    storage = Recorder(storage, is_on=trail.is_on, on_event=trail.on_event)
+    storage = AuditedStorage(storage, is_on=trail.is_on, on_event=trail.on_event)
     counting = make_counting(config, clock_ms)
     passwords = make_passwords(config, counting.limits.count)
     breaches = make_breaches(config)
     strategies = make_strategies(config, storage, passwords, breaches, read_ms)
-    rulebook = Rulebook(storage, open_mode=open_mode)
+    rulebook = PermissionCompiler(storage, open_mode=open_mode)
     step_up = make_step_up(config, storage, strategies, read_ms, open_mode=open_mode)
     users = Users(storage, rulebook, strategies, step_up, clock_ms=read_ms)
     keyring = await open_keyring(storage, make_signing(config), clock_ms=read_ms)
@@ -384,7 +384,7 @@ async def build_services(
     logins = make_logins(config, storage, strategies, users, step_up, read_ms, counting)
     first_admin = await make_first_admin(config, users, strategies, is_open=open_mode)
     storage.follow(make_follower(rulebook, keyring, tokens, links, first_admin, logins))
-    return Services(
+    return AppContext(
         config=config,
         storage=storage,
         passwords=passwords,
@@ -411,7 +411,7 @@ async def build_services(
         first_admin=first_admin,
         addresses=addresses,
         cookies=make_cookies(config, addresses),
-        browsers=Browsers(addresses),
+        browsers=LoginBindings(addresses),
         limits=make_request_limits(config, counting.limits.count),
         devices=make_devices(config, storage, keyring, addresses, read_ms),
         request_ids=make_ids(),
@@ -423,19 +423,19 @@ async def build_services(
     )
 
 
-def make_request_limits(config: Config, on_limit: Callable[[Limit], None]) -> RequestLimits:
+def make_request_limits(config: Config, on_limit: Callable[[Limit], None]) -> RateLimits:
     """Return the rate limits of requests."""
     logins_per_second = config.limits.logins_per_second
-    return RequestLimits(logins_per_second=logins_per_second, clock_s=clock_s, on_limit=on_limit)
+    return RateLimits(logins_per_second=logins_per_second, clock_s=clock_s, on_limit=on_limit)
 
 
 def make_follower(
-    rulebook: Rulebook,
+    rulebook: PermissionCompiler,
     keyring: Keyring,
     tokens: Tokens,
-    links: Links,
-    first_admin: FirstAdmin,
-    logins: Logins,
+    links: ExpiryNotifier,
+    first_admin: SetupCode,
+    logins: LoginFlow,
 ) -> Callable[[Sequence[Entry]], None]:
     """Return the listener of journal entries that invalidates all caches."""
 
@@ -455,7 +455,7 @@ def make_follower(
 def make_strategies(
     config: Config,
     storage: Storage,
-    passwords: Passwords,
+    passwords: PasswordHasher,
     breaches: BreachCheck | None,
     read_ms: Callable[[], int],
 ) -> Strategies:
@@ -474,11 +474,11 @@ def make_logins(
     step_up: StepUp,
     read_ms: Callable[[], int],
     counting: Counting,
-) -> Logins:
+) -> LoginFlow:
     """Return the login flow, with second factors."""
     pending = PendingLogins(storage, clock_ms=read_ms, ttl_ms=config.timeouts.login_ms)
-    factors = SecondFactors(strategies, users, pending, step_up)
-    throttle = Throttle(config.limits.failed_logins, clock_s=clock_s)
+    factors = MfaFlow(strategies, users, pending, step_up)
+    throttle = LoginThrottle(config.limits.failed_logins, clock_s=clock_s)
     most, on_limit = config.limits.anonymous_writes, counting.limits.count
     writes = AnonymousWrites(most, clock_s=clock_s, on_limit=on_limit)
-    return Logins(strategies, users, throttle, pending, factors, writes, on_limit=on_limit)
+    return LoginFlow(strategies, users, throttle, pending, factors, writes, on_limit=on_limit)

@@ -11,7 +11,7 @@ from math import ceil
 from time import monotonic
 
 from protocol.byte_budget import ByteBudget
-from protocol.config import Wire
+from protocol.config import ConnectionConfig
 from protocol.errors import LocalError
 from protocol.http11.body import BodyLimits
 from protocol.http11.chunked import ChunkLimits
@@ -24,14 +24,14 @@ from server.api.local_origin import find_foreign, is_local_origin
 from server.api.metrics import Counting
 from server.api.router import Router
 from server.api.session_cookie import Cookies
-from server.api.setup_code import FirstAdmin
+from server.api.setup_code import SetupCode
 from server.auth.accounts.step_up import StepUp
 from server.auth.accounts.users import Users
 from server.auth.assurance import DEFAULT_RECENT_MS, MfaPolicy
-from server.auth.audit.notifier import Notifier
+from server.auth.audit.notifier import SecurityNotifier
 from server.auth.limits.rate_limits import MessageBudget
 from server.auth.passwords.breaches import BreachCheck, make_breach_check
-from server.auth.passwords.hasher import Passwords
+from server.auth.passwords.hasher import PasswordHasher
 from server.auth.passwords.policies import read_policies, read_whom
 from server.auth.passwords.rules import (
     STRICT_LEAST_CHARACTERS,
@@ -43,10 +43,10 @@ from server.auth.search.mappings import Mappings
 from server.auth.search.scrolls import Scrolls
 from server.auth.search.service import Searches
 from server.auth.sessions.api_keys import ApiKeys
-from server.auth.sessions.expiry_push import Links
+from server.auth.sessions.expiry_push import ExpiryNotifier
 from server.auth.sessions.keyring import Keyring, Signing
 from server.auth.sessions.known_devices import KnownDevices
-from server.auth.sessions.lifetimes import TokenLimits
+from server.auth.sessions.lifetimes import TokenPolicy
 from server.auth.strategies.local import Local
 from server.auth.strategies.registry import Strategies
 from server.config.model import Config
@@ -84,13 +84,13 @@ def make_counting(config: Config, clock_ms: Callable[[], int]) -> Counting:
 
 async def make_first_admin(
     config: Config, users: Users, strategies: Strategies, *, is_open: bool
-) -> FirstAdmin:
+) -> SetupCode:
     """Return the setup code service: programs on this machine need no code unless there are
     proxies, which make every client look local, or `security.strict` is set. The strict password
     rules always apply to administrators, except with `--open` (`is_open`)."""
     server = config.server
     is_proxied = bool(server.trusted_proxies) or server.proxy_protocol
-    first_admin = FirstAdmin(
+    first_admin = SetupCode(
         strategies,
         None if is_open else make_password_rules(config, None, is_strict=True),
         accepts_local=not is_proxied and not config.security.strict,
@@ -106,10 +106,10 @@ def make_signing(config: Config) -> Signing:
     return Signing(given.algorithm, given.secret, given.issuer, given.audience)
 
 
-def make_links(config: Config, clock_ms: Callable[[], int]) -> Links:
+def make_links(config: Config, clock_ms: Callable[[], int]) -> ExpiryNotifier:
     """Return the service that notifies WebSockets when their tokens expire."""
     warn_before_ms = config.security.auth_token.warn_before_ms
-    return Links(config.server.node, clock_ms=clock_ms, warn_before_ms=warn_before_ms)
+    return ExpiryNotifier(config.server.node, clock_ms=clock_ms, warn_before_ms=warn_before_ms)
 
 
 def make_searches(
@@ -157,7 +157,7 @@ def make_mfa_policy(config: Config, *, open_mode: bool = False) -> MfaPolicy:
     )
 
 
-def make_notifier(config: Config, users: Users, clock_ms: Callable[[], int]) -> Notifier:
+def make_notifier(config: Config, users: Users, clock_ms: Callable[[], int]) -> SecurityNotifier:
     """Return the notifier, which sends security events to the operator's systems."""
     given = config.security.notify
     timeout_s = given.timeout_ms / 1000
@@ -166,16 +166,16 @@ def make_notifier(config: Config, users: Users, clock_ms: Callable[[], int]) -> 
         ways.append(Command(given.command, timeout_s))
     if given.url:
         ways.append(Post(read_url("security.notify.url", given.url), timeout_s))
-    return Notifier(ways, owner_of=users.owner_of, clock_ms=clock_ms)
+    return SecurityNotifier(ways, owner_of=users.owner_of, clock_ms=clock_ms)
 
 
 def make_passwords(
     config: Config, on_limit: Callable[[Limit], None] = lambda limit: None
-) -> Passwords:
+) -> PasswordHasher:
     """Return the password hasher; by default one thread for each core this process may use."""
     given = config.security.passwords
     threads = given.threads or _count_cores()
-    return Passwords(cost=given.cost, threads=threads, queue=given.queue, on_limit=on_limit)
+    return PasswordHasher(cost=given.cost, threads=threads, queue=given.queue, on_limit=on_limit)
 
 
 def _count_cores() -> int:
@@ -188,7 +188,7 @@ def _count_cores() -> int:
 def make_local(
     config: Config,
     storage: Storage,
-    passwords: Passwords,
+    passwords: PasswordHasher,
     rules: PasswordRules,
     clock_ms: Callable[[], int],
 ) -> Local:
@@ -211,10 +211,10 @@ def reset_ttl_ms(config: Config) -> float:
     return STRICT_RESET_MS if given == NEVER and config.security.strict else given
 
 
-def make_token_limits(config: Config) -> TokenLimits:
+def make_token_limits(config: Config) -> TokenPolicy:
     """Return the configured lifetimes of session tokens."""
     given = config.security.auth_token
-    return TokenLimits(
+    return TokenPolicy(
         default_ttl_ms=int(given.expires_in_ms),
         max_ttl_ms=int(given.max_ttl_ms),
         max_age_ms=int(given.max_age_ms),
@@ -299,7 +299,7 @@ def make_wire(
     clock_s: Callable[[], float] = monotonic,
     is_open: bool = False,
     on_limit: Callable[[Limit], None] = lambda limit: None,
-) -> Wire:
+) -> ConnectionConfig:
     """Return the settings shared by the connections of a server. With `is_open` only pages of this
     machine are allowed, whatever is configured."""
     http, protocols, limits = config.http, config.server.protocols, config.limits
@@ -316,7 +316,7 @@ def make_wire(
     if config.server.tls.cert and strict_s:
         fields["Strict-Transport-Security"] = f"max-age={strict_s}"
     most_bytes = config.server.max_request_size_bytes
-    return Wire(
+    return ConnectionConfig(
         routes=Router(all_actions()),
         node=node,
         fields="".join(f"{name}: {value}\r\n" for name, value in fields.items()).encode(),

@@ -21,7 +21,7 @@ from server.cli.output import write_table
 from server.core.ids import is_id
 from server.core.text import printable
 from server.core.timestamps import write_time
-from server.storage.base import Change, Missing, Note, Noted, Present, Storage, Update
+from server.storage.base import Change, EventKind, JournalEvent, Missing, Present, Storage, Update
 from server.storage.rows import Row, Table
 
 _MAX_LISTED = 10_000
@@ -72,7 +72,7 @@ async def retire(storage: Storage, signing: Signing, kid: str, now_ms: int) -> s
     changes: list[Change] = [
         Present(Table.SIGNING_KEYS, {"kid": kid, "retired_at": None}),
         Update(Table.SIGNING_KEYS, {"kid": kid}, ended),
-        Note(Noted.SIGNING_KEYS, kid),
+        JournalEvent(EventKind.SIGNING_KEYS, kid),
     ]
     if signer is not None:
         changes.append(Present(Table.SIGNING_KEYS, {"kid": signer, "retired_at": None}))

@@ -20,7 +20,7 @@ from server.app import strategies as configured
 from server.app.operator import opened
 from server.app.secret_exposures import check_exposures, find_on_command_line
 from server.auth.audit.events import Line, carry
-from server.auth.audit.storage import Recorder
+from server.auth.audit.storage import AuditedStorage
 from server.auth.sessions.keyring import Signing
 from server.cli import import_data as importcommand
 from server.cli import keys as keycommands
@@ -378,7 +378,7 @@ def _work_on_keys(given: argparse.Namespace) -> int:
     async def work() -> None:
         line = Line(clock_ms(), f"command:keys {given.task}", actor="")
         async with opened(config.server.data, clock_ms=clock_ms) as store:
-            storage = Recorder(store, is_on=config.security.audit.enabled)
+            storage = AuditedStorage(store, is_on=config.security.audit.enabled)
             match given.task:
                 case "list":
                     print(await keycommands.list_keys(storage, signing))

@@ -12,12 +12,12 @@ from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from math import inf
 from typing import Protocol, TypeVar, cast
 
-from protocol.api.envelope import Kept
+from protocol.api.envelope import PreparedJson
 from protocol.api.request import Request, Response
-from protocol.config import Wire
+from protocol.config import ConnectionConfig
 from protocol.connection import Connection
 from protocol.errors import LocalError, error
-from protocol.state import Phase
+from protocol.state import State
 from server.core.limit_counters import Limit
 from server.core.settings import UNIX_PEERS
 from server.net.client_connections import ClientKeys
@@ -34,8 +34,8 @@ _TOO_MANY = (
     b"HTTP/1.1 503 Service Unavailable\r\n"
     b"Connection: close\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
 )
-_HEAD, _SOCKET = Phase.HEAD, Phase.SOCKET  # faster than an enum lookup
-_MESSAGE_PHASES = (Phase.HEAD, Phase.BODY, Phase.CHUNKS, Phase.SOCKET)
+_HEAD, _SOCKET = State.HEAD, State.SOCKET  # faster than an enum lookup
+_MESSAGE_PHASES = (State.HEAD, State.BODY, State.CHUNKS, State.SOCKET)
 
 Answering = Coroutine[object, object, Response]
 T = TypeVar("T")
@@ -64,7 +64,7 @@ _NOT_READING = FULL | BLOCKED | LEAVING | BEHIND | PAUSED
 class ConnectionOwner(Protocol):
     """The interface of the listener that a connection uses."""
 
-    wire: Wire
+    wire: ConnectionConfig
     timeouts: Timeouts
     loop: asyncio.AbstractEventLoop
     tasks: set[asyncio.Task[None]]
@@ -95,7 +95,7 @@ class ConnectionOwner(Protocol):
         """The function that answers a request."""
 
     @property
-    def answer_now(self) -> Callable[[Request], tuple[str, Kept] | None]:
+    def try_cached(self) -> Callable[[Request], tuple[str, PreparedJson] | None]:
         """The function that answers a request without waiting; it returns None for `answer`."""
 
     @property
@@ -135,7 +135,7 @@ class Peer(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._address = ""
         self._holds = 0
-        self._partial: Phase | None = None  # the phase of an incomplete message
+        self._partial: State | None = None  # the phase of an incomplete message
         self._waiting: Sequence[Request] = ()  # until there is room for their answers
         self._has_unsent = False  # whether unsent bytes are counted
         self.client: bytes | None = None  # the key this connection is counted under
@@ -247,10 +247,10 @@ class Peer(asyncio.Protocol):
 
     def _answer(self, request: Request) -> None:
         """Run the answer's first step; only an answer that has to wait needs a task."""
-        ready = self._listener.answer_now(request)
+        ready = self._listener.try_cached(request)
         if ready is not None:
             self._refusals = None
-            self._connection.send_kept(request, *ready)
+            self._connection.send_prepared(request, *ready)
             return
         answering = self._listener.answer(request)
         try:
@@ -265,7 +265,7 @@ class Peer(asyncio.Protocol):
 
     async def _finish_answer(self, request: Request, answering: Answering, awaited: object) -> None:
         connection = self._connection
-        response = await go_on_with(answering, awaited)
+        response = await resume_coroutine(answering, awaited)
         if self._transport is not None:
             self._send(request, response)
             self._flush(True)
@@ -335,7 +335,7 @@ class Peer(asyncio.Protocol):
         """Return whether deferred requests can be run, or deferred bytes parsed."""
         if self._waiting:
             return not self._holds & BEHIND and self._has_room()
-        return self._connection.is_behind and not self._holds & _NOT_READING
+        return self._connection.has_unread_input and not self._holds & _NOT_READING
 
     def _count_unsent(self) -> None:
         """Count the unsent bytes, if there are many."""
@@ -382,13 +382,13 @@ class Peer(asyncio.Protocol):
             self.deadline_s = inf
         elif connection.is_settled:
             self._partial = None
-            self._wait(timeouts.socket_s if phase is Phase.SOCKET else timeouts.idle_s)
+            self._wait(timeouts.socket_s if phase is State.SOCKET else timeouts.idle_s)
         elif has_progress or phase is not self._partial:
             self._partial = phase
-            if phase is Phase.LEAVING:
+            if phase is State.LEAVING:
                 self._wait(LINGER_S)
             else:
-                self._wait(timeouts.head_s if phase is Phase.HEAD else timeouts.body_s)
+                self._wait(timeouts.head_s if phase is State.HEAD else timeouts.body_s)
 
     def _wait(self, limit_s: float) -> None:
         self.deadline_s = self._listener.now_s + limit_s
@@ -416,7 +416,7 @@ class Peer(asyncio.Protocol):
         """Accept no further request and close once the ones in progress are answered."""
         self._hold(LEAVING)
         self._release(PAUSED)  # the peer's close must be seen
-        if self._connection.phase is not Phase.SOCKET:
+        if self._connection.phase is not State.SOCKET:
             self._connection.finish()
         self._flush(False)
 
@@ -439,7 +439,7 @@ class Peer(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def miss_deadline(self) -> None:
+    def on_timeout(self) -> None:
         """Handle a timeout: a partial request is answered 408, an idle peer, or one that does not
         read, is disconnected."""
         self.deadline_s = inf
@@ -500,7 +500,7 @@ class Peer(asyncio.Protocol):
 
 
 @types.coroutine
-def go_on_with(
+def resume_coroutine(
     begun: Coroutine[object, object, T], awaited: object
 ) -> Generator[object, object, T]:
     """Continue a coroutine that was stepped once outside of a task: first await what it awaits."""

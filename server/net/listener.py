@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from protocol.api.envelope import Kept
+from protocol.api.envelope import PreparedJson
 from protocol.api.request import Request
-from protocol.config import Wire
+from protocol.config import ConnectionConfig
 from server.core.limit_counters import Limit
 from server.net.bind import Place
 from server.net.client_address import Addresses
@@ -47,9 +47,9 @@ class Listener:
 
     def __init__(
         self,
-        wire: Wire,
+        wire: ConnectionConfig,
         answer: Callable[[Request], Answering],
-        answer_now: Callable[[Request], tuple[str, Kept] | None],
+        try_cached: Callable[[Request], tuple[str, PreparedJson] | None],
         timeouts: Timeouts,
         *,
         connections: int,
@@ -68,7 +68,7 @@ class Listener:
         self.on_limit = on_limit
         self.wire = wire
         self.answer = answer
-        self.answer_now = answer_now
+        self.try_cached = try_cached
         self.timeouts = timeouts
         self.loop = asyncio.get_running_loop()
         self.peers: set[Peer] = set()
@@ -163,14 +163,14 @@ class Listener:
                     await self._empty.wait()
         except TimeoutError:
             _LOG.warning("%d connections were cut off after the grace", len(self.peers))
-        self.cut_off()
+        self.close_all()
         for task in tuple(self.tasks):
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
         if self._ticking is not None:
             self._ticking.cancel()
 
-    def cut_off(self) -> None:
+    def close_all(self) -> None:
         """Drop all connections now."""
         for peer in tuple(self.peers):
             peer.abort()
@@ -242,7 +242,7 @@ class Listener:
         del self._late[-_DROPPED_AT_ONCE:]
         for peer in some:
             if peer.deadline_s <= self.now_s:
-                peer.miss_deadline()
+                peer.on_timeout()
         if self._late:
             self.loop.call_soon(self._drop_some)
 

@@ -11,7 +11,7 @@ from server.net.connection import Peer, peer_address
 from server.net.listener import Listener
 
 
-class ProxiedPeer(Peer):
+class ProxiedConnection(Peer):
     """A connection that a trusted proxy opened for a client, whose address is then the peer's."""
 
     __slots__ = ("_addresses", "_header")

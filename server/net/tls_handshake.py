@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from typing import cast
 
 from server.net.client_connections import ClientConnections
-from server.net.connection import LINGER_S, Peer, go_on_with, peer_address
+from server.net.connection import LINGER_S, Peer, peer_address, resume_coroutine
 from server.net.tls import Tls
 
 _LOG = logging.getLogger("manykeys.tls")
@@ -137,4 +137,4 @@ class Arrival(asyncio.Protocol):
 
 
 async def _finish(greeting: Coroutine[object, object, None], awaited: object) -> None:
-    await go_on_with(greeting, awaited)
+    await resume_coroutine(greeting, awaited)

@@ -11,9 +11,9 @@ from html import escape
 
 import orjson
 
-from protocol.api.envelope import write_envelope
+from protocol.api.envelope import format_envelope
 from protocol.api.request import Origin, Request, Response
-from server.api.context import Services
+from server.api.context import AppContext
 from server.api.login_steps import strategy_of
 
 MESSAGE = "manykeys:login"
@@ -43,14 +43,14 @@ _PAGE = """\
 """
 
 
-def show_page(services: Services, request: Request, response: Response) -> None:
+def show_page(services: AppContext, request: Request, response: Response) -> None:
     """Replace the response by an HTML page, if it ends a login and a browser wants HTML."""
     origins = _origins_for(services, request)
     if origins is None or "location" in response.headers:
         return
     result: dict[str, object] = {"origins": list(origins), "message": None}
     if origins:  # without a trusted origin the page contains no result at all
-        envelope = orjson.loads(write_envelope(request, response, services.node))
+        envelope = orjson.loads(format_envelope(request, response, services.node))
         strategy = request.args.get("strategy")
         result["message"] = {"type": MESSAGE, "strategy": strategy, "answer": envelope}
     nonce = secrets.token_urlsafe(16)
@@ -75,7 +75,7 @@ def show_page(services: Services, request: Request, response: Response) -> None:
     }
 
 
-def _origins_for(services: Services, request: Request) -> Sequence[str] | None:
+def _origins_for(services: AppContext, request: Request) -> Sequence[str] | None:
     """Return the origins whose windows may receive the response; None where no page is wanted."""
     if (request.controller, request.action) != ("auth", "login") or "state" not in request.args:
         return None

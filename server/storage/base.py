@@ -20,7 +20,7 @@ MOST_COUNTED = 10_000
 """Maximum total that `Storage.latest` counts to."""
 
 
-class Noted(Enum):
+class EventKind(Enum):
     """The type of a journal entry; `subject` identifies the object."""
 
     USER = "user"  # subject: kuid; their document, profiles or state changed, or they were deleted
@@ -119,7 +119,7 @@ class Unchanged:
 
 
 @dataclass(frozen=True, slots=True)
-class Unassign:
+class RemoveProfile:
     """Remove a profile from the first `most` users who have it; a user left without a profile gets
     `instead`, which must be another profile."""
 
@@ -129,10 +129,10 @@ class Unassign:
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class JournalEvent:
     """Write a journal entry in the same transaction."""
 
-    noted: Noted
+    noted: EventKind
     subject: str
 
 
@@ -146,8 +146,8 @@ Change = (
     | Absent
     | Present
     | Unchanged
-    | Unassign
-    | Note
+    | RemoveProfile
+    | JournalEvent
 )
 
 
@@ -156,7 +156,7 @@ class Entry:
     """One journal entry; `sequence` grows by at least one and never repeats."""
 
     sequence: int
-    noted: Noted
+    noted: EventKind
     subject: str
 
 

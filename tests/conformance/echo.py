@@ -9,7 +9,7 @@ import asyncio
 import uvloop
 
 from protocol.api.request import Request, Response
-from protocol.config import Match, Wire
+from protocol.config import ConnectionConfig, Match
 from protocol.connection import Connection
 from protocol.websocket.deflate import deflate
 from protocol.websocket.frames import Opcode, write_frame
@@ -69,7 +69,7 @@ async def answer(request: Request) -> Response:
 
 async def main() -> None:
     """Listen until killed."""
-    wire = Wire(EveryRoute(), "echo", message_limits=LIMITS, compresses_messages=True)
+    wire = ConnectionConfig(EveryRoute(), "echo", message_limits=LIMITS, compresses_messages=True)
     wire.set_date("Thu, 01 Jan 1970 00:00:00 GMT")
     listener = Listener(wire, answer, no_answer, Timeouts(), connections=1000, make_peer=EchoPeer)
     bound = await listener.listen(Place())

@@ -7,7 +7,7 @@ import h11
 import httptools
 
 from protocol.api.request import Request
-from protocol.config import Match, Wire
+from protocol.config import ConnectionConfig, Match
 from protocol.connection import Connection
 from protocol.http11.body import BodyLimits
 
@@ -53,7 +53,9 @@ def read_ours(wire: bytes) -> Reading:
     """Read with our own parser, the WebSocket side off."""
     limits = BodyLimits(body_bytes=1 << 20)
     connection = _Recording(
-        Wire(_AnyRoute(), "n", body_limits=limits, websocket_enabled=False, in_flight=100)
+        ConnectionConfig(
+            _AnyRoute(), "n", body_limits=limits, websocket_enabled=False, in_flight=100
+        )
     )
     connection.read = []
     given = connection.receive(wire)

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import orjson
 
-from protocol.api.envelope import write_envelope
-from protocol.api.request import Request, Response, from_websocket, read_unread
-from protocol.config import Match, Wire
+from protocol.api.envelope import format_envelope
+from protocol.api.request import Request, Response, from_websocket, parse_large_body
+from protocol.config import ConnectionConfig, Match
 from protocol.connection import Connection
 from protocol.errors import ApiError
 from protocol.http11.body import BodyLimits, read_body
@@ -29,8 +29,8 @@ class _AnyRoute:
         return Match("any", "any", {"_id": path})
 
 
-def _make_wire() -> Wire:
-    wire = Wire(
+def _make_wire() -> ConnectionConfig:
+    wire = ConnectionConfig(
         _AnyRoute(),
         "node",
         body_limits=_LIMITS,
@@ -44,7 +44,7 @@ def _make_wire() -> Wire:
 def _answer(connection: Connection, requests: list[Request]) -> None:
     for request in requests:
         if request.unread is not None:
-            read_unread(request, _LIMITS)
+            parse_large_body(request, _LIMITS)
         error = request.refused
         response = Response(request.request_id or "made", request.controller, request.action)
         response.error, response.status = error, 200 if error is None else error.status
@@ -58,7 +58,7 @@ def talk(connection: Connection, data: bytes) -> bytes:
     while True:
         _answer(connection, requests)
         sent += connection.bytes_to_send()
-        if not connection.is_behind:
+        if not connection.has_unread_input:
             return sent
         requests = connection.receive(b"")
 
@@ -106,10 +106,10 @@ def fuzz_json(data: bytes) -> None:
     """One message, and one body of each kind: what is echoed is JSON again."""
     request = from_websocket(data, NO_HEAD, None)
     if request.unread is not None:
-        read_unread(request, _LIMITS)
+        parse_large_body(request, _LIMITS)
     response = Response("id", request.controller, request.action, request.body)
     response.error = request.refused
-    orjson.loads(write_envelope(request, response, "node"))
+    orjson.loads(format_envelope(request, response, "node"))
     for content_type in (
         "application/json",
         "application/x-www-form-urlencoded",

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from protocol.api.request import READ_AT_ONCE_BYTES, Request
 from protocol.byte_budget import COUNTED_FROM_BYTES, SMALL_BYTES, ByteBudget
-from protocol.config import Wire
+from protocol.config import ConnectionConfig
 from protocol.connection import Connection
 from protocol.response_queue import REQUEST_BYTES
-from protocol.state import Phase
+from protocol.state import State
 from tests.support.wire_cases import (
     GET,
     HANDSHAKE,
@@ -56,17 +56,17 @@ class Named:
         """See `Connected`."""
 
 
-def wire_with(budget: ByteBudget) -> Wire:
-    wire = Wire(TwoRoutes(), "node", received=budget)
+def wire_with(budget: ByteBudget) -> ConnectionConfig:
+    wire = ConnectionConfig(TwoRoutes(), "node", received=budget)
     wire.set_date("Tue, 24 Nov 2026 08:00:00 GMT")
     return wire
 
 
-def ask(wire: Wire, client: bytes | None = None) -> Connection:
+def ask(wire: ConnectionConfig, client: bytes | None = None) -> Connection:
     return Connection(wire, Named(client))
 
 
-def opened(wire: Wire, client: bytes | None = None) -> Connection:
+def opened(wire: ConnectionConfig, client: bytes | None = None) -> Connection:
     connection = ask(wire, client)
     connection.receive(HANDSHAKE)
     connection.bytes_to_send()
@@ -139,7 +139,7 @@ def test_unfinished_input_at_the_share_goes_on_and_one_byte_beyond_ends(kind: st
     held += sum(request.weight_bytes for request in requests)
     assert connection.receive(b"x" * (SHARE_BYTES - held)) == []
     assert budget.held_bytes == budget.bytes_of(ANN) == SHARE_BYTES
-    assert connection.phase is not Phase.ENDING
+    assert connection.phase is not State.ENDING
     refused = connection.receive(b"x")
     for request in [*requests, *refused]:
         connection.send(request, answer(request))
@@ -183,7 +183,7 @@ def test_a_whole_message_without_room_is_refused_and_the_socket_goes_on() -> Non
     assert (request.refused.status, request.request_id) == (503, "a")
     connection.send(request, answer(request))
     assert b'"id":"api.process.overloaded"' in connection.bytes_to_send()
-    assert connection.phase is Phase.SOCKET
+    assert connection.phase is State.SOCKET
 
 
 def test_a_body_of_16_kib_behind_the_longest_head_always_finds_room() -> None:
@@ -270,7 +270,7 @@ def test_a_compressed_message_that_is_not_whole_counts_with_its_window() -> None
     wire = small_wire(compresses_messages=True, received=budget)
     connection = ask(wire)
     offer = b"Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
-    wire.head_limits = Wire(TwoRoutes(), "node").head_limits
+    wire.head_limits = ConnectionConfig(TwoRoutes(), "node").head_limits
     connection.receive(HANDSHAKE[:-2] + offer)
     assert b"permessage-deflate" in connection.bytes_to_send()
     connection.receive(b"\x41\x85" + bytes(4) + b"\x00")

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from protocol.api.request import Response
-from protocol.config import Wire
+from protocol.config import ConnectionConfig
 from protocol.connection import Connection
 from protocol.http11.body import BodyLimits
 from protocol.receive_buffer import Buffer
@@ -15,7 +15,7 @@ from tests.support.wire_cases import HANDSHAKE, TwoRoutes, frame
 MEBIBYTE = 2**20
 POST = b"POST /now HTTP/1.1\r\nHost: a\r\n"
 GET = b"GET /now HTTP/1.1\r\nHost: a\r\nX: %s\r\n\r\n"
-WIRE = Wire(
+WIRE = ConnectionConfig(
     TwoRoutes(),
     "node",
     body_limits=BodyLimits(body_bytes=2 * MEBIBYTE),
@@ -69,7 +69,7 @@ def looked_at(before: bytes, wire: bytes, piece_bytes: int) -> int:
     answered = 0
     for at in range(0, len(wire), piece_bytes):
         requests = connection.receive(wire[at : at + piece_bytes])
-        while requests or connection.is_behind:
+        while requests or connection.has_unread_input:
             for request in requests:
                 assert request.refused is None or request.refused.status == 404
                 connection.send(request, Response("made"))

@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocol.api.envelope import Kept
+from protocol.api.envelope import PreparedJson
 from protocol.api.request import Response
-from protocol.config import Wire
+from protocol.config import ConnectionConfig
 from protocol.connection import Connection
 from protocol.errors import LocalError
 from protocol.http11.body import BodyLimits
 from protocol.http11.head import CONTINUE, HeadLimits
 from protocol.response_queue import REQUEST_BYTES
-from protocol.state import NEXT, Phase
+from protocol.state import NEXT, State
 from tests.support.wire_cases import (
     GET,
     HANDSHAKE,
@@ -399,7 +399,7 @@ def test_any_phase_can_end(start: bytes) -> None:
 
 def test_every_phase_has_an_end() -> None:
     assert all(
-        any(NEXT[pair] is Phase.ENDING for pair in NEXT if pair[0] is phase) for phase in Phase
+        any(NEXT[pair] is State.ENDING for pair in NEXT if pair[0] is phase) for phase in State
     )
 
 
@@ -409,7 +409,7 @@ UPGRADED = (
 )
 
 
-def opened(wire: Wire = WIRE) -> Connection:
+def opened(wire: ConnectionConfig = WIRE) -> Connection:
     connection = Connection(wire)
     assert serve(connection, HANDSHAKE) == ([], UPGRADED)
     return connection
@@ -456,7 +456,7 @@ def test_handshakes_however_cut_and_behind_requests() -> None:
 def test_a_handshake_waits_for_the_answers_before_it() -> None:
     connection = Connection(WIRE)
     (request,) = connection.receive(GET + HANDSHAKE + frame(TEXT, b"{}"))
-    assert (connection.phase, connection.is_full) == (Phase.SWITCHING, True)
+    assert (connection.phase, connection.is_full) == (State.SWITCHING, True)
     assert connection.receive(frame(TEXT, b"{}")) == []
     assert connection.bytes_to_send() == b""
     connection.send(request, answer(request))
@@ -471,7 +471,7 @@ def test_a_handshake_alone_is_worth_going_on() -> None:
     connection.send(request, answer(request))
     assert connection.holds_input
     connection.receive(b"")
-    assert connection.phase is Phase.SOCKET
+    assert connection.phase is State.SOCKET
 
 
 def test_without_websocket_a_handshake_is_a_request() -> None:
@@ -591,7 +591,7 @@ def test_push() -> None:
     plain = Connection(WIRE)
     plain.push(b"{}")
     plain.close(1011, "")
-    assert (plain.bytes_to_send(), plain.phase) == (b"", Phase.HEAD)
+    assert (plain.bytes_to_send(), plain.phase) == (b"", State.HEAD)
 
 
 def test_a_flood_of_pings_costs_no_more_than_it_brings() -> None:
@@ -711,7 +711,7 @@ def test_kept_results_are_sent_like_all_others(wire: bytes) -> None:
         while taken:
             for request in taken:
                 if is_kept:
-                    connection.send_kept(request, "id", Kept(result))
+                    connection.send_prepared(request, "id", PreparedJson(result))
                 else:
                     names = request.controller, request.action
                     connection.send(request, Response("id", *names, result))
@@ -743,7 +743,9 @@ def reachable_bytes(connection: Connection) -> int:
     + [b'"jwt":"' + b"x" * 60_000 + b'"', b'"volatile":{"a":"' + b"x" * 60_000 + b'"}'],
 )
 def test_socket_that_falls_silent_keeps_nothing_of_a_long_message(more: bytes) -> None:
-    connection = Connection(Wire(TwoRoutes(), "node", body_limits=BodyLimits(json_values=10**6)))
+    connection = Connection(
+        ConnectionConfig(TwoRoutes(), "node", body_limits=BodyLimits(json_values=10**6))
+    )
     serve(connection, HANDSHAKE)
     before = reachable_bytes(connection)
     for _ in range(3):
@@ -754,7 +756,7 @@ def test_socket_that_falls_silent_keeps_nothing_of_a_long_message(more: bytes) -
 
 
 def test_connection_that_falls_silent_keeps_no_long_head() -> None:
-    connection = Connection(Wire(TwoRoutes(), "node"))
+    connection = Connection(ConnectionConfig(TwoRoutes(), "node"))
     before = reachable_bytes(connection)
     long = GET[:-2] + b"".join(b"X-%d: " % n + b"x" * 1000 + b"\r\n" for n in range(10)) + b"\r\n"
     for _ in range(3):
@@ -772,4 +774,4 @@ def test_forgotten_connection_holds_nothing() -> None:
         assert not connection.awaits_answers
         assert not connection.holds_input
         assert connection.bytes_to_send() == b""
-        assert connection.phase is Phase.ENDING
+        assert connection.phase is State.ENDING

@@ -5,11 +5,11 @@ from collections.abc import Callable
 import pytest
 
 from protocol.api.request import Response
-from protocol.config import Wire
+from protocol.config import ConnectionConfig
 from protocol.connection import Connection
 from protocol.http11.chunked import ChunkLimits
 from protocol.receive_buffer import PIECES_AT_ONCE
-from protocol.state import Phase
+from protocol.state import State
 from tests.support.wire_cases import HANDSHAKE, TwoRoutes, frame, small_wire
 
 TEXT, PING, PONG = 1, 9, 10
@@ -42,12 +42,12 @@ def answer_all(connection: Connection, data: bytes) -> int:
 def test_a_turn_is_bounded(name: str) -> None:
     """Of a flood that comes in one read only some is understood at once; nothing is lost."""
     before, piece = FLOODS[name]
-    wire = Wire(TwoRoutes(), "node", chunk_limits=ChunkLimits(chunks=READ_BYTES))
+    wire = ConnectionConfig(TwoRoutes(), "node", chunk_limits=ChunkLimits(chunks=READ_BYTES))
     connection = Connection(wire)
     answer_all(connection, before)
     times = READ_BYTES // len(piece)
     answered, turns, held = answer_all(connection, piece * times), 1, [0]
-    while connection.is_behind:
+    while connection.has_unread_input:
         held.append(len(connection._buffer))  # noqa: SLF001
         answered += answer_all(connection, b"")
         turns += 1
@@ -78,7 +78,7 @@ def test_control_frames_have_a_budget(opcode: int) -> None:
         connection = Connection(wire)
         answer_all(connection, HANDSHAKE)
         connection.receive(frame(opcode, b"a") * 3)
-        assert connection.phase is Phase.SOCKET
+        assert connection.phase is State.SOCKET
         assert connection.bytes_to_send() == (b"\x8a\x01a" * 3 if opcode == PING else b"")
         connection.receive(frame(opcode, b"a") + frame(TEXT, b"{}"))
         assert connection.bytes_to_send() == b"\x88\x19\x03\xf0too many control frames"

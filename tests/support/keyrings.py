@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from server.auth.sessions.keyring import Keyring, Signing, open_keyring
-from server.storage.base import Entry, Note, Noted, Storage, Update
+from server.storage.base import Entry, EventKind, JournalEvent, Storage, Update
 from server.storage.rows import Row, Table
 from server.storage.sqlite.storage import SqliteStorage
 
@@ -76,4 +76,4 @@ async def stored_keys(storage: Storage) -> list[Row]:
 async def retire(storage: Storage, kid: object) -> None:
     """Retire a key, whichever it is."""
     ended = Update(Table.SIGNING_KEYS, {"kid": kid}, {"retired_at": NOW_MS, "secret": ""})
-    await storage.apply([ended, Note(Noted.SIGNING_KEYS, str(kid))])
+    await storage.apply([ended, JournalEvent(EventKind.SIGNING_KEYS, str(kid))])

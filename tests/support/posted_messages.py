@@ -1,4 +1,4 @@
-"""EmailMessages with codes that a program has put into a folder, and servers that send them."""
+"""Emails with codes that a program has put into a folder, and servers that send them."""
 
 import json
 from collections.abc import AsyncIterator

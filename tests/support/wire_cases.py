@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import orjson
 
 from protocol.api.request import Request, Response, split_path
-from protocol.config import Match, Wire
+from protocol.config import ConnectionConfig, Match
 from protocol.connection import Connection
 from protocol.errors import error
 from protocol.http11.body import BodyLimits
@@ -38,7 +38,7 @@ class TwoRoutes:
         raise error("network.http.url_not_found", path)
 
 
-def small_wire(**changed: object) -> Wire:
+def small_wire(**changed: object) -> ConnectionConfig:
     """A wire with bounds small enough to stand at them in a test."""
     given: dict[str, object] = {
         "head_limits": HeadLimits(target_bytes=64, head_bytes=256, fields=5),
@@ -47,7 +47,9 @@ def small_wire(**changed: object) -> Wire:
         "message_limits": MessageLimits(message_bytes=300, frames=4),
         "in_flight": 3,
     }
-    wire = Wire(TwoRoutes(), NODE, b"X-Kuzzle-Node: knode-test-1\r\n", **(given | changed))  # type: ignore[arg-type]
+    wire = ConnectionConfig(
+        TwoRoutes(), NODE, b"X-Kuzzle-Node: knode-test-1\r\n", **(given | changed)
+    )  # type: ignore[arg-type]
     wire.set_date("Tue, 24 Nov 2026 08:00:00 GMT")
     return wire
 
@@ -101,7 +103,7 @@ def seen(request: Request) -> tuple[object, ...]:
     )
 
 
-def run(parts: list[bytes], wire: Wire) -> tuple[list[tuple[object, ...]], bytes, bool]:
+def run(parts: list[bytes], wire: ConnectionConfig) -> tuple[list[tuple[object, ...]], bytes, bool]:
     """Serve a connection these parts; give its requests, its bytes, and whether it ended."""
     connection, requests, out = Connection(wire), [], b""
     for part in parts:

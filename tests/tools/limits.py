@@ -188,7 +188,7 @@ GROUPS: dict[str, tuple[Bound, ...]] = {
         ),
         Bound(
             "their bytes, with their heads and 1,024 bytes for each",
-            "protocol.config.Wire.in_flight_bytes",
+            "protocol.config.ConnectionConfig.in_flight_bytes",
             "the same",
             "protocol/test_connection.py::test_payload_bytes_in_flight_are_bounded",
         ),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 GROUPS = {
-    "P": "Passwords",
+    "P": "PasswordHasher",
     "A": "Authentication",
     "T": "Tokens",
     "S": "Sessions",

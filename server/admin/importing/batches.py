@@ -26,7 +26,7 @@ class _Writing(NamedTuple):
     keys: set[object]
 
 
-class Batches:
+class BatchWriter:
     """Writes entries that are arrivals; no two of one batch, nor of two batches in progress, have
     the same key. A later call raises `Unavailable` if the database stays busy."""
 

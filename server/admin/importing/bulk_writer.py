@@ -13,7 +13,7 @@ from typing import NamedTuple
 import orjson
 
 from protocol.errors import ApiError, error, plain_error
-from server.auth.access.permissions import Rulebook
+from server.auth.access.permissions import PermissionCompiler
 from server.auth.accounts.user_updates import changes_between
 from server.auth.identity.user import User, read_user
 from server.auth.sessions.one_time import end_all
@@ -23,12 +23,12 @@ from server.core.ids import ADMIN, ANONYMOUS_ID
 from server.storage.base import (
     Change,
     Delete,
+    EventKind,
     Exists,
     Insert,
     InsertAll,
+    JournalEvent,
     Missing,
-    Note,
-    Noted,
     Present,
     Storage,
     Unavailable,
@@ -139,7 +139,7 @@ class UserImport:
     def __init__(
         self,
         storage: Storage,
-        rulebook: Rulebook,
+        rulebook: PermissionCompiler,
         *,
         replaces: bool,
         clock_ms: Callable[[], int],
@@ -213,11 +213,11 @@ class UserImport:
         # Servers keep a setup code as long as there is no administrator.
         for arrival in users:
             if ADMIN in (arrival.profile_ids or ()):
-                changes.append(Note(Noted.USER, arrival.kuid))
+                changes.append(JournalEvent(EventKind.USER, arrival.kuid))
         for arrival in arrivals:
             if arrival.profile_ids is None:
                 changes.append(Present(Table.USERS, {"kuid": arrival.kuid}))
-                changes.append(Note(Noted.USER, arrival.kuid))
+                changes.append(JournalEvent(EventKind.USER, arrival.kuid))
         held: list[Written] = [
             (strategy, id_, arrival.kuid, data, now_ms if made_ms is None else made_ms, updated_ms)
             for arrival in arrivals
@@ -273,7 +273,9 @@ class UserImport:
         if all(one is None for one in held):
             return _Plan(Ending.CREATED, self._creations([arrival]))
         changes = self._replacements(arrival, held)
-        return self._decide([*changes, Note(Noted.USER, arrival.kuid)] if changes else [])
+        return self._decide(
+            [*changes, JournalEvent(EventKind.USER, arrival.kuid)] if changes else []
+        )
 
     async def _plan_known(self, arrival: Arrival, row: Row, there: _Existing) -> _Plan:
         old = read_user(row)

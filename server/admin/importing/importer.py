@@ -12,7 +12,7 @@ from operator import itemgetter
 from pathlib import Path
 
 from protocol.errors import ApiError
-from server.admin.importing.batches import BATCH, Batches
+from server.admin.importing.batches import BATCH, BatchWriter
 from server.admin.importing.bulk_writer import Arrival, Ending, UserImport
 from server.admin.importing.formats import Kind, Record
 from server.admin.importing.plain_passwords import PlainImport
@@ -69,7 +69,7 @@ class Importer:
             replaces=options.replaces,
             clock_ms=operations.clock_ms,
         )
-        self._batches = Batches(users, report)
+        self._batches = BatchWriter(users, report)
         self._plain = PlainImport(operations, replaces=options.replaces)
         self._hashed_at_once = min(_HASHED_AT_ONCE, operations.passwords.places)
         self._is_apart = False

@@ -11,7 +11,7 @@ from server.api.arguments import (
     read_optional_identifier,
     read_text,
 )
-from server.api.context import Services
+from server.api.context import AppContext
 from server.auth.identity.user import User
 from server.auth.search.parser import parse_query
 from server.auth.sessions.api_keys import SEARCHED, read_key_lifetime
@@ -22,7 +22,7 @@ _PAGE = 10
 
 
 @action("auth:createApiKey", "POST /api-keys/_create", is_audited=True, query=("_id", "expiresIn"))
-async def create_api_key(services: Services, caller: Caller, request: Request) -> Outcome:
+async def create_api_key(services: AppContext, caller: Caller, request: Request) -> Outcome:
     """Create an API key for the caller. Its token is returned only once. Users who have a second
     factor, or for whom one is required, need a session that was authenticated with it."""
     ttl_ms = services.api_keys.own_lifetime_ms(request.args.get("expiresIn"))
@@ -30,13 +30,13 @@ async def create_api_key(services: Services, caller: Caller, request: Request) -
 
 
 @action("auth:searchApiKeys", "POST /api-keys/_search", query=("from", "size", "lang"))
-async def search_api_keys(services: Services, caller: Caller, request: Request) -> Json:
+async def search_api_keys(services: AppContext, caller: Caller, request: Request) -> Json:
     """Search the caller's API keys. The body is a query; without one all keys are returned."""
     return await _search(services, caller.kuid, request)
 
 
 @action("auth:deleteApiKey", "DELETE /api-keys/:_id", is_audited=True)
-async def delete_api_key(services: Services, caller: Caller, request: Request) -> Json:
+async def delete_api_key(services: AppContext, caller: Caller, request: Request) -> Json:
     """Revoke an API key of the caller, effective immediately."""
     return await _delete(services, caller.kuid, request)
 
@@ -47,7 +47,7 @@ async def delete_api_key(services: Services, caller: Caller, request: Request) -
     is_audited=True,
     query=("_id", "expiresIn"),
 )
-async def create_users_api_key(services: Services, caller: Caller, request: Request) -> Outcome:
+async def create_users_api_key(services: AppContext, caller: Caller, request: Request) -> Outcome:
     """Create an API key for a user, with any lifetime. Its token is returned only once."""
     kuid = read_identifier(request, "userId")
     ttl_ms = read_key_lifetime(request.args.get("expiresIn"))
@@ -60,19 +60,19 @@ async def create_users_api_key(services: Services, caller: Caller, request: Requ
 @action(
     "security:searchApiKeys", "POST /users/:userId/api-keys/_search", query=("from", "size", "lang")
 )
-async def search_users_api_keys(services: Services, caller: Caller, request: Request) -> Json:
+async def search_users_api_keys(services: AppContext, caller: Caller, request: Request) -> Json:
     """Search a user's API keys. The body is a query; without one all keys are returned."""
     return await _search(services, _user_id(request), request)
 
 
 @action("security:deleteApiKey", "DELETE /users/:userId/api-keys/:_id", is_audited=True)
-async def delete_users_api_key(services: Services, caller: Caller, request: Request) -> Json:
+async def delete_users_api_key(services: AppContext, caller: Caller, request: Request) -> Json:
     """Revoke an API key of a user, effective immediately."""
     return await _delete(services, _user_id(request), request)
 
 
 async def _create(
-    services: Services, caller: Caller, request: Request, user: User, ttl_ms: int
+    services: AppContext, caller: Caller, request: Request, user: User, ttl_ms: int
 ) -> Outcome:
     description = body_text(request, "description")
     key_id = read_optional_identifier(request)
@@ -80,7 +80,7 @@ async def _create(
     return Outcome(made, is_private=True)
 
 
-async def _search(services: Services, kuid: str, request: Request) -> Json:
+async def _search(services: AppContext, kuid: str, request: Request) -> Json:
     start, size = read_natural(request, "from", 0), read_natural(request, "size", _PAGE)
     lang = read_text(request, "lang", "elasticsearch")
     query = parse_query(
@@ -93,7 +93,7 @@ async def _search(services: Services, kuid: str, request: Request) -> Json:
     return {"hits": hits, "total": len(hits)}
 
 
-async def _delete(services: Services, kuid: str, request: Request) -> Json:
+async def _delete(services: AppContext, kuid: str, request: Request) -> Json:
     key_id = read_identifier(request)
     await services.api_keys.delete(kuid, key_id)
     return {"_id": key_id}

@@ -9,7 +9,7 @@ from server.api.arguments import (
     read_optional_body,
     read_optional_identifier,
 )
-from server.api.context import Services
+from server.api.context import AppContext
 from server.auth.audit.events import Ending
 from server.auth.audit.log import Wanted
 from server.auth.sessions.principal import Caller
@@ -23,7 +23,7 @@ _MAX_MS = 2**47 - 1  # limit of event IDs: some 4,000 years
 
 
 @action("security:searchAudit", "POST /_audit/_search")
-async def search_audit(services: Services, caller: Caller, request: Request) -> Json:
+async def search_audit(services: AppContext, caller: Caller, request: Request) -> Json:
     """Search the audit log, newest events first. The body may filter by `subject`, `actor`, `kind`
     (like "auth:login"), `outcome` (ok, refused, pending), `address`, and times in ms since 1970:
     `since`, and `until`, which is not included. `search_after` is the `_id` of an event; only older

@@ -7,12 +7,12 @@ from protocol.errors import ApiError, error
 from server.api.actions import Outcome, action
 from server.api.arguments import body_text, check_retries, read_body, read_flag, read_text
 from server.api.audited import source_of
-from server.api.context import Services
+from server.api.context import AppContext
 from server.api.login_steps import enter_claim, is_posted_back, read_attempt, send_on, suspend
 from server.api.results import describe_session, shown_expiry, write_check, write_login, write_user
 from server.auth.assurance import Assurance
 from server.auth.login.flow import Claim, Visit
-from server.auth.login.mfa import LoggedIn, NextStep
+from server.auth.login.mfa import LoginPending, LoginSucceeded
 from server.auth.sessions.principal import Caller, TokenKind
 from server.core.secrets import SESSION_PREFIX, hash_token
 
@@ -26,7 +26,7 @@ from server.core.secrets import SESSION_PREFIX, hash_token
     query=("cookieAuth", "expiresIn", "form", "state"),
     hashes=True,
 )
-async def login(services: Services, caller: Caller, request: Request) -> Outcome:
+async def login(services: AppContext, caller: Caller, request: Request) -> Outcome:
     """Log in with a strategy; the credentials are in the body or among the arguments. Returns a
     token, with `cookieAuth` in a cookie, or the next step, identified by `state`.
 
@@ -41,21 +41,21 @@ async def login(services: Services, caller: Caller, request: Request) -> Outcome
     devices = await services.devices.shown_by(request)
     visit = Visit(browser.secret, _wishes(services, request), devices)
     found = await services.logins.attempt(name, read_attempt(services, request), visit)
-    if isinstance(found, NextStep):
+    if isinstance(found, LoginPending):
         return send_on(services, request, browser, found)
     if isinstance(found, Claim):
         return Outcome(await enter_claim(services, name, found), is_private=True)
     return await _begin_session(services, request, found)
 
 
-def _wishes(services: Services, request: Request) -> dict[str, Json]:
+def _wishes(services: AppContext, request: Request) -> dict[str, Json]:
     """Return the requested options of a login; a browser that returns from a provider does not send
     them again."""
     is_in_cookie = services.cookies.is_wanted(request)
     return {"expiresIn": request.args.get("expiresIn"), "cookieAuth": is_in_cookie}
 
 
-async def _begin_session(services: Services, request: Request, found: LoggedIn) -> Outcome:
+async def _begin_session(services: AppContext, request: Request, found: LoginSucceeded) -> Outcome:
     """Create the session of a user who has logged in, and return the response."""
     own = request.args.get("expiresIn")
     wished = found.wishes["expiresIn"] if own is None else own
@@ -83,7 +83,7 @@ async def _begin_session(services: Services, request: Request, found: LoggedIn) 
     is_audited=True,
     query=("global",),
 )
-async def logout(services: Services, caller: Caller, request: Request) -> Outcome:
+async def logout(services: AppContext, caller: Caller, request: Request) -> Outcome:
     """Revoke the session of this request, with all its refreshed tokens; with `global` all sessions
     of the user. API keys stay valid. The session cookie is deleted, even if it is not valid."""
     is_global = read_flag(request, "global")
@@ -98,7 +98,7 @@ async def logout(services: Services, caller: Caller, request: Request) -> Outcom
 
 
 @action("auth:checkToken", "POST /_checkToken", granted=("default", "anonymous"))
-async def check_token(services: Services, caller: Caller, request: Request) -> Json:
+async def check_token(services: AppContext, caller: Caller, request: Request) -> Json:
     """Check whether the token in the body, or with `cookieAuth` the one in the cookie, is valid;
     return its user ID and expiry."""
     is_in_cookie = services.cookies.is_wanted(request)
@@ -122,7 +122,9 @@ async def check_token(services: Services, caller: Caller, request: Request) -> J
     granted=("default", "anonymous"),
     is_personal=True,
 )
-async def get_current_user(services: Services, caller: Caller, request: Request) -> Json | Outcome:
+async def get_current_user(
+    services: AppContext, caller: Caller, request: Request
+) -> Json | Outcome:
     """Return the caller's own user document and the strategies they can log in with."""
     methods = await services.strategies.ways_of(caller.kuid)
     user = caller.person.user
@@ -137,14 +139,14 @@ async def get_current_user(services: Services, caller: Caller, request: Request)
     granted=("default", "anonymous"),
     is_personal=True,
 )
-async def get_my_rights(services: Services, caller: Caller, request: Request) -> Json:
+async def get_my_rights(services: AppContext, caller: Caller, request: Request) -> Json:
     """List the caller's rights: one item for each controller, action, index and collection."""
     hits = caller.person.rights.listed()
     return {"hits": hits, "total": len(hits)}
 
 
 @action("auth:getStrategies", "GET /strategies", granted=("default",))
-async def get_strategies(services: Services, caller: Caller, request: Request) -> Json:
+async def get_strategies(services: AppContext, caller: Caller, request: Request) -> Json:
     """List the strategies users can log in with."""
     return services.strategies.names()
 
@@ -156,7 +158,7 @@ async def get_strategies(services: Services, caller: Caller, request: Request) -
     needs_user=True,
     query=("cookieAuth", "expiresIn", "strategy"),
 )
-async def refresh_token(services: Services, caller: Caller, request: Request) -> Outcome:
+async def refresh_token(services: AppContext, caller: Caller, request: Request) -> Outcome:
     """Exchange the token of this request for a new one, with `cookieAuth` in a cookie. The old
     token stays valid for a short grace period. A `strategy` other than local is asked first, and
     may set the lifetime."""
@@ -166,7 +168,7 @@ async def refresh_token(services: Services, caller: Caller, request: Request) ->
     return write_login(services, request, issued)
 
 
-async def _refreshed_lifetime_ms(services: Services, caller: Caller, request: Request) -> int:
+async def _refreshed_lifetime_ms(services: AppContext, caller: Caller, request: Request) -> int:
     limits = services.issuer.limits
     ttl_ms = limits.stated_lifetime_ms(request.args)
     name = read_text(request, "strategy", "local")
@@ -181,7 +183,7 @@ async def _refreshed_lifetime_ms(services: Services, caller: Caller, request: Re
 
 
 @action("auth:createToken", "POST /_createToken", is_audited=True, query=("expiresIn", "singleUse"))
-async def create_token(services: Services, caller: Caller, request: Request) -> Outcome:
+async def create_token(services: AppContext, caller: Caller, request: Request) -> Outcome:
     """Create a further token of the caller; with `singleUse` one that is valid for one request. It
     is revoked with the API key it was created with, and when the session it was created with is
     revoked or its refreshed token is used again. A single-use token cannot create tokens."""
@@ -212,7 +214,7 @@ async def create_token(services: Services, caller: Caller, request: Request) -> 
 
 
 @action("auth:checkRights", "POST /_checkRights", granted=("default",))
-async def check_rights(services: Services, caller: Caller, request: Request) -> Json:
+async def check_rights(services: AppContext, caller: Caller, request: Request) -> Json:
     """Check whether the caller may send the request in the body."""
     return write_check(caller.person.rights, request)
 
@@ -226,7 +228,7 @@ async def check_rights(services: Services, caller: Caller, request: Request) -> 
     is_audited=True,
     query=("retryOnConflict",),
 )
-async def update_self(services: Services, caller: Caller, request: Request) -> Json:
+async def update_self(services: AppContext, caller: Caller, request: Request) -> Json:
     """Update the caller's own user document with the body; ID and profiles cannot be changed."""
     content = read_body(request)
     for name in ("_id", "profileIds"):

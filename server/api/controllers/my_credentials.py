@@ -6,12 +6,12 @@ from functools import partial
 from protocol.api.request import Json, Request
 from server.api.actions import Outcome, action
 from server.api.arguments import read_body, read_flag
-from server.api.context import Services
+from server.api.context import AppContext
 from server.api.login_steps import enter_claim, principal_of, read_attempt, send_on
 from server.api.results import read_credential_id, read_strategy
 from server.auth.assurance import Principal, TokenKind
 from server.auth.login.flow import Visit
-from server.auth.login.mfa import NextStep
+from server.auth.login.mfa import LoginPending
 from server.auth.login.pending import Linking
 from server.auth.sessions.principal import Caller
 
@@ -26,7 +26,7 @@ from server.auth.sessions.principal import Caller
     hashes=True,
 )
 async def create_my_credentials(
-    services: Services, caller: Caller, request: Request
+    services: AppContext, caller: Caller, request: Request
 ) -> Json | Outcome:
     """Create credentials of a further strategy for the caller. If the strategy requires proof, this
     continues in steps as a login does."""
@@ -50,7 +50,7 @@ async def create_my_credentials(
     hashes=True,
 )
 async def update_my_credentials(
-    services: Services, caller: Caller, request: Request
+    services: AppContext, caller: Caller, request: Request
 ) -> Json | Outcome:
     """Update the caller's credentials. `revokeTokens` revokes their other sessions, API keys stay
     valid. If the server requires it, `currentPassword` in the body is the current password. If the
@@ -74,7 +74,7 @@ async def update_my_credentials(
     is_audited=True,
     hashes=True,
 )
-async def validate_my_credentials(services: Services, caller: Caller, request: Request) -> Json:
+async def validate_my_credentials(services: AppContext, caller: Caller, request: Request) -> Json:
     """Validate credentials for the caller; nothing is changed. Usernames in use count as failed
     attempts: after a few of them the caller has to wait."""
     strategy = services.strategies.get(read_strategy(services, request))
@@ -90,7 +90,7 @@ async def validate_my_credentials(services: Services, caller: Caller, request: R
     granted=("default",),
     needs_user=True,
 )
-async def credentials_exist(services: Services, caller: Caller, request: Request) -> Json:
+async def credentials_exist(services: AppContext, caller: Caller, request: Request) -> Json:
     """Check whether the caller has credentials of a strategy."""
     return await services.strategies.get(read_strategy(services, request)).exists(caller.kuid)
 
@@ -102,7 +102,7 @@ async def credentials_exist(services: Services, caller: Caller, request: Request
     granted=("default",),
     needs_user=True,
 )
-async def get_my_credentials(services: Services, caller: Caller, request: Request) -> Json:
+async def get_my_credentials(services: AppContext, caller: Caller, request: Request) -> Json:
     """Return the caller's credentials of a strategy, without secrets."""
     return await services.credentials.show(read_strategy(services, request), caller.kuid)
 
@@ -117,7 +117,7 @@ async def get_my_credentials(services: Services, caller: Caller, request: Reques
     query=("credentialId",),
     hashes=True,
 )
-async def delete_my_credentials(services: Services, caller: Caller, request: Request) -> Json:
+async def delete_my_credentials(services: AppContext, caller: Caller, request: Request) -> Json:
     """Delete the caller's credentials of a strategy, unless they are their last; with
     `credentialId` only one of several keys. If the server requires it, the argument `password` is
     the current password."""
@@ -127,7 +127,7 @@ async def delete_my_credentials(services: Services, caller: Caller, request: Req
     return {"acknowledged": True}
 
 
-async def _linking_by(services: Services, caller: Caller, by: Principal) -> Linking:
+async def _linking_by(services: AppContext, caller: Caller, by: Principal) -> Linking:
     """Return a linking by the checked principal `by`, which expires with the session or API key of
     the request."""
     family, key = "", caller.token_hash.hex()
@@ -146,12 +146,12 @@ async def _linking_by(services: Services, caller: Caller, by: Principal) -> Link
     )
 
 
-async def _link(services: Services, request: Request, linking: Linking) -> Json | Outcome:
+async def _link(services: AppContext, request: Request, linking: Linking) -> Json | Outcome:
     """Let the caller prove credentials, and store them after the last step."""
     name = read_strategy(services, request)
     browser = services.browsers.of(request)
     visit = Visit(browser.secret, {})
     found = await services.logins.link(name, read_attempt(services, request), visit, linking)
-    if isinstance(found, NextStep):
+    if isinstance(found, LoginPending):
         return send_on(services, request, browser, found)
     return Outcome(await enter_claim(services, name, found), is_private=True)

@@ -12,7 +12,7 @@ from server.api.arguments import (
     read_optional_body,
     read_text,
 )
-from server.api.context import Services
+from server.api.context import AppContext
 from server.auth.search.body import read_search_body
 from server.auth.search.mappings import (
     PROFILE_COLLECTION,
@@ -46,21 +46,21 @@ class Searches(Protocol):
 
 
 @action("security:searchUsers", "POST /users/_search", query=_PAGED)
-async def search_users(services: Services, caller: Caller, request: Request) -> Json:
+async def search_users(services: AppContext, caller: Caller, request: Request) -> Json:
     """Search users. The body contains a query, a sort order and, to continue after a hit,
     `search_after`. With `scroll`, a lifetime, the result has an ID for the next page."""
     return await _search(services, caller, request, USER_COLLECTION)
 
 
 @action("security:scrollUsers", "GET /users/_scroll/:scrollId", query=("scroll",))
-async def scroll_users(services: Services, caller: Caller, request: Request) -> Json:
+async def scroll_users(services: AppContext, caller: Caller, request: Request) -> Json:
     """Return the next page of a search of users; the last page closes the scroll."""
     scroll_id = read_identifier(request, "scrollId")
     return await services.searches.scroll(USER_COLLECTION, scroll_id, caller.kuid)
 
 
 @action("security:searchProfiles", "POST /profiles/_search", query=_PAGED)
-async def search_profiles(services: Services, caller: Caller, request: Request) -> Json:
+async def search_profiles(services: AppContext, caller: Caller, request: Request) -> Json:
     """Search profiles by a query or, in the older style, by one of the `roles` in their
     policies."""
     body = dict(read_optional_body(request))
@@ -77,14 +77,14 @@ async def search_profiles(services: Services, caller: Caller, request: Request) 
 
 
 @action("security:scrollProfiles", "GET /profiles/_scroll/:scrollId", query=("scroll",))
-async def scroll_profiles(services: Services, caller: Caller, request: Request) -> Json:
+async def scroll_profiles(services: AppContext, caller: Caller, request: Request) -> Json:
     """Return the next page of a search of profiles; the last page closes the scroll."""
     scroll_id = read_identifier(request, "scrollId")
     return await services.searches.scroll(PROFILE_COLLECTION, scroll_id, caller.kuid)
 
 
 @action("security:searchRoles", "POST /roles/_search", query=_QUERY)
-async def search_roles(services: Services, caller: Caller, request: Request) -> Json:
+async def search_roles(services: AppContext, caller: Caller, request: Request) -> Json:
     """Search roles by a query or by the `controllers` they contain."""
     body = dict(read_optional_body(request))
     names = body_names(request, "controllers", [])
@@ -103,7 +103,9 @@ async def search_roles(services: Services, caller: Caller, request: Request) -> 
 @action(
     "security:searchUsersByCredentials", "POST /credentials/:strategy/users/_search", query=_QUERY
 )
-async def search_users_by_credentials(services: Services, caller: Caller, request: Request) -> Json:
+async def search_users_by_credentials(
+    services: AppContext, caller: Caller, request: Request
+) -> Json:
     """Search users by the searchable credentials of a strategy."""
     name = read_identifier(request, "strategy")
     strategy = services.strategies.get(name)
@@ -119,7 +121,7 @@ async def search_users_by_credentials(services: Services, caller: Caller, reques
 
 
 async def _search(
-    services: Services,
+    services: AppContext,
     caller: Caller,
     request: Request,
     collection: Collection,
@@ -138,7 +140,7 @@ async def _search(
     return await services.searches.search(collection, body, page, caller.kuid, demand)
 
 
-def _read_scroll_ms(services: Services, request: Request) -> int | None:
+def _read_scroll_ms(services: AppContext, request: Request) -> int | None:
     """Return the scroll lifetime, None without `scroll`."""
     written = read_text(request, "scroll", "")
     if not written:

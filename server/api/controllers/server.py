@@ -7,7 +7,7 @@ from protocol.api.request import Json, Request
 from protocol.errors import error
 from server.api.actions import TABLE, Action, Outcome, action
 from server.api.arguments import read_names, read_text
-from server.api.context import Services
+from server.api.context import AppContext
 from server.api.openapi import SCOPES
 from server.api.public_api import API_VERSION, program_version, public_api
 from server.auth.sessions.principal import Caller
@@ -21,19 +21,19 @@ _JSON, _YAML = "application/json", "application/yaml"
 
 
 @action("server:now", "GET /_now")
-async def now(services: Services, caller: Caller, request: Request) -> Json:
+async def now(services: AppContext, caller: Caller, request: Request) -> Json:
     """Return the server's time, in ms since 1970."""
     return {"now": services.clock_ms()}
 
 
 @action("server:adminExists", "GET /_adminExists", while_no_admin=True)
-async def admin_exists(services: Services, caller: Caller, request: Request) -> Json:
+async def admin_exists(services: AppContext, caller: Caller, request: Request) -> Json:
     """Check whether there is an administrator."""
     return {"exists": await services.users.admin_exists()}
 
 
 @action("server:publicApi", deprecated=("GET /_publicApi",), granted=("default", "anonymous"))
-async def show_public_api(services: Services, caller: Caller, request: Request) -> Json:
+async def show_public_api(services: AppContext, caller: Caller, request: Request) -> Json:
     """List every controller and action with its HTTP routes."""
     return public_api()
 
@@ -45,7 +45,7 @@ async def show_public_api(services: Services, caller: Caller, request: Request) 
     query=("format", "scope"),
     produces=(_JSON, _YAML),
 )
-async def openapi(services: Services, caller: Caller, request: Request) -> Outcome:
+async def openapi(services: AppContext, caller: Caller, request: Request) -> Outcome:
     """Describe the API as a Swagger 2.0 document, in JSON or, with any other `format`, in YAML.
     `scope` is `kuzzle` for the server's own controllers, `app` for those of plugins."""
     scope = read_text(request, "scope", SCOPES[0])
@@ -59,7 +59,7 @@ async def openapi(services: Services, caller: Caller, request: Request) -> Outco
 
 
 @action("server:capabilities", "GET /_capabilities")
-async def capabilities(services: Services, caller: Caller, request: Request) -> Json:
+async def capabilities(services: AppContext, caller: Caller, request: Request) -> Json:
     """Return limits, plugins, routes, backend services and the version of the API."""
     store = services.storage.about()
     backend = {"backend": store.name, "version": store.version}
@@ -73,7 +73,7 @@ async def capabilities(services: Services, caller: Caller, request: Request) -> 
 
 
 @action("server:getConfig", "GET /_getConfig")
-async def get_config(services: Services, caller: Caller, request: Request) -> Json:
+async def get_config(services: AppContext, caller: Caller, request: Request) -> Json:
     """Return the configuration in effect, without secrets and without `security`."""
     shown = shown_tree(services.config)
     del shown["security"]
@@ -82,7 +82,7 @@ async def get_config(services: Services, caller: Caller, request: Request) -> Js
 
 
 @action("server:info", "GET /", "GET /_serverInfo")
-async def info(services: Services, caller: Caller, request: Request) -> Json:
+async def info(services: AppContext, caller: Caller, request: Request) -> Json:
     """Return versions, routes and the state of the process."""
     free_bytes, total_bytes = machine_memory_bytes()
     uptime_s = (services.clock_ms() - services.started_at_ms) / 1000
@@ -112,7 +112,7 @@ async def info(services: Services, caller: Caller, request: Request) -> Json:
 
 
 @action("server:healthCheck", "GET /_healthCheck", query=("services",))
-async def health_check(services: Services, caller: Caller, request: Request) -> Json | Outcome:
+async def health_check(services: AppContext, caller: Caller, request: Request) -> Json | Outcome:
     """Check whether the database answers; `services` selects the checks, all by default."""
     names: list[str] = list(_STORE_SERVICES)
     if request.args.get("services") is not None:
@@ -127,7 +127,7 @@ async def health_check(services: Services, caller: Caller, request: Request) -> 
     return Outcome(result, status=refused.status, error=refused)
 
 
-async def _color(services: Services) -> str:
+async def _color(services: AppContext) -> str:
     return "green" if await services.storage.check() else "red"
 
 
@@ -142,7 +142,7 @@ def _plugins() -> dict[str, list[Action]]:
     return found
 
 
-def _show_plugin(services: Services, name: str, entries: list[Action]) -> Json:
+def _show_plugin(services: AppContext, name: str, entries: list[Action]) -> Json:
     return {
         "version": program_version(),
         "controllers": sorted({entry.controller for entry in entries}),
@@ -160,7 +160,7 @@ def _show_plugin(services: Services, name: str, entries: list[Action]) -> Json:
     }
 
 
-async def _show_services(services: Services) -> Json:
+async def _show_services(services: AppContext) -> Json:
     """Return the database and this process in the format of Kuzzle's services."""
     store = services.storage.about()
     cache = {

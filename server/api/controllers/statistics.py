@@ -6,7 +6,7 @@ from math import inf, isfinite
 from protocol.api.request import Json, Request
 from protocol.errors import ApiError, error
 from server.api.actions import action
-from server.api.context import Services
+from server.api.context import AppContext
 from server.api.metrics import Counting
 from server.auth.sessions.principal import Caller
 
@@ -14,27 +14,27 @@ _MAX_TIME_CHARACTERS = 64
 
 
 @action("server:metrics", "GET /_metrics")
-async def metrics(services: Services, caller: Caller, request: Request) -> Json:
+async def metrics(services: AppContext, caller: Caller, request: Request) -> Json:
     """Return the numbers of requests in progress and of open connections."""
     return services.counting.metrics()
 
 
 @action("server:getLastStats", deprecated=("GET /_getLastStats",))
-async def get_last_stats(services: Services, caller: Caller, request: Request) -> Json:
+async def get_last_stats(services: AppContext, caller: Caller, request: Request) -> Json:
     """Return the last statistics frame: requests completed and failed during the frame, requests in
     progress and open connections at its end."""
     return _find_counting(services).last()
 
 
 @action("server:getAllStats", deprecated=("GET /_getAllStats",))
-async def get_all_stats(services: Services, caller: Caller, request: Request) -> Json:
+async def get_all_stats(services: AppContext, caller: Caller, request: Request) -> Json:
     """Return all stored statistics frames, oldest first, the present one last."""
     hits = _find_counting(services).between(-inf, inf)
     return {"hits": hits, "total": len(hits)}
 
 
 @action("server:getStats", deprecated=("GET /_getStats",), query=("startTime", "stopTime"))
-async def get_stats(services: Services, caller: Caller, request: Request) -> Json:
+async def get_stats(services: AppContext, caller: Caller, request: Request) -> Json:
     """Return the statistics frames from `startTime` to `stopTime`, as ms since 1970 or ISO 8601
     dates; without them all stored frames."""
     start_ms = _read_time_ms(request, "startTime", -inf)
@@ -43,7 +43,7 @@ async def get_stats(services: Services, caller: Caller, request: Request) -> Jso
     return {"hits": hits, "total": len(hits)}
 
 
-def _find_counting(services: Services) -> Counting:
+def _find_counting(services: AppContext) -> Counting:
     if not services.config.stats.enabled:
         raise error("core.fatal.service_unavailable", "stats.enabled is false")
     return services.counting

@@ -4,7 +4,7 @@ from protocol.api.request import Json, Request
 from protocol.errors import error
 from server.api.actions import action
 from server.api.arguments import read_body, read_flag, read_identifier, read_optional_identifier
-from server.api.context import Services
+from server.api.context import AppContext
 from server.api.login_steps import principal_of
 from server.api.results import read_credential_id, read_strategy
 from server.auth.sessions.principal import Caller
@@ -17,7 +17,7 @@ from server.core.ids import ANONYMOUS_IDS, is_id
     is_audited=True,
     hashes=True,
 )
-async def create_credentials(services: Services, caller: Caller, request: Request) -> Json:
+async def create_credentials(services: AppContext, caller: Caller, request: Request) -> Json:
     """Create credentials of a further strategy for a user."""
     name, kuid, given = _read(services, request)
     await _check_user(services, kuid)
@@ -32,7 +32,7 @@ async def create_credentials(services: Services, caller: Caller, request: Reques
     query=("revokeTokens",),
     hashes=True,
 )
-async def update_credentials(services: Services, caller: Caller, request: Request) -> Json:
+async def update_credentials(services: AppContext, caller: Caller, request: Request) -> Json:
     """Update a user's credentials. `revokeTokens` revokes their sessions, except the session of
     this request; API keys stay valid."""
     name, kuid, given = _read(services, request)
@@ -43,7 +43,7 @@ async def update_credentials(services: Services, caller: Caller, request: Reques
 
 
 @action("security:validateCredentials", "POST /credentials/:strategy/:_id/_validate", hashes=True)
-async def validate_credentials(services: Services, caller: Caller, request: Request) -> Json:
+async def validate_credentials(services: AppContext, caller: Caller, request: Request) -> Json:
     """Validate credentials for a user, or without `_id` for a new one; nothing is changed."""
     name = read_strategy(services, request)
     kuid, given = read_optional_identifier(request), read_body(request)
@@ -54,14 +54,14 @@ async def validate_credentials(services: Services, caller: Caller, request: Requ
 
 
 @action("security:hasCredentials", "GET /credentials/:strategy/:_id/_exists")
-async def has_credentials(services: Services, caller: Caller, request: Request) -> Json:
+async def has_credentials(services: AppContext, caller: Caller, request: Request) -> Json:
     """Check whether a user has credentials of a strategy."""
     name, kuid = read_strategy(services, request), read_identifier(request)
     return is_id(kuid) and await services.strategies.get(name).exists(kuid)
 
 
 @action("security:getCredentials", "GET /credentials/:strategy/:_id")
-async def get_credentials(services: Services, caller: Caller, request: Request) -> Json:
+async def get_credentials(services: AppContext, caller: Caller, request: Request) -> Json:
     """Return a user's credentials of a strategy, without secrets."""
     name, kuid = read_strategy(services, request), read_identifier(request)
     _check_id(kuid)
@@ -69,7 +69,7 @@ async def get_credentials(services: Services, caller: Caller, request: Request) 
 
 
 @action("security:getCredentialsById", "GET /credentials/:strategy/:_id/_byId")
-async def get_credentials_by_id(services: Services, caller: Caller, request: Request) -> Json:
+async def get_credentials_by_id(services: AppContext, caller: Caller, request: Request) -> Json:
     """Return the credentials with this strategy-specific ID, such as a username, without
     secrets."""
     name, identifier = read_strategy(services, request), read_identifier(request)
@@ -82,7 +82,7 @@ async def get_credentials_by_id(services: Services, caller: Caller, request: Req
     is_audited=True,
     query=("credentialId",),
 )
-async def delete_credentials(services: Services, caller: Caller, request: Request) -> Json:
+async def delete_credentials(services: AppContext, caller: Caller, request: Request) -> Json:
     """Delete a user's credentials of a strategy, even their last ones; with `credentialId` only one
     of several keys. Sessions stay valid."""
     name, kuid = read_strategy(services, request), read_identifier(request)
@@ -94,24 +94,24 @@ async def delete_credentials(services: Services, caller: Caller, request: Reques
 
 
 @action("security:getCredentialFields", "GET /credentials/:strategy/_fields")
-async def get_credential_fields(services: Services, caller: Caller, request: Request) -> Json:
+async def get_credential_fields(services: AppContext, caller: Caller, request: Request) -> Json:
     """List the credential fields of a strategy."""
     return list(services.strategies.get(read_strategy(services, request)).fields)
 
 
 @action("security:getAllCredentialFields", "GET /credentials/_fields")
-async def get_all_credential_fields(services: Services, caller: Caller, request: Request) -> Json:
+async def get_all_credential_fields(services: AppContext, caller: Caller, request: Request) -> Json:
     """List the credential fields of all strategies."""
     strategies = services.strategies
     return {name: list(strategies.get(name).fields) for name in strategies.names()}
 
 
-def _read(services: Services, request: Request) -> tuple[str, str, dict[str, object]]:
+def _read(services: AppContext, request: Request) -> tuple[str, str, dict[str, object]]:
     """Return the strategy, the user ID and the credentials, checked in this order."""
     return read_strategy(services, request), read_identifier(request), read_body(request)
 
 
-async def _check_user(services: Services, kuid: str) -> None:
+async def _check_user(services: AppContext, kuid: str) -> None:
     """Raise ApiError 404 for an unknown user, and the anonymous one, who cannot log in."""
     if kuid in ANONYMOUS_IDS or await services.users.get(kuid) is None:
         raise error("security.user.not_found", kuid)

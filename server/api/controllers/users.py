@@ -19,7 +19,7 @@ from server.api.arguments import (
     read_optional_identifier,
     read_text,
 )
-from server.api.context import Services
+from server.api.context import AppContext
 from server.api.results import delete_each, limit_ids, write_check, write_user
 from server.auth.access.builtin import restrict
 from server.auth.assurance import Principal
@@ -46,7 +46,7 @@ _NO_INFO: dict[str, object] = {
     query=("_id", "kuid", "reset", "setupCode"),
     hashes=True,
 )
-async def create_first_admin(services: Services, caller: Caller, request: Request) -> Json:
+async def create_first_admin(services: AppContext, caller: Caller, request: Request) -> Json:
     """Create the first administrator, while there is none: by a program on this machine, or with
     the setup code that `serve` prints. The body must contain credentials that can log in. With
     `reset` the built-in roles and profiles are reset to their initial state."""
@@ -63,7 +63,7 @@ async def create_first_admin(services: Services, caller: Caller, request: Reques
     return created
 
 
-async def _check_may_set_up(services: Services, caller: Caller, request: Request) -> None:
+async def _check_may_set_up(services: AppContext, caller: Caller, request: Request) -> None:
     """Raise ApiError 401 unless this request may create the first administrator; 429 for a setup
     code after too many wrong ones."""
     first_admin, code = services.first_admin, request.args.get("setupCode")
@@ -87,7 +87,7 @@ async def _check_may_set_up(services: Services, caller: Caller, request: Request
     query=("_id", "kuid"),
     hashes=True,
 )
-async def create_user(services: Services, caller: Caller, request: Request) -> Json:
+async def create_user(services: AppContext, caller: Caller, request: Request) -> Json:
     """Create a user with profiles, content and credentials."""
     read_body(request)
     body_object(request, "content")
@@ -103,7 +103,7 @@ async def create_user(services: Services, caller: Caller, request: Request) -> J
     query=("_id", "kuid"),
     hashes=True,
 )
-async def create_restricted_user(services: Services, caller: Caller, request: Request) -> Json:
+async def create_restricted_user(services: AppContext, caller: Caller, request: Request) -> Json:
     """Create a user with the profiles of `security.restrictedProfileIds`; the request cannot name
     others. Unauthenticated clients cannot register credentials that are proved by logging in, like
     those of an identity provider: they might belong to another person."""
@@ -119,7 +119,7 @@ async def create_restricted_user(services: Services, caller: Caller, request: Re
 
 
 async def _create_user(
-    services: Services,
+    services: AppContext,
     caller: Caller,
     request: Request,
     profile_ids: list[str],
@@ -149,13 +149,13 @@ async def _create_user(
 
 
 @action("security:getUser", "GET /users/:_id")
-async def get_user(services: Services, caller: Caller, request: Request) -> Json:
+async def get_user(services: AppContext, caller: Caller, request: Request) -> Json:
     """Return a user."""
     return write_user(await _find(services, read_identifier(request)))
 
 
 @action("security:mGetUsers", "GET /users/_mGet", "POST /users/_mGet", query=("ids",))
-async def m_get_users(services: Services, caller: Caller, request: Request) -> Json:
+async def m_get_users(services: AppContext, caller: Caller, request: Request) -> Json:
     """Return the users in the body's `ids`, or else in the argument `ids`; unknown ones are
     skipped."""
     ids = body_names(request, "ids", []) or read_names(request, "ids")
@@ -177,7 +177,7 @@ async def m_get_users(services: Services, caller: Caller, request: Request) -> J
     is_audited=True,
     query=("retryOnConflict",),
 )
-async def update_user(services: Services, caller: Caller, request: Request) -> Json:
+async def update_user(services: AppContext, caller: Caller, request: Request) -> Json:
     """Update a user's document with the body: objects are merged, everything else is replaced.
     Profiles are kept unless `profileIds` is given."""
     kuid, content = read_identifier(request), read_body(request)
@@ -189,7 +189,7 @@ async def update_user(services: Services, caller: Caller, request: Request) -> J
 
 
 @action("security:replaceUser", "PUT /users/:_id/_replace", is_audited=True)
-async def replace_user(services: Services, caller: Caller, request: Request) -> Json:
+async def replace_user(services: AppContext, caller: Caller, request: Request) -> Json:
     """Replace a user's document and profiles by the body completely. Credentials are kept."""
     kuid, content = read_identifier(request), read_body(request)
     profile_ids = body_names(request, "profileIds")
@@ -204,7 +204,7 @@ async def replace_user(services: Services, caller: Caller, request: Request) -> 
     query=("retryOnConflict",),
     hashes=True,
 )
-async def upsert_user(services: Services, caller: Caller, request: Request) -> Json:
+async def upsert_user(services: AppContext, caller: Caller, request: Request) -> Json:
     """Update a user with the body's `content`, or create the user. Only when created, `default`
     completes `content`, and `credentials` are created."""
     kuid = read_identifier(request)
@@ -221,7 +221,7 @@ async def upsert_user(services: Services, caller: Caller, request: Request) -> J
 
 
 @action("security:deleteUser", "DELETE /users/:_id", is_audited=True)
-async def delete_user(services: Services, caller: Caller, request: Request) -> Json:
+async def delete_user(services: AppContext, caller: Caller, request: Request) -> Json:
     """Delete a user and their credentials, API keys and sessions."""
     kuid = read_identifier(request)
     await services.users.delete(kuid)
@@ -229,13 +229,13 @@ async def delete_user(services: Services, caller: Caller, request: Request) -> J
 
 
 @action("security:mDeleteUsers", "POST /users/_mDelete", is_audited=True)
-async def m_delete_users(services: Services, caller: Caller, request: Request) -> Outcome:
+async def m_delete_users(services: AppContext, caller: Caller, request: Request) -> Outcome:
     """Delete the users in the body's `ids`, and report those that could not be deleted."""
     return await delete_each(services, request, services.users.delete)
 
 
 @action("security:disableUser", "POST /users/:_id/_disable", is_audited=True)
-async def disable_user(services: Services, caller: Caller, request: Request) -> Json:
+async def disable_user(services: AppContext, caller: Caller, request: Request) -> Json:
     """Disable a user: their tokens, API keys and logins are rejected, their sessions are revoked,
     and `disabled` is shown beside their document. Callers cannot disable themselves."""
     kuid = read_identifier(request)
@@ -246,7 +246,7 @@ async def disable_user(services: Services, caller: Caller, request: Request) -> 
 
 
 @action("security:enableUser", "POST /users/:_id/_enable", is_audited=True)
-async def enable_user(services: Services, caller: Caller, request: Request) -> Json:
+async def enable_user(services: AppContext, caller: Caller, request: Request) -> Json:
     """Re-enable a disabled user; their API keys are valid again, revoked sessions stay revoked."""
     kuid = read_identifier(request)
     await services.user_changes.enable(kuid, caller.principal)
@@ -254,7 +254,7 @@ async def enable_user(services: Services, caller: Caller, request: Request) -> J
 
 
 @action("security:unlockUser", "POST /users/:_id/_unlock", is_audited=True)
-async def unlock_user(services: Services, caller: Caller, request: Request) -> Json:
+async def unlock_user(services: AppContext, caller: Caller, request: Request) -> Json:
     """Reset the failed login counters of a user for all client addresses, so that the next attempt
     need not wait. The counters of addresses are kept."""
     kuid = read_identifier(request)
@@ -264,7 +264,7 @@ async def unlock_user(services: Services, caller: Caller, request: Request) -> J
 
 
 @action("security:getUserRights", "GET /users/:_id/_rights")
-async def get_user_rights(services: Services, caller: Caller, request: Request) -> Json:
+async def get_user_rights(services: AppContext, caller: Caller, request: Request) -> Json:
     """List the rights of a user: one item for each controller, action, index and collection."""
     user = await _find(services, read_identifier(request))
     hits = (await services.rulebook.rights_of(user.profile_ids)).listed()
@@ -272,7 +272,7 @@ async def get_user_rights(services: Services, caller: Caller, request: Request) 
 
 
 @action("security:getUserStrategies", "GET /users/:_id/_strategies")
-async def get_user_strategies(services: Services, caller: Caller, request: Request) -> Json:
+async def get_user_strategies(services: AppContext, caller: Caller, request: Request) -> Json:
     """List the strategies a user has credentials for."""
     user = await _find(services, read_identifier(request))
     strategies = await services.users.strategies_of(user.kuid)
@@ -280,7 +280,7 @@ async def get_user_strategies(services: Services, caller: Caller, request: Reque
 
 
 @action("security:checkRights", "POST /_checkRights/:userId")
-async def check_user_rights(services: Services, caller: Caller, request: Request) -> Json:
+async def check_user_rights(services: AppContext, caller: Caller, request: Request) -> Json:
     """Check whether a user may send the request in the body."""
     kuid = read_identifier(request, "userId")
     read_body(request)
@@ -288,7 +288,7 @@ async def check_user_rights(services: Services, caller: Caller, request: Request
     return write_check(await services.rulebook.rights_of(user.profile_ids), request)
 
 
-async def _find(services: Services, kuid: str) -> User:
+async def _find(services: AppContext, kuid: str) -> User:
     user = await services.users.get(kuid)
     if user is None:
         raise error("security.user.not_found", kuid)

@@ -8,7 +8,16 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from server.core.ids import ADMIN, ANONYMOUS, DEFAULT
-from server.storage.base import Change, DeleteAll, Exists, Insert, Note, Noted, Put, Storage
+from server.storage.base import (
+    Change,
+    DeleteAll,
+    EventKind,
+    Exists,
+    Insert,
+    JournalEvent,
+    Put,
+    Storage,
+)
 from server.storage.rows import Row, Table
 
 BUILTIN = (ADMIN, DEFAULT, ANONYMOUS)
@@ -100,7 +109,7 @@ def _builtin_rows(actions: Iterable[Declared], info: Row) -> Iterator[tuple[Tabl
 
 def _entries_of(table: Table, name: str) -> list[Change]:
     """Return the rows beside a built-in role or profile: a profile has the role of its name."""
-    changes: list[Change] = [Note(Noted.RIGHTS, name)]
+    changes: list[Change] = [JournalEvent(EventKind.RIGHTS, name)]
     if table is Table.PROFILES:
         changes.append(DeleteAll(Table.PROFILE_ROLES, {"profile_id": name}))
         changes.append(Insert(Table.PROFILE_ROLES, {"profile_id": name, "role_id": name}))

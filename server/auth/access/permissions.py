@@ -11,7 +11,7 @@ from types import MappingProxyType
 from protocol.errors import error
 from server.auth.access.builtin import builtin_profiles, builtin_roles
 from server.core.ids import ADMIN, is_id
-from server.storage.base import Entry, Noted, Storage
+from server.storage.base import Entry, EventKind, Storage
 from server.storage.rows import Table
 
 # Two names of one controller: a role that names either means both.
@@ -274,7 +274,7 @@ class _Documents:
     roles: dict[str, Mapping[str, object]] = field(default_factory=dict)
 
 
-class Rulebook:
+class PermissionCompiler:
     """Compiles roles and profiles from the store, and caches the result until one of them changes.
 
     In open mode the built-in roles and profiles allow everything to everyone, whatever the store
@@ -315,7 +315,7 @@ class Rulebook:
     def notice(self, entry: Entry) -> None:
         """Follow the journal: forget everything compiled when a role or profile has changed. When
         strategies are added or removed, every user is read again too: their cache shows them."""
-        if entry.noted in (Noted.RIGHTS, Noted.STRATEGY, Noted.LOST):
+        if entry.noted in (EventKind.RIGHTS, EventKind.STRATEGY, EventKind.LOST):
             self.generation += 1
             self._compiled.clear()
 
@@ -341,7 +341,7 @@ class Rulebook:
                 into[name] = body
 
 
-async def check_profiles_exist(rulebook: Rulebook, profile_ids: Iterable[str]) -> None:
+async def check_profiles_exist(rulebook: PermissionCompiler, profile_ids: Iterable[str]) -> None:
     """Raise ApiError 404 for an unknown profile."""
     for profile_id in profile_ids:
         if not await rulebook.profile_exists(profile_id):

@@ -24,15 +24,15 @@ from server.storage.base import (
     Change,
     Delete,
     DeleteAll,
+    EventKind,
     Exists,
     Insert,
+    JournalEvent,
     Missing,
-    Note,
-    Noted,
     Present,
     Put,
+    RemoveProfile,
     Storage,
-    Unassign,
     Unchanged,
 )
 from server.storage.rows import Row, Table
@@ -128,11 +128,11 @@ class Profiles:
             Absent(Table.USER_PROFILES, {"profile_id": profile_id}),
             Delete(Table.PROFILES, {"id": profile_id}),
             DeleteAll(Table.PROFILE_ROLES, {"profile_id": profile_id}),
-            Note(Noted.RIGHTS, profile_id),
+            JournalEvent(EventKind.RIGHTS, profile_id),
         ]
         if takes_away:
             await self._unassign_from_many(profile_id)
-            changes.insert(0, Unassign(profile_id, ANONYMOUS, _UNASSIGNED_AT_ONCE))
+            changes.insert(0, RemoveProfile(profile_id, ANONYMOUS, _UNASSIGNED_AT_ONCE))
         try:
             await self._storage.apply(changes)
         except Missing:
@@ -148,9 +148,9 @@ class Profiles:
             len(await self._storage.find(table, limit=max_users + 1, profile_id=profile_id))
             > max_users
         ):
-            unassigned = Unassign(profile_id, ANONYMOUS, max_users)
+            unassigned = RemoveProfile(profile_id, ANONYMOUS, max_users)
             # The one note makes every user be read again, these users among them.
-            await self._storage.apply([unassigned, Note(Noted.RIGHTS, profile_id)])
+            await self._storage.apply([unassigned, JournalEvent(EventKind.RIGHTS, profile_id)])
 
     async def _write(self, change: Change, profile: Document, *guards: Change) -> None:
         """Write a profile and its references to roles. ApiError 404 for an unknown role, `Missing`
@@ -161,7 +161,7 @@ class Profiles:
         for role_id in role_ids:
             changes.append(Present(Table.ROLES, {"id": role_id}))
             changes.append(Insert(Table.PROFILE_ROLES, {**own, "role_id": role_id}))
-        changes.append(Note(Noted.RIGHTS, profile.id))
+        changes.append(JournalEvent(EventKind.RIGHTS, profile.id))
         for _ in range(_ATTEMPTS):
             for role_id in role_ids:
                 if not await self._storage.exists(Table.ROLES, id=role_id):

@@ -21,11 +21,11 @@ from server.storage.base import (
     Absent,
     Change,
     Delete,
+    EventKind,
     Exists,
     Insert,
+    JournalEvent,
     Missing,
-    Note,
-    Noted,
     Put,
     Storage,
     Update,
@@ -123,7 +123,7 @@ class Roles:
         return check_role(role_id, given, self._native, force=force)
 
     async def _write(self, change: Change, role_id: str, *guards: Change) -> None:
-        await self._storage.apply([*guards, change, Note(Noted.RIGHTS, role_id)])
+        await self._storage.apply([*guards, change, JournalEvent(EventKind.RIGHTS, role_id)])
 
 
 def check_role(

@@ -17,7 +17,7 @@ from server.auth.sessions.pending_ends import end_seconds
 from server.auth.sessions.sessions import end_all
 from server.auth.strategies.base import Prepared, Strategy
 from server.auth.strategies.registry import Strategies
-from server.storage.base import Change, Exists, Missing, Note, Noted, Present, Storage
+from server.storage.base import Change, EventKind, Exists, JournalEvent, Missing, Present, Storage
 from server.storage.rows import Row, Table
 
 # Each is lost only to another request that changes the same credentials at the same moment.
@@ -235,7 +235,7 @@ class Credentials:
                 await self._storage.apply(
                     [
                         *(owner, *guards, *prepared.changes),
-                        *(end_seconds(kuid), Note(Noted.USER, kuid)),
+                        *(end_seconds(kuid), JournalEvent(EventKind.USER, kuid)),
                     ]
                 )
             except Exists:

@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 import orjson
 
 from protocol.errors import ApiError, error
-from server.auth.access.permissions import Rulebook, check_profiles_exist
+from server.auth.access.permissions import PermissionCompiler, check_profiles_exist
 from server.auth.accounts.step_up import StepUp
 from server.auth.accounts.users import Users
 from server.auth.assurance import Principal
@@ -29,9 +29,9 @@ from server.core.ids import ANONYMOUS_IDS, check_kuid, is_id
 from server.storage.base import (
     Change,
     DeleteAll,
+    EventKind,
+    JournalEvent,
     Missing,
-    Note,
-    Noted,
     Present,
     Storage,
     Unchanged,
@@ -54,7 +54,7 @@ class UserChanges:
         self,
         storage: Storage,
         users: Users,
-        rulebook: Rulebook,
+        rulebook: PermissionCompiler,
         step_up: StepUp,
         *,
         clock_ms: Callable[[], int],
@@ -163,7 +163,7 @@ class UserChanges:
             raise error("security.user.not_found", kuid)
         is_there = Present(Table.USERS, {"kuid": kuid})
         try:
-            await self._storage.apply([is_there, Note(Noted.UNLOCKED, kuid)])
+            await self._storage.apply([is_there, JournalEvent(EventKind.UNLOCKED, kuid)])
         except Missing:
             raise error("security.user.not_found", kuid) from None
 
@@ -213,7 +213,7 @@ def changes_between(row: Row, old: User, new: User) -> list[Change]:
         changes.append(DeleteAll(Table.USER_PROFILES, {"kuid": new.kuid}))
         changes += profile_rows_of(new)
     changes.append(Update(Table.USERS, {"kuid": new.kuid}, values))
-    changes.append(Note(Noted.USER, new.kuid))
+    changes.append(JournalEvent(EventKind.USER, new.kuid))
     return changes
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, cast, runtime_checkable
 
 from protocol.errors import ApiError, error
-from server.auth.access.permissions import Rulebook, check_profiles_exist
+from server.auth.access.permissions import PermissionCompiler, check_profiles_exist
 from server.auth.accounts.step_up import StepUp
 from server.auth.assurance import Principal
 from server.auth.identity.user import (
@@ -39,11 +39,11 @@ from server.storage.base import (
     Change,
     Delete,
     DeleteAll,
+    EventKind,
     Exists,
     Insert,
+    JournalEvent,
     Missing,
-    Note,
-    Noted,
     Storage,
 )
 from server.storage.rows import Table
@@ -75,7 +75,7 @@ class Users:
     def __init__(
         self,
         storage: Storage,
-        rulebook: Rulebook,
+        rulebook: PermissionCompiler,
         strategies: Strategies,
         step_up: StepUp,
         *,
@@ -181,7 +181,7 @@ class Users:
         changes += await ends_of(self._storage, kuid, self._clock_ms())
         for table in _OWNED_TABLES:
             changes.append(DeleteAll(table, {"kuid": kuid}))
-        changes.append(Note(Noted.USER, kuid))
+        changes.append(JournalEvent(EventKind.USER, kuid))
         try:
             await self._storage.apply(changes)
         except Missing as missing:
@@ -250,5 +250,5 @@ def _rows_of(user: User) -> list[Change]:
     """Return the changes that add a user without their credentials, as long as their profiles still
     exist."""
     changes: list[Change] = [Insert(Table.USERS, row_of(user)), *profile_rows_of(user)]
-    changes.append(Note(Noted.USER, user.kuid))
+    changes.append(JournalEvent(EventKind.USER, user.kuid))
     return changes

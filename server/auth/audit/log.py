@@ -57,7 +57,7 @@ class _Gathered:
         return Put(Table.AUDIT, replace(self.event, count=self.count).row())
 
 
-class Trail:
+class AuditLog:
     """Records, deletes and finds events. With `retention_ms` -1 they are kept as long as there are
     no more than `most_events`."""
 

@@ -58,7 +58,7 @@ class _Message:
     suspect: str
 
 
-class Notifier:
+class SecurityNotifier:
     """Sends notifications in all `ways`; without any, it does nothing."""
 
     def __init__(

@@ -12,11 +12,11 @@ from server.storage.base import (
     Change,
     Delete,
     DeleteAll,
+    EventKind,
     Freshness,
     Insert,
+    JournalEvent,
     Listener,
-    Note,
-    Noted,
     Page,
     Present,
     Put,
@@ -29,7 +29,7 @@ from server.storage.search import Found, Search
 MOST_SUBJECTS = 1000
 
 
-class Recorder:
+class AuditedStorage:
     """A `Storage` that adds audit events; `on_event` is called with each event that is stored."""
 
     def __init__(
@@ -151,13 +151,13 @@ def _events(line: Line, changes: list[Change]) -> list[Event]:
 
 
 def _concerns_every_user(change: Change) -> bool:
-    return isinstance(change, Note) and change.noted is Noted.ALL_SESSIONS
+    return isinstance(change, JournalEvent) and change.noted is EventKind.ALL_SESSIONS
 
 
 def _subject_of(change: Change) -> str | None:
     found: Value = None
     match change:
-        case Note(Noted.USER | Noted.SESSIONS | Noted.RIGHTS, subject):
+        case JournalEvent(EventKind.USER | EventKind.SESSIONS | EventKind.RIGHTS, subject):
             return subject
         case Insert(_, row) | Put(_, row):
             found = row.get("kuid")
@@ -171,7 +171,7 @@ def _subject_of(change: Change) -> str | None:
 def _target_of(change: Change) -> str | None:
     found: Value = None
     match change:
-        case Note(Noted.SIGNING_KEYS, kid):
+        case JournalEvent(EventKind.SIGNING_KEYS, kid):
             return kid
         case Insert(_, row) | Put(_, row):
             found = row.get("id")

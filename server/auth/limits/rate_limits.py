@@ -106,7 +106,7 @@ def _fair_level(demands: list[int], limit: int) -> int:
     return limit
 
 
-class RequestLimits:
+class RateLimits:
     """Refuses requests above the limits; checked once a caller's rights are.
 
     `logins_per_second` is for each connection, 0 means no limit. Logins count for their connection

@@ -70,7 +70,7 @@ class Attempt:
 
     __slots__ = ("_entry", "_reserved", "_throttle", "_unreserved")
 
-    def __init__(self, throttle: "Throttle") -> None:
+    def __init__(self, throttle: "LoginThrottle") -> None:
         self._throttle = throttle
         self._reserved: list[tuple[BackoffTable, Counter, Slowed]] = []
         self._unreserved: list[Limit] = []
@@ -116,7 +116,7 @@ class Attempt:
         self._reserved, self._unreserved, self._entry = [], [], None
 
 
-class Throttle:
+class LoginThrottle:
     """Lets login attempts begin, or not yet. `failed_logins` is the limit of an account from one
     address, 0 for none; `account_factor` times that is its limit from all addresses."""
 

@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 
 from protocol.errors import ApiError
 from server.auth.accounts.users import Users
-from server.auth.limits.throttle import Throttle
+from server.auth.limits.throttle import LoginThrottle
 from server.auth.sessions.known_devices import Device
 from server.auth.strategies.registry import Strategies
 from server.core.ids import MOST_ID_BYTES
@@ -31,7 +31,7 @@ class LoginAccounts:
 
     __slots__ = ("_strategies", "_throttle", "_users")
 
-    def __init__(self, strategies: Strategies, users: Users, throttle: Throttle) -> None:
+    def __init__(self, strategies: Strategies, users: Users, throttle: LoginThrottle) -> None:
         self._strategies = strategies
         self._users = users
         self._throttle = throttle

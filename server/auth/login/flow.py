@@ -27,7 +27,7 @@ from server.auth.audit.events import Ending, aside, tell
 from server.auth.audit.notices import THROTTLED
 from server.auth.identity.user import User
 from server.auth.limits.anonymous_writes import AnonymousWrites
-from server.auth.limits.throttle import Attempt, Throttle
+from server.auth.limits.throttle import Attempt, LoginThrottle
 from server.auth.login.account_names import (
     LoginAccounts,
     entry_account,
@@ -35,7 +35,7 @@ from server.auth.login.account_names import (
     second_factor_account,
     typed_account,
 )
-from server.auth.login.mfa import LoggedIn, NextStep, SecondFactors
+from server.auth.login.mfa import LoginPending, LoginSucceeded, MfaFlow
 from server.auth.login.pending import Linking, PendingLogins, Step, is_second_state, make_state
 from server.auth.sessions.known_devices import Device
 from server.auth.sessions.token_forms import owner_guard
@@ -43,7 +43,7 @@ from server.auth.strategies.base import (
     Authenticated,
     Challenge,
     LoginAttempt,
-    Newcomer,
+    NewUser,
     Proven,
     Proves,
     Redirect,
@@ -56,7 +56,7 @@ from server.auth.strategies.sandbox import is_sound
 from server.core.ids import ANONYMOUS_ID
 from server.core.limit_counters import Limit
 from server.core.outcomes import DISABLED, WRONG
-from server.storage.base import Change, Entry, Noted, Present, Unavailable
+from server.storage.base import Change, Entry, EventKind, Present, Unavailable
 from server.storage.rows import Row, Table
 
 _LOG = logging.getLogger("manykeys.logins")
@@ -96,7 +96,7 @@ class Claim:
     guards: tuple[Change, ...]
 
 
-class Logins:
+class LoginFlow:
     """Runs strategies, within the limits of the throttle."""
 
     __slots__ = (
@@ -115,9 +115,9 @@ class Logins:
         self,
         strategies: Strategies,
         users: Users,
-        throttle: Throttle,
+        throttle: LoginThrottle,
         pending: PendingLogins,
-        second_factors: SecondFactors,
+        second_factors: MfaFlow,
         writes: AnonymousWrites,
         *,
         on_limit: Callable[[Limit], None],
@@ -134,7 +134,7 @@ class Logins:
 
     async def attempt(
         self, name: str, attempt: LoginAttempt, visit: Visit
-    ) -> LoggedIn | NextStep | Claim:
+    ) -> LoginSucceeded | LoginPending | Claim:
         """Return the user who logged in, or the next step of a login with several. Linking of
         credentials that was continued at a provider also returns here: a Claim.
 
@@ -149,20 +149,20 @@ class Logins:
         else:
             step = Step({}, _account_of(name, strategy, attempt), visit.wishes)
         found = await self._run(name, strategy, attempt, step, visit)
-        if isinstance(found, LoggedIn):
+        if isinstance(found, LoginSucceeded):
             return await self.admit(found, visit, attempt.address)
         return found
 
     async def admit(
-        self, found: LoggedIn, visit: Visit, address: str, *, ending: Ending = Ending.PENDING
-    ) -> LoggedIn | NextStep:
+        self, found: LoginSucceeded, visit: Visit, address: str, *, ending: Ending = Ending.PENDING
+    ) -> LoginSucceeded | LoginPending:
         """Log in a user who has passed a first factor, or ask them for a second one; `ending` is
         the outcome for the audit log in that case."""
         return await self._second_factors.follow(found, visit.binding, address, ending)
 
     async def _continue_second(
         self, name: str, attempt: LoginAttempt, visit: Visit
-    ) -> LoggedIn | NextStep:
+    ) -> LoginSucceeded | LoginPending:
         """Continue a login that waits for a second factor."""
         step = await self._find(name, attempt, visit)
         kuid = step.kuid or ""
@@ -172,7 +172,7 @@ class Logins:
         async with _settling(begun):
             running = self._second_factors.take(name, attempt, step, visit.binding)
             found = await _in_task(running, f"second factor {name}")
-            if isinstance(found, LoggedIn):
+            if isinstance(found, LoginSucceeded):
                 begun.succeeded()
                 tell(actor=kuid)
             return found
@@ -201,7 +201,7 @@ class Logins:
     def notice(self, entries: Sequence[Entry]) -> None:
         """Unlock the users that journal entries name."""
         for entry in entries:
-            if entry.noted is Noted.UNLOCKED:
+            if entry.noted is EventKind.UNLOCKED:
                 task = asyncio.create_task(self._unlock_noted(entry.subject), name="unlock")
                 self._unlocking.add(task)
                 task.add_done_callback(self._unlocking.discard)
@@ -231,7 +231,7 @@ class Logins:
 
     async def link(
         self, name: str, attempt: LoginAttempt, visit: Visit, linking: Linking
-    ) -> Claim | NextStep:
+    ) -> Claim | LoginPending:
         """Return the credentials that a logged-in user has proved to be theirs, or the next step;
         ApiError as for `attempt`."""
         strategy, state = self._strategies.get(name), _state_of(attempt)
@@ -243,11 +243,11 @@ class Logins:
             account = named or _account_of(name, strategy, attempt)
             step = Step({}, account, visit.wishes, linking)
         found = await self._run(name, strategy, attempt, step, visit)
-        return cast("Claim | NextStep", found)
+        return cast("Claim | LoginPending", found)
 
     async def _run(
         self, name: str, strategy: Strategy, attempt: LoginAttempt, step: Step, visit: Visit
-    ) -> LoggedIn | NextStep | Claim:
+    ) -> LoginSucceeded | LoginPending | Claim:
         """Run a step, if the throttle allows it."""
         is_guess = step.account is not None or not getattr(strategy, "asks_elsewhere", False)
         device = await self._accounts.device_of(name, step.account, visit.devices)
@@ -257,8 +257,8 @@ class Logins:
                 # In a task of its own: third-party code may use what works once per task only.
                 running = self._run_step(name, strategy, attempt, step, visit)
                 outcome = await _in_task(running, f"login with {name}")
-                write.is_made = isinstance(outcome, NextStep)
-            if isinstance(outcome, NextStep):
+                write.is_made = isinstance(outcome, LoginPending)
+            if isinstance(outcome, LoginPending):
                 tell(ending=Ending.PENDING)
                 return outcome
             if isinstance(outcome, Refused) and outcome.entry and step.account is not None:
@@ -353,11 +353,11 @@ class Logins:
             binding=None if is_portable and not step.ends_in_cookie else visit.binding,
             address=attempt.address,
         )
-        return NextStep(outcome, attempt.state, ends_ms)
+        return LoginPending(outcome, attempt.state, ends_ms)
 
     async def _conclude(
         self, name: str, strategy: Strategy, outcome: object, step: Step
-    ) -> LoggedIn | Claim:
+    ) -> LoginSucceeded | Claim:
         """Return the user, or the credentials to link, after the last step."""
         if isinstance(outcome, Refused):
             message = outcome.message if isinstance(outcome.message, str) else ""
@@ -367,15 +367,15 @@ class Logins:
                 raise error("plugin.strategy.invalid_verify_resolve", name)
             tell(actor=step.linking.kuid, subject=step.linking.kuid)
             return Claim(step.linking, outcome.credentials, _guards_of(step.linking, outcome))
-        if isinstance(outcome, Newcomer):
+        if isinstance(outcome, NewUser):
             outcome = await self._create_user(name, outcome)
         if not isinstance(outcome, Authenticated):
             raise error("plugin.strategy.invalid_verify_resolve", name)
         user = await self._find_user(name, outcome.kuid)
         tell(actor=user.kuid)
-        return LoggedIn(user, outcome.guards, step.wishes, name)
+        return LoginSucceeded(user, outcome.guards, step.wishes, name)
 
-    async def _create_user(self, name: str, newcomer: Newcomer) -> Authenticated:
+    async def _create_user(self, name: str, newcomer: NewUser) -> Authenticated:
         """Create the user of a first login, unless they were created at this moment."""
         for _ in range(_ATTEMPTS):
             known = await self._users.owner_of(name, newcomer.identifier)

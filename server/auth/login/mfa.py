@@ -33,14 +33,14 @@ from server.auth.strategies.base import (
 from server.auth.strategies.registry import Strategies
 from server.auth.strategies.sandbox import is_sound
 from server.core.outcomes import DISABLED, WRONG
-from server.storage.base import Change, DeleteAll, Exists, Missing, Note, Noted, Storage
+from server.storage.base import Change, DeleteAll, EventKind, Exists, JournalEvent, Missing, Storage
 from server.storage.rows import Row, Table
 
 _NOT_NOW = "This sign-in method cannot be used now. Please start again."
 
 
 @dataclass(frozen=True, slots=True)
-class LoggedIn:
+class LoginSucceeded:
     """The user who logged in, as long as `guards` hold when their token is stored; `wishes` are
     those of the login's first step. `strategy` was the first factor, `factor` the second one, ""
     without. `shown` is what the response contains beside the token."""
@@ -59,7 +59,7 @@ class LoggedIn:
 
 
 @dataclass(frozen=True, slots=True)
-class NextStep:
+class LoginPending:
     """The next step required, and its expiry; the login continues under `state`."""
 
     what: Redirect | Challenge
@@ -67,7 +67,7 @@ class NextStep:
     ends_ms: int
 
 
-class SecondFactors:
+class MfaFlow:
     """Decides which second factors users must pass, and verifies them."""
 
     def __init__(
@@ -87,8 +87,8 @@ class SecondFactors:
         return self._step_up.is_factor(name)
 
     async def follow(
-        self, found: LoggedIn, binding: str, address: str, ending: Ending = Ending.PENDING
-    ) -> LoggedIn | NextStep:
+        self, found: LoginSucceeded, binding: str, address: str, ending: Ending = Ending.PENDING
+    ) -> LoginSucceeded | LoginPending:
         """Return the user who has logged in, or the step for their second factor; 401 if a factor
         is required and the user cannot pass or enrol one."""
         first, state = found.strategy, make_second_state()
@@ -102,7 +102,7 @@ class SecondFactors:
 
     async def take(
         self, name: str, attempt: LoginAttempt, step: Step, binding: str
-    ) -> LoggedIn | NextStep:
+    ) -> LoginSucceeded | LoginPending:
         """Complete a step with the strategy `name`; 401 if the step or the factor is not valid."""
         enrols = cast("list[str] | None", step.kept.get("enrols"))
         asked = cast("dict[str, object]", step.kept["factors"])
@@ -125,7 +125,7 @@ class SecondFactors:
         if not isinstance(outcome, Authenticated) or outcome.kuid != user.kuid:
             raise error("plugin.strategy.invalid_verify_resolve", name)
         guards = (*outcome.guards, self._pending.end(step))
-        return LoggedIn(user, guards, step.wishes, str(step.kept["first"]), name)
+        return LoginSucceeded(user, guards, step.wishes, str(step.kept["first"]), name)
 
     async def _ask(self, first: str, user: User, state: str) -> Challenge | None:
         """Return the challenge for a user after a first factor; None if nothing is required."""
@@ -157,7 +157,7 @@ class SecondFactors:
 
     async def _enrol(
         self, name: str, attempt: LoginAttempt, step: Step, user: User, binding: str
-    ) -> LoggedIn | NextStep:
+    ) -> LoginSucceeded | LoginPending:
         """Continue the enrolment of a user who must have a factor; its last step logs them in."""
         strategy = self._strategies.get(name)
         if not isinstance(strategy, Proves):
@@ -184,10 +184,10 @@ class SecondFactors:
         tell(notice=ENROLLED)
         guards = (
             *(*proof.guards, self._pending.end(step), *prepared.changes),
-            *(end_seconds(user.kuid), Note(Noted.USER, user.kuid)),
+            *(end_seconds(user.kuid), JournalEvent(EventKind.USER, user.kuid)),
         )
         shown = {"credentials": {name: prepared.shown}}
-        return LoggedIn(user, guards, step.wishes, str(step.kept["first"]), name, shown)
+        return LoginSucceeded(user, guards, step.wishes, str(step.kept["first"]), name, shown)
 
     async def _keep(
         self,
@@ -197,7 +197,7 @@ class SecondFactors:
         binding: str,
         address: str,
         guards: tuple[Change, ...],
-    ) -> NextStep:
+    ) -> LoginPending:
         is_portable = isinstance(what, Challenge) and (
             what.is_portable or self._step_up.policy.is_portable
         )
@@ -212,7 +212,7 @@ class SecondFactors:
             )
         except (Exists, Missing):
             raise _refuse("changed in the meantime") from None
-        return NextStep(what, state, ends_ms)
+        return LoginPending(what, state, ends_ms)
 
 
 async def factors_of(storage: Storage, kuid: str, names: Iterable[str]) -> list[str]:
@@ -231,7 +231,7 @@ async def take_away(storage: Storage, kuid: str, name: str, more: Iterable[Chang
     apply the changes in `more`. The strategy itself is not called, and need not be available."""
     kept: Row = {"kuid": kuid, "strategy": name}
     removals = [DeleteAll(table, kept) for table in (Table.CREDENTIALS, Table.PASSKEYS)]
-    await storage.apply([*removals, end_seconds(kuid), Note(Noted.USER, kuid), *more])
+    await storage.apply([*removals, end_seconds(kuid), JournalEvent(EventKind.USER, kuid), *more])
 
 
 def _refused(outcome: Refused) -> ApiError:

@@ -102,7 +102,7 @@ class _Job:
             self.outcome.set_result(found)
 
 
-class Passwords:
+class PasswordHasher:
     """Hashes and verifies passwords; `queue` is how many may wait while all threads are busy, and
     `places` how many there may be at once.
 

@@ -2,7 +2,7 @@
 
 `server.api.dispatcher` sets the owner of everything an action hashes; like audit lines it is passed
 in the context of the task, because strategies do not receive the request. A strategy that knows
-the account better, like a login, passes an owner to `Passwords`.
+the account better, like a login, passes an owner to `PasswordHasher`.
 """
 
 import asyncio

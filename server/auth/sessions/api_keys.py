@@ -24,7 +24,16 @@ from server.core.documents import make_info
 from server.core.durations import NEVER
 from server.core.ids import check_id, is_id
 from server.core.secrets import API_KEY_PREFIX, hash_token
-from server.storage.base import Delete, Exists, Insert, Missing, Note, Noted, Present, Storage
+from server.storage.base import (
+    Delete,
+    EventKind,
+    Exists,
+    Insert,
+    JournalEvent,
+    Missing,
+    Present,
+    Storage,
+)
 from server.storage.query import Query
 from server.storage.rows import Row, Table
 from server.storage.search import API_KEYS, Order, Search
@@ -126,7 +135,7 @@ class ApiKeys:
                     # Another key may have been given the ID since.
                     Present(Table.API_KEYS, {"id": key_id, "token_hash": token_hash}),
                     Delete(Table.API_KEYS, {"id": key_id}),
-                    Note(Noted.API_KEY, token_hash.hex()),
+                    JournalEvent(EventKind.API_KEY, token_hash.hex()),
                 ]
             )
         except Missing:

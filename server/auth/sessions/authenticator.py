@@ -14,13 +14,13 @@ from typing import Protocol, cast
 from weakref import WeakValueDictionary
 
 from protocol.errors import ApiError, error
-from server.auth.access.permissions import Rulebook
+from server.auth.access.permissions import PermissionCompiler
 from server.auth.assurance import STEP_UP, UNPROVEN, Assurance, AssuranceRules
 from server.auth.audit.events import NOWHERE, Ending, Line, Source, carry
 from server.auth.identity.user import User
 from server.auth.sessions.keyring import Keyring
 from server.auth.sessions.known_devices import revoke_devices
-from server.auth.sessions.lifetimes import TokenLimits
+from server.auth.sessions.lifetimes import TokenPolicy
 from server.auth.sessions.principal import STALE, Caller, Person, TokenKind
 from server.auth.sessions.sessions import (
     KEY_PARENT,
@@ -39,8 +39,8 @@ from server.storage.base import (
     Delete,
     DeleteAll,
     Entry,
+    EventKind,
     Missing,
-    Noted,
     Present,
     Storage,
     Update,
@@ -78,9 +78,9 @@ class Tokens:
         self,
         storage: Storage,
         users: UserSource,
-        rulebook: Rulebook,
+        rulebook: PermissionCompiler,
         key: Keyring,
-        limits: TokenLimits,
+        limits: TokenPolicy,
         step_up: AssuranceRules,
         *,
         clock_ms: Callable[[], int],
@@ -215,17 +215,17 @@ class Tokens:
         """Drop what journal entries invalidate."""
         for entry in entries:
             self._epoch += 1
-            if entry.noted in (Noted.SESSION, Noted.API_KEY):
+            if entry.noted in (EventKind.SESSION, EventKind.API_KEY):
                 self._drop(bytes.fromhex(entry.subject))
-            elif entry.noted is Noted.REFRESHED:
+            elif entry.noted is EventKind.REFRESHED:
                 self._drop(bytes.fromhex(entry.subject.partition(":")[0]))
-            elif entry.noted is Noted.SESSIONS:
+            elif entry.noted is EventKind.SESSIONS:
                 self._drop_sessions(entry.subject)
-            elif entry.noted is Noted.ALL_SESSIONS:
+            elif entry.noted is EventKind.ALL_SESSIONS:
                 self._drop_all_sessions(map(bytes.fromhex, entry.subject.split(":")))
-            elif entry.noted is Noted.USER:
+            elif entry.noted is EventKind.USER:
                 self._forget_person(entry.subject)
-            elif entry.noted is Noted.LOST:
+            elif entry.noted is EventKind.LOST:
                 self.forget_all()
 
     def forget_all(self) -> None:

@@ -6,7 +6,7 @@ import heapq
 _SLOT_MS = 100
 
 
-class Calendar:
+class ExpirySchedule:
     """Hashes of tokens by the moment in ms since 1970 at which something is due for them."""
 
     def __init__(self) -> None:

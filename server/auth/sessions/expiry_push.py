@@ -15,10 +15,10 @@ from typing import Protocol
 
 import orjson
 
-from server.auth.sessions.expiry_calendar import Calendar
+from server.auth.sessions.expiry_calendar import ExpirySchedule
 from server.auth.sessions.principal import Caller, TokenKind
 from server.core.durations import NEVER
-from server.storage.base import Entry, Noted, Storage, Unavailable
+from server.storage.base import Entry, EventKind, Storage, Unavailable
 from server.storage.rows import Table
 
 # Sockets are notified a few at a time: other requests are answered in between. How many from one
@@ -61,7 +61,7 @@ class _Notice:
     is_end: bool
 
 
-class Links:
+class ExpiryNotifier:
     """All links of one process. With `warn_before_ms`, sockets are notified that long before the
     expiry."""
 
@@ -73,7 +73,7 @@ class Links:
         self._warn_before_ms = warn_before_ms
         self._links: dict[bytes, _Link] = {}
         self._sessions_of: dict[str, set[bytes]] = {}  # without API keys and expired tokens
-        self._ends, self._warnings = Calendar(), Calendar()
+        self._ends, self._warnings = ExpirySchedule(), ExpirySchedule()
         self._expired = self._write("TokenExpired")
         # Where thousands of tokens expire at once, all else would have to wait for them: their
         # sockets are looked up and notified a few at a time.
@@ -116,18 +116,18 @@ class Links:
         """Process journal entries: notify the sockets of tokens that were revoked, move those of
         tokens that were refreshed."""
         for entry in entries:
-            if entry.noted in (Noted.SESSION, Noted.API_KEY):
+            if entry.noted in (EventKind.SESSION, EventKind.API_KEY):
                 self._end_one(bytes.fromhex(entry.subject))
-            elif entry.noted is Noted.SESSIONS:
+            elif entry.noted is EventKind.SESSIONS:
                 self._end_soon(self._sessions_of.pop(entry.subject, set()))
-            elif entry.noted is Noted.ALL_SESSIONS:
+            elif entry.noted is EventKind.ALL_SESSIONS:
                 kept = frozenset(map(bytes.fromhex, entry.subject.split(":")))
                 for hashes in self._sessions_of.values():
                     self._end_soon(hashes - kept)
                     hashes &= kept
-            elif entry.noted is Noted.LOST:
+            elif entry.noted is EventKind.LOST:
                 self._is_lost.set()
-            elif entry.noted is Noted.REFRESHED:
+            elif entry.noted is EventKind.REFRESHED:
                 old, new, ends_ms = entry.subject.split(":")
                 self._move(bytes.fromhex(old), bytes.fromhex(new), float(ends_ms))
         self._begin_notifying()

@@ -19,7 +19,7 @@ from protocol.errors import error
 from server.auth.assurance import UNPROVEN, Assurance
 from server.auth.identity.user import User
 from server.auth.sessions.keyring import Keyring
-from server.auth.sessions.lifetimes import TokenLimits
+from server.auth.sessions.lifetimes import TokenPolicy
 from server.auth.sessions.principal import Caller, TokenKind
 from server.auth.sessions.sessions import Sessions, read_assurance
 from server.auth.sessions.token_forms import owner_guard
@@ -28,11 +28,11 @@ from server.core.outcomes import WRONG
 from server.core.secrets import hash_token
 from server.storage.base import (
     Change,
+    EventKind,
     Exists,
     Insert,
+    JournalEvent,
     Missing,
-    Note,
-    Noted,
     Present,
     Storage,
     Update,
@@ -73,7 +73,7 @@ class Issuer:
         self,
         storage: Storage,
         keyring: Keyring,
-        limits: TokenLimits,
+        limits: TokenPolicy,
         sessions: Sessions,
         *,
         clock_ms: Callable[[], int],
@@ -193,7 +193,7 @@ class Issuer:
             Present(Table.SESSIONS, {**key, "refreshed_at": None}),
             Update(Table.SESSIONS, key, {"refreshed_at": self._clock_ms(), "data": data}),
             Insert(Table.SESSIONS, row),
-            Note(Noted.REFRESHED, ":".join((*hashes, str(issued.expires_at_ms)))),
+            JournalEvent(EventKind.REFRESHED, ":".join((*hashes, str(issued.expires_at_ms)))),
         ]
 
 

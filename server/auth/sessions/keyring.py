@@ -26,10 +26,10 @@ from server.storage.base import (
     Change,
     DeleteAll,
     Entry,
+    EventKind,
     Exists,
     Insert,
-    Note,
-    Noted,
+    JournalEvent,
     Put,
     Storage,
     Unavailable,
@@ -151,8 +151,8 @@ class Keyring:
 
         Such a key verifies nothing until `keep_fresh` has read that it is still valid.
         """
-        kids = {entry.subject for entry in entries if entry.noted is Noted.SIGNING_KEYS}
-        is_lost = any(entry.noted is Noted.LOST for entry in entries)
+        kids = {entry.subject for entry in entries if entry.noted is EventKind.SIGNING_KEYS}
+        is_lost = any(entry.noted is EventKind.LOST for entry in entries)
         if not kids and not is_lost:
             return False
         self._is_stale.set()
@@ -223,7 +223,7 @@ class Keyring:
             return
         changes: list[Change] = [Put(Table.SETTINGS, {"name": _LAST_SECRET, "value": kid})]
         if isinstance(last, str):
-            changes += [DeleteAll(Table.SESSIONS, {}), Note(Noted.SIGNING_KEYS, last)]
+            changes += [DeleteAll(Table.SESSIONS, {}), JournalEvent(EventKind.SIGNING_KEYS, last)]
             _LOG.warning("security.authToken.secret has changed: all sessions are revoked")
         await self._storage.apply(changes)
 
@@ -273,7 +273,10 @@ async def add_key(
         "retired_at": None,
     }
     kid = cast(str, row["kid"])
-    changes: list[Change] = [Insert(Table.SIGNING_KEYS, row), Note(Noted.SIGNING_KEYS, kid)]
+    changes: list[Change] = [
+        Insert(Table.SIGNING_KEYS, row),
+        JournalEvent(EventKind.SIGNING_KEYS, kid),
+    ]
     if only_first:
         first = Absent(Table.SIGNING_KEYS, {"algorithm": algorithm, "retired_at": None})
         changes.insert(0, first)

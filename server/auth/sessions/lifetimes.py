@@ -11,7 +11,7 @@ _MAX_LIFETIME_MS = 1000 * 365 * 24 * 3600 * 1000
 
 
 @dataclass(frozen=True, slots=True)
-class TokenLimits:
+class TokenPolicy:
     """All in ms; -1 means no expiry or no limit, 0 turns off.
 
     `default_ttl_ms` and `max_ttl_ms` of a session; `max_age_ms` of a chain of refreshes from its

@@ -7,7 +7,7 @@ the journal, never changed in place. Knows nothing of requests or storage.
 
 from dataclasses import dataclass, field
 
-from protocol.api.envelope import Kept
+from protocol.api.envelope import PreparedJson
 from server.auth.access.permissions import Rights
 from server.auth.assurance import UNPROVEN, Assurance, Principal, TokenKind
 from server.auth.identity.user import User
@@ -34,7 +34,7 @@ class Person:
     rights: Rights
     generation: int
     permitted: set[tuple[str, str]] = field(default_factory=set)
-    kept: dict[tuple[str | None, str | None], Kept] = field(default_factory=dict)
+    kept: dict[tuple[str | None, str | None], PreparedJson] = field(default_factory=dict)
     beyond: Rights | None = None
 
     @property

@@ -13,7 +13,16 @@ from server.auth.sessions.known_devices import revoke_all_devices, revoke_device
 from server.auth.sessions.token_forms import is_over
 from server.core.durations import NEVER
 from server.core.ids import is_id
-from server.storage.base import Change, DeleteAll, Insert, Missing, Note, Noted, Present, Storage
+from server.storage.base import (
+    Change,
+    DeleteAll,
+    EventKind,
+    Insert,
+    JournalEvent,
+    Missing,
+    Present,
+    Storage,
+)
 from server.storage.rows import Row, Table
 
 MOST_LISTED = 1000
@@ -105,7 +114,7 @@ def end_all(kuid: str, now_ms: int) -> list[Change]:
     devices; their API keys stay."""
     return [
         DeleteAll(Table.SESSIONS, {"kuid": kuid}),
-        Note(Noted.SESSIONS, kuid),
+        JournalEvent(EventKind.SESSIONS, kuid),
         revoke_devices(kuid, now_ms),
     ]
 
@@ -121,7 +130,7 @@ def revocations(rows: Sequence[Row]) -> list[Change]:
     changes: list[Change] = []
     for row in rows:
         changes.append(DeleteAll(Table.SESSIONS, {"token_hash": row["token_hash"]}))
-        changes.append(Note(Noted.SESSION, cast(bytes, row["token_hash"]).hex()))
+        changes.append(JournalEvent(EventKind.SESSION, cast(bytes, row["token_hash"]).hex()))
     return changes
 
 
@@ -151,7 +160,7 @@ def _end(newest: Row, members: list[Row]) -> list[Change]:
     return [
         _is_newest(newest),
         DeleteAll(Table.SESSIONS, {"family": newest["family"]}),
-        *(Note(Noted.SESSION, token_hash.hex()) for token_hash in hashes),
+        *(JournalEvent(EventKind.SESSION, token_hash.hex()) for token_hash in hashes),
     ]
 
 
@@ -164,7 +173,7 @@ def _end_all_but(newest: Row | None, members: list[Row]) -> list[Change]:
         *(() if newest is None else (_is_newest(newest),)),
         DeleteAll(Table.SESSIONS, {}),
         *(Insert(Table.SESSIONS, row) for row in kept.values()),
-        Note(Noted.ALL_SESSIONS, hashes),
+        JournalEvent(EventKind.ALL_SESSIONS, hashes),
     ]
 
 
@@ -200,5 +209,5 @@ async def ends_of(storage: Storage, kuid: str, now_ms: int) -> list[Change]:
     that use one of their API keys."""
     changes = [*end_all(kuid, now_ms), DeleteAll(Table.ONE_TIME, {"kuid": kuid})]
     for key in await storage.find(Table.API_KEYS, limit=_MAX_KEYS, kuid=kuid):
-        changes.append(Note(Noted.API_KEY, cast(bytes, key["token_hash"]).hex()))
+        changes.append(JournalEvent(EventKind.API_KEY, cast(bytes, key["token_hash"]).hex()))
     return changes

@@ -56,7 +56,7 @@ class Authenticated:
 
 
 @dataclass(frozen=True, slots=True)
-class Newcomer:
+class NewUser:
     """The login succeeded, but no user has these credentials yet: a user is created (just-in-time
     provisioning).
 
@@ -112,7 +112,7 @@ class Challenge:
     is_portable: bool = False
 
 
-Outcome = Authenticated | Newcomer | Refused | Redirect | Challenge
+Outcome = Authenticated | NewUser | Refused | Redirect | Challenge
 Proof = Proven | Refused | Redirect | Challenge
 
 

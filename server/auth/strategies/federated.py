@@ -19,7 +19,7 @@ from server.auth.strategies.attributes import is_secret, pick
 from server.auth.strategies.base import (
     Authenticated,
     LoginAttempt,
-    Newcomer,
+    NewUser,
     Outcome,
     Parts,
     Prepared,
@@ -164,7 +164,7 @@ class Accounts(CredentialRows):
             return linked
         content = pick(profile.attributes, self._settings.user_attributes)
         profiles = self._settings.default_profiles
-        return Newcomer(profile.uid, self.credentials_of(profile), profiles, content)
+        return NewUser(profile.uid, self.credentials_of(profile), profiles, content)
 
     async def prove(self, attempt: LoginAttempt, kuid: str) -> Proof:
         """Redirect a user to the provider, to prove that an account there is theirs."""

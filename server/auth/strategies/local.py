@@ -10,7 +10,7 @@ from typing import cast
 
 from protocol.errors import ApiError, error, plain_error
 from server.auth.audit.events import tell
-from server.auth.passwords.hasher import Passwords, check_password
+from server.auth.passwords.hasher import PasswordHasher, check_password
 from server.auth.passwords.patterns import Matcher
 from server.auth.passwords.policies import Demands, Policies, Policy
 from server.auth.passwords.rules import PasswordRules
@@ -61,7 +61,7 @@ class Local:
     def __init__(
         self,
         storage: Storage,
-        passwords: Passwords,
+        passwords: PasswordHasher,
         *,
         clock_ms: Callable[[], int],
         require_password: bool = False,

@@ -10,8 +10,17 @@ from dataclasses import dataclass
 from protocol.errors import ApiError, error
 from server.auth.sessions.pending_ends import end_all
 from server.auth.strategies.base import Strategy
-from server.auth.strategies.sandbox import Guarded
-from server.storage.base import Exists, Insert, Missing, Note, Noted, Put, Storage, Unchanged
+from server.auth.strategies.sandbox import SandboxedStrategy
+from server.storage.base import (
+    EventKind,
+    Exists,
+    Insert,
+    JournalEvent,
+    Missing,
+    Put,
+    Storage,
+    Unchanged,
+)
 from server.storage.rows import Row, Table
 
 _SETTING = "strategies"
@@ -19,7 +28,7 @@ _ATTEMPTS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class WaysIn:
+class UserStrategies:
     """The strategies a user has credentials for, in the order of their registration; not
     `is_certain` if one of them failed to answer."""
 
@@ -47,11 +56,11 @@ class Strategies:
         progress must start again. Its faults are isolated from the server."""
         ended = [end_all(name)] if name in self._by_name else []
         self.start(name, strategy)
-        await self._storage.apply([*ended, Note(Noted.STRATEGY, name)])
+        await self._storage.apply([*ended, JournalEvent(EventKind.STRATEGY, name)])
 
     def start(self, name: str, strategy: Strategy) -> None:
         """Register a strategy before the server listens; `announce` follows."""
-        guarded = Guarded(name, strategy, timeout_s=self._timeout_s)
+        guarded = SandboxedStrategy(name, strategy, timeout_s=self._timeout_s)
         self.register(name, guarded)
         guarded.start()
 
@@ -68,7 +77,7 @@ class Strategies:
             guards = () if old is None else (Unchanged(Table.SETTINGS, old),)
             before = old["value"] if old is not None and isinstance(old["value"], list) else []
             changed = sorted({*self.names()} ^ {*map(str, before)}) or self.names()
-            notes = (Note(Noted.STRATEGY, name) for name in changed)
+            notes = (JournalEvent(EventKind.STRATEGY, name) for name in changed)
             try:
                 await self._storage.apply([*guards, write, *notes])
             except (Exists, Missing):
@@ -82,7 +91,7 @@ class Strategies:
             raise error("plugin.strategy.strategy_not_found", name)
         self._stop(name)
         del self._by_name[name]
-        await self._storage.apply([end_all(name), Note(Noted.STRATEGY, name)])
+        await self._storage.apply([end_all(name), JournalEvent(EventKind.STRATEGY, name)])
 
     def get(self, name: str) -> Strategy:
         """Return a strategy; ApiError 400 for an unknown one."""
@@ -95,7 +104,7 @@ class Strategies:
         """Return all names."""
         return list(self._by_name)
 
-    async def ways_of(self, kuid: str) -> WaysIn:
+    async def ways_of(self, kuid: str) -> UserStrategies:
         """Return the strategies a user has credentials for; one that fails is skipped."""
         names, is_certain = [], True
         for name, strategy in list(self._by_name.items()):
@@ -104,14 +113,14 @@ class Strategies:
                     names.append(name)
             except ApiError:
                 is_certain = False
-        return WaysIn(names, is_certain)
+        return UserStrategies(names, is_certain)
 
     async def close(self) -> None:
         """Cancel what strategies are doing, as far as they allow it."""
-        guarded = [one for one in self._by_name.values() if isinstance(one, Guarded)]
+        guarded = [one for one in self._by_name.values() if isinstance(one, SandboxedStrategy)]
         await asyncio.gather(*(one.close() for one in guarded))
 
     def _stop(self, name: str) -> None:
         strategy = self._by_name.get(name)
-        if isinstance(strategy, Guarded):
+        if isinstance(strategy, SandboxedStrategy):
             strategy.stop()

@@ -50,7 +50,7 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 T = TypeVar("T")
 
 
-class Guarded:
+class SandboxedStrategy:
     """A strategy under `name` whose calls time out after `timeout_s`."""
 
     def __init__(self, name: str, strategy: Strategy, *, timeout_s: float) -> None:

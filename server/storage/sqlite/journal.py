@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
-from server.storage.base import Entry, Freshness, Listener, Noted, Unavailable
+from server.storage.base import Entry, EventKind, Freshness, Listener, Unavailable
 from server.storage.sqlite.connections import Link
 
 KEEP_MS = 3 * 24 * 3600 * 1000
@@ -22,7 +22,7 @@ MOST_STALE_S = 0.2
 """How long caches are valid after the last poll: a process that was paused polls first."""
 _POLL_S = 0.05  # half of what `Storage.follow` promises
 
-_KNOWN = frozenset(noted.value for noted in Noted if noted is not Noted.LOST)
+_KNOWN = frozenset(noted.value for noted in EventKind if noted is not EventKind.LOST)
 
 _log = logging.getLogger(__name__)
 
@@ -153,19 +153,19 @@ def read_entries(connection: sqlite3.Connection, after: int) -> list[Entry]:
     """Return every entry whose sequence number is above `after`.
 
     If entries are missing because they were pruned, or a newer program wrote an unknown kind, a
-    `Noted.LOST` replaces them: otherwise numbers have no gaps. Call it within a transaction.
+    `EventKind.LOST` replaces them: otherwise numbers have no gaps. Call it within a transaction.
     """
     sql = "SELECT sequence, noted, subject FROM journal WHERE sequence > ? ORDER BY sequence"
     entries: list[Entry] = []
     for sequence, noted, subject in connection.execute(sql, (after,)).fetchall():
         if sequence > after + 1:
-            entries.append(Entry(sequence - 1, Noted.LOST, ""))
-        kind = Noted(noted) if noted in _KNOWN else Noted.LOST
+            entries.append(Entry(sequence - 1, EventKind.LOST, ""))
+        kind = EventKind(noted) if noted in _KNOWN else EventKind.LOST
         entries.append(Entry(sequence, kind, subject))
         after = sequence
     last = last_sequence(connection)
     if last > after:
-        entries.append(Entry(last, Noted.LOST, ""))
+        entries.append(Entry(last, EventKind.LOST, ""))
     return entries
 
 

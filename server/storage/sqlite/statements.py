@@ -21,11 +21,11 @@ from server.storage.base import (
     Exists,
     Insert,
     InsertAll,
+    JournalEvent,
     Missing,
-    Note,
     Present,
     Put,
-    Unassign,
+    RemoveProfile,
     Unchanged,
     Update,
     Written,
@@ -35,7 +35,7 @@ from server.storage.sqlite.conversion import SqlValue, check_column, column_valu
 from server.storage.sqlite.migrations import quoted
 from server.storage.tables import SHAPES, Kind
 
-OneStep = Insert | Put | Update | Delete | DeleteAll | Absent | Present | Unchanged | Note
+OneStep = Insert | Put | Update | Delete | DeleteAll | Absent | Present | Unchanged | JournalEvent
 """The changes that are one statement each."""
 
 _ROWS_AT_ONCE = 100
@@ -218,7 +218,7 @@ def tally_rows(table: Table, columns: tuple[str, ...]) -> Query:
 def _steps(change: Change, at_ms: int) -> list[Step]:
     if isinstance(change, InsertAll):
         return list(_insert_all(change.table, change.rows))
-    return _unassign(change) if isinstance(change, Unassign) else [_step(change, at_ms)]
+    return _unassign(change) if isinstance(change, RemoveProfile) else [_step(change, at_ms)]
 
 
 def _step(change: OneStep, at_ms: int) -> Step:
@@ -243,7 +243,7 @@ def _step(change: OneStep, at_ms: int) -> Step:
             return Step(_first(table, condition), found, table, Demand.A_ROW)
         case Unchanged(table, row):
             return _unchanged(table, row)
-        case Note(noted, subject):
+        case JournalEvent(noted, subject):
             text = to_sql(None, "subject", Kind.TEXT, subject)
             sql = "INSERT INTO journal (noted, subject, at) VALUES (?, ?, ?)"
             return Step(sql, (noted.value, text, at_ms))
@@ -323,7 +323,7 @@ def _unchanged(table: Table, row: Row) -> Step:
     return Step(_first(table, condition), values, table, Demand.A_ROW)
 
 
-def _unassign(change: Unassign) -> list[Step]:
+def _unassign(change: RemoveProfile) -> list[Step]:
     """Select the same users in each statement: only the last one deletes rows with this profile."""
     names = (change.profile_id, change.instead)
     gone, instead = (to_sql(Table.PROFILES, "id", Kind.TEXT, name) for name in names)

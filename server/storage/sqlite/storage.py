@@ -30,7 +30,7 @@ from server.storage.sqlite.statements import (
     tally_rows,
     write_steps,
 )
-from server.storage.sqlite.threads import Job, Lane
+from server.storage.sqlite.threads import Job, WorkerThread
 from server.storage.sqlite.writer import Write, Writer, probe
 
 MEMORY = ":memory:"
@@ -67,9 +67,9 @@ class SqliteStorage:
         self._clock_ms = clock_ms
         self._audience = Audience()
         self._writer: Writer | None = None
-        self._writes: Lane[Write, None] | None = None
-        self._reads: Lane[Query, list[Row]] | None = None
-        self._searches: Lane[Ask, Found] | None = None
+        self._writes: WorkerThread[Write, None] | None = None
+        self._reads: WorkerThread[Query, list[Row]] | None = None
+        self._searches: WorkerThread[Ask, Found] | None = None
         self.indexing: asyncio.Task[None] | None = None  # adds existing values; tests wait for it
         self._follower: Follower | None = None
         self.freshness = Freshness()
@@ -90,9 +90,9 @@ class SqliteStorage:
         )
         deliver = self._audience.deliver
         self._writer = writer
-        self._writes = Lane("sqlite-write", writer.work, deliver, writing.close)
-        self._reads = Lane("sqlite-read", Reader(reading).work, deliver, reading.close)
-        self._searches = Lane(
+        self._writes = WorkerThread("sqlite-write", writer.work, deliver, writing.close)
+        self._reads = WorkerThread("sqlite-read", Reader(reading).work, deliver, reading.close)
+        self._searches = WorkerThread(
             "sqlite-search",
             Searcher(searching).work,
             deliver,

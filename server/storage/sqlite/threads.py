@@ -35,7 +35,7 @@ class Job(Generic[Order, Answer]):
     error: Exception | None = None
 
 
-class Lane(Generic[Order, Answer]):
+class WorkerThread(Generic[Order, Answer]):
     """One thread and its queue.
 
     `work` sets the answers of a batch, in the thread. The journal entries it returns are delivered,

@@ -9,11 +9,11 @@ from protocol.api.http_response import (
     Fields,
     choose_encoding,
     compress,
-    write_answer,
+    format_response,
     write_upgrade,
 )
 from protocol.api.request import Origin, Request, Response
-from protocol.config import Wire
+from protocol.config import ConnectionConfig
 from protocol.errors import ApiError, LocalError, error
 from protocol.http11.head import HeadLimits, parse_head
 from protocol.websocket.deflate import COMPRESS_UP_TO_BYTES
@@ -28,10 +28,10 @@ def ask(*lines: bytes, first: bytes = b"GET /now HTTP/1.1") -> Request:
 
 
 def write(
-    request: Request, response: Response, wire: Wire = WIRE, *, closes: bool = False
+    request: Request, response: Response, wire: ConnectionConfig = WIRE, *, closes: bool = False
 ) -> tuple[bytes, dict[bytes, bytes], bytes]:
     """Give status line, fields by name, body; no field may come twice."""
-    head, _, body = write_answer(request, response, wire, closes=closes).partition(b"\r\n\r\n")
+    head, _, body = format_response(request, response, wire, closes=closes).partition(b"\r\n\r\n")
     first, *lines = head.split(b"\r\n")
     fields = dict(line.split(b": ", 1) for line in lines)
     assert len(fields) == len(lines)
@@ -196,7 +196,7 @@ def test_an_action_can_not_frame_the_answer() -> None:
 )
 def test_what_would_break_an_answer_is_our_fault(response: Response) -> None:
     with pytest.raises(LocalError):
-        write_answer(ask(), response, WIRE, closes=False)
+        format_response(ask(), response, WIRE, closes=False)
 
 
 def test_upgrade_answers() -> None:

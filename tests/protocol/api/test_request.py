@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocol.api.envelope import write_envelope
+from protocol.api.envelope import format_envelope
 from protocol.api.request import (
     Request,
     Response,
     from_http,
     from_websocket,
     is_ping,
-    read_unread,
+    parse_large_body,
     split_path,
 )
 from protocol.errors import LocalError, error
@@ -140,7 +140,7 @@ def test_only_the_payloads_volatile_counts_in_a_query(
     body = orjson.dumps({**payload, "padding": padding})
     request = http("POST /_query", 'X-Kuzzle-Volatile: {"h":1}', body=body)
     if request.unread is not None:
-        read_unread(request, LIMITS)
+        parse_large_body(request, LIMITS)
     assert (request.refused, request.volatile) == (None, volatile)
 
 
@@ -216,18 +216,18 @@ def test_large_payloads_are_left_for_another_thread() -> None:
     large = orjson.dumps({"requestId": "r", "controller": "c", "x": "x" * 65536})
     for request in (http("POST /_query", body=large), message(large)):
         assert (request.unread, request.controller) == (large, None)
-        read_unread(request, LIMITS)
+        parse_large_body(request, LIMITS)
         assert (request.unread, request.controller) == (None, "c")
         assert request.args == {"x": "x" * 65536}
     broken = http("POST /now", body=large[:-1])
-    read_unread(broken, LIMITS)
+    parse_large_body(broken, LIMITS)
     assert refusal(broken) == (400, "network.http.body_parse_failed")
 
 
 def test_compressed_bodies_are_left_for_another_thread() -> None:
     request = http("POST /now", "Content-Encoding: identity", body=b"[1]")
     assert request.unread == b"[1]"
-    read_unread(request, LIMITS)
+    parse_large_body(request, LIMITS)
     assert request.body == [1]
 
 
@@ -255,7 +255,7 @@ def test_pings(raw: bytes, expected: bool) -> None:
 
 
 def envelope(request: Request, response: Response) -> bytes:
-    return write_envelope(request, response, NODE)
+    return format_envelope(request, response, NODE)
 
 
 def test_the_envelope_of_contract_01_4() -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.api.request import Request, from_websocket
-from protocol.api.request_template import Repeat, learn_repeat
+from protocol.api.request_template import RequestTemplate, make_template
 from protocol.connection import Connection
 from protocol.http11.head import NO_HEAD
 from protocol.websocket.frames import take_whole_text
@@ -22,8 +22,8 @@ def text_of(request_id: object = ID, **more: object) -> bytes:
     return orjson.dumps({**payload, "requestId": request_id})
 
 
-def learn(text: bytes) -> Repeat | None:
-    return learn_repeat(frame(TEXT, text), text, from_websocket(text, NO_HEAD, None))
+def learn(text: bytes) -> RequestTemplate | None:
+    return make_template(frame(TEXT, text), text, from_websocket(text, NO_HEAD, None))
 
 
 def said(request: Request) -> tuple[object, ...]:

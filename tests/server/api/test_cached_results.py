@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocol.api.envelope import write_envelope, write_kept
+from protocol.api.envelope import format_envelope, format_prepared
 from protocol.api.request import Origin, Request
 from protocol.errors import error
 from protocol.http11.head import NO_HEAD
-from server.api.context import Services
+from server.api.context import AppContext
 from server.api.dispatcher import Dispatcher
 from server.api.request_log import RequestLog
 from server.app.application import build_services
@@ -27,11 +27,11 @@ from server.storage.base import (
     Change,
     DeleteAll,
     Entry,
+    EventKind,
     Insert,
+    JournalEvent,
     Listener,
     Missing,
-    Note,
-    Noted,
     Put,
     Storage,
     Update,
@@ -102,28 +102,28 @@ class Slow(SqliteStorage):
 class Server:
     """All of a server but its sockets."""
 
-    services: Services
+    services: AppContext
     dispatcher: Dispatcher
 
     async def answer(self, request: Request) -> Envelope:
         """Answer as `net.py` does: at once from what is kept, if that can be."""
-        ready = self.dispatcher.answer_now(request)
+        ready = self.dispatcher.try_cached(request)
         if ready is not None:
-            return json.loads(write_kept(request, "the same", ready[1], "node"))
+            return json.loads(format_prepared(request, "the same", ready[1], "node"))
         response = await self.dispatcher.answer(request)
         response.request_id = "the same"
-        return json.loads(write_envelope(request, response, "node"))
+        return json.loads(format_envelope(request, response, "node"))
 
     def forget(self, what: Forgets) -> None:
         """Make it read again what it knows of tokens, or of people and their rights."""
         if what is Forgets.ALL:
             self.services.tokens.forget_all()
         if what is not Forgets.NOTHING:
-            self.services.rulebook.notice(Entry(1, Noted.RIGHTS, "all"))
+            self.services.rulebook.notice(Entry(1, EventKind.RIGHTS, "all"))
 
     def keeps(self, request: Request) -> bool:
         """Tell whether a request is answered at once."""
-        return self.dispatcher.answer_now(request) is not None
+        return self.dispatcher.try_cached(request) is not None
 
 
 async def put_together(storage: Storage, **limits: int) -> Server:
@@ -231,23 +231,23 @@ def policies_of(*role_ids: str, index: str | None = None) -> dict[str, object]:
 def set_role(role_id: str, allowed: list[str]) -> list[Change]:
     """Let a role allow these actions and no others."""
     body = {"controllers": {"auth": {"actions": {name: name in allowed for name in ACTIONS}}}}
-    return [document(Table.ROLES, role_id, body), Note(Noted.RIGHTS, role_id)]
+    return [document(Table.ROLES, role_id, body), JournalEvent(EventKind.RIGHTS, role_id)]
 
 
 def set_profile(profile_id: str, role_ids: list[str], index: str | None) -> list[Change]:
     """Give a profile these roles."""
     body = policies_of(*role_ids, index=index)
-    return [document(Table.PROFILES, profile_id, body), Note(Noted.RIGHTS, profile_id)]
+    return [document(Table.PROFILES, profile_id, body), JournalEvent(EventKind.RIGHTS, profile_id)]
 
 
 def remove(table: Table, name: str) -> list[Change]:
     """Remove a role or profile."""
-    return [DeleteAll(table, {"id": name}), Note(Noted.RIGHTS, name)]
+    return [DeleteAll(table, {"id": name}), JournalEvent(EventKind.RIGHTS, name)]
 
 
 def set_user(kuid: str, values: Row) -> list[Change]:
     """Change a user: his profiles, his content, whether he is disabled."""
-    return [Update(Table.USERS, {"kuid": kuid}, values), Note(Noted.USER, kuid)]
+    return [Update(Table.USERS, {"kuid": kuid}, values), JournalEvent(EventKind.USER, kuid)]
 
 
 def set_credentials(kuid: str, has_some: bool) -> list[Change]:
@@ -262,7 +262,7 @@ def set_credentials(kuid: str, has_some: bool) -> list[Change]:
     }
     added = [Insert(Table.CREDENTIALS, row)] if has_some else []
     removed = DeleteAll(Table.CREDENTIALS, {"kuid": kuid, "strategy": "local"})
-    return [removed, *added, Note(Noted.USER, kuid)]
+    return [removed, *added, JournalEvent(EventKind.USER, kuid)]
 
 
 def some(names: tuple[str, ...]) -> st.SearchStrategy[list[str]]:
@@ -323,9 +323,11 @@ async def do(world: World, step: Step) -> None:
 def end(name: str, token: str) -> list[Change]:
     """Give what ends a session, or an API key."""
     is_key = name.endswith("key")
-    table, noted = (Table.API_KEYS, Noted.API_KEY) if is_key else (Table.SESSIONS, Noted.SESSION)
+    table, noted = (
+        (Table.API_KEYS, EventKind.API_KEY) if is_key else (Table.SESSIONS, EventKind.SESSION)
+    )
     hashed = hash_token(token)
-    return [DeleteAll(table, {"token_hash": hashed}), Note(noted, hashed.hex())]
+    return [DeleteAll(table, {"token_hash": hashed}), JournalEvent(noted, hashed.hex())]
 
 
 async def compare(world: World) -> None:
@@ -502,7 +504,10 @@ async def test_a_user_with_a_limit_is_counted(monkeypatch: pytest.MonkeyPatch) -
         for _ in range(20):
             assert (await answer(ask(token)))["status"] == 200
         body = {**policies_of("default"), "rateLimit": 2}
-        limit = [document(Table.PROFILES, "default", body), Note(Noted.RIGHTS, "default")]
+        limit = [
+            document(Table.PROFILES, "default", body),
+            JournalEvent(EventKind.RIGHTS, "default"),
+        ]
         await world.storage.apply(limit)
         same = [ask(token), ask(world.tokens["ann's key"]), ask(world.tokens["ann's other"])]
         statuses = [(await answer(request))["status"] for request in same * 2]
@@ -525,7 +530,7 @@ async def test_many_sessions_end_at_once(monkeypatch: pytest.MonkeyPatch, is_rea
         forget_some = tokens._forget_some
         monkeypatch.setattr(tokens, "_forget_some", lambda: None)
         if is_reading:
-            await storage.apply([Note(Noted.USER, "ann")])
+            await storage.apply([JournalEvent(EventKind.USER, "ann")])
             storage.held = Table.USERS
         asking = [asyncio.create_task(server.answer(one), name=ASKING) for one in his]
         if is_reading:
@@ -553,7 +558,7 @@ async def test_sessions_are_forgotten_a_few_at_a_time() -> None:
         for _ in range(250):
             issued = await services.issuer.issue(user, 60_000)
             await world.server.answer(ask(issued.token))
-        tokens.notice([Entry(1, Noted.SESSIONS, "ann")])
+        tokens.notice([Entry(1, EventKind.SESSIONS, "ann")])
         left = [250]
         while tokens._live:
             await asyncio.sleep(0)

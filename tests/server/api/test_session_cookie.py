@@ -13,7 +13,7 @@ import pytest
 
 from server.config.model import Config
 from server.config.server import Http
-from server.storage.base import Note, Noted, Put
+from server.storage.base import EventKind, JournalEvent, Put
 from server.storage.rows import Row, Table
 from server.system.logs import JsonLines, PlainLines
 from tests.server.net.test_tls import connect, over_tls, trusting
@@ -134,7 +134,7 @@ async def with_ann(server: Running) -> str:
 async def put(server: Running, table: Table, name: str, body: dict[str, object]) -> None:
     """Enter a role or profile."""
     row: Row = {"id": name, "body": body, "info": {}}
-    await server.app.services.storage.apply([Put(table, row), Note(Noted.RIGHTS, name)])
+    await server.app.services.storage.apply([Put(table, row), JournalEvent(EventKind.RIGHTS, name)])
 
 
 @pytest.fixture

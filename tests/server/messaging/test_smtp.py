@@ -1,4 +1,4 @@
-"""EmailMessages by SMTP, to a real server that is well, refuses, lies, or says nothing."""
+"""Emails by SMTP, to a real server that is well, refuses, lies, or says nothing."""
 
 from email.headerregistry import Address
 from pathlib import Path

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from protocol.config import Wire
+from protocol.config import ConnectionConfig
 from server.api.router import Router
 from server.config.model import Config, Limits
 from server.core.limit_counters import Limit
@@ -187,12 +187,12 @@ async def test_handshakes_in_progress_count_for_their_client(tmp_path: Path) -> 
     context = ssl.create_default_context(cafile=str(authority.cert))
     limits: list[Limit] = []
     answers = Answers()
-    wire = Wire(Router(()), "node")
+    wire = ConnectionConfig(Router(()), "node")
     wire.set_date("Thu, 01 Jan 1970 00:00:00 GMT")
     listener = Listener(
         wire,
         answers.answer,
-        answers.answer_now,
+        answers.try_cached,
         Timeouts(),
         connections=100,
         connections_per_client=2,

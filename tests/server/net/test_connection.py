@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from protocol.api.request import Request, Response
-from protocol.config import Wire
+from protocol.config import ConnectionConfig
 from protocol.http11.body import BodyLimits
 from server.api.router import Router
 from server.core.limit_counters import Limit
@@ -37,7 +37,7 @@ class Answers:
     asked: list[str] = field(default_factory=list)
     waiting: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def answer_now(self, request: Request) -> None:
+    def try_cached(self, request: Request) -> None:
         """See `Listener`."""
 
     async def answer(self, request: Request) -> Response:
@@ -128,7 +128,7 @@ async def listening(
     **timeouts: float,
 ) -> AsyncIterator[Under]:
     """Run a listener that answers nothing but its own requests."""
-    wire = Wire(Router(()), "node", in_flight=in_flight, body_limits=BodyLimits())
+    wire = ConnectionConfig(Router(()), "node", in_flight=in_flight, body_limits=BodyLimits())
     wire.set_date("Thu, 01 Jan 1970 00:00:00 GMT")
     answers = Answers(result)
     clock, peers, limits = Clock(), list[CountingPeer](), list[Limit]()
@@ -140,7 +140,7 @@ async def listening(
     listener = Listener(
         wire,
         answers.answer,
-        answers.answer_now,
+        answers.try_cached,
         Timeouts(**timeouts),
         connections=connections,
         unsent_bytes=unsent_bytes,

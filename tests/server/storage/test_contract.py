@@ -23,16 +23,16 @@ from server.storage.base import (
     Delete,
     DeleteAll,
     Entry,
+    EventKind,
     Exists,
     Insert,
     InsertAll,
+    JournalEvent,
     Missing,
-    Note,
-    Noted,
     Present,
     Put,
+    RemoveProfile,
     Storage,
-    Unassign,
     Unavailable,
     Unchanged,
     Update,
@@ -214,10 +214,10 @@ WRONG: list[Change] = [
     Present(Table.CREDENTIALS, {"kuid": "\ud800"}),
     Unchanged(Table.CREDENTIALS, credential("ann") | {"nonsense": 1}),
     Unchanged(Table.CREDENTIALS, {"strategy": "local", "id": "ann"}),
-    Unassign("a", "a", 1),
-    Unassign("a", "b", 0),
-    Unassign("a", "\ud800", 1),
-    Note(Noted.USER, "\ud800"),
+    RemoveProfile("a", "a", 1),
+    RemoveProfile("a", "b", 0),
+    RemoveProfile("a", "\ud800", 1),
+    JournalEvent(EventKind.USER, "\ud800"),
 ]
 
 
@@ -572,7 +572,7 @@ async def test_unassign_takes_a_profile_from_the_first_users_who_have_it(storage
     await fill(storage, Table.USERS, [user(kuid, *ids) for kuid, ids in given.items()])
     pairs = [member(kuid, profile_id) for kuid, ids in given.items() for profile_id in ids]
     await fill(storage, Table.USER_PROFILES, pairs)
-    await storage.apply([Unassign("p", "none", 3)])
+    await storage.apply([RemoveProfile("p", "none", 3)])
     expected = given | {"a": ["none"], "b": ["q", odd], "d": ["none"]}
     assert await everything(storage, Table.USERS) == [user(k, *ids) for k, ids in expected.items()]
     left = [member(kuid, profile_id) for kuid, ids in expected.items() for profile_id in ids]
@@ -605,11 +605,11 @@ async def test_a_refused_apply_undoes_what_came_before_and_tells_nobody(storage:
         await storage.apply(
             [
                 Insert(Table.CREDENTIALS, credential("ann")),
-                Note(Noted.USER, "ann"),
+                JournalEvent(EventKind.USER, "ann"),
                 Delete(Table.USER_PROFILES, member("ann", "admin")),
             ]
         )
-    await storage.apply([Note(Noted.USER, "bob")])
+    await storage.apply([JournalEvent(EventKind.USER, "bob")])
     assert [entry.subject for entry in heard] == ["bob"]
     assert await storage.count(Table.CREDENTIALS) == 0
 
@@ -623,7 +623,7 @@ async def test_refusals_among_many_hurt_nobody_else(storage: Storage) -> None:
         last = member("taken" if number % 3 == 0 else f"last{number}", "p")
         return [
             Insert(Table.USER_PROFILES, member(f"first{number}", "p")),
-            Note(Noted.USER, str(number)),
+            JournalEvent(EventKind.USER, str(number)),
             Insert(Table.USER_PROFILES, last),
         ]
 
@@ -660,7 +660,12 @@ async def test_our_own_entries_are_told_before_apply_returns_and_in_order(storag
     storage.follow(heard.extend)
 
     async def note(number: int) -> None:
-        await storage.apply([Note(Noted.SESSION, f"{number}a"), Note(Noted.RIGHTS, f"{number}b")])
+        await storage.apply(
+            [
+                JournalEvent(EventKind.SESSION, f"{number}a"),
+                JournalEvent(EventKind.RIGHTS, f"{number}b"),
+            ]
+        )
         assert f"{number}b" in {entry.subject for entry in heard}
 
     await asyncio.gather(*(note(number) for number in range(400)))
@@ -668,15 +673,15 @@ async def test_our_own_entries_are_told_before_apply_returns_and_in_order(storag
     assert [(entry.noted, entry.subject) for entry in heard] == [
         entry
         for number in range(400)
-        for entry in ((Noted.SESSION, f"{number}a"), (Noted.RIGHTS, f"{number}b"))
+        for entry in ((EventKind.SESSION, f"{number}a"), (EventKind.RIGHTS, f"{number}b"))
     ]
 
 
-@pytest.mark.parametrize("noted", Noted)
-async def test_every_kind_of_entry_comes_back(storage: Storage, noted: Noted) -> None:
+@pytest.mark.parametrize("noted", EventKind)
+async def test_every_kind_of_entry_comes_back(storage: Storage, noted: EventKind) -> None:
     heard: list[Entry] = []
     storage.follow(heard.extend)
-    await storage.apply([Note(noted, "é\0")])
+    await storage.apply([JournalEvent(noted, "é\0")])
     assert [(entry.noted, entry.subject) for entry in heard] == [(noted, "é\0")]
 
 
@@ -689,7 +694,7 @@ async def test_a_failing_listener_keeps_nobody_from_hearing(
     heard: list[Entry] = []
     storage.follow(broken)
     storage.follow(heard.extend)
-    await storage.apply([Note(Noted.USER, "ann")])
+    await storage.apply([JournalEvent(EventKind.USER, "ann")])
     assert [entry.subject for entry in heard] == ["ann"]
     assert "listener" in caplog.text
 
@@ -714,7 +719,7 @@ async def test_two_storages_of_one_database_tell_each_other_everything_once_and_
 
     async def write(place: int) -> None:
         for number in range(rounds):
-            await pair[place].apply([Note(Noted.USER, f"{place}:{number}")])
+            await pair[place].apply([JournalEvent(EventKind.USER, f"{place}:{number}")])
 
     await asyncio.gather(write(0), write(1))
     await in_time(complete.wait())
@@ -729,11 +734,11 @@ async def test_two_storages_of_one_database_tell_each_other_everything_once_and_
 async def test_entries_from_before_are_not_told(pair: tuple[Storage, Storage]) -> None:
     one, other = pair
     await one.close()
-    await other.apply([Note(Noted.USER, "while away")])
+    await other.apply([JournalEvent(EventKind.USER, "while away")])
     heard: list[Entry] = []
     one.follow(heard.extend)
     await one.open()
-    await one.apply([Note(Noted.USER, "after")])
+    await one.apply([JournalEvent(EventKind.USER, "after")])
     assert [entry.subject for entry in heard] == ["after"]
 
 
@@ -779,7 +784,8 @@ async def test_close_finishes_what_was_taken(backend: Backend, tmp_path: Path) -
     storage.follow(heard.extend)
     await storage.open()
     writes = [
-        asyncio.create_task(storage.apply([Note(Noted.USER, str(number))])) for number in range(600)
+        asyncio.create_task(storage.apply([JournalEvent(EventKind.USER, str(number))]))
+        for number in range(600)
     ]
     await asyncio.sleep(0)  # until all of them wait for the database
     await storage.close()
@@ -827,7 +833,7 @@ class Model:
         return None
 
     def _change(self, change: Change) -> type[Exception] | None:
-        if isinstance(change, Note):
+        if isinstance(change, JournalEvent):
             return None
         shape, rows = SHAPES[change.table], self.rows[change.table]
         match change:
@@ -897,7 +903,7 @@ CHANGES = st.one_of(
     st.builds(Absent, C, WHERES),
     st.builds(Present, C, WHERES),
     st.builds(Unchanged, C, CREDENTIALS),
-    st.builds(Note, st.just(Noted.USER), NAMES),
+    st.builds(JournalEvent, st.just(EventKind.USER), NAMES),
 )
 # Applies that are begun together, several times.
 ROUNDS = st.lists(st.lists(st.lists(CHANGES, max_size=4), min_size=1, max_size=5), max_size=6)
@@ -918,7 +924,7 @@ async def compare(storage: Storage, rounds: list[list[list[Change]]]) -> None:
                 refusal = model.apply(changes)
                 assert (None if outcome is None else type(outcome)) is refusal
                 if refusal is None:
-                    expected += [c.subject for c in changes if isinstance(c, Note)]
+                    expected += [c.subject for c in changes if isinstance(c, JournalEvent)]
             for table in (Table.CREDENTIALS, Table.USER_PROFILES):
                 rows = model.rows[table]
                 assert await everything(storage, table) == [rows[key] for key in sorted(rows)]

@@ -26,7 +26,7 @@ from server.auth.passwords.hasher import check_password
 from server.auth.strategies.base import (
     Authenticated,
     LoginAttempt,
-    Newcomer,
+    NewUser,
     Outcome,
     Parts,
     Prepared,
@@ -42,7 +42,7 @@ from server.auth.strategies.ldap.pool import Misfit, Unreachable
 from server.auth.strategies.ldap.settings import MOST_WAITING, LdapSettings
 from server.core.ids import is_id
 from server.core.outcomes import WRONG
-from server.storage.base import Change, DeleteAll, Note, Noted, Present, Update
+from server.storage.base import Change, DeleteAll, EventKind, JournalEvent, Present, Update
 from server.storage.rows import Row, Table
 
 _LOG = logging.getLogger("manykeys.ldap")
@@ -74,7 +74,7 @@ class Ldap(CredentialRows):
             return found
         row = await self.find(found.identifier)
         if row is None:
-            return Newcomer(
+            return NewUser(
                 found.identifier, _credentials_of(found), found.profile_ids, found.attributes
             )
         kuid = cast(str, row["kuid"])
@@ -276,7 +276,7 @@ class Ldap(CredentialRows):
             Update(Table.USERS, {"kuid": kuid}, {"profile_ids": list(profile_ids)}),
             DeleteAll(Table.USER_PROFILES, {"kuid": kuid}),
             *profile_rows_of(user),
-            Note(Noted.USER, kuid),
+            JournalEvent(EventKind.USER, kuid),
         ]
 
 

@@ -33,7 +33,7 @@ _PROOF_PLACEHOLDERS = ("code", "minutes")
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class Email:
     """An email with a code. With `is_proof` it goes to a user who adds the address, else to one who
     logs in. `link` is "" if the email has no link."""
 
@@ -43,7 +43,7 @@ class Letter:
     is_proof: bool = False
 
 
-Send = Callable[[Letter], Awaitable[None]]
+Send = Callable[[Email], Awaitable[None]]
 
 
 class EmailMessages:
@@ -57,7 +57,7 @@ class EmailMessages:
         if self._link_url and read_url("linkUrl", self._link_url).fragment:
             raise ConfigError("linkUrl: expected a URL without #")
         self.mailer, self._send = self._choose(settings)
-        self._box: Outbox[Letter] = Outbox(
+        self._box: Outbox[Email] = Outbox(
             f"codes of strategy {name}",
             self._deliver,
             _LOG,
@@ -69,7 +69,7 @@ class EmailMessages:
         """Return whether an address is valid for the method of delivery."""
         return self.mailer is None or is_address(address)
 
-    def put(self, message: Letter) -> None:
+    def put(self, message: Email) -> None:
         """Queue a message for delivery; return at once."""
         self._box.put(message)
 
@@ -100,7 +100,7 @@ class EmailMessages:
         else:
             receiver = Post(read_url("url", settings.url), timeout_s)
 
-        async def send(message: Letter) -> None:
+        async def send(message: Email) -> None:
             link = {"link": message.link} if message.link else {}
             purpose = "proof" if message.is_proof else "login"
             body = {"to": message.to, "code": message.code, "purpose": purpose, **link}
@@ -125,14 +125,14 @@ class EmailMessages:
         _check_placeholders("smtp.proofText", proof[1], _PROOF_PLACEHOLDERS, ("code",))
         _check_placeholders("smtp.proofSubject", proof[0], _PROOF_PLACEHOLDERS)
 
-        async def send(message: Letter) -> None:
+        async def send(message: Email) -> None:
             values = {"code": message.code, "link": message.link, "minutes": self._minutes}
             subject, text = (_fill(one, values) for one in (proof if message.is_proof else login))
             await mailer.deliver(message.to, subject, text)
 
         return mailer, send
 
-    async def _deliver(self, message: Letter) -> None:
+    async def _deliver(self, message: Email) -> None:
         # Starting a command blocks the event loop for a moment. After a random delay, the time of
         # the response does not reveal whether an email is sent.
         await asyncio.sleep(self._random.uniform(0, _LONGEST_PAUSE_S))

@@ -14,7 +14,7 @@ from typing import cast
 
 from protocol.errors import error, plain_error
 from server.auth.audit.events import tell
-from server.auth.limits.throttle import Throttle
+from server.auth.limits.throttle import LoginThrottle
 from server.auth.strategies.base import (
     Challenge,
     LoginAttempt,
@@ -27,7 +27,7 @@ from server.auth.strategies.base import (
     StrategyKind,
 )
 from server.auth.strategies.credential_rows import CredentialRows, owner_of
-from server.auth.strategies.magic.messages import EmailMessages, Letter, examine
+from server.auth.strategies.magic.messages import Email, EmailMessages, examine
 from server.auth.strategies.magic.settings import MagicSettings
 from server.core.ids import MOST_ID_BYTES, is_id
 from server.core.outcomes import WRONG
@@ -45,13 +45,13 @@ class Magic(CredentialRows):
     def __init__(self, name: str, settings: MagicSettings, parts: Parts) -> None:
         super().__init__(name, parts)
         self._settings = settings
-        self._sent = Throttle(
+        self._sent = LoginThrottle(
             # The limit of an address is the same however many clients request codes for it.
             settings.most_codes,
             clock_s=lambda: parts.clock_ms() / 1000,
             account_factor=1,
         )
-        self._letters = EmailMessages(name, settings, parts.login_ms)
+        self._emails = EmailMessages(name, settings, parts.login_ms)
 
     async def verify(self, attempt: LoginAttempt) -> Outcome:
         """Send a code to the account with this address, and ask for a code in any case. 429 if too
@@ -67,8 +67,8 @@ class Magic(CredentialRows):
         owner = await self._storage.get(Table.USERS, kuid=kuid)
         tell(subject=kuid)
         if owner is not None and not owner["disabled"]:
-            link = self._letters.write_link(attempt.state, long_code)
-            self._send(Letter(address, code, link))
+            link = self._emails.write_link(attempt.state, long_code)
+            self._send(Email(address, code, link))
         proofs = [_prove(attempt.state, one) for one in (code, long_code)]
         kept_proofs = proofs if self._settings.link_url else proofs[:1]
         kept = {"address": address, "kuid": kuid, "proofs": kept_proofs}
@@ -93,7 +93,7 @@ class Magic(CredentialRows):
         await self._count(f"by\0{kuid}", "")
         await self._count(f"to\0{address}", attempt.address)
         code = self._make_code()
-        self._send(Letter(address, code, is_proof=True))
+        self._send(Email(address, code, is_proof=True))
         kept = {"address": address, "proofs": [_prove(attempt.state, code)]}
         return Challenge({"next": "code"}, kept, self._settings.is_portable)
 
@@ -138,13 +138,13 @@ class Magic(CredentialRows):
 
     async def after_register(self) -> None:
         """Deliver emails until the strategy is removed."""
-        await self._letters.run()
+        await self._emails.run()
 
     def _check(self, address: object) -> str:
         """Return a valid address; ApiError 400 if it is not valid."""
         if address is None:
             raise error("api.assert.missing_argument", "address")
-        if not isinstance(address, str) or not is_id(address) or not self._letters.takes(address):
+        if not isinstance(address, str) or not is_id(address) or not self._emails.takes(address):
             raise error("api.assert.invalid_argument", "address", "a valid email address")
         return address
 
@@ -156,8 +156,8 @@ class Magic(CredentialRows):
     def _make_code(self) -> str:
         return "".join(secrets.choice("0123456789") for _ in range(self._settings.digits))
 
-    def _send(self, message: Letter) -> None:
-        self._letters.put(message)
+    def _send(self, message: Email) -> None:
+        self._emails.put(message)
 
 
 def _prove(state: str, code: str) -> str:

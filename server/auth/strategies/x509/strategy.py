@@ -14,7 +14,7 @@ from protocol.errors import LocalError, error, plain_error
 from server.auth.audit.events import tell
 from server.auth.strategies.base import (
     LoginAttempt,
-    Newcomer,
+    NewUser,
     Outcome,
     Parts,
     Prepared,
@@ -62,7 +62,7 @@ class X509(CredentialRows):
             tell(subject=str(row["kuid"]))
             return owner_of(row)
         if self._settings.creates_users:
-            return Newcomer(found, {"identifier": found}, self._settings.profile_ids)
+            return NewUser(found, {"identifier": found}, self._settings.profile_ids)
         return _refused("unknown certificate")
 
     async def prove(self, attempt: LoginAttempt, kuid: str) -> Proof:

@@ -3,7 +3,7 @@
 import pytest
 
 from server.auth.login import flow as logins
-from server.storage.base import Note, Noted, Put
+from server.storage.base import EventKind, JournalEvent, Put
 from server.storage.rows import Table
 from tests.support.errors import told
 from tests.support.server import PASSWORD, TRANSPORTS, Running
@@ -94,6 +94,6 @@ async def test_who_is_nobody_yet_needs_the_right_to_log_in(server: Running, tran
     assert answer["status"] == 200
     stripped = {"controllers": {"auth": {"actions": {"login": False, "checkToken": True}}}}
     role = Put(Table.ROLES, {"id": "anonymous", "body": stripped, "info": {}})
-    await server.app.services.storage.apply([role, Note(Noted.RIGHTS, "anonymous")])
+    await server.app.services.storage.apply([role, JournalEvent(EventKind.RIGHTS, "anonymous")])
     answer = await server.call(transport, "auth:login", strategy="local", body=body)
     assert (answer["status"], answer["error"]["id"]) == (401, "security.rights.unauthorized")

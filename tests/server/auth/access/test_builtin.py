@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from server.auth.access.builtin import builtin_profiles, builtin_roles, install, restrict
-from server.storage.base import Noted, Put
+from server.storage.base import EventKind, Put
 from server.storage.rows import Table
 from server.storage.sqlite.storage import SqliteStorage
 
@@ -81,7 +81,7 @@ async def test_a_new_store_gets_them_all(storage):
         for name, body in bodies.items():
             assert await storage.get(table, id=name) == {"id": name, "body": body, "info": info}
     assert {(entry.noted, entry.subject) for entry in entries} == {
-        (Noted.RIGHTS, name) for name in RESTRICTED
+        (EventKind.RIGHTS, name) for name in RESTRICTED
     }
 
 
@@ -129,7 +129,7 @@ async def test_restricting_writes_them_anew_and_tells(storage):
             assert await storage.get(table, id=name) == {"id": name, "body": body, "info": info}
         assert await storage.get(table, id="own") == own
     assert {(entry.noted, entry.subject) for entry in entries} == {
-        (Noted.RIGHTS, name) for name in RESTRICTED
+        (EventKind.RIGHTS, name) for name in RESTRICTED
     }
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from protocol.errors import ApiError
 from server.auth.access.builtin import install
-from server.auth.access.permissions import Rights, Rulebook, compile_rights
-from server.storage.base import Entry, Note, Noted, Put
+from server.auth.access.permissions import PermissionCompiler, Rights, compile_rights
+from server.storage.base import Entry, EventKind, JournalEvent, Put
 from server.storage.rows import Table
 from server.storage.sqlite.storage import SqliteStorage
 from tests.support import permissions_model as plain_rights
@@ -325,7 +325,7 @@ async def storage():
     await made.close()
 
 
-def follow(storage: Book, rulebook: Rulebook) -> Rulebook:
+def follow(storage: Book, rulebook: PermissionCompiler) -> PermissionCompiler:
     storage.follow(lambda entries: [rulebook.notice(entry) for entry in entries])
     return rulebook
 
@@ -336,11 +336,11 @@ async def write(storage: Book, name: str, actions: dict[str, object]) -> None:
     profile = {"policies": [{"roleId": name}], "rateLimit": 5}
     rows = ((Table.ROLES, body), (Table.PROFILES, profile))
     puts = [Put(table, {"id": name, "body": content, "info": {}}) for table, content in rows]
-    await storage.apply([*puts, Note(Noted.RIGHTS, name)])
+    await storage.apply([*puts, JournalEvent(EventKind.RIGHTS, name)])
 
 
 async def test_rights_are_read_once_and_again_after_a_change(storage):
-    rulebook = follow(storage, Rulebook(storage))
+    rulebook = follow(storage, PermissionCompiler(storage))
     await write(storage, "p", {"login": True})
     before = rulebook.generation
     first = await rulebook.rights_of(["p"])
@@ -356,7 +356,7 @@ async def test_rights_are_read_once_and_again_after_a_change(storage):
 
 async def test_a_change_costs_the_same_however_many_have_the_role(storage):
     """Who uses a profile is read at his next request, and the profile once for all of them."""
-    rulebook = follow(storage, Rulebook(storage))
+    rulebook = follow(storage, PermissionCompiler(storage))
     await write(storage, "p", {"login": True})
     for people in (1, 1000):
         for _ in range(people):
@@ -369,19 +369,19 @@ async def test_a_change_costs_the_same_however_many_have_the_role(storage):
         assert storage.reads == reads + 2  # the profile and its role
 
 
-SEEN = (Noted.RIGHTS, Noted.STRATEGY, Noted.LOST)
+SEEN = (EventKind.RIGHTS, EventKind.STRATEGY, EventKind.LOST)
 """After these everybody is read again."""
 
 
-@pytest.mark.parametrize("noted", [noted for noted in Noted if noted not in SEEN])
+@pytest.mark.parametrize("noted", [noted for noted in EventKind if noted not in SEEN])
 async def test_other_news_changes_no_rights(storage, noted):
-    rulebook = Rulebook(storage)
+    rulebook = PermissionCompiler(storage)
     rulebook.notice(Entry(1, noted, "p"))
     assert rulebook.generation == 0
 
 
 async def test_what_was_read_before_a_change_does_not_outlive_it(storage):
-    rulebook = follow(storage, Rulebook(storage))
+    rulebook = follow(storage, PermissionCompiler(storage))
     await write(storage, "p", {"login": True})
     storage.during = lambda: write(storage, "p", {})
     assert not (await rulebook.rights_of(["p"])).allows("auth", "login")
@@ -390,7 +390,7 @@ async def test_what_was_read_before_a_change_does_not_outlive_it(storage):
 
 async def test_the_number_of_remembered_sets_is_bounded(storage, monkeypatch):
     monkeypatch.setattr("server.auth.access.permissions._MAX_COMPILED", 2)
-    rulebook = Rulebook(storage)
+    rulebook = PermissionCompiler(storage)
     first = await rulebook.rights_of(["a"])
     second = await rulebook.rights_of(["b"])
     await rulebook.rights_of(["c"])
@@ -401,7 +401,7 @@ async def test_the_number_of_remembered_sets_is_bounded(storage, monkeypatch):
 async def test_the_names_in_remembered_sets_are_bounded(storage, monkeypatch):
     """Many profiles may have one large role, and each set of profiles is compiled for itself."""
     monkeypatch.setattr("server.auth.access.permissions._MAX_NAMES", 25)
-    rulebook = Rulebook(storage)
+    rulebook = PermissionCompiler(storage)
     for name in "abc":
         await write(storage, name, {f"a{number}": True for number in range(10)})
     first, second = [await rulebook.rights_of([name]) for name in "ab"]
@@ -417,7 +417,7 @@ async def test_the_names_in_remembered_sets_are_bounded(storage, monkeypatch):
 async def test_open_mode_lets_everybody_do_everything_and_leaves_the_store_alone(storage):
     await install(storage, (), lambda: 0)
     await write(storage, "own", {"login": True})
-    opened, closed = Rulebook(storage, open_mode=True), Rulebook(storage)
+    opened, closed = PermissionCompiler(storage, open_mode=True), PermissionCompiler(storage)
     for name in ("anonymous", "default", "admin"):
         rights = await opened.rights_of([name])
         assert rights.allows("security", "deleteUser") and rights.rate_limit == 0
@@ -428,9 +428,9 @@ async def test_open_mode_lets_everybody_do_everything_and_leaves_the_store_alone
 
 
 async def test_a_profile_exists_once_it_is_written(storage):
-    rulebook = Rulebook(storage)
+    rulebook = PermissionCompiler(storage)
     assert not await rulebook.profile_exists("p")
     assert not await rulebook.profile_exists("\ud800")
     await write(storage, "p", {})
     assert await rulebook.profile_exists("p")
-    assert await Rulebook(storage, open_mode=True).profile_exists("default")
+    assert await PermissionCompiler(storage, open_mode=True).profile_exists("default")

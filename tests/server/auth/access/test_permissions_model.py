@@ -17,19 +17,19 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from protocol.api.envelope import Kept
+from protocol.api.envelope import PreparedJson
 from protocol.api.request import Origin, Request, Response
 from protocol.http11.head import NO_HEAD
 from server.api.actions import all_actions
-from server.api.context import Services
+from server.api.context import AppContext
 from server.api.dispatcher import Dispatcher
 from server.api.request_log import RequestLog
 from server.app.application import build_services
 from server.app.build import make_wire
 from server.auth.access.builtin import builtin_profiles, builtin_roles
 from server.auth.identity.user import User
-from server.auth.limits.rate_limits import RequestLimits
-from server.storage.base import Delete, Insert, Note, Noted, Update
+from server.auth.limits.rate_limits import RateLimits
+from server.storage.base import Delete, EventKind, Insert, JournalEvent, Update
 from server.storage.rows import Table
 from server.storage.sqlite.storage import SqliteStorage
 from tests.support import permissions_model as plain_rights
@@ -119,7 +119,7 @@ PLACES: list[dict[str, Any]] = [
 class Server:
     """The real parts, without sockets."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: AppContext) -> None:
         config = services.config
         self.services = services
         self.dispatcher = Dispatcher(
@@ -133,7 +133,7 @@ class Server:
         await storage.open()
         services = await build_services(cheap_config(), storage, open_mode=False)
         # A second goes by between any two requests: rate limits are not what is tested here.
-        limits = RequestLimits(logins_per_second=0, clock_s=count().__next__)
+        limits = RateLimits(logins_per_second=0, clock_s=count().__next__)
         return cls(replace(services, limits=limits))
 
     async def stop(self) -> None:
@@ -153,7 +153,7 @@ class Server:
             body=body,
             args=args,
         )
-        ready = self.dispatcher.answer_now(request)
+        ready = self.dispatcher.try_cached(request)
         if ready is not None:
             return Response(ready[0], controller, action, ready[1])
         return await self.dispatcher.answer(request)
@@ -174,13 +174,13 @@ class Server:
         for profile_id in profile_ids:
             row = {"kuid": kuid, "profile_id": profile_id}
             changes.append(Insert(Table.USER_PROFILES, row))
-        await self.services.storage.apply([*changes, Note(Noted.USER, kuid)])
+        await self.services.storage.apply([*changes, JournalEvent(EventKind.USER, kuid)])
 
 
 def result_of(response: Response) -> Any:
     """Read a result, kept or not."""
     result = response.result
-    return json.loads(result.json) if isinstance(result, Kept) else result
+    return json.loads(result.json) if isinstance(result, PreparedJson) else result
 
 
 class Rights(RuleBasedStateMachine):

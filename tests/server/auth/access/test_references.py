@@ -9,12 +9,12 @@ from protocol.errors import ApiError
 from server.app.application import build_services
 from server.auth.access import profiles as profiles_module
 from server.auth.access.builtin import install
-from server.auth.access.permissions import Rulebook
+from server.auth.access.permissions import PermissionCompiler
 from server.auth.access.profiles import Profiles
 from server.auth.access.roles import Roles
 from server.auth.accounts.users import Users
 from server.auth.strategies.registry import Strategies
-from server.storage.base import Delete, Insert, Noted, Put, Unassign
+from server.storage.base import Delete, EventKind, Insert, Put, RemoveProfile
 from server.storage.rows import Table
 from server.storage.sqlite.storage import SqliteStorage
 from tests.support.server import cheap_config
@@ -65,7 +65,9 @@ def profiles(storage):
 @pytest.fixture
 def users(storage):
     strategies = Strategies(storage, timeout_s=1)
-    return Users(storage, Rulebook(storage), strategies, make_step_up(storage), clock_ms=lambda: 0)
+    return Users(
+        storage, PermissionCompiler(storage), strategies, make_step_up(storage), clock_ms=lambda: 0
+    )
 
 
 def with_role(*names: str) -> dict[str, object]:
@@ -193,7 +195,7 @@ async def test_of_very_many_users_some_lose_it_at_a_time(profiles, storage, user
     storage.follow(heard.extend)
     await profiles.delete("p", takes_away=True)
     assert storage.applied - applied == 3
-    assert [(entry.noted, entry.subject) for entry in heard] == [(Noted.RIGHTS, "p")] * 3
+    assert [(entry.noted, entry.subject) for entry in heard] == [(EventKind.RIGHTS, "p")] * 3
     for number in range(10):
         user = await users.get(f"u{number}")
         assert user.profile_ids == (("default",), ("anonymous",))[number % 2]
@@ -227,7 +229,7 @@ async def test_those_who_get_it_while_it_is_taken_away_lose_it_too_or_keep_it(
     storage.rushes = [late]
     assert (await refused(profiles.delete("p", takes_away=True))).id == "security.profile.in_use"
     assert await storage.exists(Table.PROFILES, id="p")
-    await storage.apply([Unassign("p", "anonymous", 9)])
+    await storage.apply([RemoveProfile("p", "anonymous", 9)])
     await profiles.delete("p")
 
 
@@ -265,7 +267,7 @@ async def test_every_write_is_noted(roles, storage):
     await roles.replace("own", LOGIN, "me", force=False)
     await roles.create_or_replace("own", LOGIN, "me", force=False)
     await roles.delete("own")
-    assert [(entry.noted, entry.subject) for entry in heard] == [(Noted.RIGHTS, "own")] * 4
+    assert [(entry.noted, entry.subject) for entry in heard] == [(EventKind.RIGHTS, "own")] * 4
 
 
 class Counted(SqliteStorage):

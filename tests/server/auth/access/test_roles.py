@@ -8,7 +8,7 @@ import pytest
 from protocol.errors import ApiError
 from server.auth.access.documents import MOST_DOCUMENT_BYTES
 from server.auth.access.roles import MOST_ACTIONS, MOST_CONTROLLERS, check_role
-from server.storage.base import Delete, Insert, Note, Noted
+from server.storage.base import Delete, EventKind, Insert, JournalEvent
 from server.storage.rows import Table
 from tests.support.errors import told
 from tests.support.failing_storage import fail_at
@@ -504,7 +504,7 @@ async def test_the_first_administrator_may_ask_for_them(
     """docs/api/security.md#user-actions, `reset`."""
     row = {"id": "anonymous", "body": EVERYTHING, "info": {}}
     storage = server.app.services.storage
-    await storage.apply([*_replaced(row), Note(Noted.RIGHTS, "anonymous")])
+    await storage.apply([*_replaced(row), JournalEvent(EventKind.RIGHTS, "anonymous")])
     body = {"credentials": {"local": {"username": "root", "password": PASSWORD}}}
     answer = await server.call(
         transport, "security:createFirstAdmin", body=body, _id="root", reset=reset
@@ -530,7 +530,7 @@ async def test_no_administrator_without_the_rights_he_asked_for(
     for table in (Table.USERS, Table.USER_PROFILES, Table.CREDENTIALS):
         assert await storage.count(table) == 0
     row = {"id": "anonymous", "body": EVERYTHING, "info": {}}
-    await storage.apply([*_replaced(row), Note(Noted.RIGHTS, "anonymous")])
+    await storage.apply([*_replaced(row), JournalEvent(EventKind.RIGHTS, "anonymous")])
     assert (await server.call(transport, "security:createFirstAdmin", **asked))["status"] == 200
     assert (await server.call(transport, "security:getRole", _id="admin"))["status"] == 401
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 import pytest
 
 from server.auth.strategies.local import Local
-from server.storage.base import Exists, Missing, Noted
+from server.storage.base import EventKind, Exists, Missing
 from server.storage.rows import Table
 from tests.support.errors import told
 from tests.support.sample_strategy import Badge
@@ -241,4 +241,4 @@ async def test_changes_are_written_into_the_journal(badged: Running) -> None:
     await badged.call("query", CREATE, token=token, strategy="badge", body=body)
     await badged.call("query", UPDATE, token=token, strategy="local", body={"password": NEW})
     await badged.call("query", DELETE, token=token, strategy="badge")
-    assert [(entry.noted, entry.subject) for entry in seen] == [(Noted.USER, "admin")] * 3
+    assert [(entry.noted, entry.subject) for entry in seen] == [(EventKind.USER, "admin")] * 3

@@ -10,7 +10,7 @@ import pytest
 from server.auth.strategies.base import (
     Challenge,
     LoginAttempt,
-    Newcomer,
+    NewUser,
     Outcome,
     Parts,
     Prepared,
@@ -43,7 +43,7 @@ class Desk(CredentialRows):
         name = str(attempt.body["name"])
         row = await self.find(name)
         content = {"called": name}
-        return owner_of(row) if row else Newcomer(name, {"name": name}, self.profile_ids, content)
+        return owner_of(row) if row else NewUser(name, {"name": name}, self.profile_ids, content)
 
     async def prove(self, attempt: LoginAttempt, kuid: str) -> Proof:
         kept = {"name": attempt.body["name"]}

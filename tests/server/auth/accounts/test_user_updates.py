@@ -7,11 +7,20 @@ import pytest
 
 from protocol.errors import ApiError
 from server.auth.access.builtin import install
-from server.auth.access.permissions import Rulebook
+from server.auth.access.permissions import PermissionCompiler
 from server.auth.accounts.user_updates import UserChanges
 from server.auth.accounts.users import Users
 from server.auth.strategies.registry import Strategies
-from server.storage.base import Delete, DeleteAll, Insert, Note, Noted, Put, Unassign, Update
+from server.storage.base import (
+    Delete,
+    DeleteAll,
+    EventKind,
+    Insert,
+    JournalEvent,
+    Put,
+    RemoveProfile,
+    Update,
+)
 from server.storage.rows import Table
 from server.storage.sqlite.storage import SqliteStorage
 from tests.support.step_up import make_step_up, operator_as
@@ -49,7 +58,7 @@ async def storage():
 async def users(storage):
     made = Users(
         storage,
-        Rulebook(storage),
+        PermissionCompiler(storage),
         Strategies(storage, timeout_s=1),
         make_step_up(storage),
         clock_ms=lambda: NOW_MS,
@@ -68,7 +77,11 @@ async def users(storage):
 @pytest.fixture
 def changes(storage, users):
     return UserChanges(
-        storage, users, Rulebook(storage), make_step_up(storage), clock_ms=lambda: NOW_MS + 1
+        storage,
+        users,
+        PermissionCompiler(storage),
+        make_step_up(storage),
+        clock_ms=lambda: NOW_MS + 1,
     )
 
 
@@ -95,12 +108,12 @@ async def test_each_change_is_one_note_for_the_others(changes, storage):
     ):
         entries.clear()
         await change
-        assert [(entry.noted, entry.subject) for entry in entries] == [(Noted.USER, "alice")]
+        assert [(entry.noted, entry.subject) for entry in entries] == [(EventKind.USER, "alice")]
     entries.clear()
     await changes.disable("alice", ME)
     assert {(entry.noted, entry.subject) for entry in entries} == {
-        (Noted.USER, "alice"),
-        (Noted.SESSIONS, "alice"),
+        (EventKind.USER, "alice"),
+        (EventKind.SESSIONS, "alice"),
     }
 
 
@@ -126,7 +139,7 @@ async def test_an_update_never_undoes_what_came_in_between(changes, users, stora
 async def test_a_profile_that_is_taken_away_in_between_stays_away(changes, users, storage):
     """docs/api/security.md#profile-actions `onAssignedUsers`: `remove`."""
     await changes.update("alice", {}, ME, ["p"])
-    storage.rushes = [[Unassign("p", "anonymous", 9), Delete(Table.PROFILES, {"id": "p"})]]
+    storage.rushes = [[RemoveProfile("p", "anonymous", 9), Delete(Table.PROFILES, {"id": "p"})]]
     updated = await changes.update("alice", {"n": 3}, ME)
     assert updated.profile_ids == ("anonymous",)
     assert await profile_rows(storage) == {"anonymous"}
@@ -144,7 +157,11 @@ async def test_a_profile_that_goes_in_between_is_not_given(changes, users, stora
     assert (await users.get("alice")).content == {"name": "Alice", "n": 1}
 
 
-GONE = [Delete(Table.USERS, ALICE), DeleteAll(Table.USER_PROFILES, ALICE), Note(Noted.USER, "a")]
+GONE = [
+    Delete(Table.USERS, ALICE),
+    DeleteAll(Table.USER_PROFILES, ALICE),
+    JournalEvent(EventKind.USER, "a"),
+]
 
 
 @pytest.mark.parametrize("name", ["update", "replace", "disable", "enable"])

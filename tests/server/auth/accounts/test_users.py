@@ -8,12 +8,12 @@ import pytest
 
 from protocol.errors import ApiError, plain_error
 from server.auth.access.builtin import install
-from server.auth.access.permissions import Rulebook
+from server.auth.access.permissions import PermissionCompiler
 from server.auth.accounts.users import Users
 from server.auth.identity.user import MOST_PROFILES, User
 from server.auth.strategies.base import Authenticated, Prepared
 from server.auth.strategies.registry import Strategies
-from server.storage.base import Delete, DeleteAll, Insert, Noted, Put
+from server.storage.base import Delete, DeleteAll, EventKind, Insert, Put
 from server.storage.rows import Table
 from server.storage.sqlite.storage import SqliteStorage
 from server.storage.tables import SHAPES
@@ -98,7 +98,7 @@ def strategies(storage):
 @pytest.fixture
 def users(storage, strategies):
     step_up = make_step_up(storage, strategies)
-    return Users(storage, Rulebook(storage), strategies, step_up, clock_ms=lambda: NOW_MS)
+    return Users(storage, PermissionCompiler(storage), strategies, step_up, clock_ms=lambda: NOW_MS)
 
 
 def create(users: Users, kuid: str | None = "alice", **wanted):
@@ -134,7 +134,7 @@ async def test_a_user_comes_with_profiles_and_all_credentials(users, storage):
     row = await storage.get(Table.CREDENTIALS, strategy="ring", id="8")
     assert (row["kuid"], row["data"]) == ("alice", {"by": "boss"})
     assert await users.strategies_of("alice") == ["badge", "ring"]
-    assert [(entry.noted, entry.subject) for entry in entries] == [(Noted.USER, "alice")]
+    assert [(entry.noted, entry.subject) for entry in entries] == [(EventKind.USER, "alice")]
 
 
 async def test_the_document_shows_profiles_first_and_info_last(users):
@@ -374,9 +374,9 @@ async def test_all_that_is_a_users_goes_with_him_and_nothing_else(users, storage
     storage.follow(entries.extend)
     await users.delete("alice")
     assert {(entry.noted, entry.subject) for entry in entries} == {
-        (Noted.API_KEY, b"alice".hex()),
-        (Noted.SESSIONS, "alice"),
-        (Noted.USER, "alice"),
+        (EventKind.API_KEY, b"alice".hex()),
+        (EventKind.SESSIONS, "alice"),
+        (EventKind.USER, "alice"),
     }
     for table in (table for table, shape in SHAPES.items() if "kuid" in shape.columns):
         # That no device is known to them any more is kept, in case the id is given again.

@@ -18,7 +18,7 @@ from server.app import background as chores
 from server.app.application import create_admin
 from server.auth.sessions.authenticator import REUSED
 from server.auth.strategies.base import Authenticated, Challenge, LoginAttempt, Outcome
-from server.storage.base import Note, Noted, Update
+from server.storage.base import EventKind, JournalEvent, Update
 from server.storage.rows import Table
 from server.storage.sqlite.storage import SqliteStorage
 from tests.server.cli.test_keys import manykeys
@@ -59,7 +59,7 @@ async def log_in(server: Running, transport: str, status: int, **body: str) -> N
 async def disable(server: Running, kuid: str) -> None:
     """Disable a user."""
     change = Update(Table.USERS, {"kuid": kuid}, {"disabled": 1})
-    await server.app.services.storage.apply([change, Note(Noted.USER, kuid)])
+    await server.app.services.storage.apply([change, JournalEvent(EventKind.USER, kuid)])
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)

@@ -11,9 +11,17 @@ from hypothesis import strategies as st
 
 from protocol.errors import error
 from server.auth.audit.events import Ending, Event, Line, Source, aside, carry, tell
-from server.auth.audit.log import DROPPED, MOST_FROM_ONE, MOST_GATHERED, WINDOW_S, Trail, Wanted
-from server.auth.audit.storage import MOST_SUBJECTS, Recorder
-from server.storage.base import Change, DeleteAll, Exists, Insert, Note, Noted, Unavailable
+from server.auth.audit.log import DROPPED, MOST_FROM_ONE, MOST_GATHERED, WINDOW_S, AuditLog, Wanted
+from server.auth.audit.storage import MOST_SUBJECTS, AuditedStorage
+from server.storage.base import (
+    Change,
+    DeleteAll,
+    EventKind,
+    Exists,
+    Insert,
+    JournalEvent,
+    Unavailable,
+)
 from server.storage.rows import Row, Table
 from server.storage.sqlite.storage import SqliteStorage
 
@@ -44,9 +52,9 @@ class Bench:
     now_ms: int = NOW_MS
     logged: list[Event] = field(default_factory=list)
 
-    def trail(self, **wanted: object) -> Trail:
+    def trail(self, **wanted: object) -> AuditLog:
         """Give a trail with these bounds."""
-        return Trail(
+        return AuditLog(
             self.storage, clock_ms=lambda: self.now_ms, on_event=self.logged.append, **wanted
         )
 
@@ -74,7 +82,7 @@ async def bench() -> AsyncIterator[Bench]:
     await storage.close()
 
 
-def refuse(trail: Trail, address: str = "203.0.113.1", reason: str = "wrong password") -> None:
+def refuse(trail: AuditLog, address: str = "203.0.113.1", reason: str = "wrong password") -> None:
     """Note a refused login."""
     line = trail.begin("auth:login", source=Source(address))
     line.reason = reason
@@ -258,17 +266,17 @@ def user(kuid: str) -> Insert:
     return Insert(Table.USER_PROFILES, {"kuid": kuid, "profile_id": "p"})
 
 
-async def kept(bench: Bench, work: Callable[[Recorder], object], **line: object) -> list[Row]:
+async def kept(bench: Bench, work: Callable[[AuditedStorage], object], **line: object) -> list[Row]:
     """Do some work whose line is carried, and give the stored events."""
-    recorder = Recorder(bench.storage, on_event=bench.logged.append)
+    recorder = AuditedStorage(bench.storage, on_event=bench.logged.append)
     await carry(Line(NOW_MS, "work", **line), work(recorder))  # type: ignore[arg-type]
     return await bench.rows()
 
 
 async def test_a_write_takes_the_line_along(bench: Bench) -> None:
-    async def work(storage: Recorder) -> None:
+    async def work(storage: AuditedStorage) -> None:
         tell(reason="because", actor="boss")
-        await storage.apply([user("ann"), Note(Noted.USER, "ann")])
+        await storage.apply([user("ann"), JournalEvent(EventKind.USER, "ann")])
         await storage.apply([DeleteAll(Table.SESSIONS, {"kuid": "ann"})])
         assert bench.storage.writes == 2
 
@@ -278,21 +286,21 @@ async def test_a_write_takes_the_line_along(bench: Bench) -> None:
 
 
 async def test_each_subject_of_a_write_has_its_line(bench: Bench) -> None:
-    async def work(storage: Recorder) -> None:
-        await storage.apply([user("ann"), user("bob"), Note(Noted.RIGHTS, "role")])
+    async def work(storage: AuditedStorage) -> None:
+        await storage.apply([user("ann"), user("bob"), JournalEvent(EventKind.RIGHTS, "role")])
 
     assert sorted(row["subject"] for row in await kept(bench, work)) == ["ann", "bob", "role"]
 
 
 async def test_a_write_about_too_many_has_one_line(bench: Bench) -> None:
-    async def work(storage: Recorder) -> None:
+    async def work(storage: AuditedStorage) -> None:
         await storage.apply([user(f"u{number}") for number in range(MOST_SUBJECTS + 1)])
 
     assert [row["subject"] for row in await kept(bench, work, subject="p")] == ["p"]
 
 
 async def test_a_write_that_names_nobody_is_part_of_what_was_told(bench: Bench) -> None:
-    async def work(storage: Recorder) -> None:
+    async def work(storage: AuditedStorage) -> None:
         for change in (user("ann"), Insert(Table.SETTINGS, {"name": "n", "value": 1})):
             await storage.apply([change])
 
@@ -300,7 +308,7 @@ async def test_a_write_that_names_nobody_is_part_of_what_was_told(bench: Bench) 
 
 
 async def test_writes_of_one_action_at_once_keep_their_subjects(bench: Bench) -> None:
-    async def work(storage: Recorder) -> None:
+    async def work(storage: AuditedStorage) -> None:
         await asyncio.gather(*(storage.apply([user(f"u{number}")]) for number in range(20)))
 
     subjects = {row["subject"] for row in await kept(bench, work)}
@@ -310,7 +318,7 @@ async def test_writes_of_one_action_at_once_keep_their_subjects(bench: Bench) ->
 async def test_a_write_that_fails_leaves_no_line(bench: Bench) -> None:
     """The next attempt brings it."""
 
-    async def work(storage: Recorder) -> None:
+    async def work(storage: AuditedStorage) -> None:
         with pytest.raises(Exists):
             await storage.apply([user("ann"), user("ann")])
         assert await bench.rows() == [] and bench.logged == []
@@ -322,15 +330,15 @@ async def test_a_write_that_fails_leaves_no_line(bench: Bench) -> None:
 async def test_what_is_done_aside_has_no_line_but_may_tell(bench: Bench) -> None:
     """A hash that is renewed while a login is still being checked is not the login."""
 
-    async def check(storage: Recorder) -> None:
+    async def check(storage: AuditedStorage) -> None:
         tell(subject="ann")
         await storage.apply([user("x")])
 
-    async def find_out(storage: Recorder) -> None:
+    async def find_out(storage: AuditedStorage) -> None:
         await check(storage)
         await carry(Line(NOW_MS, "other"), storage.apply([user("thief")]))
 
-    async def work(storage: Recorder) -> None:
+    async def work(storage: AuditedStorage) -> None:
         await asyncio.create_task(find_out(storage), context=aside())
         assert [row["kind"] for row in await bench.rows()] == ["other"]
         await storage.apply([Insert(Table.SETTINGS, {"name": "n", "value": 1})])
@@ -340,9 +348,9 @@ async def test_what_is_done_aside_has_no_line_but_may_tell(bench: Bench) -> None
 
 async def test_a_line_does_not_get_to_others(bench: Bench) -> None:
     """Neither after the action nor beside it, nor when nothing is recorded."""
-    recorder = Recorder(bench.storage)
+    recorder = AuditedStorage(bench.storage)
 
-    async def work(storage: Recorder) -> None:
+    async def work(storage: AuditedStorage) -> None:
         await storage.apply([user("ann")])
 
     await asyncio.gather(
@@ -351,7 +359,7 @@ async def test_a_line_does_not_get_to_others(bench: Bench) -> None:
     )
     tell(reason="nobody listens")
     await recorder.apply([user("after")])
-    is_off = Recorder(bench.storage, is_on=False)
+    is_off = AuditedStorage(bench.storage, is_on=False)
     await carry(Line(NOW_MS, "work"), is_off.apply([user("off")]))
     assert [row["subject"] for row in await bench.rows()] == ["ann"]
 
@@ -392,7 +400,7 @@ def test_a_search_finds_what_a_look_at_each_event_finds(
         storage = SqliteStorage(":memory:", clock_ms=lambda: 0)
         await storage.open()
         await storage.apply([Insert(Table.AUDIT, event.row()) for event in events])
-        trail = Trail(storage, clock_ms=lambda: 0)
+        trail = AuditLog(storage, clock_ms=lambda: 0)
         try:
             return await trail.search(Wanted(where, since, until), start=start, size=size)
         finally:

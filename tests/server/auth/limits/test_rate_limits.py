@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from protocol.errors import ApiError
-from server.auth.limits.rate_limits import MessageBudget, RequestLimits, SharedWindow
+from server.auth.limits.rate_limits import MessageBudget, RateLimits, SharedWindow
 from server.config.model import Config
 from tests.support.errors import told
 from tests.support.server import (
@@ -432,7 +432,7 @@ async def test_logins_on_one_socket(clock: Clock) -> None:
 def test_windows_are_whole_seconds() -> None:
     """docs/api/security.md#rate-limits: global frames of a second, not sliding ones."""
     clock = Clock(10.9)
-    limits = RequestLimits(logins_per_second=0, clock_s=clock)
+    limits = RateLimits(logins_per_second=0, clock_s=clock)
 
     def ask(kuid: str, name: str = "auth:getCurrentUser") -> None:
         limits.check(name, kuid, rate_limit=2, is_anonymous=False, connection=None)

@@ -16,8 +16,8 @@ from server.auth.limits.throttle import (
     FORGIVE_S,
     NETWORK_FACTORS,
     Attempt,
+    LoginThrottle,
     Slowed,
-    Throttle,
 )
 from server.core.addresses import address_key
 
@@ -38,7 +38,7 @@ class Clock:
 
 
 async def retry_after(
-    throttle: Throttle, account: str | None = ALICE, address: str = "", device: str = ""
+    throttle: LoginThrottle, account: str | None = ALICE, address: str = "", device: str = ""
 ) -> int:
     """Give how long an attempt would have to wait, 0 if it may begin; it is given up."""
     try:
@@ -51,13 +51,13 @@ async def retry_after(
 
 
 async def fail(
-    throttle: Throttle, account: str | None = ALICE, address: str = "", device: str = ""
+    throttle: LoginThrottle, account: str | None = ALICE, address: str = "", device: str = ""
 ) -> list[Slowed]:
     """Make an attempt that fails."""
     return (await throttle.begin(account, address, device=device)).failed()
 
 
-async def guess(throttle: Throttle, account: str, address: str, device: str = "") -> bool:
+async def guess(throttle: LoginThrottle, account: str, address: str, device: str = "") -> bool:
     """Guess a password wrongly; tell whether it was looked at."""
     try:
         await fail(throttle, account, address, device)
@@ -69,7 +69,7 @@ async def guess(throttle: Throttle, account: str, address: str, device: str = ""
 async def test_waits_double() -> None:
     """1 s after the last allowed failure, twice as much after each further one, up to a bound."""
     clock = Clock()
-    throttle = Throttle(3, clock_s=clock)
+    throttle = LoginThrottle(3, clock_s=clock)
     for _ in range(2):
         await fail(throttle)
         assert await retry_after(throttle) == 0
@@ -90,7 +90,7 @@ async def test_refused_attempts_do_not_count() -> None:
     """A client that is refused learns nothing, and makes nothing worse for the account (security
     check A5)."""
     clock = Clock()
-    throttle = Throttle(1, clock_s=clock)
+    throttle = LoginThrottle(1, clock_s=clock)
     await fail(throttle)
     for _ in range(50):
         assert await retry_after(throttle) == 1
@@ -102,7 +102,7 @@ async def test_throttle_polling_during_a_block_charges_the_address() -> None:
     """It is not free to ask again and again, and it ends: what an address must wait for is not
     counted once more (security check A5)."""
     clock = Clock()
-    throttle = Throttle(1, clock_s=clock)
+    throttle = LoginThrottle(1, clock_s=clock)
     await fail(throttle, address=HOME)
     for _ in range(NETWORK_FACTORS[0] - 1):
         assert await retry_after(throttle, "local\0other", HOME) == 0
@@ -118,7 +118,7 @@ async def test_throttle_polling_during_a_block_charges_the_address() -> None:
 async def test_throttle_account_blocked_from_one_address_is_open_from_others() -> None:
     """A stranger keeps the owner out of nothing but the stranger's own address (security checks A4
     and A5)."""
-    throttle = Throttle(3, clock_s=Clock())
+    throttle = LoginThrottle(3, clock_s=Clock())
     for number in range(3):
         begun = await fail(throttle, address=HOME)
         assert begun == ([Slowed.FROM_ADDRESS] if number == 2 else [])
@@ -129,7 +129,7 @@ async def test_throttle_account_blocked_from_one_address_is_open_from_others() -
 
 async def test_throttle_success_elsewhere_gives_a_guesser_no_new_guesses() -> None:
     """Neither at the guesser's address nor of the account in all (security check A6)."""
-    throttle = Throttle(2, clock_s=Clock())
+    throttle = LoginThrottle(2, clock_s=Clock())
     await fail(throttle, address=HOME)
     (await throttle.begin(ALICE, AWAY)).succeeded()
     await fail(throttle, address=HOME)
@@ -142,7 +142,7 @@ async def test_throttle_success_elsewhere_gives_a_guesser_no_new_guesses() -> No
 
 async def test_throttle_known_device_passes_the_waits_of_others() -> None:
     """Of the account and of the address, whoever has used them up (security check A5)."""
-    throttle = Throttle(2, clock_s=Clock())
+    throttle = LoginThrottle(2, clock_s=Clock())
     for number in range(2 * ACCOUNT_FACTOR):
         await fail(throttle, address=f"192.0.2.{number}")
     for number in range(2 * NETWORK_FACTORS[0]):
@@ -157,7 +157,7 @@ async def test_throttle_known_device_passes_the_waits_of_others() -> None:
 async def test_throttle_known_device_fails_as_often_as_an_address_may() -> None:
     """A stolen proof gives no more guesses than another address would: from wherever it is shown,
     and however many were stolen (security check A4)."""
-    throttle = Throttle(2, clock_s=Clock())
+    throttle = LoginThrottle(2, clock_s=Clock())
     assert await fail(throttle, ALICE, HOME, PHONE) == []
     (await throttle.begin(ALICE, HOME, device=PHONE)).succeeded()
     assert await fail(throttle, ALICE, HOME, PHONE) == []
@@ -174,7 +174,7 @@ async def test_throttle_known_device_fails_as_often_as_an_address_may() -> None:
 
 async def test_throttle_failures_of_a_known_device_count_for_its_address() -> None:
     """Known to many accounts, an address would guess on without end."""
-    throttle = Throttle(1, clock_s=Clock())
+    throttle = LoginThrottle(1, clock_s=Clock())
     for number in range(NETWORK_FACTORS[0]):
         await fail(throttle, f"local\0{number}", HOME, PHONE)
     assert await retry_after(throttle, "local\0other", HOME) == 1
@@ -184,7 +184,7 @@ async def test_throttle_many_ipv6_networks_of_one_site_are_limited() -> None:
     """Security check A6: 30,000 guesses on as many names, from 300 /64 of one /48 or one /56, where
     each /64 alone stays below its limit."""
     for bits, pattern in ((48, "2001:db8:1:{:x}00::1"), (56, "2001:db8:1:{:x}::1")):
-        throttle = Throttle(10, clock_s=Clock())
+        throttle = LoginThrottle(10, clock_s=Clock())
         places = [pattern.format(number % 256) for number in range(300)]
         looked_at = 0
         for number in range(30_000):
@@ -197,7 +197,7 @@ async def test_throttle_many_ipv6_networks_of_one_site_are_limited() -> None:
 async def test_throttle_names_of_one_entry_share_the_limit_of_an_account() -> None:
     """Security check A6: what a directory takes for one entry has no more guesses for its many
     names. Below that each name is throttled by itself: nothing tells that they are the same."""
-    throttle = Throttle(2, clock_s=Clock())
+    throttle = LoginThrottle(2, clock_s=Clock())
     names = [f"ldap\0name {number}" for number in range(5 * ACCOUNT_FACTOR)]
     for name in names[:3]:
         attempt = await throttle.begin(name, HOME)
@@ -220,7 +220,7 @@ async def test_throttle_names_of_one_entry_share_the_limit_of_an_account() -> No
 
 async def test_throttle_unlock_forgets_the_failures_of_an_account_everywhere() -> None:
     """Of every address and device, and of the entry; what addresses have failed stays."""
-    throttle = Throttle(1, clock_s=Clock())
+    throttle = LoginThrottle(1, clock_s=Clock())
     for number in range(ACCOUNT_FACTOR):
         attempt = await throttle.begin(ALICE, f"192.0.2.{number}")
         attempt.identify(ALICE, "local\0\0entry")
@@ -245,7 +245,7 @@ async def test_throttle_remembers_a_limited_number_of_entries_and_of_unlocked_ac
     """The oldest are forgotten."""
     for name in ("MOST_ENTRIES", "MOST_UNLOCKED"):
         monkeypatch.setattr(throttle_module, name, 3)
-    throttle = Throttle(1, clock_s=Clock())
+    throttle = LoginThrottle(1, clock_s=Clock())
     for number in range(5):
         throttle.count_entry(f"ldap\0{number}", "ldap\0\0entry")
         await fail(throttle, f"local\0{number}")
@@ -259,7 +259,7 @@ async def test_throttle_remembers_a_limited_number_of_entries_and_of_unlocked_ac
 async def test_a_success_clears_the_account_only() -> None:
     """One's own account is no way to go on guessing from an address (security check A6)."""
     clock = Clock()
-    throttle = Throttle(2, clock_s=clock)
+    throttle = LoginThrottle(2, clock_s=clock)
     await fail(throttle, address=HOME)
     (await throttle.begin(ALICE, HOME)).succeeded()
     await fail(throttle)
@@ -275,7 +275,7 @@ async def test_a_success_clears_the_account_only() -> None:
 
 async def test_many_addresses_on_one_account() -> None:
     """Security check A6: distributed guessing is limited by the account, at a higher limit."""
-    throttle = Throttle(5, clock_s=Clock())
+    throttle = LoginThrottle(5, clock_s=Clock())
     for number in range(5 * ACCOUNT_FACTOR):
         assert await retry_after(throttle, address="198.51.100.99") == 0
         await fail(throttle, address=f"198.51.100.{number}")
@@ -284,7 +284,7 @@ async def test_many_addresses_on_one_account() -> None:
 
 async def test_without_an_account_the_address_counts() -> None:
     """A strategy that names none, and the other way round a peer without an address."""
-    throttle = Throttle(1, clock_s=Clock())
+    throttle = LoginThrottle(1, clock_s=Clock())
     for _ in range(NETWORK_FACTORS[0]):
         await fail(throttle, None, HOME)
     assert await retry_after(throttle, None, HOME) == 1
@@ -295,7 +295,7 @@ async def test_without_an_account_the_address_counts() -> None:
 
 async def test_off() -> None:
     """`limits.failedLogins` 0."""
-    throttle = Throttle(0, clock_s=Clock())
+    throttle = LoginThrottle(0, clock_s=Clock())
     for _ in range(1000):
         await fail(throttle, address=HOME)
     assert await retry_after(throttle, address=HOME) == 0
@@ -304,7 +304,7 @@ async def test_off() -> None:
 
 async def test_parallel_attempts_do_not_slip_through() -> None:
     """Those in progress count as failed: of many at once no more begin than may fail."""
-    throttle = Throttle(4, clock_s=Clock())
+    throttle = LoginThrottle(4, clock_s=Clock())
     begun: list[Attempt] = []
     refused: list[int | None] = []
 
@@ -327,7 +327,7 @@ async def test_parallel_attempts_do_not_slip_through() -> None:
 
 async def test_parallel_attempts_that_succeed_take_turns() -> None:
     """A crowd that logs in to one account is not refused."""
-    throttle = Throttle(2, clock_s=Clock())
+    throttle = LoginThrottle(2, clock_s=Clock())
     in_progress = most = 0
 
     async def one() -> None:
@@ -347,7 +347,7 @@ async def test_parallel_attempts_that_succeed_take_turns() -> None:
 async def test_after_the_limit_one_attempt_at_a_time() -> None:
     """When the wait is over, a burst gets one guess, not all of them."""
     clock = Clock()
-    throttle = Throttle(2, clock_s=clock)
+    throttle = LoginThrottle(2, clock_s=clock)
     await fail(throttle)
     await fail(throttle)
     clock.now_s += 1
@@ -362,7 +362,7 @@ async def test_after_the_limit_one_attempt_at_a_time() -> None:
 
 async def test_what_waits_for_another_site_keeps_nobody_waiting() -> None:
     """X3: however many of them are in progress; what fails there counts, and slows both down."""
-    throttle = Throttle(1, clock_s=Clock())
+    throttle = LoginThrottle(1, clock_s=Clock())
     begun = [
         await throttle.begin(None, HOME, is_guess=False) for _ in range(3 * NETWORK_FACTORS[0])
     ]
@@ -380,7 +380,7 @@ async def test_what_waits_for_another_site_keeps_nobody_waiting() -> None:
 
 
 async def test_without_a_limit_other_sites_have_none() -> None:
-    throttle = Throttle(0, clock_s=Clock())
+    throttle = LoginThrottle(0, clock_s=Clock())
     for _ in range(NETWORK_FACTORS[0]):
         (await throttle.begin(None, HOME, is_guess=False)).failed()
     assert len(throttle) == 0
@@ -388,7 +388,7 @@ async def test_without_a_limit_other_sites_have_none() -> None:
 
 async def test_a_waiting_attempt_that_is_given_up_passes_its_turn_on() -> None:
     """Cancelled before or after its turn came: the next one goes on."""
-    throttle = Throttle(1, clock_s=Clock())
+    throttle = LoginThrottle(1, clock_s=Clock())
     first = await throttle.begin(ALICE, "")
     waiting = [asyncio.create_task(throttle.begin(ALICE, "")) for _ in range(3)]
     await settle()
@@ -404,7 +404,7 @@ async def test_a_waiting_attempt_that_is_given_up_passes_its_turn_on() -> None:
 
 async def test_an_attempt_ends_once() -> None:
     """The first end counts, so that a last `cancelled` is always safe."""
-    throttle = Throttle(1, clock_s=Clock())
+    throttle = LoginThrottle(1, clock_s=Clock())
     attempt = await throttle.begin(ALICE, "")
     attempt.failed()
     attempt.cancelled()
@@ -414,7 +414,7 @@ async def test_an_attempt_ends_once() -> None:
 
 async def test_an_address_that_must_wait_leaves_the_account_alone() -> None:
     """Counted on both or on neither."""
-    throttle = Throttle(1, clock_s=Clock())
+    throttle = LoginThrottle(1, clock_s=Clock())
     for _ in range(NETWORK_FACTORS[0]):
         await fail(throttle, None, HOME)
     assert await retry_after(throttle, ALICE, HOME) == 1
@@ -424,7 +424,7 @@ async def test_an_address_that_must_wait_leaves_the_account_alone() -> None:
 
 async def test_made_up_names_push_no_victim_out() -> None:
     """Memory is bounded, and a flood of names does not free an account that is slowed down."""
-    throttle = Throttle(2, clock_s=Clock(), most_counters=100)
+    throttle = LoginThrottle(2, clock_s=Clock(), most_counters=100)
     await fail(throttle)
     await fail(throttle)
     for number in range(1000):
@@ -436,7 +436,7 @@ async def test_made_up_names_push_no_victim_out() -> None:
 async def test_forgiven_counters_are_given_back() -> None:
     """Nothing is kept of those who failed long ago."""
     clock = Clock()
-    throttle = Throttle(2, clock_s=clock)
+    throttle = LoginThrottle(2, clock_s=clock)
     for number in range(50):
         await fail(throttle, f"local\0{number}")
     clock.now_s += FORGIVE_S
@@ -455,7 +455,7 @@ def test_nobody_is_locked_out_for_good(allowance: int, past: list[tuple[float, b
 
     async def check() -> None:
         clock = Clock()
-        throttle = Throttle(allowance, clock_s=clock)
+        throttle = LoginThrottle(allowance, clock_s=clock)
         for pause_s, fails in past:
             clock.now_s += pause_s
             before_s = await retry_after(throttle)
@@ -479,7 +479,7 @@ def test_waits_only_grow_with_failures(allowance: int, failures: int) -> None:
 
     async def check() -> None:
         clock = Clock()
-        throttle = Throttle(allowance, clock_s=clock)
+        throttle = LoginThrottle(allowance, clock_s=clock)
         waits = [0]
         started_s = clock.now_s
         for _ in range(failures):

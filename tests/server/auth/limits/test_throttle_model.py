@@ -4,7 +4,7 @@ can still log in (security checks A4, A5 and A6; NIST SP 800-63B §3.2.2)."""
 import pytest
 
 from protocol.errors import ApiError
-from server.auth.limits.throttle import ACCOUNT_FACTOR, FORGIVE_S, NETWORK_FACTORS, Throttle
+from server.auth.limits.throttle import ACCOUNT_FACTOR, FORGIVE_S, NETWORK_FACTORS, LoginThrottle
 from tests.server.auth.limits.test_throttle import ALICE, AWAY, PHONE, Clock
 
 DAY_S = 24 * 3600
@@ -17,7 +17,7 @@ OFFICE = "198.51.100.77"
 
 
 async def is_looked_at(
-    throttle: Throttle, address: str, device: str = "", *, is_right: bool = False
+    throttle: LoginThrottle, address: str, device: str = "", *, is_right: bool = False
 ) -> bool:
     """Try a password; tell whether it was looked at."""
     try:
@@ -37,7 +37,7 @@ async def test_throttle_a_day_of_guessing_lets_few_guesses_and_the_owner_through
     as long as the stranger has one address only. The stranger has the guesses of the limit, 100 of
     an account, those while waits double, and later one for each failure that is forgiven."""
     clock = Clock()
-    throttle = Throttle(FAILED_LOGINS, clock_s=clock)
+    throttle = LoginThrottle(FAILED_LOGINS, clock_s=clock)
     started_s, guessed, number = clock.now_s, 0, 0
     for minute in range(for_s // MINUTE_S):
         known = await is_looked_at(throttle, AWAY, PHONE, is_right=True)
@@ -56,7 +56,7 @@ async def test_throttle_a_day_of_guessing_lets_few_guesses_and_the_owner_through
 async def test_throttle_owner_at_the_address_of_a_stranger_logs_in_from_a_known_device() -> None:
     """Behind one proxy with the one who guesses, whose polling makes the whole address wait."""
     clock = Clock()
-    throttle = Throttle(FAILED_LOGINS, clock_s=clock)
+    throttle = LoginThrottle(FAILED_LOGINS, clock_s=clock)
     for second in range(SIX_HOURS_S):
         await is_looked_at(throttle, OFFICE)
         if second % MINUTE_S == 0:
@@ -69,7 +69,7 @@ async def test_throttle_owner_at_the_address_of_a_stranger_logs_in_from_a_known_
 async def test_throttle_stolen_proof_gives_as_few_guesses_as_an_address() -> None:
     """A day of guessing with the cookie of a device, from a thousand addresses."""
     clock = Clock()
-    throttle = Throttle(FAILED_LOGINS, clock_s=clock)
+    throttle = LoginThrottle(FAILED_LOGINS, clock_s=clock)
     guessed = 0
     for second in range(DAY_S):
         guessed += await is_looked_at(throttle, f"10.8.{second % 4}.{second % 250}", PHONE)
@@ -82,7 +82,7 @@ async def test_throttle_after_an_attack_an_unknown_device_is_let_in_within_the_l
 ):
     """Nothing lasts, and nothing needs an administrator (security check A5)."""
     clock = Clock()
-    throttle = Throttle(FAILED_LOGINS, clock_s=clock)
+    throttle = LoginThrottle(FAILED_LOGINS, clock_s=clock)
     for number in range(20_000):
         await is_looked_at(throttle, f"10.9.{number // 250 % 4}.{number % 250}")
         clock.now_s += 1
@@ -97,7 +97,7 @@ async def test_throttle_after_an_attack_an_unknown_device_is_let_in_within_the_l
 async def test_throttle_one_password_on_many_accounts_for_a_day_is_limited() -> None:
     """Security check A6: from one address, a new name each time."""
     clock = Clock()
-    throttle = Throttle(FAILED_LOGINS, clock_s=clock)
+    throttle = LoginThrottle(FAILED_LOGINS, clock_s=clock)
     guessed = 0
     for second in range(DAY_S):
         try:

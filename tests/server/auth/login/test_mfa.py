@@ -14,7 +14,7 @@ from server.auth.strategies.base import (
     Authenticated,
     Challenge,
     LoginAttempt,
-    Newcomer,
+    NewUser,
     Outcome,
     Parts,
     Proof,
@@ -416,7 +416,7 @@ class Word(Desk):
 
     async def verify(self, attempt: LoginAttempt) -> Outcome:
         if attempt.args.get("name"):
-            return Newcomer("new", {"name": "new"}, ("default",))
+            return NewUser("new", {"name": "new"}, ("default",))
         return Authenticated("ann", self.guards)
 
     async def second_factor(self, kuid: str, state: str) -> Challenge | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from server.auth.limits.throttle import Throttle
+from server.auth.limits.throttle import LoginThrottle
 from server.core.limit_counters import Limit
 from tests.server.auth.audit.test_events import events
 from tests.server.auth.limits.test_rate_limits import TOO_MANY_LOGINS, limited
@@ -102,7 +102,7 @@ async def test_refused_logins_are_counted_in_the_metrics(server: Running) -> Non
 async def test_unlock_user_counts_for_every_strategy_and_factor(server: Running) -> None:
     """Whatever a user logs in with, or answers once logged in; a strategy that fails to say by
     which names it counts keeps none of the others locked."""
-    throttle: Throttle = server.app.services.logins._throttle
+    throttle: LoginThrottle = server.app.services.logins._throttle
     local = server.app.services.strategies.get("local")
 
     class Other:

@@ -11,7 +11,7 @@ import pytest
 
 from server.auth.passwords import foreign_hashes as foreignhashes
 from server.auth.passwords.foreign_hashes import verify
-from server.auth.passwords.hasher import Passwords
+from server.auth.passwords.hasher import PasswordHasher
 from server.storage.base import Update
 from server.storage.rows import Table
 from tests.support.server import PASSWORD, TRANSPORTS, Running
@@ -214,7 +214,7 @@ async def test_wrong_passwords_cost_a_hash_whatever_is_stored(
         return real(given, hashed)
 
     monkeypatch.setattr(bcrypt, "checkpw", check)
-    passwords = Passwords(cost=4, threads=1, queue=1)
+    passwords = PasswordHasher(cost=4, threads=1, queue=1)
     assert await passwords.verify("wrong", record) is False
     assert costs[-1:] == [b"$2b$04$"]
     passwords.close()

@@ -1,4 +1,4 @@
-"""What `Passwords` stores and accepts, and that nobody gets past its queue."""
+"""What `PasswordHasher` stores and accepts, and that nobody gets past its queue."""
 
 import asyncio
 import os
@@ -14,7 +14,7 @@ from server.auth.passwords import hasher as module
 from server.auth.passwords.hasher import (
     MOST_PASSWORD_BYTES,
     THREAD_NICENESS,
-    Passwords,
+    PasswordHasher,
     check_password,
 )
 from server.auth.passwords.work_owner import WorkOwner
@@ -25,7 +25,7 @@ COST = 4
 
 @pytest.fixture
 def passwords():
-    made = Passwords(cost=COST, threads=1, queue=8)
+    made = PasswordHasher(cost=COST, threads=1, queue=8)
     yield made
     made.close()
 
@@ -105,7 +105,7 @@ async def test_current_is_our_notation_at_our_cost(passwords):
 
 
 async def test_a_hash_of_another_cost_is_verified(passwords):
-    dearer = Passwords(cost=5, threads=1, queue=1)
+    dearer = PasswordHasher(cost=5, threads=1, queue=1)
     hashed = await dearer.hash("password")
     dearer.close()
     assert await passwords.verify("password", hashed)
@@ -173,7 +173,7 @@ def test_a_password_of_the_greatest_length_passes():
 
 async def test_a_full_queue_refuses_at_once_and_opens_again(held):
     """Security check X3: 503 before any hashing."""
-    passwords = Passwords(cost=COST, threads=1, queue=2)
+    passwords = PasswordHasher(cost=COST, threads=1, queue=2)
     waiting = [asyncio.create_task(passwords.verify("x", None)) for _ in range(3)]
     await asyncio.sleep(0)
     for call in (passwords.verify("x", None), passwords.hash("x")):
@@ -188,7 +188,7 @@ async def test_a_full_queue_refuses_at_once_and_opens_again(held):
 
 
 async def test_a_caller_that_gives_up_leaves_its_place_unless_hashing_has_begun(held):
-    passwords = Passwords(cost=COST, threads=1, queue=2)
+    passwords = PasswordHasher(cost=COST, threads=1, queue=2)
     first, second, third = (asyncio.create_task(passwords.verify("x", None)) for _ in range(3))
     await until(lambda: held.begun == 1)
     for task in (first, second):
@@ -209,7 +209,7 @@ async def test_a_queue_filled_by_one_client_serves_the_others_next(held):
     """Security check X3: one account or address never takes the whole queue, and the place of a
     client that fills it is given to one that has had less; all before any hashing."""
     order: list[str] = []
-    passwords = Passwords(cost=COST, threads=1, queue=5)
+    passwords = PasswordHasher(cost=COST, threads=1, queue=5)
 
     async def verify(account: str, address: str) -> None:
         await passwords.verify("x", None, owner=WorkOwner(account, address))
@@ -243,7 +243,7 @@ async def test_an_error_of_the_work_is_raised_and_frees_the_thread(passwords, mo
 
 
 async def test_close_cancels_callers_that_wait(held):
-    passwords = Passwords(cost=COST, threads=1, queue=2)
+    passwords = PasswordHasher(cost=COST, threads=1, queue=2)
     running, waiting = (asyncio.create_task(passwords.verify("x", None)) for _ in range(2))
     await until(lambda: held.begun == 1)
     passwords.close()
@@ -309,4 +309,4 @@ async def test_a_system_that_forbids_priorities_still_hashes(passwords, monkeypa
 @pytest.mark.parametrize("cost", [3, 17])
 def test_a_cost_out_of_bounds_is_refused(cost):
     with pytest.raises(LocalError):
-        Passwords(cost=cost, threads=1, queue=1)
+        PasswordHasher(cost=cost, threads=1, queue=1)

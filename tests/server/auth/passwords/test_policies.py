@@ -9,13 +9,13 @@ from dataclasses import replace
 import pytest
 
 from protocol.errors import ApiError
-from server.auth.passwords.hasher import Passwords
+from server.auth.passwords.hasher import PasswordHasher
 from server.auth.passwords.patterns import Matcher, Pattern, read_pattern
 from server.auth.passwords.policies import SETTING, Demands, Policies, read_policies
 from server.auth.strategies.local import Local
 from server.config.model import load
 from server.core.config_file import ConfigError
-from server.storage.base import Note, Noted, Put, Update
+from server.storage.base import EventKind, JournalEvent, Put, Update
 from server.storage.rows import Table
 from tests.support.errors import told
 from tests.support.server import PASSWORD, TRANSPORTS, Running, cheap_config, running
@@ -313,7 +313,7 @@ async def test_roles_that_change_change_whom_a_policy_is_for() -> None:
         profile = await storage.get(Table.PROFILES, id="admin")
         profile["body"]["policies"].append({"roleId": "watched"})
         role = {"id": "watched", "body": {"controllers": {}}, "info": {}}
-        noted = Note(Noted.RIGHTS, "admin")
+        noted = JournalEvent(EventKind.RIGHTS, "admin")
         await storage.apply([Put(Table.ROLES, role), Put(Table.PROFILES, profile), noted])
         assert (await change(server, "query", token, password="third"))["status"] == 400
 
@@ -332,17 +332,17 @@ async def test_whoever_knows_a_password_of_before_gets_no_reset_token(
     )
     services.strategies.register("local", expiring)
     await age(server, "admin", 2 * DAY_MS)
-    verify = Passwords.verify
+    verify = PasswordHasher.verify
 
     async def verify_and_change(
-        passwords: Passwords, password: str, stored: object, **owner: object
+        passwords: PasswordHasher, password: str, stored: object, **owner: object
     ) -> bool:
         is_same = await verify(passwords, password, stored, **owner)
         prepared = await local.update({"password": "second"}, "admin", "admin")
         await services.storage.apply(prepared.changes)
         return is_same
 
-    monkeypatch.setattr(Passwords, "verify", verify_and_change)
+    monkeypatch.setattr(PasswordHasher, "verify", verify_and_change)
     answer = await log_in(server, "query", "admin")
     assert told(answer, "id", "status") == {"id": "plugin.strategy.missing_user", "status": 401}
     assert "resetToken" not in answer["error"]

@@ -15,7 +15,7 @@ from server.auth.search.parser import parse_query
 from server.auth.search.terms import MOST_PARTS
 from server.auth.sessions.api_keys import MOST_DESCRIPTION_CHARACTERS, MOST_KEYS, ApiKeys
 from server.auth.sessions.keyring import Signing, open_keyring
-from server.storage.base import Entry, Insert, Noted, Put
+from server.storage.base import Entry, EventKind, Insert, Put
 from server.storage.query import Everything
 from server.storage.rows import Table
 from server.storage.sqlite.storage import SqliteStorage
@@ -515,7 +515,7 @@ async def test_deleting_tells_the_journal(bench: Bench) -> None:
     bench.noted.clear()
     await bench.keys.delete("ann", "k")
     assert [(entry.noted, entry.subject) for entry in bench.noted] == [
-        (Noted.API_KEY, made["_source"]["fingerprint"])
+        (EventKind.API_KEY, made["_source"]["fingerprint"])
     ]
 
 

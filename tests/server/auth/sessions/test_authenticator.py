@@ -10,7 +10,7 @@ import jwt
 import pytest
 
 from protocol.errors import ApiError
-from server.auth.login.flow import LoggedIn, Visit
+from server.auth.login.flow import LoginSucceeded, Visit
 from server.auth.strategies.base import LoginAttempt
 from server.storage.base import Delete, Insert
 from server.storage.rows import Table
@@ -283,7 +283,7 @@ async def test_a_login_does_not_outlive_the_password_it_showed(server: Running) 
     services = server.app.services
     shown = LoginAttempt({"username": "admin", "password": PASSWORD})
     found = await services.logins.attempt("local", shown, Visit("", {}))
-    assert isinstance(found, LoggedIn)
+    assert isinstance(found, LoginSucceeded)
     changed = await server.call(
         "query",
         "auth:updateMyCredentials",

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.auth.sessions.expiry_calendar import Calendar
+from server.auth.sessions.expiry_calendar import ExpirySchedule
 
 MOMENTS = st.one_of(st.integers(0, 400), st.just(float("inf")))
 HASHES = st.integers(0, 5).map(lambda number: bytes([number]))
@@ -12,7 +12,7 @@ HASHES = st.integers(0, 5).map(lambda number: bytes([number]))
 @given(st.lists(st.tuples(st.sampled_from(["enter", "leave", "due"]), HASHES, MOMENTS)))
 def test_what_is_due_is_what_a_list_says(steps: list[tuple[str, bytes, float]]) -> None:
     """Entered once, taken once, never early, never lost."""
-    calendar, naive, now_ms = Calendar(), dict[bytes, float](), 0.0
+    calendar, naive, now_ms = ExpirySchedule(), dict[bytes, float](), 0.0
     for step, token_hash, moment in steps:
         if step == "enter" and token_hash not in naive:
             naive[token_hash] = moment
@@ -29,7 +29,7 @@ def test_what_is_due_is_what_a_list_says(steps: list[tuple[str, bytes, float]]) 
 
 
 def test_what_ends_otherwise_leaves_nothing_behind() -> None:
-    calendar = Calendar()
+    calendar = ExpirySchedule()
     for number in range(10_000):
         calendar.enter(number.to_bytes(2), 1000.0 * number)
     for number in range(10_000):

@@ -8,9 +8,9 @@ import pytest
 
 from server.auth.access.permissions import Rights
 from server.auth.identity.user import User
-from server.auth.sessions.expiry_push import Links
+from server.auth.sessions.expiry_push import ExpiryNotifier
 from server.auth.sessions.principal import Caller, Person, TokenKind
-from server.storage.base import Entry, Noted
+from server.storage.base import Entry, EventKind
 from tests.support.server import (
     PASSWORD,
     Running,
@@ -200,7 +200,7 @@ async def test_links_cost_no_timers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "call_at", lambda *args, **kwargs: timers.append(args))
     monkeypatch.setattr(loop, "call_later", lambda *args, **kwargs: timers.append(args))
     now = [0]
-    links = Links("node", clock_ms=lambda: now[0], warn_before_ms=500)
+    links = ExpiryNotifier("node", clock_ms=lambda: now[0], warn_before_ms=500)
     sockets = [FakeSocket() for _ in range(100_000)]
     for number, opened in enumerate(sockets):
         links.link(opened, make_caller(number, 1000 + number))
@@ -224,7 +224,7 @@ async def test_a_socket_that_fails_silences_nobody_else() -> None:
     failures: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, what: failures.append(what))
     now = [0]
-    links = Links("node", clock_ms=lambda: now[0])
+    links = ExpiryNotifier("node", clock_ms=lambda: now[0])
     for round_ in (1, 2):
         sockets = [Broken(), *(FakeSocket() for _ in range(30))]
         for opened in sockets:
@@ -238,7 +238,7 @@ async def test_a_socket_that_fails_silences_nobody_else() -> None:
 async def test_many_links_come_and_go_without_a_trace() -> None:
     """Issue 3: what is gone is forgotten."""
     now = [0]
-    links = Links("node", clock_ms=lambda: now[0])
+    links = ExpiryNotifier("node", clock_ms=lambda: now[0])
     sockets = [FakeSocket() for _ in range(20_000)]
     for number, opened in enumerate(sockets):
         links.link(opened, make_caller(number, 1000 + number % 10))
@@ -267,14 +267,14 @@ class Told(FakeSocket):
 async def test_others_have_their_turns_while_many_are_told(sessions: int) -> None:
     """Issue 3: however many sockets hear of an end, and of however many tokens, none of the loop's
     turns tells more than a few."""
-    links = Links("node", clock_ms=lambda: 0)
+    links = ExpiryNotifier("node", clock_ms=lambda: 0)
     person = make_caller(0, float("inf")).person
     sockets = [Told() for _ in range(1000)]
     for number, opened in enumerate(sockets):
         token_hash = (number % sessions).to_bytes(32)
         links.link(opened, Caller(person, TokenKind.SESSION, token_hash=token_hash))
     Told.turns, Told.turn = {}, 0
-    links.notice([Entry(1, Noted.SESSIONS, person.kuid)])
+    links.notice([Entry(1, EventKind.SESSIONS, person.kuid)])
     while sum(Told.turns.values()) < len(sockets):
         await asyncio.sleep(0)
         Told.turn += 1
@@ -286,23 +286,23 @@ async def test_others_have_their_turns_while_many_are_told(sessions: int) -> Non
 async def test_a_login_saves_no_socket_from_being_told() -> None:
     """docs/api/differences.md#tokenexpired: a login moves the sockets of the token before along,
     but not those of one that has ended and whose sockets are still to be told."""
-    links = Links("node", clock_ms=lambda: 0)
+    links = ExpiryNotifier("node", clock_ms=lambda: 0)
     person = make_caller(0, float("inf")).person
     sockets = [FakeSocket() for _ in range(100)]
     for opened in sockets:
         links.link(opened, Caller(person, TokenKind.SESSION, token_hash=b"old"))
-    links.notice([Entry(1, Noted.SESSIONS, person.kuid)])
+    links.notice([Entry(1, EventKind.SESSIONS, person.kuid)])
     links.link_login(sockets[0], person.kuid, b"new", 1000)
     await until(lambda: all(opened.told for opened in sockets[1:]))
     assert [opened.linked for opened in sockets] == [b"new"] + [b""] * 99
-    links.notice([Entry(2, Noted.SESSIONS, person.kuid)])
+    links.notice([Entry(2, EventKind.SESSIONS, person.kuid)])
     await until(lambda: sockets[0].told == 1)
 
 
 async def test_a_login_moves_no_socket_of_a_token_that_is_over() -> None:
     """By the clock, though nobody has looked at it since: the others are told."""
     now = [0]
-    links = Links("node", clock_ms=lambda: now[0])
+    links = ExpiryNotifier("node", clock_ms=lambda: now[0])
     caller = make_caller(1, 1000)
     first, second = FakeSocket(), FakeSocket()
     links.link(first, caller)
@@ -316,12 +316,12 @@ async def test_a_login_moves_no_socket_of_a_token_that_is_over() -> None:
 
 async def test_a_socket_that_uses_another_token_by_then_is_not_told() -> None:
     """Of two programs behind one socket, or after a new login: that of its token has not ended."""
-    links = Links("node", clock_ms=lambda: 0, warn_before_ms=500)
+    links = ExpiryNotifier("node", clock_ms=lambda: 0, warn_before_ms=500)
     old, new = make_caller(1, 500), make_caller(2, float("inf"))
     sockets = [FakeSocket() for _ in range(100)]
     for begin in (
         links.tick,  # a warning
-        lambda: links.notice([Entry(1, Noted.SESSION, old.token_hash.hex())]),
+        lambda: links.notice([Entry(1, EventKind.SESSION, old.token_hash.hex())]),
     ):
         for opened in sockets:
             opened.told = 0
@@ -337,18 +337,18 @@ async def test_a_socket_that_uses_another_token_by_then_is_not_told() -> None:
         assert {opened.linked for opened in late} == {new.token_hash}
 
 
-@pytest.mark.parametrize("noted", [Noted.SESSION, Noted.SESSIONS, Noted.API_KEY])
-async def test_keys_outlive_sessions(noted: Noted) -> None:
+@pytest.mark.parametrize("noted", [EventKind.SESSION, EventKind.SESSIONS, EventKind.API_KEY])
+async def test_keys_outlive_sessions(noted: EventKind) -> None:
     """docs/api/auth.md#logout: the end of all sessions ends no API key; each ends by its own
     entry."""
-    links = Links("node", clock_ms=lambda: 0)
+    links = ExpiryNotifier("node", clock_ms=lambda: 0)
     person = make_caller(0, float("inf")).person
     kinds = {b"session": TokenKind.SESSION, b"key": TokenKind.API_KEY}
     sockets = {token_hash: FakeSocket() for token_hash in kinds}
     for token_hash, kind in kinds.items():
         links.link(sockets[token_hash], Caller(person, kind, token_hash=token_hash))
-    ended = b"key" if noted is Noted.API_KEY else b"session"
-    subject = person.kuid if noted is Noted.SESSIONS else ended.hex()
+    ended = b"key" if noted is EventKind.API_KEY else b"session"
+    subject = person.kuid if noted is EventKind.SESSIONS else ended.hex()
     links.notice([Entry(1, noted, subject)])
     await until(lambda: sockets[ended].told == 1)
     assert [token_hash for token_hash, opened in sockets.items() if opened.linked] == [
@@ -359,12 +359,12 @@ async def test_keys_outlive_sessions(noted: Noted) -> None:
 @pytest.mark.parametrize("count", [1, 200])
 async def test_one_token_on_many_sockets(count: int) -> None:
     """All are told, a bounded number in each turn."""
-    links = Links("node", clock_ms=lambda: 0)
+    links = ExpiryNotifier("node", clock_ms=lambda: 0)
     caller = make_caller(1, float("inf"))
     sockets = [FakeSocket() for _ in range(count)]
     for opened in sockets:
         links.link(opened, caller)
-    links.notice([Entry(1, Noted.SESSION, caller.token_hash.hex())])
+    links.notice([Entry(1, EventKind.SESSION, caller.token_hash.hex())])
     await until(lambda: all(opened.told for opened in sockets))
     assert {opened.told for opened in sockets} == {1}
 

@@ -9,7 +9,7 @@ import pytest
 from protocol.errors import LocalError
 from server.auth.sessions import keyring as keyrings_module
 from server.auth.sessions.keyring import Keyring, Signing, add_key, open_keyring, read_keys
-from server.storage.base import Entry, Insert, Note, Noted, Unavailable
+from server.storage.base import Entry, EventKind, Insert, JournalEvent, Unavailable
 from server.storage.rows import Row, Table, Value
 from server.storage.sqlite.storage import SqliteStorage
 from tests.support.keyrings import (
@@ -146,7 +146,7 @@ async def test_a_key_in_doubt_comes_back() -> None:
     """An entry about a key that is not retired after all, as a server meets it that starts late."""
     async with opened() as storage, following(storage, Signing()) as keyring:
         token = keyring.sign(CLAIMS)
-        await storage.apply([Note(Noted.SIGNING_KEYS, str(kid_of(token)))])
+        await storage.apply([JournalEvent(EventKind.SIGNING_KEYS, str(kid_of(token)))])
         assert keyring.read(token) is None
         await until(lambda: keyring.read(token) == CLAIMS)
 
@@ -169,9 +169,11 @@ async def test_only_key_entries_matter() -> None:
         keyring = await ring(storage, "HS256")
         token = keyring.sign(CLAIMS)
         kid = str(kid_of(token))
-        assert not keyring.notice([Entry(1, Noted.USER, kid), Entry(2, Noted.SIGNING_KEYS, "new")])
+        assert not keyring.notice(
+            [Entry(1, EventKind.USER, kid), Entry(2, EventKind.SIGNING_KEYS, "new")]
+        )
         assert keyring.read(token) == CLAIMS
-        assert keyring.notice([Entry(3, Noted.SIGNING_KEYS, kid)])
+        assert keyring.notice([Entry(3, EventKind.SIGNING_KEYS, kid)])
 
 
 class Slow(SqliteStorage):

@@ -12,7 +12,7 @@ import pytest
 from protocol.errors import ApiError
 from server.app.build import reset_ttl_ms
 from server.auth.sessions.one_time import Resets
-from server.storage.base import Insert, Note, Noted, Update
+from server.storage.base import EventKind, Insert, JournalEvent, Update
 from server.storage.rows import Table
 from tests.support.errors import told
 from tests.support.failing_storage import fail_at
@@ -202,7 +202,10 @@ async def test_a_disabled_user_resets_nothing(
     apart; nor is he told whether a password was his. The token is as good as before once he is
     enabled."""
     storage = demanding.app.services.storage
-    disabled = [Update(Table.USERS, {"kuid": "user"}, {"disabled": 1}), Note(Noted.USER, "user")]
+    disabled = [
+        Update(Table.USERS, {"kuid": "user"}, {"disabled": 1}),
+        JournalEvent(EventKind.USER, "user"),
+    ]
     await storage.apply(disabled)
     token = await issue(demanding, transport)
     before = await stored(demanding)
@@ -256,7 +259,7 @@ async def test_a_reset_ends_the_sessions(open_server: Running, transport: str) -
         answer = await open_server.call(transport, "auth:getCurrentUser", token=token)
         assert answer["status"] == status
     noted = {(entry.noted, entry.subject) for entry in seen}
-    assert {(Noted.SESSIONS, "user"), (Noted.USER, "user")} <= noted
+    assert {(EventKind.SESSIONS, "user"), (EventKind.USER, "user")} <= noted
 
 
 FOREIGN = ["x", "x" * 43, "x" * 10_000, "é", "a\0b"]

@@ -9,7 +9,7 @@ import pytest
 
 from protocol.errors import ApiError
 from server.auth.sessions.sessions import MOST_LISTED, Sessions
-from server.storage.base import Entry, Insert, Noted, Update
+from server.storage.base import Entry, EventKind, Insert, Update
 from server.storage.rows import Row, Table
 from server.storage.sqlite.storage import SqliteStorage
 from tests.support.errors import told
@@ -333,7 +333,7 @@ async def test_a_session_ends_with_its_whole_chain(bench: Bench) -> None:
         await bench.sessions.end("ann", asked)
         assert await bench.stored() & {"old", "new", other["id"]} == {other["id"]}
         assert {(entry.noted, entry.subject) for entry in bench.noted} == {
-            (Noted.SESSION, row["token_hash"].hex()) for row in (old, new)
+            (EventKind.SESSION, row["token_hash"].hex()) for row in (old, new)
         }
 
 

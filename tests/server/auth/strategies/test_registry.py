@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from server.auth.strategies.base import Authenticated, Parts
-from server.storage.base import Entry, Noted
+from server.storage.base import Entry, EventKind
 from server.storage.rows import Table
 from tests.sample_strategy import badges, detours
 from tests.support.errors import told
@@ -66,7 +66,7 @@ async def test_they_come_and_go(server: Running, transport: str) -> None:
     assert told(gone) == UNKNOWN
     await services.strategies.add("badge", badge)
     assert await shown(server, transport, token) == ["local", "badge"]
-    noted = [entry.subject for entry in entries if entry.noted is Noted.STRATEGY]
+    noted = [entry.subject for entry in entries if entry.noted is EventKind.STRATEGY]
     assert noted == ["badge"] * 3
 
 

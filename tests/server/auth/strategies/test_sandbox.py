@@ -18,7 +18,7 @@ from server.auth.strategies.base import (
     Redirect,
     Refused,
 )
-from server.auth.strategies.sandbox import MOST_CALLS, Guarded
+from server.auth.strategies.sandbox import MOST_CALLS, SandboxedStrategy
 from server.storage.base import Storage, Unavailable
 from server.storage.rows import Table
 from tests.support.errors import told
@@ -241,7 +241,7 @@ async def test_who_one_is_does_not_depend_on_it(
         answer = await patient.call(transport, WHO, token=token)
         assert answer["result"]["strategies"] == ["local"]
     badge = services.strategies.get("badge")
-    assert isinstance(badge, Guarded)
+    assert isinstance(badge, SandboxedStrategy)
     badge._strategy.exists = always  # type: ignore[method-assign]
     answer = await patient.call(transport, WHO, token=token)
     assert answer["result"]["strategies"] == ["local", "badge"]
@@ -318,7 +318,7 @@ async def test_so_many_calls_at_once_are_too_many() -> None:
             await going.wait()
             return Refused("late")
 
-    guarded = Guarded("slow", Slow(None), timeout_s=20)  # type: ignore[arg-type]
+    guarded = SandboxedStrategy("slow", Slow(None), timeout_s=20)  # type: ignore[arg-type]
     calls = [asyncio.create_task(guarded.verify(LoginAttempt())) for _ in range(MOST_CALLS)]
     await asyncio.sleep(0)
     with pytest.raises(ApiError) as refused:
@@ -341,7 +341,7 @@ async def test_who_waits_no_more_stops_the_call() -> None:
                 stopped.set()
             return Refused("never")
 
-    guarded = Guarded("slow", Slow(None), timeout_s=20)  # type: ignore[arg-type]
+    guarded = SandboxedStrategy("slow", Slow(None), timeout_s=20)  # type: ignore[arg-type]
     login = asyncio.create_task(guarded.verify(LoginAttempt()))
     async with deadline():
         await begun.wait()

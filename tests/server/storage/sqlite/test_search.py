@@ -28,8 +28,8 @@ from server.storage.base import (
     Exists,
     Insert,
     InsertAll,
+    RemoveProfile,
     Storage,
-    Unassign,
     Unavailable,
     Written,
 )
@@ -313,7 +313,7 @@ async def test_users_of_one_profile_are_counted_as_they_come_and_go() -> None:
         assert await totals() == [8, 4, 0]
         await storage.apply([DeleteAll(Table.USER_PROFILES, {"kuid": "u0"})])
         assert await totals() == [7, 3, 0]
-        await storage.apply([Unassign("b", instead="a", most=9)])
+        await storage.apply([RemoveProfile("b", instead="a", most=9)])
         assert await totals() == [8, 0, 0]
         for size in (0, 1, 8, 9):
             assert (await storage.search(found_by("a", size))).total == 8

@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from protocol.errors import LocalError
-from server.storage.base import DeleteAll, Entry, Insert, Note, Noted, Put, Unavailable
+from server.storage.base import DeleteAll, Entry, EventKind, Insert, JournalEvent, Put, Unavailable
 from server.storage.rows import Row, Table
 from server.storage.sqlite import threads as sqlite_threads
 from server.storage.sqlite.connections import FilePlace
@@ -35,7 +35,7 @@ from server.storage.sqlite.migrations import (
 )
 from server.storage.sqlite.statements import find_any_of, find_latest, write_steps
 from server.storage.sqlite.storage import SqliteStorage
-from server.storage.sqlite.threads import Job, Lane
+from server.storage.sqlite.threads import Job, WorkerThread
 from server.storage.tables import SHAPES, Kind
 from tests.support.waiting import in_time
 
@@ -453,7 +453,7 @@ async def test_a_full_disk_is_unavailable_until_there_is_room(
     with pytest.raises(Unavailable):
         for number in range(100):
             name = f"{number:03}"
-            await storage.apply([setting(name, "x" * 10_000), Note(Noted.USER, name)])
+            await storage.apply([setting(name, "x" * 10_000), JournalEvent(EventKind.USER, name)])
             stored.append(name)
     assert 0 < len(stored) < 100
     assert await names(storage) == stored == [entry.subject for entry in heard]
@@ -577,7 +577,7 @@ def test_a_thread_whose_loop_is_gone_lets_go_and_ends() -> None:
         return ()
 
     async def leave() -> None:
-        lane = Lane("abandoned", work, lambda entries: None, ended.set)
+        lane = WorkerThread("abandoned", work, lambda entries: None, ended.set)
         asking = asyncio.create_task(lane.ask("something"))
         assert await asyncio.to_thread(started.wait, DEADLINE_S)
         assert not asking.done()
@@ -593,14 +593,14 @@ def test_a_thread_whose_loop_is_gone_lets_go_and_ends() -> None:
 async def test_old_entries_are_pruned_and_their_numbers_never_return(path: Path) -> None:
     old = make(path, clock_ms=1_000)
     await old.open()
-    await old.apply([Note(Noted.USER, str(number)) for number in range(10)])
+    await old.apply([JournalEvent(EventKind.USER, str(number)) for number in range(10)])
     await old.close()
     storage = make(path, clock_ms=1_001 + KEEP_MS)
     await storage.open()
     heard: list[Entry] = []
     storage.follow(heard.extend)
     for number in range(5):
-        await storage.apply([Note(Noted.USER, f"new {number}")])
+        await storage.apply([JournalEvent(EventKind.USER, f"new {number}")])
     await storage.close()
     assert [entry.sequence for entry in heard] == [11, 12, 13, 14, 15]
     assert run(path, "SELECT min(sequence), count(*) FROM journal") == [(11, 5)]
@@ -610,7 +610,7 @@ async def test_young_entries_are_kept(path: Path) -> None:
     for clock_ms in (1_000, 1_000 + KEEP_MS):
         storage = make(path, clock_ms)
         await storage.open()
-        await storage.apply([Note(Noted.USER, "ann")])
+        await storage.apply([JournalEvent(EventKind.USER, "ann")])
         await storage.close()
     assert run(path, "SELECT count(*) FROM journal") == [(2,)]
 
@@ -622,8 +622,11 @@ async def test_journal_entry_of_an_unknown_kind_is_delivered_as_lost(
     heard: list[Entry] = []
     storage.follow(heard.extend)
     run(path, "INSERT INTO journal (noted, subject, at) VALUES ('comet', 'x', 1000)")
-    await storage.apply([Note(Noted.USER, "ann")])
-    assert [(entry.sequence, entry.noted) for entry in heard] == [(1, Noted.LOST), (2, Noted.USER)]
+    await storage.apply([JournalEvent(EventKind.USER, "ann")])
+    assert [(entry.sequence, entry.noted) for entry in heard] == [
+        (1, EventKind.LOST),
+        (2, EventKind.USER),
+    ]
 
 
 @pytest.mark.parametrize("left", [0, 1])
@@ -641,7 +644,7 @@ async def test_journal_entries_that_were_pruned_are_delivered_as_lost(
         connection.execute("DELETE FROM journal WHERE sequence <= ?", (3 - left,))
     connection.close()
     await storage.catch_up()
-    assert [entry.noted for entry in heard] == [Noted.LOST, Noted.USER][: 1 + left]
+    assert [entry.noted for entry in heard] == [EventKind.LOST, EventKind.USER][: 1 + left]
     assert heard[-1].sequence == 3
 
 
@@ -683,7 +686,7 @@ async def test_after_a_fault_what_others_wrote_is_heard(storage: SqliteStorage, 
         logging.getLogger("server.storage").removeHandler(warned)
     run(path, "INSERT INTO journal (noted, subject, at) VALUES ('user', 'ann', 1000)")
     entries = await in_time(heard.get())
-    assert entries == [Entry(1, Noted.USER, "ann")]
+    assert entries == [Entry(1, EventKind.USER, "ann")]
 
 
 # Other processes

@@ -15,7 +15,7 @@ import pytest
 from protocol.errors import LocalError
 from server.app.strategies import check
 from server.auth.identity.user import User
-from server.auth.login.flow import Logins
+from server.auth.login.flow import LoginFlow
 from server.auth.strategies.ldap.settings import LdapSettings
 from server.config.model import Config
 from server.core.config_file import shown_tree
@@ -426,15 +426,15 @@ async def test_credentials_removed_in_the_same_moment_give_no_token(
     """What an administrator takes away while a password is on its way lets nobody in."""
     admin, kuid = await server.create_admin(), await kuid_of(server)
     sessions = await server.app.services.storage.count(Table.SESSIONS)
-    find_user = Logins._find_user
+    find_user = LoginFlow._find_user
 
-    async def find_late(self: Logins, name: str, found: object) -> User:
+    async def find_late(self: LoginFlow, name: str, found: object) -> User:
         asked = {"token": admin, "strategy": "ldap", "_id": kuid}
         gone = await server.call("query", "security:deleteCredentials", **asked)
         assert gone["status"] == 200
         return await find_user(self, name, found)
 
-    monkeypatch.setattr(Logins, "_find_user", find_late)
+    monkeypatch.setattr(LoginFlow, "_find_user", find_late)
     assert told(await login(server)) == REFUSED
     assert await server.app.services.storage.count(Table.SESSIONS) == sessions
 

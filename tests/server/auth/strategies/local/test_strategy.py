@@ -5,7 +5,7 @@ import pytest
 
 from protocol.errors import ApiError, error
 from server.auth.passwords import hasher as passwords_module
-from server.auth.passwords.hasher import Passwords
+from server.auth.passwords.hasher import PasswordHasher
 from server.auth.passwords.work_owner import WorkOwner
 from server.auth.strategies.base import Authenticated, LoginAttempt, Refused
 from server.auth.strategies.local import Local
@@ -34,7 +34,7 @@ async def storage():
 
 @pytest.fixture
 def passwords():
-    made = Passwords(cost=4, threads=1, queue=8)
+    made = PasswordHasher(cost=4, threads=1, queue=8)
     yield made
     made.close()
 
@@ -160,7 +160,7 @@ async def test_a_huge_password_is_refused_before_hashing(local, monkeypatch):
 
 async def test_an_outdated_hash_is_renewed_at_login(local, storage, clock):
     """Security check P12."""
-    dearer = Passwords(cost=5, threads=1, queue=1)
+    dearer = PasswordHasher(cost=5, threads=1, queue=1)
     renewing = Local(storage, dearer, clock_ms=clock)
     before = await stored(storage, "alice")
     assert await log_in(renewing, "alice", "wrong") == Refused("wrong user or password")
@@ -177,7 +177,7 @@ async def test_an_outdated_hash_is_renewed_at_login(local, storage, clock):
     dearer.close()
 
 
-class Dearer(Passwords):
+class Dearer(PasswordHasher):
     """Finds every hash outdated; `during` runs while it makes the new one."""
 
     during = None
