@@ -123,7 +123,7 @@ class _Existing:
         another user."""
         same = self.named.get((new.strategy, new.id))
         if same is not None and same["kuid"] != kuid:
-            raise plain_error(412, "the username is already in use")
+            raise plain_error(412, "the username is taken")
         return same or self.owned.get((kuid, new.strategy))
 
     def check_profiles(self, profile_ids: Sequence[str]) -> None:

@@ -64,7 +64,7 @@ def test_an_operation() -> None:
     found = operations(document)
     user = found["get", "/users/{_id}"]
     assert (user["tags"], user["operationId"]) == (["security"], "security:getUser")
-    assert (user["summary"], user["description"]) == ("Give a user", "Give a user.")
+    assert (user["summary"], user["description"]) == ("Return a user", "Return a user.")
     assert user["parameters"] == [{"name": "_id", "in": "path", "required": True, "type": "string"}]
     assert {"200", "400", "401", "403", "404", "412", "413", "429", "503"} <= user[
         "responses"

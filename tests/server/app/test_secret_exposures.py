@@ -221,7 +221,7 @@ async def test_server_warns_of_a_restored_database_and_closes_its_log(tmp_path: 
     try:
         async with serving(data) as server:
             errors = await server.stop()
-        assert "has mode 0644: other users can reach the secrets in it" in errors
+        assert "has mode 0644: other users can access the secrets in it" in errors
         assert (tmp_path / "keys.db-wal").stat().st_mode & 0o777 == 0o644
         data.chmod(0o600)
         async with serving(data, "--set", "security.strict=true") as server:

@@ -543,7 +543,7 @@ async def test_an_interrupted_import_goes_on(tmp_path: Path, number: int) -> Non
     assert 0 < stored[0] < count and stored[0] == stored[1]
     if number == signal.SIGINT:
         assert process.returncode == 1 and b"Traceback" not in err
-        assert b"run the same command again" in err
+        assert b"run the same command to continue" in err
     process = await start_import(file, data)
     out, err = await in_time(process.communicate())
     assert process.returncode == 0, err

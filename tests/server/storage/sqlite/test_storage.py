@@ -182,7 +182,7 @@ async def test_a_newer_database_is_refused_naming_both_versions(path: Path) -> N
     newest = 1 + len(MIGRATIONS)
     assert run(path, "PRAGMA user_version") == [(newest,)]
     run(path, "PRAGMA user_version = 37")
-    await refuses_to_open(path, "version 37", f"only {newest}")
+    await refuses_to_open(path, "version 37", f"up to {newest}")
 
 
 async def test_a_path_that_can_not_be_is_refused(tmp_path: Path) -> None:

@@ -312,7 +312,7 @@ async def test_authorities_that_can_not_be_used(house: House, mistake: str) -> N
         config = house.config()
         tls = replace(config.server.tls, cert="", key="")
         config = replace(config, server=replace(config.server, tls=tls))
-        with pytest.raises(LocalError, match="server.tls.clientCa: expected server.tls.cert"):
+        with pytest.raises(LocalError, match="server.tls.clientCa: server.tls.cert is required"):
             async with running(config):
                 pass
         return
