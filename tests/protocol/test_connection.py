@@ -523,7 +523,7 @@ def test_close_codes(wire: bytes, code: int) -> None:
 
 
 def test_what_came_before_a_broken_frame_is_answered() -> None:
-    """Issue 5: valid ones ahead of a bad one first, then the Close, then nothing more."""
+    """Valid ones ahead of a bad one first, then the Close, then nothing more."""
     ask = b'{"controller":"a","action":"b","requestId":"%d"}'
     wire = frame(1, ask % 1) + frame(1, ask % 2) + frame(3, b"") + frame(1, ask % 3)
     for parts in ([wire], [wire[:9], wire[9:]]):

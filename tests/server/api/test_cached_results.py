@@ -550,7 +550,7 @@ async def test_many_sessions_end_at_once(monkeypatch: pytest.MonkeyPatch, is_rea
 
 
 async def test_sessions_are_forgotten_a_few_at_a_time() -> None:
-    """Issue 3: whoever ends thousands of sessions at once keeps nobody else waiting."""
+    """Whoever ends thousands of sessions at once keeps nobody else waiting."""
     async with new_world() as world:
         services = world.server.services
         tokens, user = services.tokens, await services.users.get("ann")

@@ -378,7 +378,7 @@ async def test_a_fault_of_ours_tells_nothing(
 
 
 async def test_a_store_that_is_gone(server: Running) -> None:
-    """docs/architecture.md; issue 2: a clear error on every transport, 503 and when to come
+    """docs/architecture.md: a clear error on every transport, 503 and when to come
     back."""
     await server.create_admin()
     await server.app.services.storage.close()

@@ -86,7 +86,7 @@ async def test_a_live_token_costs_nothing(server: Running, costs: Costs, transpo
 async def test_an_unknown_token_costs_one_look_up(
     server: Running, costs: Costs, transport: str
 ) -> None:
-    """Issue 3: one row by its key and one signature, then the token is live; its user is known."""
+    """One row by its key and one signature, then the token is live; its user is known."""
     first = await server.create_admin()
     token = await server.login("admin")
     await server.call(transport, "auth:getCurrentUser", token=first)
@@ -121,7 +121,7 @@ async def test_a_forged_token_costs_no_look_up(
 async def test_a_user_is_read_once_for_all_his_tokens(
     costs: Costs, transport: str, tmp_path: Path
 ) -> None:
-    """Issue 3: after a restart the first token reads its user and his rights, the others do not."""
+    """After a restart the first token reads its user and his rights, the others do not."""
     data = str(tmp_path / "manykeys.db")
     async with running(data=data) as server:
         tokens = [await server.create_admin(), await server.login("admin")]

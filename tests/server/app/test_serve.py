@@ -1,4 +1,4 @@
-"""The program itself: started, used, stopped and killed as a process (issue 2)."""
+"""The program itself: started, used, stopped and killed as a process."""
 
 import asyncio
 import json
@@ -86,7 +86,7 @@ async def login(http: Http, name: str = "admin", password: str = PASSWORD) -> st
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 async def test_sessions_survive_a_restart(tmp_path: Path, number: int, loop: str) -> None:
-    """Issue 2; exit code 0 after SIGTERM and SIGINT (docs/architecture.md), sockets closed with
+    """Exit code 0 after SIGTERM and SIGINT (docs/architecture.md), sockets closed with
     1001."""
     data = tmp_path / "keys.db"
     async with serving(data, "--loop", loop) as server:
@@ -217,7 +217,7 @@ async def run(command: str, *arguments: str) -> tuple[int | None, str, str]:
 async def test_mistakes_end_in_one_line(
     tmp_path: Path, options: tuple[str, ...], named: str
 ) -> None:
-    """docs/architecture.md, issue 2: exit code 2, the culprit by name, no stack trace."""
+    """docs/architecture.md: exit code 2, the culprit by name, no stack trace."""
     code, out, errors = await run("serve", "--data", str(tmp_path / "a.db"), *options)
     assert (code, out) == (2, "")
     lines = [line for line in errors.splitlines() if not re.search(" (WARNING|INFO) ", line)]
@@ -226,7 +226,7 @@ async def test_mistakes_end_in_one_line(
 
 
 async def test_a_taken_port_is_told(tmp_path: Path) -> None:
-    """Issue 2: no stack trace for a user's mistake."""
+    """No stack trace for a user's mistake."""
     async with serving(tmp_path / "a.db") as server:
         code, _, errors = await run(
             "serve", "--data", str(tmp_path / "b.db"), "--port", str(server.port)
@@ -248,7 +248,7 @@ async def test_open_mode(tmp_path: Path) -> None:
 
 
 async def test_logs_tell_who_did_what_and_no_secret(tmp_path: Path) -> None:
-    """Issue 2: JSON lines with request id, user, controller, action, status and duration."""
+    """JSON lines with request id, user, controller, action, status and duration."""
     async with serving(
         tmp_path / "a.db", "--log-format", "json", "--set", "logs.requests=all"
     ) as server:

@@ -1,4 +1,4 @@
-"""SIGTERM under load: what was answered is kept, and what was kept is answered (issue 5)."""
+"""SIGTERM under load: what was answered is kept, and what was kept is answered."""
 
 import asyncio
 import random

@@ -1,4 +1,4 @@
-"""A system clock that is moved neither revives nor ends a token before its time (issue 5)."""
+"""A system clock that is moved neither revives nor ends a token before its time."""
 
 import asyncio
 import signal

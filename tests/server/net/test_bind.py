@@ -1,5 +1,4 @@
-"""Where a server listens: Unix sockets, inherited sockets, and what a service manager is told
-(issue 5)."""
+"""Where a server listens: Unix sockets, inherited sockets, and what a service manager is told."""
 
 import asyncio
 import os
@@ -158,7 +157,7 @@ async def test_a_service_manager_is_told(tmp_path: Path) -> None:
 
 
 async def test_a_second_signal_waits_for_nobody(tmp_path: Path) -> None:
-    """Issue 5 point 6: the first one lets a request be finished, within the grace."""
+    """The first one lets a request be finished, within the grace."""
     path = tmp_path / "keys.sock"
     async with serving_at(f"unix:{path}", "--uds", str(path), "--grace", "10m") as process:
         http = Http(*await asyncio.open_unix_connection(str(path)))

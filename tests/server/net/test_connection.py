@@ -1,4 +1,4 @@
-"""Sockets: pipelining, deadlines, back-pressure, a graceful stop (RFC 9112, RFC 6455; issue 2)."""
+"""Sockets: pipelining, deadlines, back-pressure, a graceful stop (RFC 9112, RFC 6455)."""
 
 import asyncio
 import socket
@@ -306,7 +306,7 @@ async def test_too_many_connections_are_refused_at_once() -> None:
 
 
 async def test_stop_lets_what_is_in_progress_end() -> None:
-    """Issue 2: answers in progress are delivered, sockets closed with 1001, idle peers at once."""
+    """Answers in progress are delivered, sockets closed with 1001, idle peers at once."""
     async with listening(grace_s=WAIT_S) as under:
         idle, busy = await under.connect(), await under.connect()
         await idle.send(GET % 1)

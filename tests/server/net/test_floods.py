@@ -1,4 +1,4 @@
-"""What one peer sends, or does not read, is nobody else's trouble (issue 5)."""
+"""What one peer sends, or does not read, is nobody else's trouble."""
 
 import asyncio
 import gc

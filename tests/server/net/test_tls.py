@@ -1,4 +1,4 @@
-"""TLS on the server's own port, and certificates that change under it (issue 5; security check
+"""TLS on the server's own port, and certificates that change under it (security check
 H10)."""
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Open files run out: the server goes on, says so once, and takes connections again (issue 5)."""
+"""Open files run out: the server goes on, says so once, and takes connections again."""
 
 import asyncio
 import errno

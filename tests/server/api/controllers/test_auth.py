@@ -87,7 +87,7 @@ async def test_logout_ends_this_token_only(server: Running, transport: str) -> N
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_who_is_nobody_yet_needs_the_right_to_log_in(server: Running, transport: str) -> None:
-    """Issue 2: login runs with the caller's rights; if the anonymous user may not, nobody can."""
+    """Login runs with the caller's rights; if the anonymous user may not, nobody can."""
     await server.create_admin()
     body = {"username": "admin", "password": PASSWORD}
     answer = await server.call(transport, "auth:login", strategy="local", body=body)

@@ -249,7 +249,7 @@ async def test_who_has_no_rights_learns_nothing(server: Running, transport: str)
 
 @pytest.mark.parametrize("kuid", ["a/b", "a b#c", "İ" * 256, "_id", "\u202e"])
 async def test_any_id_means_its_own_user(server: Running, kuid: str) -> None:
-    """Issue 4's identifiers: never confused, on any transport."""
+    """Identifiers: never confused, on any transport."""
     admin = await server.create_admin()
     for transport in TRANSPORTS:
         args = {"token": admin, "_id": kuid}
@@ -262,7 +262,7 @@ async def test_any_id_means_its_own_user(server: Running, kuid: str) -> None:
 
 @pytest.mark.parametrize("kuid", ["x" * 513, "a\nb", "a\x00b"])
 async def test_ids_that_can_not_be(server: Running, kuid: str) -> None:
-    """Issue 4: refused by name."""
+    """Refused by name."""
     admin = await server.create_admin()
     for transport in TRANSPORTS:
         answer = await server.call(

@@ -360,7 +360,7 @@ NAMES = st.text(min_size=1, max_size=30) | st.sampled_from(
 @settings(max_examples=25)
 @given(kuids=st.lists(NAMES, min_size=2, max_size=2, unique=True))
 def test_any_name_means_its_own_credentials(kuids: list[str]) -> None:
-    """Issue 4's identifiers: handled or refused by name, and never another user's."""
+    """Identifiers: handled or refused by name, and never another user's."""
 
     async def check() -> None:
         async with running() as server:

@@ -650,7 +650,7 @@ ODD = st.sampled_from(
 @settings(max_examples=25)
 @given(kuids=st.lists(TEXTS | ODD, min_size=2, max_size=3, unique=True))
 def test_any_id_means_its_own_user(kuids: list[str]) -> None:
-    """Issue 4's identifiers: handled or refused by name, and never confused with each other."""
+    """Identifiers: handled or refused by name, and never confused with each other."""
 
     async def check() -> None:
         async with running() as server:

@@ -607,12 +607,12 @@ def test_what_gives_access_or_changes_it_is_audited() -> None:
 WRITER = """
 import asyncio, sys
 from server.auth.audit.events import Line, carry
-from server.auth.audit.storage import Recorder
+from server.auth.audit.storage import AuditedStorage
 from server.storage.base import Insert, Table
 from server.storage.sqlite.storage import SqliteStorage
 
 async def main(path, first):
-    storage = Recorder(SqliteStorage(path, clock_ms=lambda: 1_000))
+    storage = AuditedStorage(SqliteStorage(path, clock_ms=lambda: 1_000))
     await storage.open()
     async def caller(number):
         while True:

@@ -514,7 +514,7 @@ async def test_what_proved_a_factor_holds_when_it_is_entered(two: Enrolled, hold
     policy = replace(
         two.server.app.services.step_up.policy,
         factors=("word",),
-        required_for=Scope(everybody=True),
+        required_for=Scope(includes_all=True),
     )
     two.server.app.services.step_up.policy = policy
     two.word.question = None  # type: ignore[attr-defined]
@@ -530,7 +530,7 @@ async def test_what_proved_a_factor_holds_when_it_is_entered(two: Enrolled, hold
 async def test_who_comes_for_the_first_time_enrols(two: Enrolled) -> None:
     """A user that a strategy makes is asked as everybody is."""
     factors = two.server.app.services.step_up
-    factors.policy = replace(factors.policy, required_for=Scope(everybody=True))
+    factors.policy = replace(factors.policy, required_for=Scope(includes_all=True))
     person = Person(two.server, "query")
     first = await person.login("word", name="new")
     assert first["result"]["challenge"] == {"next": "enrol", "factors": ["totp"]}

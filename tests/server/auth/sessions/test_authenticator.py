@@ -76,7 +76,7 @@ async def test_refresh(clock: Clock, transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_refreshes_at_once_give_one_successor(clock: Clock, transport: str) -> None:
-    """Issue 3: within the grace the same successor, however often it is asked for (S8)."""
+    """Within the grace the same successor, however often it is asked for (S8)."""
     async with configured() as server:
         old = await server.create_admin()
         answers = [await server.call(transport, "auth:refreshToken", token=old) for _ in range(3)]
@@ -184,7 +184,7 @@ async def test_two_tabs_with_one_token_the_second_is_401_and_the_first_goes_on(
 
 
 async def test_the_greatest_age_holds_through_refreshes(clock: Clock) -> None:
-    """Issue 3, security check S6."""
+    """Security check S6."""
     async with configured(max_age_ms=5_400_000) as server:
         token = await server.create_admin()
         clock.now_ms += 3_500_000
@@ -201,7 +201,7 @@ async def test_the_greatest_age_holds_through_refreshes(clock: Clock) -> None:
 
 
 async def test_unused_sessions_end(clock: Clock) -> None:
-    """Issue 3, security check S6: a session lives as long as it is used."""
+    """Security check S6: a session lives as long as it is used."""
     async with configured(idle_ms=600_000) as server:
         token, unused = await server.create_admin(), await server.login("admin")
         for _ in range(5):

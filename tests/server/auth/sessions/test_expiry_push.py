@@ -160,7 +160,7 @@ async def test_http_is_never_linked(server: Running) -> None:
 
 
 async def test_a_warning_before_the_end() -> None:
-    """Issue 3: by option, a notification of its own type."""
+    """By option, a notification of its own type."""
     config = cheap_config()
     token_settings = replace(config.security.auth_token, warn_before_ms=3_599_900)
     security = replace(config.security, auth_token=token_settings)
@@ -193,7 +193,7 @@ def make_caller(number: int, ends_ms: float) -> Caller:
 
 
 async def test_links_cost_no_timers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Issue 3: 100,000 tokens with an end, and a warning before it, set no timer of the loop; all
+    """100,000 tokens with an end, and a warning before it, set no timer of the loop; all
     that end at once share one."""
     timers = []
     loop = asyncio.get_running_loop()
@@ -236,7 +236,7 @@ async def test_a_socket_that_fails_silences_nobody_else() -> None:
 
 
 async def test_many_links_come_and_go_without_a_trace() -> None:
-    """Issue 3: what is gone is forgotten."""
+    """What is gone is forgotten."""
     now = [0]
     links = ExpiryNotifier("node", clock_ms=lambda: now[0])
     sockets = [FakeSocket() for _ in range(20_000)]
@@ -265,7 +265,7 @@ class Told(FakeSocket):
 
 @pytest.mark.parametrize("sessions", [1, 1000])
 async def test_others_have_their_turns_while_many_are_told(sessions: int) -> None:
-    """Issue 3: however many sockets hear of an end, and of however many tokens, none of the loop's
+    """However many sockets hear of an end, and of however many tokens, none of the loop's
     turns tells more than a few."""
     links = ExpiryNotifier("node", clock_ms=lambda: 0)
     person = make_caller(0, float("inf")).person

@@ -39,7 +39,7 @@ async def current_id(server: Running, token: str) -> str:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_user_sees_his_sessions(server: Running, transport: str) -> None:
-    """issue 3 point 7, security check S5: created, last used, address, user agent, strategy,
+    """Security check S5: created, last used, address, user agent, strategy,
     current."""
     user = await server.create_user(await server.create_admin(), "ann")
     http = await server.connect()
@@ -83,7 +83,7 @@ async def test_a_user_sees_his_sessions(server: Running, transport: str) -> None
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_tokens_never_appear(server: Running, transport: str) -> None:
-    """issue 3 point 7; security check T11."""
+    """Security check T11."""
     token = await server.create_admin()
     for full_name, args in (
         ("auth:getMySessions", {}),
@@ -316,7 +316,7 @@ async def test_a_session_began_with_its_login(bench: Bench) -> None:
 
 
 async def test_what_the_store_keeps_besides_is_not_shown(bench: Bench) -> None:
-    """security check T11: `data` may hold a sealed successor."""
+    """Security check T11: `data` may hold a sealed successor."""
     await bench.add("a", data={"address": "::1", "successor": "5ea1ed"})
     (hit,) = await bench.sessions.of("ann", "")
     assert hit["_source"]["address"] == "::1"

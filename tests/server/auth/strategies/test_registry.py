@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from server.auth.strategies.base import Authenticated, Parts
+import server.auth.strategies
+from server.auth.strategies.base import Authenticated, NewUser, Parts
 from server.storage.base import Entry, EventKind
 from server.storage.rows import Table
 from tests.sample_strategy import badges, detours
@@ -155,3 +156,11 @@ async def test_a_user_begins_and_ends_with_all_keys(several: Running) -> None:
     assert gone["status"] == 200
     storage = several.app.services.storage
     assert await storage.find(Table.CREDENTIALS, limit=9, kuid="bob") == []
+
+
+def test_renamed_public_name_works_with_a_warning() -> None:
+    """docs/migration.md: for one release."""
+    with pytest.warns(DeprecationWarning, match="use NewUser"):
+        assert server.auth.strategies.Newcomer is NewUser
+    with pytest.raises(AttributeError, match="NoSuchName"):
+        _ = server.auth.strategies.NoSuchName

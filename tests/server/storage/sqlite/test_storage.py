@@ -693,7 +693,7 @@ async def test_after_a_fault_what_others_wrote_is_heard(storage: SqliteStorage, 
 
 WRITER = """
 import asyncio, sys
-from server.storage.base import Insert, Note, Noted, Table
+from server.storage.base import Insert, JournalEvent, EventKind, Table
 from server.storage.sqlite.storage import SqliteStorage
 
 async def main(path, first):
@@ -703,7 +703,7 @@ async def main(path, first):
         while True:
             rows = [{"kuid": f"{half}{number}", "profile_id": "p"} for half in "ab"]
             changes = [Insert(Table.USER_PROFILES, row) for row in rows]
-            await storage.apply([changes[0], Note(Noted.USER, str(number)), changes[1]])
+            await storage.apply([changes[0], JournalEvent(EventKind.USER, str(number)), changes[1]])
             print(number, flush=True)
             number += 8
     await asyncio.gather(*(caller(first + n) for n in range(8)))
