@@ -473,6 +473,22 @@ async def test_open_to_a_client_of_a_proxy_elsewhere_is_refused(
         assert told(answer.json, "id", "status") == UNAUTHORIZED_ORIGIN
 
 
+@pytest.mark.parametrize("transport", ["http", "websocket"])
+@pytest.mark.parametrize("headers", FORWARDED.values(), ids=FORWARDED)
+async def test_open_behind_a_proxy_that_is_not_trusted_is_refused(
+    transport: str, headers: dict[str, str]
+) -> None:
+    """F6: a tunnel or proxy on this machine would open the server to everyone."""
+    async with running(open_mode=True) as server:
+        if transport == "http":
+            http = await server.connect()
+            answer = (await http.ask("GET", "/users/x", headers=headers)).json
+        else:
+            socket = await server.open_socket(headers)
+            answer = await socket.ask({"controller": "security", "action": "getUser", "_id": "x"})
+        assert told(answer, "id", "status") == UNAUTHORIZED_ORIGIN
+
+
 async def test_open_on_a_unix_socket_refuses_a_name_that_is_not_local(tmp_path: Path) -> None:
     """F6: it may have a proxy in front, with a public name."""
     path = tmp_path / "keys.sock"

@@ -359,3 +359,30 @@ async def test_the_last_credentials_that_let_somebody_in_stay(
     monkeypatch.setattr(strategy, "logs_in", True)
     removed = await desk.call("query", "auth:deleteMyCredentials", token=desk.ann, strategy="local")
     assert removed["status"] == 200
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_registration_with_unproved_credentials_is_refused(
+    desk: Running, transport: str
+) -> None:
+    """F4: of all callers only those who may create credentials of others vouch for them."""
+    services = desk.app.services
+    body = {"credentials": {"desk": {"name": "victim"}}}
+    await services.roles.create(
+        "registers",
+        {"controllers": {"security": {"actions": {"createRestrictedUser": True}}}},
+        "-1",
+        force=False,
+    )
+    await services.profiles.create(
+        "registers", {"policies": [{"roleId": "registers"}]}, "-1", strict=False
+    )
+    user = await services.users.create(
+        kuid="clerk", kind="", profile_ids=["registers"], content={}, credentials={}, author="-1"
+    )
+    token = (await services.issuer.issue(user, 60_000)).token
+    answer = await desk.call(transport, "security:createRestrictedUser", token=token, body=body)
+    assert told(answer, "id", "props") == {
+        "id": "api.assert.forbidden_argument",
+        "props": ["body.credentials.desk"],
+    }

@@ -79,3 +79,21 @@ async def test_the_present_password_can_not_be_guessed(transport: str) -> None:
             assert answer["status"] == status
         assert told(answer) == TOO_MANY
         await server.login("admin")
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_change_of_username_to_a_taken_one_counts_as_attempt(transport: str) -> None:
+    """A8: what is refused because another user has it says who exists; changing one's own
+    credentials asks that as `auth:validateMyCredentials` does."""
+    config = cheap_config()
+    config = replace(config, limits=replace(config.limits, failed_logins=3))
+    async with running(config) as server:
+        admin = await server.create_admin()
+        user = await server.create_user(admin, "user")
+        update = "auth:updateMyCredentials"
+        for status in (412, 412, 412, 429):
+            answer = await server.call(
+                transport, update, token=user, strategy="local", body={"username": "admin"}
+            )
+            assert answer["status"] == status, answer
+        assert told(answer) == TOO_MANY
