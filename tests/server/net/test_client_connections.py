@@ -1,11 +1,14 @@
 """Connections of one client address (security check M3)."""
 
 import asyncio
+import socket
 import ssl
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from protocol.config import ConnectionConfig
 from server.api.router import Router
@@ -224,3 +227,23 @@ async def test_handshakes_in_progress_count_for_their_client(tmp_path: Path) -> 
     await until(lambda: not listener.peers)
     assert len(listener._clients) == 0  # noqa: SLF001
     await listener.stop()
+
+
+def test_waiting_connections_are_accepted_in_a_few_turns_of_uvloop() -> None:
+    """M3: uvloop accepts one connection for each listening socket in a turn, and turns are long
+    beside busy clients; so that 16 who wait do not wait for 16 turns."""
+
+    async def count_turns() -> int:
+        async with running() as server:
+            with ExitStack() as waiting:
+                for _ in range(16):
+                    client = waiting.enter_context(socket.socket())
+                    client.setblocking(False)
+                    client.connect_ex(("127.0.0.1", server.port))
+                turns = 0
+                while len(server.app.listener.peers) < 16:
+                    turns += 1
+                    await asyncio.sleep(0)
+                return turns
+
+    assert uvloop.run(count_turns()) <= 4
