@@ -102,16 +102,14 @@ def test_a_fault_that_is_mended_stops_ci(
     advisories.mended = ("999.1",)
     assert audit.main(advisories.options) == 1
     told = capsys.readouterr().out
-    assert f"FAULT orjson {version('orjson')}: {FAULTY} = {ALIAS}: mended in 999.1" in told
+    assert f"FAULT orjson {version('orjson')}: {FAULTY} = {ALIAS}: fixed in 999.1" in told
     assert told.count("FAULT") == 1
 
 
 def test_a_fault_that_nothing_mends_is_only_told(advisories: Advisories) -> None:
     findings = audit.ask([ORJSON, f"idna=={version('idna')}"], advisories.options)
     assert (findings.looked_up, findings.faults) == (2, [])
-    assert findings.others == [
-        f"orjson {version('orjson')}: {FAULTY} = {ALIAS}: no version mends it yet"
-    ]
+    assert findings.others == [f"orjson {version('orjson')}: {FAULTY} = {ALIAS}: no fix yet"]
 
 
 @pytest.mark.parametrize("name", [FAULTY, ALIAS])
@@ -137,7 +135,7 @@ def test_a_service_that_is_not_there_stops_nothing(
     options = advisories.options
     options[-1] = "http://127.0.0.1:1/"
     assert audit.main(options) == 0
-    assert "NOT AUDITED: known faults could not be looked up:" in capsys.readouterr().out
+    assert "NOT AUDITED: known vulnerabilities could not be looked up:" in capsys.readouterr().out
 
 
 def test_a_service_that_does_not_answer_is_not_waited_for(advisories: Advisories) -> None:
@@ -149,8 +147,10 @@ def test_parts_the_service_does_not_know_are_named() -> None:
     known = {"name": "one", "version": "1", "vulns": []}
     findings = audit.read([known, {"name": "other", "skip_reason": "not found"}])
     assert audit.tell(findings).splitlines() == [
-        "audited: 1 parts, 0 to be replaced",
+        "audited: 1 packages, 0 to be updated",
         "NOT AUDITED, unknown to the service: other",
     ]
     findings = audit.read([{"name": "other", "skip_reason": "not found"}])
-    assert audit.tell(findings).startswith("NOT AUDITED: known faults could not be looked up")
+    assert audit.tell(findings).startswith(
+        "NOT AUDITED: known vulnerabilities could not be looked up"
+    )

@@ -1,8 +1,8 @@
-"""What the product is made of: itself and everything it needs with all its extras, as installed.
+"""Software bill of materials: the product and all its dependencies, as installed.
 
-`python -m tests.tools.sbom` prints it as CycloneDX, the format that programs for such lists read.
-What only tests and measurements need is left out, so the list is walked from pyproject.toml rather
-than taken from everything that is installed; how it is written is left to the format's own library.
+`python -m tests.tools.sbom` prints it as CycloneDX 1.6. It is collected from pyproject.toml, not
+from all installed packages, so that dependencies of tests and benchmarks are not listed; the
+format's own library writes it.
 """
 
 import re
@@ -25,14 +25,14 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[2]
 OURS = "manykeys"
 FOR_DEVELOPERS = frozenset({"test", "check", "bench", "conformance", "fuzz"})
-"""Extras that are no part of the product."""
+"""Extras that are not part of the product."""
 _LICENSE = "License :: "
 _MOST_LICENSE_CHARACTERS = 80  # some write the whole text where its name should be
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A package as installed, and the names of those it needs."""
+    """An installed package and the names of its dependencies."""
 
     name: str
     version: str
@@ -42,7 +42,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The product, everything it needs by name, and which of it is not installed here."""
+    """The product, its dependencies by name, and those that are not installed."""
 
     product: Part
     parts: dict[str, Part]
@@ -50,19 +50,19 @@ class Parts:
 
 
 def project() -> dict[str, object]:
-    """Give the table `project` of pyproject.toml."""
+    """Return the table `project` of pyproject.toml."""
     found: dict[str, object] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     return found
 
 
 def extras() -> dict[str, list[str]]:
-    """Give the requirements of the product's extras, by their names."""
+    """Return the requirements of the product's extras, by name."""
     declared: dict[str, list[str]] = project()["optional-dependencies"]  # type: ignore[assignment]
     return {name: needed for name, needed in declared.items() if name not in FOR_DEVELOPERS}
 
 
 def find() -> Parts:
-    """Follow what is declared through what is installed."""
+    """Find all dependencies, from the declared ones through the installed packages."""
     declared = project()
     product = Part(OURS, str(declared["version"]), str(declared["license"]))
     wanted = [*declared["dependencies"], *(one for more in extras().values() for one in more)]  # type: ignore[misc]
@@ -91,8 +91,7 @@ def find() -> Parts:
 
 
 def licence_of(found: Distribution) -> str:
-    """Give a package's licence as it tells it: as an expression, by classifiers, or in words; ""
-    if it tells none."""
+    """Return a package's declared licence: an expression, classifiers, or text; "" without one."""
     told = found.metadata.get("License-Expression")
     if told:
         return str(told)
@@ -104,7 +103,7 @@ def licence_of(found: Distribution) -> str:
 
 
 def write(parts: Parts) -> str:
-    """Give the list as CycloneDX 1.6 in JSON."""
+    """Return the list as CycloneDX 1.6 in JSON."""
     bom = Bom()
     bom.metadata.component = _component(parts.product, ComponentType.APPLICATION)
     listed = {name: _component(part) for name, part in sorted(parts.parts.items())}
@@ -118,7 +117,7 @@ def write(parts: Parts) -> str:
 
 
 def _counts(requirement: Requirement, extra: str) -> bool:
-    """Tell whether a requirement holds on this system, for an extra or without one ("")."""
+    """Return whether a requirement applies on this system, for an extra or without one ("")."""
     marker = requirement.marker
     if marker is None:
         return extra == ""

@@ -1,9 +1,9 @@
-"""Looks known faults of the product's parts up, in the data of PyPI's security advisories.
+"""Check of all dependencies for known vulnerabilities, in PyPI's security advisories.
 
-`python -m tests.tools.vulnerabilities` ends with 1 if a part has a known fault that a later version
-mends. What can't be looked up, because the service does not answer or does not know a part, is said
-and is no failure: a network that is down must not stop anybody's work. Asks through pip-audit,
-whose further options may follow.
+`python -m tests.tools.vulnerabilities` exits with 1 if a dependency has a known vulnerability
+that a later version fixes. What cannot be looked up, because the service does not respond or does
+not know a package, is printed and is not a failure: a network that is down must not stop
+development. It runs pip-audit, whose options may follow.
 """
 
 import json
@@ -17,17 +17,17 @@ from types import MappingProxyType
 from tests.tools import sbom as parts
 
 MOST_S = 30
-"""How long all questions may take together."""
+"""Time for all look-ups together."""
 _ANSWER_S = 5
 IGNORED: Mapping[str, str] = MappingProxyType({})
-"""Faults that stop nothing, by their id or another name of theirs, each with the reason why it does
-no harm here and until when that is so."""
+"""Ignored vulnerabilities by id or alias, each with the reason why it does no harm here and an end
+date."""
 
 
 @dataclass(slots=True)
 class Findings:
-    """What came of an audit, as lines to print: `faults` stop CI, nothing else does. `looked_up` is
-    how many parts the service knew."""
+    """Results of an audit, as lines to print: `faults` fail CI, nothing else does. `looked_up` is
+    the number of packages that the service knew."""
 
     looked_up: int = 0
     faults: list[str] = field(default_factory=list)
@@ -37,7 +37,7 @@ class Findings:
 
 
 def ask(pinned: Sequence[str], options: Sequence[str] = (), most_s: float = MOST_S) -> Findings:
-    """Have parts looked up, each as `name==version`."""
+    """Look up packages, each as `name==version`."""
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
         file.write("\n".join(pinned))
         file.flush()
@@ -58,7 +58,7 @@ def ask(pinned: Sequence[str], options: Sequence[str] = (), most_s: float = MOST
 
 
 def read(answers: Sequence[Mapping[str, object]], ignored: Mapping[str, str] = IGNORED) -> Findings:
-    """Judge what pip-audit says of each part."""
+    """Read what pip-audit reports of each package."""
     findings = Findings()
     for one in answers:
         if "skip_reason" in one:
@@ -73,18 +73,18 @@ def read(answers: Sequence[Mapping[str, object]], ignored: Mapping[str, str] = I
             if reasons:
                 findings.others.append(f"{line}: ignored, {reasons[0]}")
             elif not fault["fix_versions"]:
-                findings.others.append(f"{line}: no version mends it yet")
+                findings.others.append(f"{line}: no fix yet")
             else:
-                findings.faults.append(f"{line}: mended in {', '.join(fault['fix_versions'])}")
+                findings.faults.append(f"{line}: fixed in {', '.join(fault['fix_versions'])}")
     return findings
 
 
 def tell(findings: Findings) -> str:
-    """Give the findings for people."""
+    """Return the findings as text."""
     if not findings.looked_up:
         why = findings.trouble or "the service knows none of these versions"
-        return f"NOT AUDITED: known faults could not be looked up: {why}"
-    lines = [f"audited: {findings.looked_up} parts, {len(findings.faults)} to be replaced"]
+        return f"NOT AUDITED: known vulnerabilities could not be looked up: {why}"
+    lines = [f"audited: {findings.looked_up} packages, {len(findings.faults)} to be updated"]
     lines += [f"FAULT {line}" for line in findings.faults]
     lines += [f"known {line}" for line in findings.others]
     if findings.unknown:
@@ -93,7 +93,7 @@ def tell(findings: Findings) -> str:
 
 
 def main(options: Sequence[str]) -> int:
-    """Audit what is installed here; give the exit code."""
+    """Audit the installed packages and return the exit code."""
     found = parts.find()
     if found.missing:
         print(f"NOT AUDITED, not installed here: {', '.join(sorted(found.missing))}")
