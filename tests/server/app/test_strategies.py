@@ -119,8 +119,8 @@ MISTAKES = [
     ("local", BADGE, "strategies.local: expected a name", "other than local"),
     ("a/b", BADGE, "strategies.a/b: expected a name", "letters"),
     ("x" * 65, BADGE, "expected a name of 1 to 64", "letters"),
-    ("bad", {"use": "missing"}, "strategies.bad.use: no_such_module:KIND can't be", "NotFound"),
-    ("bad", {"use": "absent"}, "strategies.bad.use: broken_kinds:ABSENT can't be", "Attribute"),
+    ("bad", {"use": "missing"}, "strategies.bad.use: no_such_module:KIND cannot be", "NotFound"),
+    ("bad", {"use": "absent"}, "strategies.bad.use: broken_kinds:ABSENT cannot be", "Attribute"),
     ("bad", {"use": "other"}, "strategies.bad.use: broken_kinds:OTHER is not a StrategyKind", ""),
 ]
 
