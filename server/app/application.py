@@ -368,22 +368,20 @@ async def build_services(
     trail = make_trail(config, storage, clock_ms=read_ms)
     storage = AuditedStorage(storage, is_on=trail.is_on, on_event=trail.on_event)
     counting = make_counting(config, clock_ms)
-    passwords = make_passwords(config, counting.limits.count)
-    breaches = make_breaches(config)
+    passwords, breaches = make_passwords(config, counting.limits.count), make_breaches(config)
     strategies = make_strategies(config, storage, passwords, breaches, read_ms)
     rulebook = PermissionCompiler(storage, open_mode=open_mode)
     step_up = make_step_up(config, storage, strategies, read_ms, open_mode=open_mode)
     users = Users(storage, rulebook, strategies, step_up, clock_ms=read_ms)
     keyring = await open_keyring(storage, make_signing(config), clock_ms=read_ms)
     limits = make_token_limits(config)
-    field_mappings = Mappings(storage)
-    own_sessions = Sessions(storage, clock_ms=read_ms)
+    field_mappings, own_sessions = Mappings(storage), Sessions(storage, clock_ms=read_ms)
     tokens = Tokens(storage, users, rulebook, keyring, limits, step_up, clock_ms=read_ms)
     addresses = Addresses(config.server.trusted_proxies)
     links = make_links(config, read_ms)
     logins = make_logins(config, storage, strategies, users, step_up, read_ms, counting)
-    first_admin = await make_first_admin(config, users, strategies, is_open=open_mode)
-    storage.follow(make_follower(rulebook, keyring, tokens, links, first_admin, logins))
+    setup_code = await make_first_admin(config, users, strategies, is_open=open_mode)
+    storage.follow(make_follower(rulebook, keyring, tokens, links, setup_code, logins))
     return AppContext(
         config=config,
         storage=storage,
@@ -408,7 +406,7 @@ async def build_services(
         mappings=field_mappings,
         searches=make_searches(config, storage, field_mappings, counting, read_ms),
         links=links,
-        first_admin=first_admin,
+        first_admin=setup_code,
         addresses=addresses,
         cookies=make_cookies(config, addresses),
         browsers=LoginBindings(addresses),

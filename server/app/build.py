@@ -292,17 +292,9 @@ def make_devices(
     return Devices(known, addresses, make_cookies(config, addresses))
 
 
-def make_wire(
-    config: Config,
-    node: str,
-    *,
-    clock_s: Callable[[], float] = monotonic,
-    is_open: bool = False,
-    on_limit: Callable[[Limit], None] = lambda limit: None,
-) -> ConnectionConfig:
-    """Return the settings shared by the connections of a server. With `is_open` only pages of this
-    machine are allowed, whatever is configured."""
-    http, protocols, limits = config.http, config.server.protocols, config.limits
+def _response_fields(config: Config, node: str) -> bytes:
+    """Return the header fields that every HTTP response has."""
+    http, protocols = config.http, config.server.protocols
     fields = {
         "X-Kuzzle-Node": node,
         "Accept-Encoding": "gzip,deflate,identity"
@@ -315,11 +307,25 @@ def make_wire(
     strict_s = int(http.strict_transport_security_ms) // 1000
     if config.server.tls.cert and strict_s:
         fields["Strict-Transport-Security"] = f"max-age={strict_s}"
+    return "".join(f"{name}: {value}\r\n" for name, value in fields.items()).encode()
+
+
+def make_wire(
+    config: Config,
+    node: str,
+    *,
+    clock_s: Callable[[], float] = monotonic,
+    is_open: bool = False,
+    on_limit: Callable[[Limit], None] = lambda limit: None,
+) -> ConnectionConfig:
+    """Return the settings shared by the connections of a server. With `is_open` only pages of this
+    machine are allowed, whatever is configured."""
+    http, protocols, limits = config.http, config.server.protocols, config.limits
     most_bytes = config.server.max_request_size_bytes
     return ConnectionConfig(
         routes=Router(all_actions()),
         node=node,
-        fields="".join(f"{name}: {value}\r\n" for name, value in fields.items()).encode(),
+        fields=_response_fields(config, node),
         allows_origin=is_local_origin
         if is_open
         else make_origin_check(
